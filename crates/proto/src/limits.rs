@@ -1,0 +1,30 @@
+//! Bounds that more than one crate relies on, and the relations between them.
+
+/// Largest client frame accepted by default, in bytes without the length word
+/// (`jute.maxbuffer`; one byte less than 1 MiB, as in Apache).
+pub const JUTE_MAX_BUFFER: usize = 0xf_ffff;
+
+/// Default of `zookeeper.jute.maxbuffer.extrasize` when `jute.maxbuffer` has its default: room for
+/// what a server adds to a request before it is logged or sent to a peer.
+pub const JUTE_EXTRA_SIZE: usize = JUTE_MAX_BUFFER;
+
+/// Smallest value that `jute.maxbuffer.extrasize` may take.
+pub const JUTE_EXTRA_SIZE_MIN: usize = 1024;
+
+/// Largest transaction (header, body and digest) that a peer or an Apache log reader with default
+/// settings can decode.
+pub const TXN_MAX: usize = JUTE_MAX_BUFFER + JUTE_EXTRA_SIZE;
+
+/// Deepest path accepted when a tree is loaded or a node is created. Apache has none besides the
+/// frame; a frame of [`JUTE_MAX_BUFFER`] bytes holds at most half as many components.
+pub const PATH_DEPTH_MAX: usize = JUTE_MAX_BUFFER / 2 + 1;
+
+/// Operations in one multi. The smallest operation takes 18 bytes (header, empty path, version), so
+/// a default frame holds fewer; the bound matters where `jute.maxbuffer` was raised.
+pub const MULTI_OPS_MAX: usize = 1 << 20;
+
+/// Length of a session password in bytes.
+pub const PASSWORD_LEN: usize = 16;
+
+const _: () = assert!(TXN_MAX >= JUTE_MAX_BUFFER + JUTE_EXTRA_SIZE_MIN);
+const _: () = assert!(TXN_MAX == 2_097_150);

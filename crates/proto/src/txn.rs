@@ -1,0 +1,352 @@
+//! Transactions: what a leader computed from a request, as bytes in logs and proposals.
+//!
+//! A transaction's bytes are its header, a body that depends on the type, and since 3.6 a digest of the
+//! tree after it. The same bytes stand in the log, in a PROPOSAL and in the replica's queues.
+
+use crate::jute::{Field, JBuf, Reader, plain_record, put_buffer, put_i32, put_len, record};
+use crate::limits::MULTI_OPS_MAX;
+use crate::{Acl, DecodeError, ErrorCode, SessionId, Zxid};
+use std::borrow::Cow;
+
+plain_record! {
+    /// Start of every transaction; 32 bytes.
+    pub struct TxnHeader {
+        /// Session of the request; [`SessionId::NONE`] where the server originated it.
+        pub session: SessionId,
+        /// The request's xid; 0 where the server originated it.
+        pub cxid: i32,
+        /// Identifier.
+        pub zxid: Zxid,
+        /// The leader's wall clock in milliseconds.
+        pub time: i64,
+        /// See [`TxnType`].
+        pub kind: i32,
+    }
+
+    /// Digest of the tree after the transaction.
+    pub struct TxnDigest {
+        /// [`TxnDigest::VERSION`]; others are not compared.
+        pub version: i32,
+        /// The digest.
+        pub tree: i64,
+    }
+}
+
+impl TxnHeader {
+    /// Bytes of a header.
+    pub const LEN: usize = 32;
+}
+
+impl TxnDigest {
+    /// The one algorithm of 3.6 and later.
+    pub const VERSION: i32 = 2;
+    /// Bytes of a digest.
+    pub const LEN: usize = 12;
+
+    /// A digest by the current algorithm.
+    #[must_use]
+    pub const fn new(tree: u64) -> Self {
+        Self { version: Self::VERSION, tree: tree.cast_signed() }
+    }
+}
+
+macro_rules! txn_types {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+        /// Type of a transaction.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum TxnType { $($(#[$doc])* $name,)* }
+        impl TxnType {
+            /// The number on wire and disk.
+            #[must_use]
+            pub const fn code(self) -> i32 {
+                match self { $(Self::$name => $code,)* }
+            }
+            /// The type with this number.
+            #[must_use]
+            pub const fn from_code(code: i32) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+txn_types! {
+    /// A request that failed; takes a zxid and changes nothing.
+    Error = -1,
+    /// Start of a session.
+    CreateSession = -10,
+    /// End of a session, with its ephemerals.
+    CloseSession = -11,
+    /// A node that the client learns by path.
+    Create = 1,
+    /// A node's removal.
+    Delete = 2,
+    /// A node's data.
+    SetData = 5,
+    /// A node's ACL.
+    SetAcl = 7,
+    /// A version that was checked; inside a multi only.
+    Check = 13,
+    /// Several at once.
+    Multi = 14,
+    /// A node that the client learns by path and stat.
+    Create2 = 15,
+    /// A new membership.
+    Reconfig = 16,
+    /// A container.
+    CreateContainer = 19,
+    /// A container's or TTL node's removal by the sweeper.
+    DeleteContainer = 20,
+    /// A TTL node.
+    CreateTtl = 21,
+}
+
+record! {
+    /// A node without expiry.
+    pub struct CreateTxn<'a> {
+        /// Final path.
+        pub path: Cow<'a, str>,
+        /// Data.
+        pub data: JBuf<'a>,
+        /// Valid, fixed-up list.
+        pub acl: Vec<Acl<'a>>,
+        /// Whether the header's session owns it.
+        pub ephemeral: bool,
+        /// The parent's counter of creations after this one; -1 in transactions of 3.4 betas, "one more".
+        pub parent_cversion: i32,
+    }
+
+    /// A container.
+    pub struct CreateContainerTxn<'a> {
+        /// Final path.
+        pub path: Cow<'a, str>,
+        /// Data.
+        pub data: JBuf<'a>,
+        /// Valid, fixed-up list.
+        pub acl: Vec<Acl<'a>>,
+        /// See [`CreateTxn::parent_cversion`].
+        pub parent_cversion: i32,
+    }
+
+    /// A TTL node.
+    pub struct CreateTtlTxn<'a> {
+        /// Final path.
+        pub path: Cow<'a, str>,
+        /// Data.
+        pub data: JBuf<'a>,
+        /// Valid, fixed-up list.
+        pub acl: Vec<Acl<'a>>,
+        /// See [`CreateTxn::parent_cversion`].
+        pub parent_cversion: i32,
+        /// Time to live in milliseconds.
+        pub ttl: i64,
+    }
+
+    /// Data of a node, or the text of a new membership.
+    pub struct SetDataTxn<'a> {
+        /// Path.
+        pub path: Cow<'a, str>,
+        /// New data.
+        pub data: JBuf<'a>,
+        /// The version after it.
+        pub version: i32,
+    }
+
+    /// ACL of a node.
+    pub struct SetAclTxn<'a> {
+        /// Path.
+        pub path: Cow<'a, str>,
+        /// Valid, fixed-up list.
+        pub acl: Vec<Acl<'a>>,
+        /// The aversion after it.
+        pub version: i32,
+    }
+
+    /// A version that was checked.
+    pub struct CheckVersionTxn<'a> {
+        /// Path.
+        pub path: Cow<'a, str>,
+        /// The version.
+        pub version: i32,
+    }
+}
+
+/// The body of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Txn<'a> {
+    /// The request failed with this code. Kept as the number: logs may hold codes of other versions.
+    Error(i32),
+    /// Timeout in milliseconds.
+    CreateSession(i32),
+    /// Ephemerals to delete; `None` in logs of 3.5, which delete what the tree knows.
+    CloseSession(Option<Vec<Cow<'a, str>>>),
+    /// See [`TxnType::Create`].
+    Create(CreateTxn<'a>),
+    /// See [`TxnType::Create2`].
+    Create2(CreateTxn<'a>),
+    /// See [`TxnType::CreateContainer`].
+    CreateContainer(CreateContainerTxn<'a>),
+    /// See [`TxnType::CreateTtl`].
+    CreateTtl(CreateTtlTxn<'a>),
+    /// Path.
+    Delete(Cow<'a, str>),
+    /// Path.
+    DeleteContainer(Cow<'a, str>),
+    /// See [`TxnType::SetData`].
+    SetData(SetDataTxn<'a>),
+    /// See [`TxnType::Reconfig`].
+    Reconfig(SetDataTxn<'a>),
+    /// See [`TxnType::SetAcl`].
+    SetAcl(SetAclTxn<'a>),
+    /// See [`TxnType::Check`]; inside a multi only.
+    Check(CheckVersionTxn<'a>),
+    /// In order; if one is [`Txn::Error`], none is applied.
+    Multi(Vec<Self>),
+}
+
+impl<'a> Txn<'a> {
+    /// The error transaction of a failed request.
+    #[must_use]
+    pub const fn error(code: ErrorCode) -> Self {
+        Txn::Error(code.code())
+    }
+
+    /// The type that goes into the header.
+    #[must_use]
+    pub const fn kind(&self) -> TxnType {
+        match self {
+            Txn::Error(_) => TxnType::Error,
+            Txn::CreateSession(_) => TxnType::CreateSession,
+            Txn::CloseSession(_) => TxnType::CloseSession,
+            Txn::Create(_) => TxnType::Create,
+            Txn::Create2(_) => TxnType::Create2,
+            Txn::CreateContainer(_) => TxnType::CreateContainer,
+            Txn::CreateTtl(_) => TxnType::CreateTtl,
+            Txn::Delete(_) => TxnType::Delete,
+            Txn::DeleteContainer(_) => TxnType::DeleteContainer,
+            Txn::SetData(_) => TxnType::SetData,
+            Txn::Reconfig(_) => TxnType::Reconfig,
+            Txn::SetAcl(_) => TxnType::SetAcl,
+            Txn::Check(_) => TxnType::Check,
+            Txn::Multi(_) => TxnType::Multi,
+        }
+    }
+
+    /// Appends the body's bytes.
+    pub fn write_body(&self, out: &mut Vec<u8>) {
+        match self {
+            Txn::Error(code) => code.write(out),
+            Txn::CreateSession(timeout) => timeout.write(out),
+            Txn::CloseSession(None) => {}
+            Txn::CloseSession(Some(paths)) => paths.write(out),
+            Txn::Create(t) | Txn::Create2(t) => t.write(out),
+            Txn::CreateContainer(t) => t.write(out),
+            Txn::CreateTtl(t) => t.write(out),
+            Txn::Delete(path) | Txn::DeleteContainer(path) => path.write(out),
+            Txn::SetData(t) | Txn::Reconfig(t) => t.write(out),
+            Txn::SetAcl(t) => t.write(out),
+            Txn::Check(t) => t.write(out),
+            Txn::Multi(txns) => {
+                put_len(out, txns.len());
+                let mut body = Vec::new();
+                for t in txns {
+                    put_i32(out, t.kind().code());
+                    body.clear();
+                    t.write_body(&mut body);
+                    put_buffer(out, Some(&body));
+                }
+            }
+        }
+    }
+
+    fn read_create(r: &mut Reader<'a>) -> Result<CreateTxn<'a>, DecodeError> {
+        Ok(CreateTxn {
+            path: Field::read(r)?,
+            data: Field::read(r)?,
+            acl: Field::read(r)?,
+            ephemeral: Field::read(r)?,
+            // 3.4 betas wrote no counter.
+            parent_cversion: if r.is_empty() { -1 } else { Field::read(r)? },
+        })
+    }
+
+    /// Decodes a body of type `kind`. `nested` says that it stands inside a multi, where checks may and
+    /// session transactions and further multis may not.
+    fn read_body(kind: TxnType, r: &mut Reader<'a>, nested: bool) -> Result<Self, DecodeError> {
+        Ok(match kind {
+            TxnType::Error => Txn::Error(r.i32()?),
+            TxnType::Create => Txn::Create(Self::read_create(r)?),
+            TxnType::Create2 => Txn::Create2(Self::read_create(r)?),
+            TxnType::CreateContainer => Txn::CreateContainer(Field::read(r)?),
+            TxnType::CreateTtl => Txn::CreateTtl(Field::read(r)?),
+            TxnType::Delete => Txn::Delete(Field::read(r)?),
+            TxnType::DeleteContainer => Txn::DeleteContainer(Field::read(r)?),
+            TxnType::SetData => Txn::SetData(Field::read(r)?),
+            TxnType::Check if nested => Txn::Check(Field::read(r)?),
+            TxnType::Reconfig if !nested => Txn::Reconfig(Field::read(r)?),
+            TxnType::SetAcl if !nested => Txn::SetAcl(Field::read(r)?),
+            TxnType::CreateSession if !nested => Txn::CreateSession(r.i32()?),
+            TxnType::CloseSession if !nested => Txn::CloseSession(if r.is_empty() { None } else { Field::read(r)? }),
+            TxnType::Multi if !nested => Txn::Multi(Self::read_multi(r)?),
+            TxnType::Check
+            | TxnType::Reconfig
+            | TxnType::SetAcl
+            | TxnType::CreateSession
+            | TxnType::CloseSession
+            | TxnType::Multi => {
+                return Err(DecodeError::Shape(
+                    "this type of transaction may not stand here (inside or outside of a multi)",
+                ));
+            }
+        })
+    }
+
+    fn read_multi(r: &mut Reader<'a>) -> Result<Vec<Self>, DecodeError> {
+        let n = r.count()?.ok_or(DecodeError::Null("vector"))?;
+        if n > MULTI_OPS_MAX {
+            return Err(DecodeError::Shape("a multi has more operations than the limit allows"));
+        }
+        let mut txns = Vec::new();
+        for _ in 0..n {
+            let kind = read_kind(r.i32()?)?;
+            let body = r.buffer()?.ok_or(DecodeError::Null("buffer"))?;
+            txns.push(Self::read_body(kind, &mut Reader::new(body), true)?);
+        }
+        Ok(txns)
+    }
+}
+
+fn read_kind(code: i32) -> Result<TxnType, DecodeError> {
+    TxnType::from_code(code).ok_or(DecodeError::Value { field: "transaction type", value: i64::from(code) })
+}
+
+/// Appends a whole transaction: header, body, and the digest if there is one. The header's type must be
+/// the body's.
+///
+/// # Panics
+/// When the types differ, and for a closeSession with a digest but without a body, which readers would
+/// take for something else.
+pub fn write_txn(out: &mut Vec<u8>, header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>) {
+    assert_eq!(header.kind, txn.kind().code(), "header and body of a transaction have one type");
+    header.write(out);
+    txn.write_body(out);
+    if let Some(digest) = digest {
+        assert!(!matches!(txn, Txn::CloseSession(None)), "a digest behind an absent body would read as the body");
+        digest.write(out);
+    }
+}
+
+/// Decodes the header alone.
+pub fn read_header(bytes: &[u8]) -> Result<TxnHeader, DecodeError> {
+    TxnHeader::read(&mut Reader::new(bytes))
+}
+
+/// Decodes a whole transaction. Fewer than [`TxnDigest::LEN`] bytes behind the body are no digest, and
+/// bytes behind a digest are ignored, as by Apache.
+pub fn read_txn(bytes: &[u8]) -> Result<(TxnHeader, Txn<'_>, Option<TxnDigest>), DecodeError> {
+    let mut r = Reader::new(bytes);
+    let header = TxnHeader::read(&mut r)?;
+    let txn = Txn::read_body(read_kind(header.kind)?, &mut r, false)?;
+    let digest = if r.rest().len() >= TxnDigest::LEN { Some(TxnDigest::read(&mut r)?) } else { None };
+    Ok((header, txn, digest))
+}
