@@ -7,8 +7,31 @@
 //!
 //! Formats: `docs/disk.md`; rules: `docs/safety.md`.
 
+pub mod compress;
 pub mod disk;
+pub mod epochs;
+pub mod log;
+pub mod mark;
+pub mod mem;
+mod own;
+pub mod purge;
+pub mod record;
+pub mod recover;
+pub mod segment;
+pub mod snapshot;
 pub mod state;
 
+pub use compress::Compression;
 pub use disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+pub use epochs::{
+    NumberError, read_accepted_epoch, read_current_epoch, read_myid, write_accepted_epoch, write_current_epoch,
+};
+pub use log::{Committed, LogOptions, LogWriter, prepare_segment};
+pub use mark::Mark;
+pub use purge::{HeldBack, PurgePolicy, Purged, purge};
+pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind};
+pub use snapshot::{
+    SnapshotError, SnapshotFile, SnapshotOptions, SnapshotRead, SnapshotWritten, is_plausible, list_snapshots,
+    read_snapshot, read_snapshot_bounded, verify_snapshot, write_snapshot, write_snapshot_paced,
+};
 pub use state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};

@@ -1,0 +1,565 @@
+//! A disk in memory that forgets like a real one, for tests and the simulator.
+//!
+//! Every file and directory has two states: what everybody sees, and what the medium holds. A write, a
+//! length or a name becomes durable by a sync, as [`crate::disk`] says and not a bit sooner. A *process*
+//! crash keeps what everybody sees, still volatile; a *power* crash keeps of the unsynced operations
+//! what a [`Chooser`] picks, sector by sector and in any combination. A failed sync leaves pages that
+//! look written, and that no later sync writes.
+//!
+//! Every operation that changes something is counted and recorded; failures and crashes are planned by
+//! that count.
+
+use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Unit in which a power crash keeps or loses a write, in bytes.
+pub const SECTOR: usize = 512;
+
+/// Decides what a crash keeps: called with a number of possibilities, answers one below it.
+pub type Chooser<'a> = dyn FnMut(usize) -> usize + 'a;
+
+/// What dies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Crash {
+    /// The process: unsynced pages survive, still volatile.
+    Process,
+    /// The machine: unsynced operations go, in part, in any combination.
+    Power,
+}
+
+/// A recorded operation. `file` numbers files by creation and stays the same when one is renamed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// A file came to be under a name.
+    Create {
+        /// Its number.
+        file: usize,
+        /// Its name.
+        path: DiskPath,
+    },
+    /// Bytes were written.
+    Write {
+        /// The file.
+        file: usize,
+        /// Where.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A length was set.
+    SetLen {
+        /// The file.
+        file: usize,
+        /// The length.
+        len: u64,
+    },
+    /// A file was synced; only successful syncs are recorded.
+    Sync {
+        /// The file.
+        file: usize,
+    },
+    /// A file got another name.
+    Rename {
+        /// The file.
+        file: usize,
+        /// Old name.
+        from: DiskPath,
+        /// New name.
+        to: DiskPath,
+    },
+    /// A name went.
+    Remove {
+        /// The name.
+        path: DiskPath,
+    },
+    /// A directory was synced.
+    SyncDir {
+        /// Which.
+        dir: Dir,
+    },
+    /// Something that the test wants to see in its place, such as an acknowledgement; no operation.
+    Note(u64),
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    Len(usize),
+}
+
+impl Change {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                content[*offset..end].copy_from_slice(bytes);
+            }
+            Self::Len(len) => content.resize(*len, 0),
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Inode {
+    seen: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+/// A change of names: all of it or nothing.
+#[derive(Clone, Debug)]
+struct Renaming {
+    dir: Dir,
+    /// Name and the file that it stands for afterwards.
+    sets: Vec<(DiskPath, Option<usize>)>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    inodes: Vec<Inode>,
+    seen: BTreeMap<DiskPath, usize>,
+    durable: BTreeMap<DiskPath, usize>,
+    unsynced: Vec<Renaming>,
+    ops: Vec<Op>,
+    count: u64,
+    fail_at: Option<(u64, DiskErrorKind)>,
+    fail_from: Option<(u64, DiskErrorKind)>,
+    crash_after: Option<u64>,
+    /// How many bytes of the write during which it happens get through.
+    torn: usize,
+    crashed: bool,
+    /// Handles opened before a restart are of a dead process.
+    life: u64,
+}
+
+/// The disk. Clones are the same disk.
+#[derive(Clone)]
+pub struct MemDisk {
+    separate: bool,
+    state: Arc<Mutex<State>>,
+}
+
+impl fmt::Debug for MemDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemDisk").field("files", &self.lock().seen.len()).finish_non_exhaustive()
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct MemFile {
+    disk: MemDisk,
+    file: usize,
+    path: DiskPath,
+    life: u64,
+    writable: bool,
+}
+
+impl Default for MemDisk {
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl MemDisk {
+    /// An empty disk. `separate`: whether the log has directories of its own.
+    #[must_use]
+    pub fn new(separate: bool) -> Self {
+        Self { separate, state: Arc::default() }
+    }
+
+    /// A disk of its own with the same content, history and plans.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { separate: self.separate, state: Arc::new(Mutex::new(self.lock().clone())) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics while holding the lock")
+    }
+
+    /// Directories that are one and the same get one name.
+    fn path(&self, path: &DiskPath) -> DiskPath {
+        DiskPath::new(self.dir(path.dir), path.name.clone())
+    }
+
+    const fn dir(&self, dir: Dir) -> Dir {
+        match dir {
+            Dir::Log if !self.separate => Dir::Data,
+            Dir::LogVersion if !self.separate => Dir::DataVersion,
+            other => other,
+        }
+    }
+
+    /// Changing operations so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.lock().count
+    }
+
+    /// The `n`-th changing operation from now on (1 is the next) fails once.
+    pub fn fail_nth(&self, n: u64, kind: DiskErrorKind) {
+        let mut state = self.lock();
+        state.fail_at = Some((state.count + n, kind));
+    }
+
+    /// The `n`-th changing operation from now on and all after it fail, until [`Self::heal`].
+    pub fn fail_from(&self, n: u64, kind: DiskErrorKind) {
+        let mut state = self.lock();
+        state.fail_from = Some((state.count + n, kind));
+    }
+
+    /// No more planned failures or crashes.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        (state.fail_at, state.fail_from, state.crash_after) = (None, None, None);
+    }
+
+    /// The process dies after `n` more changing operations: whatever it tries then fails. If the first that
+    /// it tries is a write, up to `torn` of its bytes get through.
+    pub fn crash_after(&self, n: u64, torn: usize) {
+        let mut state = self.lock();
+        state.crash_after = Some(state.count + n);
+        state.torn = torn;
+    }
+
+    /// Whether a planned crash has happened.
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        self.lock().crashed
+    }
+
+    /// Crashes now, or finishes a planned crash, and starts again on a healthy disk. Handles from before
+    /// are dead.
+    pub fn restart(&self, crash: Crash, choose: &mut Chooser<'_>) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.crashed = false;
+        (state.fail_at, state.fail_from, state.crash_after) = (None, None, None);
+        state.life += 1;
+        match crash {
+            Crash::Process => {}
+            Crash::Power => state.lose_power(choose),
+        }
+    }
+
+    /// What was done, in order.
+    #[must_use]
+    pub fn ops(&self) -> Vec<Op> {
+        self.lock().ops.clone()
+    }
+
+    /// Forgets what was done.
+    pub fn clear_ops(&self) {
+        self.lock().ops.clear();
+    }
+
+    /// Puts a note among the recorded operations.
+    pub fn note(&self, value: u64) {
+        self.lock().ops.push(Op::Note(value));
+    }
+
+    /// A file's content as everybody sees it.
+    #[must_use]
+    pub fn content(&self, path: &DiskPath) -> Option<Vec<u8>> {
+        let state = self.lock();
+        state.seen.get(&self.path(path)).map(|i| state.inodes[*i].seen.clone())
+    }
+
+    /// Puts a durable file there, not as an operation.
+    pub fn put(&self, path: &DiskPath, content: Vec<u8>) {
+        let mut state = self.lock();
+        let file = state.inodes.len();
+        state.inodes.push(Inode { seen: content.clone(), durable: content, unsynced: Vec::new() });
+        state.seen.insert(self.path(path), file);
+        state.durable.insert(self.path(path), file);
+    }
+
+    /// Names in a directory, as everybody sees them.
+    #[must_use]
+    pub fn names(&self, dir: Dir) -> Vec<String> {
+        let dir = self.dir(dir);
+        self.lock().seen.keys().filter(|p| p.dir == dir).map(|p| p.name.clone()).collect()
+    }
+
+    fn error(&self, operation: &'static str, path: &DiskPath, kind: DiskErrorKind) -> DiskError {
+        DiskError { operation, path: self.describe(path), kind, message: format!("{kind:?}") }
+    }
+}
+
+impl State {
+    fn lose_power(&mut self, choose: &mut Chooser<'_>) {
+        for inode in &mut self.inodes {
+            let mut content = std::mem::take(&mut inode.durable);
+            for change in std::mem::take(&mut inode.unsynced) {
+                match change {
+                    Change::Len(_) => {
+                        if choose(2) == 1 {
+                            change.apply(&mut content);
+                        }
+                    }
+                    Change::Write { offset, bytes } => keep_some(&mut content, offset, &bytes, choose),
+                }
+            }
+            inode.seen.clone_from(&content);
+            inode.durable = content;
+        }
+        for renaming in std::mem::take(&mut self.unsynced) {
+            if choose(2) == 1 {
+                set_names(&mut self.durable, &renaming);
+            }
+        }
+        self.seen.clone_from(&self.durable);
+    }
+
+    fn alter(&mut self, file: usize, change: Change) {
+        change.apply(&mut self.inodes[file].seen);
+        self.inodes[file].unsynced.push(change);
+    }
+
+    fn rename(&mut self, renaming: Renaming) {
+        set_names(&mut self.seen, &renaming);
+        self.unsynced.push(renaming);
+    }
+}
+
+/// Keeps of a write what is chosen: all, nothing, or some of its sectors.
+fn keep_some(content: &mut Vec<u8>, offset: usize, bytes: &[u8], choose: &mut Chooser<'_>) {
+    let mode = choose(3);
+    let mut from = 0;
+    while from < bytes.len() {
+        // Up to the next sector boundary of the file.
+        let to = bytes.len().min(from + SECTOR - (offset + from) % SECTOR);
+        if mode == 1 || (mode == 2 && choose(2) == 1) {
+            Change::Write { offset: offset + from, bytes: bytes[from..to].to_vec() }.apply(content);
+        }
+        from = to;
+    }
+}
+
+fn set_names(names: &mut BTreeMap<DiskPath, usize>, renaming: &Renaming) {
+    for (path, file) in &renaming.sets {
+        match file {
+            Some(file) => names.insert(path.clone(), *file),
+            None => names.remove(path),
+        };
+    }
+}
+
+/// What becomes of a changing operation.
+enum Fate {
+    Goes,
+    Fails(DiskErrorKind),
+    /// The process dies with it.
+    Dies,
+}
+
+impl State {
+    fn fate(&mut self) -> Fate {
+        if self.crashed {
+            return Fate::Fails(DiskErrorKind::Other);
+        }
+        if self.crash_after.is_some_and(|at| self.count >= at) {
+            self.crashed = true;
+            return Fate::Dies;
+        }
+        self.count += 1;
+        if let Some((_, kind)) = self.fail_at.filter(|(at, _)| *at == self.count) {
+            return Fate::Fails(kind);
+        }
+        match self.fail_from {
+            Some((at, kind)) if self.count >= at => Fate::Fails(kind),
+            _ => Fate::Goes,
+        }
+    }
+
+    /// For operations that happen or do not.
+    fn whole(&mut self) -> Result<(), DiskErrorKind> {
+        match self.fate() {
+            Fate::Goes => Ok(()),
+            Fate::Fails(kind) => Err(kind),
+            Fate::Dies => Err(DiskErrorKind::Other),
+        }
+    }
+}
+
+impl Disk for MemDisk {
+    type File = MemFile;
+
+    fn list(&self, dir: Dir) -> DiskResult<Vec<DirEntry>> {
+        let dir = self.dir(dir);
+        let state = self.lock();
+        let entry =
+            |(p, i): (&DiskPath, &usize)| DirEntry { name: p.name.clone(), len: state.inodes[*i].seen.len() as u64 };
+        Ok(state.seen.iter().filter(|(p, _)| p.dir == dir).map(entry).collect())
+    }
+
+    fn open(&self, path: &DiskPath, mode: OpenMode) -> DiskResult<MemFile> {
+        let path = self.path(path);
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let fail = |kind| self.error("open", &path, kind);
+        if state.crashed {
+            return Err(fail(DiskErrorKind::Other));
+        }
+        let existing = state.seen.get(&path).copied();
+        let file = match (mode, existing) {
+            (OpenMode::Read | OpenMode::Write, None) => return Err(fail(DiskErrorKind::NotFound)),
+            (OpenMode::CreateNew, Some(_)) => return Err(fail(DiskErrorKind::Exists)),
+            (OpenMode::Read | OpenMode::Write, Some(file)) => file,
+            (OpenMode::CreateTruncate, Some(file)) => {
+                state.whole().map_err(fail)?;
+                state.ops.push(Op::SetLen { file, len: 0 });
+                state.alter(file, Change::Len(0));
+                file
+            }
+            (OpenMode::CreateNew | OpenMode::CreateTruncate, None) => {
+                state.whole().map_err(fail)?;
+                let file = state.inodes.len();
+                state.inodes.push(Inode::default());
+                state.rename(Renaming { dir: path.dir, sets: vec![(path.clone(), Some(file))] });
+                state.ops.push(Op::Create { file, path: path.clone() });
+                file
+            }
+        };
+        let life = state.life;
+        drop(guard);
+        Ok(MemFile { disk: self.clone(), file, path, life, writable: mode != OpenMode::Read })
+    }
+
+    fn rename(&self, from: &DiskPath, to: &DiskPath) -> DiskResult<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        assert_eq!(from.dir, to.dir, "files stay in their directory");
+        let mut state = self.lock();
+        let fail = |kind| self.error("rename", &from, kind);
+        let Some(file) = state.seen.get(&from).copied() else { return Err(fail(DiskErrorKind::NotFound)) };
+        state.whole().map_err(fail)?;
+        state.ops.push(Op::Rename { file, from: from.clone(), to: to.clone() });
+        state.rename(Renaming { dir: from.dir, sets: vec![(from.clone(), None), (to, Some(file))] });
+        Ok(())
+    }
+
+    fn remove(&self, path: &DiskPath) -> DiskResult<()> {
+        let path = self.path(path);
+        let mut state = self.lock();
+        let fail = |kind| self.error("remove", &path, kind);
+        if !state.seen.contains_key(&path) {
+            return Err(fail(DiskErrorKind::NotFound));
+        }
+        state.whole().map_err(fail)?;
+        state.ops.push(Op::Remove { path: path.clone() });
+        state.rename(Renaming { dir: path.dir, sets: vec![(path.clone(), None)] });
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: Dir) -> DiskResult<()> {
+        let dir = self.dir(dir);
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.whole().map_err(|kind| self.error("sync", &DiskPath::new(dir, "."), kind))?;
+        let State { unsynced, durable, .. } = state;
+        unsynced.retain(|renaming| {
+            if renaming.dir == dir {
+                set_names(durable, renaming);
+            }
+            renaming.dir != dir
+        });
+        state.ops.push(Op::SyncDir { dir });
+        Ok(())
+    }
+
+    fn describe(&self, path: &DiskPath) -> String {
+        let dir = match path.dir {
+            Dir::Data => "/data",
+            Dir::DataVersion => "/data/version-2",
+            Dir::Log if self.separate => "/log",
+            Dir::LogVersion if self.separate => "/log/version-2",
+            Dir::Log => "/data",
+            Dir::LogVersion => "/data/version-2",
+        };
+        format!("{dir}/{}", path.name)
+    }
+}
+
+impl MemFile {
+    fn alive(&self, operation: &'static str) -> DiskResult<MutexGuard<'_, State>> {
+        let state = self.disk.lock();
+        if state.life != self.life || state.crashed {
+            return Err(self.disk.error(operation, &self.path, DiskErrorKind::Other));
+        }
+        Ok(state)
+    }
+
+    fn change(&self, operation: &'static str) -> DiskResult<MutexGuard<'_, State>> {
+        if !self.writable {
+            return Err(self.disk.error(operation, &self.path, DiskErrorKind::Denied));
+        }
+        self.alive(operation)
+    }
+}
+
+impl DiskFile for MemFile {
+    fn len(&self) -> DiskResult<u64> {
+        Ok(self.alive("measure")?.inodes[self.file].seen.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> DiskResult<usize> {
+        let state = self.alive("read")?;
+        let content = &state.inodes[self.file].seen;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
+        let n = buf.len().min(content.len() - from);
+        buf[..n].copy_from_slice(&content[from..from + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> DiskResult<()> {
+        let mut state = self.change("write")?;
+        let (kept, result) = match state.fate() {
+            Fate::Goes => (bytes.len(), Ok(())),
+            Fate::Fails(kind) => (bytes.len() / 2, Err(kind)),
+            Fate::Dies => (state.torn.min(bytes.len()), Err(DiskErrorKind::Other)),
+        };
+        if kept > 0 {
+            let bytes = bytes[..kept].to_vec();
+            state.ops.push(Op::Write { file: self.file, offset, bytes: bytes.clone() });
+            let offset = usize::try_from(offset).expect("a file in memory");
+            state.alter(self.file, Change::Write { offset, bytes });
+        }
+        result.map_err(|kind| self.disk.error("write", &self.path, kind))
+    }
+
+    fn set_len(&self, len: u64) -> DiskResult<()> {
+        let mut state = self.change("resize")?;
+        state.whole().map_err(|kind| self.disk.error("resize", &self.path, kind))?;
+        state.ops.push(Op::SetLen { file: self.file, len });
+        state.alter(self.file, Change::Len(usize::try_from(len).expect("a file in memory")));
+        Ok(())
+    }
+
+    fn sync(&self) -> DiskResult<()> {
+        let mut state = self.change("sync")?;
+        let fate = state.fate();
+        let file = self.file;
+        match fate {
+            Fate::Goes => {
+                let inode = &mut state.inodes[file];
+                for change in std::mem::take(&mut inode.unsynced) {
+                    change.apply(&mut inode.durable);
+                }
+                state.ops.push(Op::Sync { file });
+                Ok(())
+            }
+            Fate::Fails(kind) => {
+                // The pages count as clean now, and are on no medium.
+                state.inodes[file].unsynced.clear();
+                Err(self.disk.error("sync", &self.path, kind))
+            }
+            Fate::Dies => Err(self.disk.error("sync", &self.path, DiskErrorKind::Other)),
+        }
+    }
+}

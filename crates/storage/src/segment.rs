@@ -1,0 +1,266 @@
+//! Log files: names, header, order, and reading one from a place.
+//!
+//! Owns what a `log.<hex>` file looks like and how to read it in bounded memory. It changes nothing on
+//! disk.
+
+use crate::disk::{Dir, DirEntry, Disk, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::record::{self, Decoded, PREFIX, Stop};
+use farrier_proto::txn::{TxnHeader, read_header};
+use farrier_proto::{TxnType, Zxid};
+
+/// "ZKLG".
+pub const MAGIC: u32 = 0x5a4b_4c47;
+
+/// Format version.
+pub const VERSION: u32 = 2;
+
+/// Bytes before the first record.
+pub const HEADER_LEN: usize = 16;
+
+/// [`HEADER_LEN`] as an offset.
+pub(crate) const FIRST_RECORD: u64 = HEADER_LEN as u64;
+
+/// Default size of a segment, zero-filled before it is used: Apache's 64 MiB and its header.
+pub const SEGMENT_SIZE: u64 = (64 << 20) + HEADER_LEN as u64;
+
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+
+/// Bytes that [`SegmentReader::valid_record_after`] checksums before it gives up. Honest logs need a
+/// fraction; only a file made for it needs more.
+const SCAN_BUDGET: u64 = 1 << 30;
+
+/// The header of every segment: magic, version, dbid 0.
+#[must_use]
+pub fn header() -> [u8; HEADER_LEN] {
+    let mut out = [0; HEADER_LEN];
+    out[..4].copy_from_slice(&MAGIC.to_be_bytes());
+    out[4..8].copy_from_slice(&VERSION.to_be_bytes());
+    out
+}
+
+/// Name of the segment that starts with `first`.
+#[must_use]
+pub fn log_name(first: Zxid) -> String {
+    format!("log.{:x}", first.get())
+}
+
+/// Path of the segment that starts with `first`.
+#[must_use]
+pub fn log_path(first: Zxid) -> DiskPath {
+    DiskPath::new(Dir::LogVersion, log_name(first))
+}
+
+/// The zxid that Apache would see in a name with this prefix (`log` or `snapshot`): the second component,
+/// as a positive signed hexadecimal number, whatever follows.
+#[must_use]
+pub fn apache_zxid(name: &str, prefix: &str) -> Option<Zxid> {
+    let mut parts = name.split('.');
+    if parts.next() != Some(prefix) {
+        return None;
+    }
+    i64::from_str_radix(parts.next()?, 16).ok().filter(|z| *z >= 0).map(Zxid::from_wire)
+}
+
+/// The zxid in a segment's name, if it is a name that a server writes.
+#[must_use]
+pub fn parse_log_name(name: &str) -> Option<Zxid> {
+    let zxid = apache_zxid(name, "log")?;
+    (log_name(zxid) == name).then_some(zxid)
+}
+
+/// A segment of a listing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// The zxid in its name, which is that of its first record.
+    pub first: Zxid,
+    /// Bytes.
+    pub len: u64,
+}
+
+/// The segments among `entries`, oldest first.
+#[must_use]
+pub fn segments(entries: &[DirEntry]) -> Vec<Segment> {
+    let mut all: Vec<Segment> =
+        entries.iter().filter_map(|e| parse_log_name(&e.name).map(|first| Segment { first, len: e.len })).collect();
+    all.sort_by_key(|s| s.first);
+    all
+}
+
+/// The segments on a disk, oldest first.
+pub fn list_segments<D: Disk>(disk: &D) -> DiskResult<Vec<Segment>> {
+    Ok(segments(&disk.list(Dir::LogVersion)?))
+}
+
+/// Index of the segment in which reading for `zxid` starts: the newest that begins at or before it, else
+/// the oldest.
+#[must_use]
+pub fn start_index(segments: &[Segment], zxid: Zxid) -> usize {
+    segments.partition_point(|s| s.first <= zxid).saturating_sub(1)
+}
+
+/// How a segment begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SegmentHeader {
+    /// With the magic.
+    Good,
+    /// The file has no bytes.
+    Empty,
+    /// Fewer bytes than a header.
+    Short,
+    /// Another magic; Apache looks at nothing else.
+    BadMagic(u32),
+}
+
+/// Reads one segment, at places that mostly move forward.
+#[derive(Debug)]
+pub struct SegmentReader<F> {
+    file: F,
+    len: u64,
+    txn_max: usize,
+    buf: Vec<u8>,
+    at: u64,
+}
+
+impl<F: DiskFile> SegmentReader<F> {
+    /// Opens `path` for records of at most `txn_max` bytes.
+    pub fn open<D: Disk<File = F>>(disk: &D, path: &DiskPath, txn_max: usize) -> DiskResult<Self> {
+        let file = disk.open(path, OpenMode::Read)?;
+        let len = file.len()?;
+        Ok(Self { file, len, txn_max, buf: Vec::new(), at: 0 })
+    }
+
+    /// Bytes in the file.
+    #[must_use]
+    pub const fn file_len(&self) -> u64 {
+        self.len
+    }
+
+    /// Up to `need` bytes at `offset`: fewer only where the file ends.
+    pub(crate) fn bytes(&mut self, offset: u64, need: usize) -> DiskResult<&[u8]> {
+        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let need = need.min(left);
+        if need == 0 {
+            return Ok(&[]);
+        }
+        let have_end = self.at + self.buf.len() as u64;
+        if offset < self.at || offset + need as u64 > have_end {
+            let size = need.max(CHUNK).min(left);
+            self.buf.resize(size, 0);
+            let got = self.file.read_at(offset, &mut self.buf)?;
+            self.buf.truncate(got);
+            self.at = offset;
+        }
+        let from = usize::try_from(offset - self.at).expect("the offset lies in the buffer");
+        let to = (from + need).min(self.buf.len());
+        Ok(&self.buf[from..to])
+    }
+
+    /// Judges the file's header.
+    pub fn header(&mut self) -> DiskResult<SegmentHeader> {
+        if self.len == 0 {
+            return Ok(SegmentHeader::Empty);
+        }
+        let bytes = self.bytes(0, HEADER_LEN)?;
+        let Some(magic) = bytes.get(..4).filter(|_| bytes.len() == HEADER_LEN) else {
+            return Ok(SegmentHeader::Short);
+        };
+        let magic = u32::from_be_bytes(magic.try_into().expect("four bytes"));
+        Ok(if magic == MAGIC { SegmentHeader::Good } else { SegmentHeader::BadMagic(magic) })
+    }
+
+    /// The record at `offset`.
+    pub fn record(&mut self, offset: u64) -> DiskResult<Decoded<'_>> {
+        let txn_max = self.txn_max;
+        let want = record::wanted(self.bytes(offset, PREFIX)?, txn_max);
+        Ok(record::decode(self.bytes(offset, want)?, txn_max))
+    }
+
+    /// Whether only zeros, or nothing, stand from `offset` on.
+    pub fn is_zero_from(&mut self, offset: u64) -> DiskResult<bool> {
+        Ok(self.next_nonzero(offset)?.is_none())
+    }
+
+    fn next_nonzero(&mut self, mut offset: u64) -> DiskResult<Option<u64>> {
+        loop {
+            let bytes = self.bytes(offset, 4096)?;
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            if let Some(i) = bytes.iter().position(|b| *b != 0) {
+                return Ok(Some(offset + i as u64));
+            }
+            offset += bytes.len() as u64;
+        }
+    }
+
+    /// Looks, at every byte behind `offset`, for a whole record of a later transaction than `after`.
+    /// Answers its offset. A file so made that the search would cost too much counts as one that has
+    /// such a record, at the place where the search gave up.
+    pub fn valid_record_after(&mut self, offset: u64, after: Zxid) -> DiskResult<Option<u64>> {
+        let mut budget = SCAN_BUDGET;
+        let mut at = offset + 1;
+        loop {
+            // A record starts with four zero bytes and four of a checksum, and its length is not zero:
+            // in a run of zeros only the last 11 places can start one.
+            let Some(nonzero) = self.next_nonzero(at)? else { return Ok(None) };
+            at = at.max(nonzero.saturating_sub(PREFIX as u64 - 1));
+            let limit = nonzero + 1;
+            while at < limit {
+                match self.candidate(at, after)? {
+                    Some((cost, true)) if cost <= budget => return Ok(Some(at)),
+                    Some((cost, _)) if cost > budget => return Ok(Some(at)),
+                    Some((cost, _)) => budget -= cost,
+                    None => {}
+                }
+                at += 1;
+            }
+        }
+    }
+
+    /// Whether a record of a later transaction than `after` starts at `at`, with the bytes that it cost to
+    /// find out; `None` if a look at its first bytes was enough.
+    fn candidate(&mut self, at: u64, after: Zxid) -> DiskResult<Option<(u64, bool)>> {
+        let txn_max = self.txn_max;
+        let prefix = self.bytes(at, PREFIX + TxnHeader::LEN)?;
+        if prefix.len() < PREFIX + TxnHeader::LEN || prefix[..4] != [0; 4] {
+            return Ok(None);
+        }
+        let Ok(head) = read_header(&prefix[PREFIX..]) else { return Ok(None) };
+        if head.zxid <= after || TxnType::from_code(head.kind).is_none() {
+            return Ok(None);
+        }
+        let want = record::wanted(prefix, txn_max);
+        if want < record::record_len(TxnHeader::LEN) {
+            return Ok(None);
+        }
+        let bytes = self.bytes(at, want)?;
+        if bytes.len() < want || bytes.last() != Some(&record::MARKER) {
+            return Ok(None);
+        }
+        Ok(Some((want as u64, matches!(record::decode(bytes, txn_max), Decoded::Good(_)))))
+    }
+
+    /// Whether the segment holds a good header and at least one good record.
+    pub fn has_records(&mut self) -> DiskResult<bool> {
+        Ok(self.header()? == SegmentHeader::Good && matches!(self.record(FIRST_RECORD)?, Decoded::Good(_)))
+    }
+
+    /// Walks the records from the header on: calls `visit` with offset and transaction until it answers
+    /// false or there is no good record. Answers where the walk ended and why (`None`: by `visit`).
+    pub fn walk(&mut self, visit: &mut dyn FnMut(u64, &[u8]) -> bool) -> DiskResult<(u64, Option<Stop>)> {
+        let mut at = FIRST_RECORD;
+        loop {
+            match self.record(at)? {
+                Decoded::Good(txn) => {
+                    let len = record::record_len(txn.len()) as u64;
+                    if !visit(at, txn) {
+                        return Ok((at, None));
+                    }
+                    at += len;
+                }
+                Decoded::Stop(stop) => return Ok((at, Some(stop))),
+            }
+        }
+    }
+}
