@@ -1,0 +1,414 @@
+//! The one path by which transactions change the tree: live commits and replay alike.
+//!
+//! Replay may start from a snapshot that already contains effects of later transactions (Apache's do),
+//! so every rule here gives the same tree when it meets effects of itself. Nothing here fails for
+//! reasons of content: codes like "no node" are ordinary results.
+
+use crate::acl_table::SharedAcl;
+use crate::arena::NodeId;
+use crate::node::Node;
+use crate::quota::{LIMITS, QuotaText, STATS, governed_path, stats_path};
+use crate::tree::{Tree, path_size, read_usage};
+use farrier_proto::client::EventType;
+use farrier_proto::path::split;
+use farrier_proto::stat::StatPersisted;
+use farrier_proto::txn::{SetAclTxn, SetDataTxn};
+use farrier_proto::{Acl, ErrorCode, Owner, Stat, Txn, TxnHeader, Zxid};
+use std::borrow::Cow;
+
+/// A change that watches are told of. Changes come in the order of the protocol: the node, then its
+/// parent.
+#[derive(Clone, Debug)]
+pub struct Change<'t> {
+    /// What happened.
+    pub kind: EventType,
+    /// To which node; `/` for the root.
+    pub path: Cow<'t, str>,
+    /// Who may hear of it: the node's own list (a deleted node's last one), the parent's for
+    /// [`EventType::NodeChildrenChanged`].
+    pub acl: SharedAcl,
+}
+
+/// Result of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Applied; there is nothing to tell.
+    Done,
+    /// A node was created.
+    Created {
+        /// Its path.
+        path: String,
+        /// Its stat after the operation.
+        stat: Stat,
+    },
+    /// Data, ACL or membership was set: the stat after it.
+    Stat(Stat),
+    /// One result per operation.
+    Multi(Vec<OpOutcome>),
+    /// Nothing was applied, or what replay needs only; the code that the client gets.
+    Failed(i32),
+}
+
+/// Result of one operation of a multi.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OpOutcome {
+    /// Applied (delete), or checked.
+    Done,
+    /// A node was created.
+    Created {
+        /// Its path.
+        path: String,
+        /// Its stat after the operation.
+        stat: Stat,
+    },
+    /// Data was set: the stat after it.
+    Stat(Stat),
+    /// The code; 0 in front of the operation that made the multi fail.
+    Failed(i32),
+}
+
+impl From<OpOutcome> for Outcome {
+    fn from(op: OpOutcome) -> Self {
+        match op {
+            OpOutcome::Done => Self::Done,
+            OpOutcome::Created { path, stat } => Self::Created { path, stat },
+            OpOutcome::Stat(stat) => Self::Stat(stat),
+            OpOutcome::Failed(code) => Self::Failed(code),
+        }
+    }
+}
+
+const fn failed(code: ErrorCode) -> OpOutcome {
+    OpOutcome::Failed(code.code())
+}
+
+/// What the four kinds of create have in common.
+struct Creation<'t> {
+    path: &'t str,
+    data: Option<&'t [u8]>,
+    acl: &'t [Acl<'t>],
+    parent_cversion: i32,
+    owner: i64,
+    /// Plain creates raise the parent's counter even if the node exists.
+    fixes_parent: bool,
+}
+
+fn event_path(path: &str) -> &str {
+    if path.is_empty() { "/" } else { path }
+}
+
+impl Tree {
+    /// Applies a transaction, appends what watches are to be told to `changes`, and moves
+    /// [`Tree::zxid`] forward.
+    ///
+    /// A transaction that was applied before, or whose effects a fuzzy snapshot holds, leads to the same
+    /// tree. Where such a snapshot makes a deletion meet a node with children, the children go too
+    /// (silently): they are younger than the deletion, so replay is about to create them again.
+    pub fn apply<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, changes: &mut Vec<Change<'t>>) -> Outcome {
+        let outcome = match txn {
+            Txn::Error(code) => Outcome::Failed(*code),
+            Txn::CreateSession(timeout) => {
+                self.sessions.open(header.session, *timeout);
+                Outcome::Done
+            }
+            Txn::CloseSession(listed) => {
+                self.close_session(header, listed.as_deref().unwrap_or_default(), changes);
+                Outcome::Done
+            }
+            Txn::SetAcl(t) => self.set_acl(t),
+            Txn::Multi(txns) => Outcome::Multi(self.apply_multi(header, txns, changes)),
+            Txn::Create(_)
+            | Txn::Create2(_)
+            | Txn::CreateContainer(_)
+            | Txn::CreateTtl(_)
+            | Txn::Delete(_)
+            | Txn::DeleteContainer(_)
+            | Txn::SetData(_)
+            | Txn::Reconfig(_)
+            | Txn::Check(_) => self.apply_op(header, txn, changes).into(),
+        };
+        self.zxid = self.zxid.max(header.zxid);
+        if self.config.digest {
+            self.digest_log.note(header.zxid, self.digest);
+        }
+        outcome
+    }
+
+    fn apply_multi<'t>(
+        &mut self,
+        header: &TxnHeader,
+        txns: &'t [Txn<'_>],
+        changes: &mut Vec<Change<'t>>,
+    ) -> Vec<OpOutcome> {
+        let code = |t: &Txn<'_>| if let Txn::Error(code) = t { Some(*code) } else { None };
+        if txns.iter().any(|t| code(t).is_some()) {
+            return txns.iter().map(|t| OpOutcome::Failed(code(t).unwrap_or(0))).collect();
+        }
+        txns.iter().map(|t| self.apply_op(header, t, changes)).collect()
+    }
+
+    /// An operation that may stand in a multi.
+    fn apply_op<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, changes: &mut Vec<Change<'t>>) -> OpOutcome {
+        match txn {
+            Txn::Create(t) | Txn::Create2(t) => {
+                let creation = Creation {
+                    path: &t.path,
+                    data: t.data.as_deref(),
+                    acl: &t.acl,
+                    parent_cversion: t.parent_cversion,
+                    owner: if t.ephemeral { header.session.0 } else { 0 },
+                    fixes_parent: matches!(txn, Txn::Create(_)),
+                };
+                self.create(header, &creation, changes)
+            }
+            Txn::CreateContainer(t) => {
+                let creation = Creation {
+                    path: &t.path,
+                    data: t.data.as_deref(),
+                    acl: &t.acl,
+                    parent_cversion: t.parent_cversion,
+                    owner: Owner::Container.encode(),
+                    fixes_parent: false,
+                };
+                self.create(header, &creation, changes)
+            }
+            Txn::CreateTtl(t) => {
+                // Other TTLs have no encoding; a leader that lets one pass dies of it.
+                let Some(ttl) =
+                    u64::try_from(t.ttl).ok().filter(|_| (Owner::TTL_MIN..=Owner::TTL_MAX).contains(&t.ttl))
+                else {
+                    return failed(ErrorCode::BadArguments);
+                };
+                let creation = Creation {
+                    path: &t.path,
+                    data: t.data.as_deref(),
+                    acl: &t.acl,
+                    parent_cversion: t.parent_cversion,
+                    owner: Owner::Ttl(ttl).encode(),
+                    fixes_parent: false,
+                };
+                self.create(header, &creation, changes)
+            }
+            Txn::Delete(path) | Txn::DeleteContainer(path) => self.delete(header.zxid, Cow::Borrowed(path), changes),
+            Txn::SetData(t) | Txn::Reconfig(t) => self.set_data(header, t, changes),
+            Txn::Check(_) => OpOutcome::Done,
+            Txn::Error(code) => OpOutcome::Failed(*code),
+            Txn::SetAcl(_) | Txn::CreateSession(_) | Txn::CloseSession(_) | Txn::Multi(_) => {
+                // The decoder refuses them, so only our own preparation could have put them here.
+                unreachable!("no multi holds a {:?}", txn.kind())
+            }
+        }
+    }
+
+    fn create<'t>(&mut self, header: &TxnHeader, creation: &Creation<'t>, changes: &mut Vec<Change<'t>>) -> OpOutcome {
+        let path = creation.path;
+        let Some((parent_path, name)) = split(path) else { return failed(ErrorCode::NoNode) };
+        if name.is_empty() {
+            return failed(ErrorCode::BadArguments);
+        }
+        let Some(parent) = self.find(parent_path) else { return failed(ErrorCode::NoNode) };
+        let acl = self.acls.intern(creation.acl);
+        if let Some(id) = self.find(path) {
+            let old = self.arena.get(id).acl();
+            self.arena.set_acl(id, acl);
+            self.acls.release(old);
+            if creation.fixes_parent {
+                self.count_creation(parent_path, parent, creation.parent_cversion, header.zxid);
+            }
+            return failed(ErrorCode::NodeExists);
+        }
+        self.count_creation(parent_path, parent, creation.parent_cversion, header.zxid);
+        let stat = StatPersisted {
+            czxid: header.zxid,
+            mzxid: header.zxid,
+            ctime: header.time,
+            mtime: header.time,
+            version: 0,
+            cversion: 0,
+            aversion: 0,
+            ephemeral_owner: creation.owner,
+            pzxid: header.zxid,
+        };
+        let id = self.attach(parent, path, name, acl, &stat, creation.data);
+        if let Some(governed) = governed_path(parent_path) {
+            match name {
+                LIMITS => self.quotas.insert(governed),
+                STATS => self.recount_usage(governed),
+                _ => {}
+            }
+        }
+        self.add_usage(path, 1, creation.data.map_or(0, <[u8]>::len) as i64);
+        changes.push(Change {
+            kind: EventType::NodeCreated,
+            path: Cow::Borrowed(path),
+            acl: SharedAcl::clone(self.acls.get(acl)),
+        });
+        changes.push(Change {
+            kind: EventType::NodeChildrenChanged,
+            path: Cow::Borrowed(event_path(parent_path)),
+            acl: self.shared_acl(self.arena.get(parent).acl()),
+        });
+        OpOutcome::Created { path: path.to_owned(), stat: Node { tree: self, id }.stat() }
+    }
+
+    /// Raises a parent's counter of creations to `to` (-1: by one) and sets its pzxid, unless the counter
+    /// is there already.
+    fn count_creation(&mut self, path: &str, id: NodeId, to: i32, zxid: Zxid) {
+        let mut fields = self.arena.get(id).fields();
+        let to = if to == -1 { fields.stat.cversion.wrapping_add(1) } else { to };
+        if to <= fields.stat.cversion {
+            return;
+        }
+        self.digest_subtract(path, id);
+        fields.stat.cversion = to;
+        fields.stat.pzxid = zxid;
+        self.arena.set_fields(id, &fields);
+        self.digest_add(path, id);
+    }
+
+    fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, changes: &mut Vec<Change<'t>>) -> OpOutcome {
+        let Some((parent_path, name)) = split(&path) else { return failed(ErrorCode::NoNode) };
+        let Some(parent) = self.find(parent_path) else { return failed(ErrorCode::NoNode) };
+        if name.is_empty() || crate::tree::BUILT_IN.contains(&&*path) {
+            // No leader lets it pass, and the tree relies on these nodes.
+            return failed(ErrorCode::BadArguments);
+        }
+        let mut fields = self.arena.get(parent).fields();
+        if zxid > fields.stat.pzxid {
+            self.digest_subtract(parent_path, parent);
+            fields.stat.pzxid = zxid;
+            self.arena.set_fields(parent, &fields);
+            self.digest_add(parent_path, parent);
+        }
+        let Some(id) = self.find(&path) else { return failed(ErrorCode::NoNode) };
+        let acl = self.shared_acl(self.arena.get(id).acl());
+        if self.arena.get(id).child_count() > 0 {
+            let mut below = Vec::new();
+            self.walk(id, |id| below.push(id));
+            for &child in below[1..].iter().rev() {
+                let path = self.path_of(child);
+                self.detach(&path, child);
+            }
+        }
+        self.detach(&path, id);
+        let parent_change = Change {
+            kind: EventType::NodeChildrenChanged,
+            path: match &path {
+                Cow::Borrowed(path) => Cow::Borrowed(event_path(&path[..parent_path.len()])),
+                Cow::Owned(_) => Cow::Owned(event_path(parent_path).to_owned()),
+            },
+            acl: self.shared_acl(self.arena.get(parent).acl()),
+        };
+        changes.push(Change { kind: EventType::NodeDeleted, path, acl });
+        changes.push(parent_change);
+        OpOutcome::Done
+    }
+
+    /// Removes a childless znode from everywhere, the quota's usage included. The parent keeps its stat.
+    fn detach(&mut self, path: &str, id: NodeId) {
+        self.digest_subtract(path, id);
+        let block = self.arena.get(id);
+        let (parent, acl, data_len) = (block.parent(), block.acl(), block.data_len());
+        let owner = self.owner_of(block.fields().stat.ephemeral_owner);
+        self.sessions.remove(owner, id);
+        self.index.remove(path, id);
+        let mut fields = self.arena.get(parent).fields();
+        self.arena.unlink(&mut fields, id);
+        self.arena.set_fields(parent, &fields);
+        self.arena.remove(id);
+        self.acls.release(acl);
+        self.size -= path_size(path) + data_len as u64;
+        if let Some((parent_path, LIMITS)) = split(path)
+            && let Some(governed) = governed_path(parent_path)
+        {
+            self.quotas.remove(governed);
+        }
+        self.add_usage(path, -1, -(data_len as i64));
+    }
+
+    fn set_data<'t>(
+        &mut self,
+        header: &TxnHeader,
+        txn: &'t SetDataTxn<'_>,
+        changes: &mut Vec<Change<'t>>,
+    ) -> OpOutcome {
+        let path = &*txn.path;
+        let Some(id) = self.find(path) else { return failed(ErrorCode::NoNode) };
+        let data = txn.data.as_deref();
+        self.digest_subtract(path, id);
+        let block = self.arena.get(id);
+        let grown = data.map_or(0, <[u8]>::len) as i64 - block.data_len() as i64;
+        let acl = block.acl();
+        let mut fields = block.fields();
+        fields.stat.mtime = header.time;
+        fields.stat.mzxid = header.zxid;
+        fields.stat.version = txn.version;
+        self.arena.set_data(id, &fields, data);
+        self.digest_add(path, id);
+        self.size = self.size.checked_add_signed(grown).expect("the size counts what is there");
+        self.add_usage(path, 0, grown);
+        changes.push(Change {
+            kind: EventType::NodeDataChanged,
+            path: Cow::Borrowed(event_path(path)),
+            acl: self.shared_acl(acl),
+        });
+        OpOutcome::Stat(Node { tree: self, id }.stat())
+    }
+
+    fn set_acl(&mut self, txn: &SetAclTxn<'_>) -> Outcome {
+        let path = &*txn.path;
+        let Some(id) = self.find(path) else { return Outcome::Failed(ErrorCode::NoNode.code()) };
+        let new = self.acls.intern(&txn.acl);
+        let old = self.arena.get(id).acl();
+        self.digest_subtract(path, id);
+        let mut fields = self.arena.get(id).fields();
+        fields.stat.aversion = txn.version;
+        self.arena.set_fields(id, &fields);
+        self.arena.set_acl(id, new);
+        self.acls.release(old);
+        self.digest_add(path, id);
+        Outcome::Stat(Node { tree: self, id }.stat())
+    }
+
+    fn close_session<'t>(&mut self, header: &TxnHeader, listed: &'t [Cow<'_, str>], changes: &mut Vec<Change<'t>>) {
+        self.sessions.close(header.session);
+        for path in listed {
+            self.delete(header.zxid, Cow::Borrowed(path), changes);
+        }
+        for path in self.ephemerals(header.session) {
+            self.delete(header.zxid, Cow::Owned(path), changes);
+        }
+    }
+
+    /// Adds to the usage under the deepest quota that encloses `path`.
+    fn add_usage(&mut self, path: &str, count: i64, bytes: i64) {
+        let Some(governed) = self.quotas.enclosing(path) else { return };
+        let Some(stats) = self.find(&stats_path(governed)) else { return };
+        let mut usage = read_usage(self.arena.get(stats).data());
+        usage.add(count, bytes);
+        self.write_usage(stats, &usage);
+    }
+
+    /// Counts the usage under the quota on `path` anew.
+    pub(crate) fn recount_usage(&mut self, path: &str) {
+        let Some(stats) = self.find(&stats_path(path)) else { return };
+        let (mut count, mut bytes) = (0, 0);
+        if let Some(top) = self.find(path) {
+            self.walk(top, |id| {
+                count += 1;
+                bytes += self.arena.get(id).data_len() as i64;
+            });
+        }
+        self.write_usage(stats, &QuotaText::usage(count, bytes));
+    }
+
+    /// Data of a stats node; nothing else of it changes, and it has no part in the digest.
+    fn write_usage(&mut self, stats: NodeId, usage: &QuotaText) {
+        let text = usage.to_string();
+        let block = self.arena.get(stats);
+        let fields = block.fields();
+        let grown = text.len() as i64 - block.data_len() as i64;
+        self.arena.set_data(stats, &fields, Some(text.as_bytes()));
+        self.size = self.size.checked_add_signed(grown).expect("the size counts what is there");
+    }
+}

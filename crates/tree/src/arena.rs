@@ -1,0 +1,455 @@
+//! Storage of znodes: one heap block each, found by a small id.
+//!
+//! Owns the blocks, the free ids and the links between siblings. It knows nothing of paths. Blocks
+//! stand in chunks that an image shares: whoever changes a chunk or a block that is shared copies it
+//! first, so an image never sees a change.
+//!
+//! A block is, little-endian:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 1 | shape (2 bits), null data, long name |
+//! | 4 | ACL key |
+//! | 4 | id of the parent |
+//! | 2 | length of the name, low half |
+//! | 16, 24 or 68 | stat, by shape; see [`Shape`] |
+//! | 0 or 2 | length of a long name, high half |
+//! | … | name |
+//! | … | data |
+
+use crate::acl_table::AclKey;
+use farrier_proto::Zxid;
+use farrier_proto::stat::StatPersisted;
+use std::sync::Arc;
+
+/// A znode's place in the arena.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct NodeId(pub(crate) u32);
+
+impl NodeId {
+    /// The root, which always exists.
+    pub(crate) const ROOT: Self = Self(0);
+    /// No znode.
+    pub(crate) const NIL: Self = Self(u32::MAX);
+
+    fn place(self) -> (usize, usize) {
+        (self.0 as usize / CHUNK, self.0 as usize % CHUNK)
+    }
+}
+
+/// Blocks per chunk: with the counts of its `Arc`, a chunk fills a page.
+const CHUNK: usize = 255;
+/// Bytes before the stat.
+const HEAD: usize = 11;
+/// A scratch buffer that grew beyond this for one large znode is given back.
+const SCRATCH_MAX: usize = 1 << 16;
+
+/// How much of the stat a block holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Shape {
+    /// Created and never changed, without owner: czxid and ctime tell the rest.
+    Leaf,
+    /// The same with an owner.
+    OwnedLeaf,
+    /// Everything.
+    Full,
+}
+
+impl Shape {
+    const BITS: u8 = 0b11;
+
+    const fn bits(self) -> u8 {
+        match self {
+            Self::Leaf => 0,
+            Self::OwnedLeaf => 1,
+            Self::Full => 2,
+        }
+    }
+
+    const fn stat_len(self) -> usize {
+        match self {
+            Self::Leaf => 16,
+            Self::OwnedLeaf => 24,
+            Self::Full => 68,
+        }
+    }
+
+    fn of(fields: &Fields) -> Self {
+        let s = &fields.stat;
+        let untouched = s.mzxid == s.czxid
+            && s.pzxid == s.czxid
+            && s.mtime == s.ctime
+            && (s.version, s.cversion, s.aversion) == (0, 0, 0)
+            && fields.first_child == NodeId::NIL
+            && fields.child_count == 0;
+        match (untouched, s.ephemeral_owner) {
+            (true, 0) => Self::Leaf,
+            (true, _) => Self::OwnedLeaf,
+            (false, _) => Self::Full,
+        }
+    }
+}
+
+const NULL_DATA: u8 = 1 << 2;
+const LONG_NAME: u8 = 1 << 3;
+
+/// The part of a znode that has a fixed size.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields {
+    pub(crate) stat: StatPersisted,
+    pub(crate) first_child: NodeId,
+    pub(crate) child_count: u32,
+}
+
+impl Fields {
+    pub(crate) const fn childless(stat: StatPersisted) -> Self {
+        Self { stat, first_child: NodeId::NIL, child_count: 0 }
+    }
+
+    fn put(&self, shape: Shape, out: &mut Vec<u8>) {
+        let s = &self.stat;
+        out.extend_from_slice(&s.czxid.get().to_le_bytes());
+        out.extend_from_slice(&s.ctime.to_le_bytes());
+        if shape == Shape::Leaf {
+            return;
+        }
+        out.extend_from_slice(&s.ephemeral_owner.to_le_bytes());
+        if shape == Shape::OwnedLeaf {
+            return;
+        }
+        out.extend_from_slice(&s.mzxid.get().to_le_bytes());
+        out.extend_from_slice(&s.mtime.to_le_bytes());
+        out.extend_from_slice(&s.pzxid.get().to_le_bytes());
+        out.extend_from_slice(&s.version.to_le_bytes());
+        out.extend_from_slice(&s.cversion.to_le_bytes());
+        out.extend_from_slice(&s.aversion.to_le_bytes());
+        out.extend_from_slice(&self.first_child.0.to_le_bytes());
+        out.extend_from_slice(&self.child_count.to_le_bytes());
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn zxid_at(bytes: &[u8], at: usize) -> Zxid {
+    Zxid::from_wire(u64_at(bytes, at).cast_signed())
+}
+
+/// One znode.
+#[derive(Clone, Debug)]
+pub(crate) struct Block(Arc<[u8]>);
+
+impl Block {
+    fn shape(&self) -> Shape {
+        match self.0[0] & Shape::BITS {
+            0 => Shape::Leaf,
+            1 => Shape::OwnedLeaf,
+            _ => Shape::Full,
+        }
+    }
+
+    fn name_range(&self) -> std::ops::Range<usize> {
+        let low = usize::from(u16::from_le_bytes([self.0[9], self.0[10]]));
+        let at = HEAD + self.shape().stat_len();
+        if self.0[0] & LONG_NAME == 0 {
+            return at..at + low;
+        }
+        let high = usize::from(u16::from_le_bytes([self.0[at], self.0[at + 1]]));
+        at + 2..at + 2 + (high << 16 | low)
+    }
+
+    pub(crate) fn acl(&self) -> AclKey {
+        AclKey::from_bits(u32_at(&self.0, 1))
+    }
+
+    pub(crate) fn parent(&self) -> NodeId {
+        NodeId(u32_at(&self.0, 5))
+    }
+
+    pub(crate) fn name_bytes(&self) -> &[u8] {
+        &self.0[self.name_range()]
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        std::str::from_utf8(self.name_bytes()).expect("names are stored from text")
+    }
+
+    pub(crate) fn data(&self) -> Option<&[u8]> {
+        if self.0[0] & NULL_DATA != 0 { None } else { Some(&self.0[self.name_range().end..]) }
+    }
+
+    pub(crate) fn data_len(&self) -> usize {
+        self.0.len() - self.name_range().end
+    }
+
+    pub(crate) fn fields(&self) -> Fields {
+        let b = &self.0[HEAD..];
+        let (shape, czxid, ctime) = (self.shape(), zxid_at(b, 0), u64_at(b, 8).cast_signed());
+        let owner = if shape == Shape::Leaf { 0 } else { u64_at(b, 16).cast_signed() };
+        let mut stat = StatPersisted {
+            czxid,
+            mzxid: czxid,
+            ctime,
+            mtime: ctime,
+            version: 0,
+            cversion: 0,
+            aversion: 0,
+            ephemeral_owner: owner,
+            pzxid: czxid,
+        };
+        if shape != Shape::Full {
+            return Fields::childless(stat);
+        }
+        stat.mzxid = zxid_at(b, 24);
+        stat.mtime = u64_at(b, 32).cast_signed();
+        stat.pzxid = zxid_at(b, 40);
+        stat.version = u32_at(b, 48).cast_signed();
+        stat.cversion = u32_at(b, 52).cast_signed();
+        stat.aversion = u32_at(b, 56).cast_signed();
+        Fields { stat, first_child: NodeId(u32_at(b, 60)), child_count: u32_at(b, 64) }
+    }
+
+    pub(crate) fn first_child(&self) -> NodeId {
+        if self.shape() == Shape::Full { NodeId(u32_at(&self.0, HEAD + 60)) } else { NodeId::NIL }
+    }
+
+    pub(crate) fn child_count(&self) -> u32 {
+        if self.shape() == Shape::Full { u32_at(&self.0, HEAD + 64) } else { 0 }
+    }
+}
+
+/// 255 places; a place is empty when its id is free.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunk([Option<Block>; CHUNK]);
+
+/// Chunks, as tree and images share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Chunks(Vec<Arc<Chunk>>);
+
+impl Chunks {
+    pub(crate) fn get(&self, id: NodeId) -> Option<&Block> {
+        let (chunk, slot) = id.place();
+        self.0.get(chunk)?.0[slot].as_ref()
+    }
+
+    /// Ids that were ever in use, live or free.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..u32::try_from(self.0.len() * CHUNK).expect("ids are 32 bits")).map(NodeId)
+    }
+}
+
+/// Neighbours among the children of one parent. The first child's `prev` is the last child, which
+/// makes appending cheap; the last child's `next` is nil.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    next: NodeId,
+    prev: NodeId,
+}
+
+/// All znodes of a tree.
+#[derive(Debug, Default)]
+pub(crate) struct Arena {
+    chunks: Chunks,
+    links: Vec<Link>,
+    free: Vec<NodeId>,
+    live: usize,
+    scratch: Vec<u8>,
+}
+
+impl Arena {
+    /// Live znodes.
+    pub(crate) const fn len(&self) -> usize {
+        self.live
+    }
+
+    pub(crate) const fn chunks(&self) -> &Chunks {
+        &self.chunks
+    }
+
+    /// The block of a live znode.
+    pub(crate) fn get(&self, id: NodeId) -> &Block {
+        self.chunks.get(id).expect("an id that is referred to is live")
+    }
+
+    /// Stores a znode. It is not yet among its parent's children.
+    pub(crate) fn insert(
+        &mut self,
+        parent: NodeId,
+        name: &str,
+        acl: AclKey,
+        fields: &Fields,
+        data: Option<&[u8]>,
+    ) -> NodeId {
+        let id = self.free.pop().unwrap_or_else(|| {
+            let id = NodeId(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
+            assert!(id != NodeId::NIL, "a tree has fewer znodes than ids");
+            self.links.push(Link { next: NodeId::NIL, prev: NodeId::NIL });
+            id
+        });
+        let (chunk, _) = id.place();
+        if chunk == self.chunks.0.len() {
+            self.chunks.0.push(Arc::new(Chunk([const { None }; CHUNK])));
+        }
+        let block = encode(&mut self.scratch, parent, name, acl, fields, data);
+        let slot = self.slot(id);
+        assert!(slot.is_none(), "a free id has no block");
+        *slot = Some(block);
+        self.live += 1;
+        id
+    }
+
+    /// Frees a znode without children that is no longer among its parent's.
+    pub(crate) fn remove(&mut self, id: NodeId) {
+        assert!(self.get(id).child_count() == 0, "a znode with children is not freed");
+        *self.slot(id) = None;
+        self.live -= 1;
+        self.links[id.0 as usize] = Link { next: NodeId::NIL, prev: NodeId::NIL };
+        self.free.push(id);
+    }
+
+    /// Replaces the fields. In place when the block has room and no image holds it.
+    pub(crate) fn set_fields(&mut self, id: NodeId, fields: &Fields) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        fields.put(Shape::Full, &mut scratch);
+        let block = self.block_mut(id);
+        let full = block.shape() == Shape::Full;
+        if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| full) {
+            bytes[HEAD..HEAD + Shape::Full.stat_len()].copy_from_slice(&scratch);
+        } else {
+            *block = encode(&mut scratch, block.parent(), block.name(), block.acl(), fields, block.data());
+        }
+        self.scratch = scratch;
+    }
+
+    /// Replaces fields and data.
+    pub(crate) fn set_data(&mut self, id: NodeId, fields: &Fields, data: Option<&[u8]>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let block = self.block_mut(id);
+        let start = block.name_range().end;
+        let in_place = block.shape() == Shape::Full
+            && block.data().is_some() == data.is_some()
+            && block.data_len() == data.unwrap_or_default().len();
+        if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| in_place) {
+            scratch.clear();
+            fields.put(Shape::Full, &mut scratch);
+            bytes[HEAD..HEAD + Shape::Full.stat_len()].copy_from_slice(&scratch);
+            bytes[start..].copy_from_slice(data.unwrap_or_default());
+        } else {
+            *block = encode(&mut scratch, block.parent(), block.name(), block.acl(), fields, data);
+        }
+        self.scratch = scratch;
+    }
+
+    /// Replaces the ACL key.
+    pub(crate) fn set_acl(&mut self, id: NodeId, acl: AclKey) {
+        let block = self.block_mut(id);
+        if Arc::get_mut(&mut block.0).is_none() {
+            *block = Block(Arc::from(&block.0[..]));
+        }
+        let bytes = Arc::get_mut(&mut block.0).expect("a fresh copy is not shared");
+        bytes[1..5].copy_from_slice(&acl.to_bits().to_le_bytes());
+    }
+
+    /// Appends `child` to the children that `fields` (of its parent) describes. The caller stores the
+    /// fields.
+    pub(crate) fn link(&mut self, fields: &mut Fields, child: NodeId) {
+        let first = fields.first_child;
+        if first == NodeId::NIL {
+            self.links[child.0 as usize] = Link { next: NodeId::NIL, prev: child };
+            fields.first_child = child;
+        } else {
+            let last = self.links[first.0 as usize].prev;
+            self.links[last.0 as usize].next = child;
+            self.links[child.0 as usize] = Link { next: NodeId::NIL, prev: last };
+            self.links[first.0 as usize].prev = child;
+        }
+        fields.child_count += 1;
+    }
+
+    /// Takes `child` from the children that `fields` (of its parent) describes. The caller stores the
+    /// fields.
+    pub(crate) fn unlink(&mut self, fields: &mut Fields, child: NodeId) {
+        let Link { next, prev } = self.links[child.0 as usize];
+        if fields.first_child == child {
+            fields.first_child = next;
+        } else {
+            self.links[prev.0 as usize].next = next;
+        }
+        if next != NodeId::NIL {
+            self.links[next.0 as usize].prev = prev;
+        } else if fields.first_child != NodeId::NIL {
+            self.links[fields.first_child.0 as usize].prev = prev;
+        }
+        fields.child_count = fields.child_count.checked_sub(1).expect("a parent counts its children");
+        assert!((fields.child_count == 0) == (fields.first_child == NodeId::NIL), "count and list of children agree");
+    }
+
+    /// Children in the order of their creation.
+    pub(crate) fn children(&self, id: NodeId) -> Children<'_> {
+        Children { arena: self, next: self.get(id).first_child() }
+    }
+
+    fn slot(&mut self, id: NodeId) -> &mut Option<Block> {
+        let (chunk, slot) = id.place();
+        &mut Arc::make_mut(&mut self.chunks.0[chunk]).0[slot]
+    }
+
+    fn block_mut(&mut self, id: NodeId) -> &mut Block {
+        self.slot(id).as_mut().expect("an id that is referred to is live")
+    }
+}
+
+/// See [`Arena::children`].
+pub(crate) struct Children<'a> {
+    arena: &'a Arena,
+    next: NodeId,
+}
+
+impl Iterator for Children<'_> {
+    type Item = NodeId;
+    fn next(&mut self) -> Option<NodeId> {
+        let id = self.next;
+        if id == NodeId::NIL {
+            return None;
+        }
+        self.next = self.arena.links[id.0 as usize].next;
+        Some(id)
+    }
+}
+
+fn encode(
+    scratch: &mut Vec<u8>,
+    parent: NodeId,
+    name: &str,
+    acl: AclKey,
+    fields: &Fields,
+    data: Option<&[u8]>,
+) -> Block {
+    let shape = Shape::of(fields);
+    let len = u32::try_from(name.len()).expect("a name is shorter than a frame");
+    let [l0, l1, h0, h1] = len.to_le_bytes();
+    let long = (h0, h1) != (0, 0);
+    let null = if data.is_none() { NULL_DATA } else { 0 };
+    scratch.clear();
+    scratch.push(shape.bits() | null | if long { LONG_NAME } else { 0 });
+    scratch.extend_from_slice(&acl.to_bits().to_le_bytes());
+    scratch.extend_from_slice(&parent.0.to_le_bytes());
+    scratch.extend_from_slice(&[l0, l1]);
+    fields.put(shape, scratch);
+    if long {
+        scratch.extend_from_slice(&[h0, h1]);
+    }
+    scratch.extend_from_slice(name.as_bytes());
+    scratch.extend_from_slice(data.unwrap_or_default());
+    let block = Block(Arc::from(&scratch[..]));
+    if scratch.capacity() > SCRATCH_MAX {
+        *scratch = Vec::new();
+    }
+    block
+}

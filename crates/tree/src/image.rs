@@ -1,0 +1,148 @@
+//! A point-in-time copy of the state, to be written as a snapshot while transactions go on.
+//!
+//! Owns shared references to everything that a snapshot stores, so it is made in microseconds and may
+//! move to another thread. Dropping the last image frees what the tree has replaced meanwhile: let the
+//! thread that wrote the snapshot do it.
+
+use crate::acl_table::{Lists, SharedAcl};
+use crate::arena::{Chunks, NodeId};
+use crate::sessions::SessionTable;
+use crate::tree::Tree;
+use farrier_proto::stat::StatPersisted;
+use farrier_proto::{SessionId, Zxid};
+use std::sync::Arc;
+
+/// A znode of an image.
+#[derive(Clone, Copy, Debug)]
+pub struct ImageNode<'a> {
+    /// Full path; `""` for the root.
+    pub path: &'a str,
+    /// Data; null and empty are distinct.
+    pub data: Option<&'a [u8]>,
+    /// Key into [`TreeImage::acls`]; -1 for the built-in open list.
+    pub acl: i64,
+    /// Everything else.
+    pub stat: StatPersisted,
+}
+
+/// See [`Tree::image`].
+#[derive(Clone, Debug)]
+pub struct TreeImage {
+    chunks: Chunks,
+    live: usize,
+    sessions: Arc<SessionTable>,
+    acls: Arc<Lists>,
+    zxid: Zxid,
+    digest: Option<u64>,
+}
+
+impl TreeImage {
+    pub(crate) fn new(tree: &Tree) -> Self {
+        Self {
+            chunks: tree.arena.chunks().clone(),
+            live: tree.arena.len(),
+            sessions: Arc::clone(tree.sessions.table()),
+            acls: tree.acls.snapshot(),
+            zxid: tree.zxid,
+            digest: tree.config.digest.then_some(tree.digest),
+        }
+    }
+
+    /// The transaction that the image ends with.
+    #[must_use]
+    pub const fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+
+    /// Digest of the tree, unless digests are off.
+    #[must_use]
+    pub const fn digest(&self) -> Option<u64> {
+        self.digest
+    }
+
+    /// Number of znodes, without the root's alias.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Never: there is always a root.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// Sessions with their timeouts in milliseconds, in the order of their ids.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<(SessionId, i32)> {
+        self.sessions.iter().map(|(s, timeout)| (*s, *timeout)).collect()
+    }
+
+    /// The ACL table in the order of keys.
+    #[must_use]
+    pub fn acls(&self) -> Vec<(i64, SharedAcl)> {
+        let mut acls: Vec<_> = self.acls.iter().map(|(key, list)| (i64::from(*key), SharedAcl::clone(list))).collect();
+        acls.sort_unstable_by_key(|(key, _)| *key);
+        acls
+    }
+
+    /// Calls `visit` for every znode, parents before children, and stops at its first error.
+    pub fn nodes<E>(&self, visit: &mut dyn FnMut(ImageNode<'_>) -> Result<(), E>) -> Result<(), E> {
+        let mut visited = 0;
+        let mut done: Vec<u64> = Vec::new();
+        let mut path = String::new();
+        let mut chain = Vec::new();
+        for id in self.chunks.ids() {
+            if id.0 % 64 == 0 {
+                done.resize(done.len().max(id.0 as usize / 64 + 1), 0);
+            }
+            if self.chunks.get(id).is_none() || is_marked(&done, id) {
+                continue;
+            }
+            // A free id may have been reused for a child of a younger node: ancestors that were not
+            // visited yet come first.
+            chain.clear();
+            let mut at = id;
+            loop {
+                chain.push(at);
+                if at == NodeId::ROOT {
+                    break;
+                }
+                at = self.block(at).parent();
+            }
+            path.clear();
+            for &at in chain.iter().rev() {
+                let block = self.block(at);
+                if at != NodeId::ROOT {
+                    path.push('/');
+                    path.push_str(block.name());
+                }
+                if is_marked(&done, at) {
+                    continue;
+                }
+                mark(&mut done, at);
+                visited += 1;
+                let stat = block.fields().stat;
+                visit(ImageNode { path: &path, data: block.data(), acl: block.acl().to_disk(), stat })?;
+            }
+        }
+        assert!(visited == self.live, "an image has as many znodes as its tree had");
+        Ok(())
+    }
+
+    fn block(&self, id: NodeId) -> &crate::arena::Block {
+        self.chunks.get(id).expect("ancestors of a znode are live")
+    }
+}
+
+fn is_marked(done: &[u64], id: NodeId) -> bool {
+    done.get(id.0 as usize / 64).is_some_and(|word| word >> (id.0 % 64) & 1 == 1)
+}
+
+fn mark(done: &mut Vec<u64>, id: NodeId) {
+    let at = id.0 as usize / 64;
+    if at >= done.len() {
+        done.resize(at + 1, 0);
+    }
+    done[at] |= 1 << (id.0 % 64);
+}

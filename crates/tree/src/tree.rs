@@ -1,0 +1,350 @@
+//! The committed state of a server: what its queries answer.
+//!
+//! Owns the znodes and everything derived from them: index, ACL table, sessions, quota paths, digest.
+//! Changes come from [`Tree::apply`] and, before that, from a [`crate::TreeLoader`]; nothing else.
+
+use crate::acl_table::{AclKey, AclTable, SharedAcl};
+use crate::arena::{Arena, Fields, NodeId};
+use crate::config::TreeConfig;
+use crate::digest::DigestLog;
+use crate::image::TreeImage;
+use crate::index::Index;
+use crate::node::Node;
+use crate::quota::{QuotaPaths, QuotaText, limits_path, stats_path};
+use crate::sessions::Sessions;
+use farrier_proto::stat::StatPersisted;
+use farrier_proto::{Acl, ErrorCode, Owner, SessionId, Zxid, perms};
+use smallvec::SmallVec;
+
+/// Seed of the index where the caller has none.
+pub(crate) const DEFAULT_SEED: u64 = 0x6661_7272_6965_7221;
+
+/// The nodes that every tree has, besides the root, in the order of a virgin snapshot.
+pub(crate) const BUILT_IN: [&str; 3] = ["/zookeeper", CONFIG_PATH, crate::quota::QUOTA_ROOT];
+/// The node that tells an ensemble's membership.
+pub const CONFIG_PATH: &str = "/zookeeper/config";
+
+/// The committed state.
+#[derive(Debug)]
+pub struct Tree {
+    pub(crate) config: TreeConfig,
+    pub(crate) arena: Arena,
+    pub(crate) index: Index,
+    pub(crate) acls: AclTable,
+    pub(crate) sessions: Sessions,
+    pub(crate) quotas: QuotaPaths,
+    pub(crate) zxid: Zxid,
+    pub(crate) digest: u64,
+    pub(crate) digest_log: DigestLog,
+    /// Bytes of all paths (UTF-16 units, as Java counts) and data.
+    pub(crate) size: u64,
+}
+
+/// The stat of the nodes that no transaction created.
+pub(crate) const fn zero_stat() -> StatPersisted {
+    StatPersisted {
+        czxid: Zxid::ZERO,
+        mzxid: Zxid::ZERO,
+        ctime: 0,
+        mtime: 0,
+        version: 0,
+        cversion: 0,
+        aversion: 0,
+        ephemeral_owner: 0,
+        pzxid: Zxid::ZERO,
+    }
+}
+
+/// What a path adds to the size of the tree.
+pub(crate) fn path_size(path: &str) -> u64 {
+    let units = if path.is_ascii() { path.len() } else { path.encode_utf16().count() };
+    units as u64
+}
+
+impl Tree {
+    /// A virgin tree: root, `/zookeeper`, `/zookeeper/config` and `/zookeeper/quota`.
+    #[must_use]
+    pub fn new(config: TreeConfig) -> Self {
+        Self::with_hash_seed(config, DEFAULT_SEED)
+    }
+
+    /// The same with a seed for the hashes of paths, so that nobody can choose names that collide. The
+    /// seed shows in no result.
+    #[must_use]
+    pub fn with_hash_seed(config: TreeConfig, seed: u64) -> Self {
+        let mut tree = Self::with_root(config, seed);
+        tree.add_missing_built_ins();
+        tree
+    }
+
+    /// A tree with nothing but the root.
+    pub(crate) fn with_root(config: TreeConfig, seed: u64) -> Self {
+        let mut tree = Self {
+            config,
+            arena: Arena::default(),
+            index: Index::new(seed),
+            acls: AclTable::new(),
+            sessions: Sessions::default(),
+            quotas: QuotaPaths::new(),
+            zxid: Zxid::ZERO,
+            digest: 0,
+            digest_log: DigestLog::default(),
+            // The alias "/" of the root.
+            size: 1,
+        };
+        let root =
+            tree.arena.insert(NodeId::NIL, "", AclKey::OPEN, &Fields::childless(zero_stat()), Some(b"".as_slice()));
+        assert!(root == NodeId::ROOT, "the root comes first");
+        tree.digest_add("", NodeId::ROOT);
+        tree
+    }
+
+    /// Creates the built-in nodes that are not there, without a transaction.
+    pub(crate) fn add_missing_built_ins(&mut self) {
+        for path in BUILT_IN {
+            if self.find(path).is_some() {
+                continue;
+            }
+            let (parent, name) = farrier_proto::path::split(path).expect("built-in paths are absolute");
+            let parent = self.find(parent).expect("built-in parents come first");
+            let (mut stat, mut acl) = (zero_stat(), AclKey::OPEN);
+            if path == CONFIG_PATH {
+                acl = self.acls.intern(&[Acl::world(perms::READ)]);
+                stat.aversion = -1;
+            }
+            self.attach(parent, path, name, acl, &stat, Some(b""));
+        }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub const fn config(&self) -> &TreeConfig {
+        &self.config
+    }
+
+    /// The last transaction that was applied.
+    #[must_use]
+    pub const fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+
+    /// Digest of the tree; 0 if digests are off.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The znode at `path`; `""` and `"/"` are the root.
+    #[must_use]
+    pub fn node(&self, path: &str) -> Option<Node<'_>> {
+        self.find(path).map(|id| Node { tree: self, id })
+    }
+
+    /// Number of znodes as Apache counts them: the root's alias `/` is one more.
+    #[must_use]
+    pub const fn node_count(&self) -> usize {
+        self.arena.len() + 1
+    }
+
+    /// Znodes below `path`, or `None` if there is no such node. Walks the subtree, except for the root's.
+    #[must_use]
+    pub fn descendants(&self, path: &str) -> Option<usize> {
+        let id = self.find(path)?;
+        if id == NodeId::ROOT {
+            return Some(self.arena.len() - 1);
+        }
+        let mut count = 0;
+        self.walk(id, |_| count += 1);
+        Some(count - 1)
+    }
+
+    /// Timeout of a session in milliseconds, if the session exists.
+    #[must_use]
+    pub fn session_timeout(&self, session: SessionId) -> Option<i32> {
+        self.sessions.table().get(&session).copied()
+    }
+
+    /// Sessions with their timeouts in milliseconds, in the order of their ids.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> {
+        self.sessions.table().iter().map(|(s, timeout)| (*s, *timeout))
+    }
+
+    /// Paths of a session's ephemerals, sorted.
+    #[must_use]
+    pub fn ephemerals(&self, session: SessionId) -> Vec<String> {
+        let mut paths: Vec<String> = self.sessions.of_session(session).map(|id| self.path_of(id)).collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    /// Sessions that own ephemerals, whether or not they exist.
+    pub fn ephemeral_owners(&self) -> impl Iterator<Item = SessionId> {
+        self.sessions.owners()
+    }
+
+    /// Number of ephemerals.
+    #[must_use]
+    pub const fn ephemerals_count(&self) -> usize {
+        self.sessions.ephemeral_count()
+    }
+
+    /// Size of all paths and data, as Apache estimates it.
+    #[must_use]
+    pub const fn approximate_data_size(&self) -> u64 {
+        self.size
+    }
+
+    /// Paths of containers that lost their last child, or never had one for more than
+    /// `never_used_ms` (0: never), and of childless TTL nodes that are older than their TTL. The sweeper
+    /// tries to delete them; whether it may is decided when the request is prepared.
+    #[must_use]
+    pub fn expired_candidates(&self, wall_ms: i64, never_used_ms: i64) -> Vec<String> {
+        let mut expired = Vec::new();
+        for id in self.sessions.containers().chain(self.sessions.ttls()) {
+            let fields = self.arena.get(id).fields();
+            let age = wall_ms.saturating_sub(fields.stat.mtime);
+            let is_over = match self.owner_of(fields.stat.ephemeral_owner) {
+                Owner::Container => fields.stat.cversion > 0 || (never_used_ms != 0 && age > never_used_ms),
+                Owner::Ttl(ttl) => ttl != 0 && i64::try_from(ttl).is_ok_and(|ttl| age > ttl),
+                Owner::Persistent | Owner::Ephemeral(_) => false,
+            };
+            if is_over && fields.child_count == 0 {
+                expired.push(self.path_of(id));
+            }
+        }
+        expired
+    }
+
+    /// Digests after the transactions whose zxid is a multiple of 128, oldest first; the last 1024.
+    pub fn digest_log(&self) -> impl Iterator<Item = (Zxid, u64)> {
+        self.digest_log.iter()
+    }
+
+    /// The list of a key that [`Node::acl_key`] gave out and whose node still holds it.
+    ///
+    /// # Panics
+    /// For any other key.
+    #[must_use]
+    pub fn acl(&self, key: AclKey) -> &[Acl<'static>] {
+        self.acls.get(key)
+    }
+
+    pub(crate) fn shared_acl(&self, key: AclKey) -> SharedAcl {
+        SharedAcl::clone(self.acls.get(key))
+    }
+
+    /// Whether a write at `path` that adds `count_delta` znodes and `byte_delta` bytes of data keeps
+    /// within the hard limits of the deepest quota that encloses it. Always when
+    /// [`TreeConfig::enforce_quota`] is off.
+    ///
+    /// # Errors
+    /// [`ErrorCode::QuotaExceeded`], and [`ErrorCode::MarshallingError`] for limits that are not in the
+    /// form of a quota.
+    pub fn check_quota(&self, path: &str, count_delta: i64, byte_delta: i64) -> Result<(), ErrorCode> {
+        if !self.config.enforce_quota {
+            return Ok(());
+        }
+        let Some(governed) = self.quotas.enclosing(path) else { return Ok(()) };
+        let Some(limits) = self.node(&limits_path(governed)) else { return Ok(()) };
+        let limits = limits.data().ok_or(ErrorCode::MarshallingError)?;
+        let limits = QuotaText::parse(limits).map_err(|_| ErrorCode::MarshallingError)?;
+        let Some(usage) = self.node(&stats_path(governed)) else { return Ok(()) };
+        let usage = read_usage(usage.data());
+        let over = |limit: i64, used: i64, delta: i64| limit > -1 && delta != 0 && used.saturating_add(delta) > limit;
+        if over(limits.count_hard_limit(), usage.count(), count_delta)
+            || over(limits.byte_hard_limit(), usage.bytes(), byte_delta)
+        {
+            return Err(ErrorCode::QuotaExceeded);
+        }
+        Ok(())
+    }
+
+    /// The state as it is now, unaffected by what is applied later. Takes time by the number of chunks
+    /// (a 255th of the znodes).
+    #[must_use]
+    pub fn image(&self) -> TreeImage {
+        TreeImage::new(self)
+    }
+
+    pub(crate) fn find(&self, path: &str) -> Option<NodeId> {
+        if path.is_empty() || path == "/" { Some(NodeId::ROOT) } else { self.index.find(&self.arena, path) }
+    }
+
+    /// The meaning of an owner field. One that is illegal under the configuration is taken for a
+    /// session's: it can then be seen and deleted.
+    pub(crate) fn owner_of(&self, raw: i64) -> Owner {
+        Owner::decode(raw, self.config.extended_types, self.config.ttl_353).unwrap_or(Owner::Ephemeral(SessionId(raw)))
+    }
+
+    /// Full path; `""` for the root.
+    pub(crate) fn path_of(&self, id: NodeId) -> String {
+        let mut names: SmallVec<[&str; 16]> = SmallVec::new();
+        let mut at = id;
+        while at != NodeId::ROOT {
+            let block = self.arena.get(at);
+            names.push(block.name());
+            at = block.parent();
+        }
+        let mut path = String::with_capacity(names.iter().map(|name| 1 + name.len()).sum());
+        for name in names.iter().rev() {
+            path.push('/');
+            path.push_str(name);
+        }
+        path
+    }
+
+    /// Visits a znode and everything below it, parents first.
+    pub(crate) fn walk(&self, top: NodeId, mut visit: impl FnMut(NodeId)) {
+        let mut open = vec![top];
+        while let Some(id) = open.pop() {
+            visit(id);
+            open.extend(self.arena.children(id));
+        }
+    }
+
+    /// Stores a new znode everywhere but in the quota's usage. The parent keeps its stat.
+    pub(crate) fn attach(
+        &mut self,
+        parent: NodeId,
+        path: &str,
+        name: &str,
+        acl: AclKey,
+        stat: &StatPersisted,
+        data: Option<&[u8]>,
+    ) -> NodeId {
+        let id = self.arena.insert(parent, name, acl, &Fields::childless(*stat), data);
+        let mut fields = self.arena.get(parent).fields();
+        self.arena.link(&mut fields, id);
+        self.arena.set_fields(parent, &fields);
+        self.index.insert(path, id);
+        self.sessions.add(self.owner_of(stat.ephemeral_owner), id);
+        self.size += path_size(path) + data.map_or(0, <[u8]>::len) as u64;
+        self.digest_add(path, id);
+        id
+    }
+
+    pub(crate) fn digest_add(&mut self, path: &str, id: NodeId) {
+        if self.config.digest {
+            self.digest = self.digest.wrapping_add(self.digest_of(path, id));
+        }
+    }
+
+    pub(crate) fn digest_subtract(&mut self, path: &str, id: NodeId) {
+        if self.config.digest {
+            self.digest = self.digest.wrapping_sub(self.digest_of(path, id));
+        }
+    }
+
+    fn digest_of(&self, path: &str, id: NodeId) -> u64 {
+        if crate::digest::is_excluded(path) {
+            return 0;
+        }
+        let block = self.arena.get(id);
+        crate::digest::node_digest(path, block.data(), &block.fields().stat)
+    }
+}
+
+/// Usage as a stats node holds it. Clients can write anything there; what is no usage counts as none.
+pub(crate) fn read_usage(data: Option<&[u8]>) -> QuotaText {
+    data.and_then(|text| QuotaText::parse(text).ok()).unwrap_or_else(|| QuotaText::usage(0, 0))
+}
