@@ -1,0 +1,114 @@
+//! What `farrier server --check` prints: every value that counts, and who set it.
+
+use std::fmt::Write as _;
+
+use super::keys::{Fallback, KEYS, Mark, Support};
+use super::settings::{FourLetterWords, ServerConfig};
+use super::sources::{Origin, Sources};
+
+/// One line of `--check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// The key.
+    pub name: String,
+    /// The value that counts, hidden if it is a secret.
+    pub value: String,
+    /// Who set it.
+    pub origin: Origin,
+    /// What it does here, where that isn't plain.
+    pub note: Option<String>,
+}
+
+/// All values, in the order of the table: those that the server reads, and others if they are set.
+pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effective> {
+    let mut lines = Vec::new();
+    for key in KEYS {
+        let note = match key.support {
+            Support::Used | Support::Demand(_) => None,
+            Support::Ensemble => Some("concerns ensembles".to_owned()),
+            Support::Mapped(how) => Some(how.to_owned()),
+            Support::Ignored(why) => Some(format!("no effect: {why}")),
+            Support::NotRunning(what) => Some(format!("not running: {what}")),
+        };
+        let mut set = sources.assignments().filter(|a| std::ptr::eq(a.key, key)).peekable();
+        if set.peek().is_none() && key.support == Support::Used && key.family().is_none() {
+            if let Some(value) = value_in_force(key.name, key.default, config) {
+                lines.push(Effective { name: key.name.to_owned(), value, origin: Origin::Default, note });
+            }
+            continue;
+        }
+        for a in set {
+            let (name, value, origin) = (a.name.clone(), a.shown().to_owned(), a.origin.clone());
+            lines.push(Effective { name, value, origin, note: note.clone() });
+        }
+    }
+    lines
+}
+
+/// The value of an unset key.
+fn value_in_force(name: &str, default: Fallback, config: &ServerConfig) -> Option<String> {
+    let derived = match name {
+        "dataLogDir" => config.data_log_dir.display().to_string(),
+        "minSessionTimeout" => config.min_session_timeout_ms.to_string(),
+        "maxSessionTimeout" => config.max_session_timeout_ms.to_string(),
+        "maxWriteQueuePollTime" => config.storage.write_queue_poll.as_millis().to_string(),
+        "jute.maxbuffer.extrasize" => config.limits.jute_extra_size.to_string(),
+        "4lw.commands.whitelist" => match &config.words {
+            FourLetterWords::All => "*".to_owned(),
+            FourLetterWords::Only(words) => words.join(","),
+        },
+        _ => match default {
+            Fallback::Value(text) => text.to_owned(),
+            Fallback::Required | Fallback::Unset | Fallback::Derived(_) => return None,
+        },
+    };
+    Some(derived)
+}
+
+/// The lines as text: `key=value`, origin, note.
+#[must_use]
+pub fn render(lines: &[Effective]) -> String {
+    let width = lines.iter().map(|l| l.name.chars().count() + 1 + l.value.chars().count()).max().unwrap_or(0).min(60);
+    let mut text = String::new();
+    for line in lines {
+        let setting = format!("{}={}", line.name, line.value);
+        let note = line.note.as_ref().map(|n| format!("; {n}")).unwrap_or_default();
+        // Writing to a String can't fail.
+        let _ = writeln!(text, "{setting:width$}  ({}{note})", line.origin);
+    }
+    text
+}
+
+/// The table of keys as a Markdown page for the documentation.
+#[must_use]
+pub fn reference() -> String {
+    let mut text = String::from("| key | Java property | default | allowed | mark | here |\n|---|---|---|---|---|---|\n");
+    for key in KEYS {
+        let mark = match key.mark {
+            Mark::Must => "honour",
+            Mark::Map => "map",
+            Mark::Warn => "warn",
+        };
+        let default = match key.default {
+            Fallback::Required => "required".to_owned(),
+            Fallback::Unset => "unset".to_owned(),
+            Fallback::Value("") => "empty".to_owned(),
+            Fallback::Value(text) => format!("`{text}`"),
+            Fallback::Derived(how) => how.to_owned(),
+        };
+        let here = match key.support {
+            Support::Used => "honoured".to_owned(),
+            Support::Ensemble => "concerns ensembles".to_owned(),
+            Support::Mapped(how) => format!("accepted: {how}"),
+            Support::Ignored(why) => format!("accepted, no effect: {why}"),
+            Support::NotRunning(what) => format!("not running yet: {what}"),
+            Support::Demand(what) => format!("true is refused until {what} exists"),
+        };
+        let mut names = vec![format!("`{}`", key.name)];
+        names.extend(key.aliases.iter().map(|alias| format!("`{alias}`")));
+        let properties: Vec<String> = key.properties().iter().map(|p| format!("`{p}`")).collect();
+        let allowed = super::value::allowed(key.kind);
+        let _ = writeln!(text, "| {} | {} | {default} | {allowed} | {mark} | {here} |", names.join(", "), properties.join(", "));
+    }
+    text
+}

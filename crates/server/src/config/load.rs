@@ -1,0 +1,595 @@
+//! From sources to a [`ServerConfig`]: the rules that hold among several keys.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use super::ensemble::{self, EnsembleConfig, Role};
+use super::settings::{
+    AuthSettings, ClientListener, ConnectionThrottle, FourLetterWords, PasswordHash, PurgeSettings, RequestLimits,
+    RequestThrottle, ServerConfig, SnapshotCompression, StorageSettings, SweepSettings, TreeSettings,
+};
+use super::sources::{Origin, Sources};
+use super::{ConfigError, Loaded, Overrides, Problem, check, properties, suggest};
+
+/// Longest `myid` that is read, in bytes.
+const MYID_MAX: usize = 4096;
+
+/// Reads the file at `path` and everything that it points to.
+///
+/// # Errors
+/// Every problem found: unreadable files, syntax, values out of range, contradictions, and demands
+/// for security that this version can't meet.
+pub fn load(path: &Path, overrides: &Overrides<'_>) -> Result<Loaded, ConfigError> {
+    let mut sources = Sources::default();
+    sources.add_jvm_flags(overrides.jvm_flags);
+    match read_bounded(path, properties::FILE_MAX) {
+        Ok(text) => sources.add_file(path, &text),
+        Err(error) => return Err(ConfigError::one(Problem::at(path.display().to_string(), error))),
+    }
+    warn_if_relative(&mut sources, "configuration file", path);
+    finish(sources, Some(path), overrides)
+}
+
+/// Apache's bare form: `port datadir [ticktime] [maxcnxns]`, without a limit of connections per
+/// address unless it is given.
+///
+/// # Errors
+/// A wrong number of arguments, and as [`load`].
+pub fn from_arguments(arguments: &[String], overrides: &Overrides<'_>) -> Result<Loaded, ConfigError> {
+    const NAMES: [&str; 4] = ["clientPort", "dataDir", "tickTime", "maxClientCnxns"];
+    if !(2..=NAMES.len()).contains(&arguments.len()) {
+        let message = format!("expected a file, or port datadir [ticktime] [maxcnxns]; got {}", arguments.join(" "));
+        return Err(ConfigError::one(Problem::at("arguments".to_owned(), message)));
+    }
+    let mut sources = Sources::default();
+    sources.add_jvm_flags(overrides.jvm_flags);
+    sources.add_argument("maxClientCnxns", "0");
+    for (name, text) in NAMES.iter().zip(arguments) {
+        sources.add_argument(name, text);
+    }
+    finish(sources, None, overrides)
+}
+
+impl ServerConfig {
+    /// A standalone server with every default, for programs that start one: port 0 takes any free port.
+    #[must_use]
+    pub fn standalone(data_dir: impl Into<PathBuf>, client: SocketAddr) -> Self {
+        let mut sources = Sources::default();
+        let client = ClientListener { address: Some(client.ip()), port: client.port(), ..listener(&sources, None, 0) };
+        let config = build(&mut sources, data_dir.into(), client, None, None);
+        assert_eq!(sources.problems, [], "the defaults contradict each other");
+        config
+    }
+
+    /// Whether this version can run it: one server, not an ensemble.
+    ///
+    /// # Errors
+    /// Names the member list.
+    pub fn runnable(&self) -> Result<(), ConfigError> {
+        let Some(ensemble) = &self.ensemble else { return Ok(()) };
+        let place = self.config_file.as_ref().map_or_else(|| "members".to_owned(), |p| p.display().to_string());
+        let listed = ensemble.members.len();
+        let message = if ensemble.voters() > 1 {
+            format!("an ensemble of {listed} servers is listed, and this version runs one server only")
+        } else {
+            "standaloneEnabled=false asks for an ensemble of one that can grow, and this version runs a standalone \
+             server only; set standaloneEnabled=true"
+                .to_owned()
+        };
+        Err(ConfigError::one(Problem::at(place, message)))
+    }
+}
+
+fn finish(mut sources: Sources, file: Option<&Path>, overrides: &Overrides<'_>) -> Result<Loaded, ConfigError> {
+    for (name, text) in overrides.sets {
+        sources.add_named(name, text, Origin::Set);
+    }
+    sources.validate();
+    sources.judge_support();
+
+    let data_dir = sources.text("dataDir").map(PathBuf::from);
+    if data_dir.is_none() {
+        sources.problems.push(Problem::at(place_of(file), "dataDir isn't set; it is required".to_owned()));
+    }
+    let data_dir = data_dir.unwrap_or_default();
+    for key in ["dataDir", "dataLogDir"] {
+        if let Some(path) = sources.text(key) {
+            warn_if_relative(&mut sources, key, Path::new(&path));
+        }
+    }
+
+    let membership = membership(&mut sources, &data_dir);
+    let client = client_listener(&mut sources, file, membership.as_ref());
+    let ensemble = membership.filter(EnsembleConfig::is_distributed);
+    if let Some(ensemble) = &ensemble {
+        check_distributed(&mut sources, ensemble, &data_dir, file);
+    }
+    let config = build(&mut sources, data_dir, client, file, ensemble);
+    if !sources.problems.is_empty() {
+        return Err(ConfigError { problems: sources.problems });
+    }
+    let effective = check::effective(&sources, &config);
+    Ok(Loaded { config, warnings: sources.warnings, effective })
+}
+
+fn build(
+    sources: &mut Sources,
+    data_dir: PathBuf,
+    client: ClientListener,
+    file: Option<&Path>,
+    ensemble: Option<EnsembleConfig>,
+) -> ServerConfig {
+    let tick_time_ms = i32_of(sources.int("tickTime").expect("it has a default"));
+    let (min_session_timeout_ms, max_session_timeout_ms) = session_timeouts(sources, tick_time_ms);
+    ServerConfig {
+        data_log_dir: sources.text("dataLogDir").map_or_else(|| data_dir.clone(), PathBuf::from),
+        data_dir,
+        config_file: file.map(Path::to_owned),
+        client,
+        tick_time_ms,
+        min_session_timeout_ms,
+        max_session_timeout_ms,
+        local_sessions: sources.flag("localSessionsEnabled"),
+        local_session_upgrades: sources.flag("localSessionsUpgradingEnabled"),
+        read_only_mode: sources.flag("readonlymode.enabled"),
+        storage: storage(sources),
+        limits: limits(sources),
+        request_throttle: request_throttle(sources),
+        connection_throttle: connection_throttle(sources),
+        tree: TreeSettings {
+            extended_types: sources.flag("extendedTypesEnabled"),
+            ttl_353: sources.flag("emulate353TTLNodes"),
+            digest: sources.flag("digest.enabled"),
+            enforce_quota: sources.flag("enforceQuota"),
+        },
+        sweep: SweepSettings {
+            interval: sources.ms("znode.container.checkIntervalMs"),
+            max_per_minute: sources.count("znode.container.maxPerMinute"),
+            max_never_used: sources.ms("znode.container.maxNeverUsedIntervalMs"),
+        },
+        auth: auth(sources),
+        words: words(sources),
+        workers: workers(sources),
+        ensemble,
+    }
+}
+
+fn session_timeouts(sources: &mut Sources, tick_time_ms: i32) -> (i32, i32) {
+    let given = |name| sources.int(name).filter(|&ms| ms != -1).map(i32_of);
+    let min = given("minSessionTimeout").unwrap_or_else(|| tick_time_ms.saturating_mul(2)).max(1);
+    let max = given("maxSessionTimeout").unwrap_or_else(|| tick_time_ms.saturating_mul(20)).max(1);
+    if min > max {
+        let key = if sources.assignment("minSessionTimeout").is_some() { "minSessionTimeout" } else { "maxSessionTimeout" };
+        sources.refuse(key, format!("minSessionTimeout ({min} ms) must not exceed maxSessionTimeout ({max} ms)"));
+    }
+    (min, max)
+}
+
+/// The listener with its limits; address and port are arguments because several keys decide them.
+fn listener(sources: &Sources, address: Option<IpAddr>, port: u16) -> ClientListener {
+    let backlog = sources.int("clientPortListenBacklog").and_then(|n| u32::try_from(n).ok());
+    ClientListener {
+        address,
+        port,
+        backlog,
+        tcp_keep_alive: sources.flag("clientTcpKeepAlive"),
+        max_per_address: sources.count("maxClientCnxns"),
+        max_total: sources.count("maxCnxns"),
+        sessionless_timeout: sources.ms("nio.sessionlessCnxnTimeout"),
+    }
+}
+
+fn client_listener(sources: &mut Sources, file: Option<&Path>, members: Option<&EnsembleConfig>) -> ClientListener {
+    let own = members.and_then(|m| m.members.get(&m.my_id?)).and_then(|m| m.client.clone());
+    let host = sources.text("clientPortAddress").filter(|h| !h.is_empty());
+    let port = port(sources, "clientPort");
+    let mut address = None;
+
+    match (port, host) {
+        (None, Some(_)) => sources.refuse("clientPortAddress", "clientPort isn't set"),
+        (Some(_), Some(host)) => address = resolve(sources, "clientPortAddress", &host),
+        (_, None) => {}
+    }
+    let mut chosen = port;
+    if let Some(own) = own {
+        let (own_address, key) = (resolve(sources, "server line of this server", &own.host), "clientPort");
+        if port.is_some_and(|p| p != own.port) || (address.is_some() && address != own_address) {
+            sources.refuse(key, format!("the server line of this server gives {}:{} instead", own.host, own.port));
+        }
+        chosen = Some(own.port);
+        address = own_address;
+    }
+    if chosen.is_none() {
+        if self::port(sources, "secureClientPort").is_some() {
+            let why = "this version has no TLS, and there is no plain port beside it; set clientPort to serve without TLS";
+            sources.refuse("secureClientPort", why);
+        } else if sources.problems.is_empty() {
+            let message = "clientPort isn't set, so no client could connect".to_owned();
+            sources.problems.push(Problem::at(place_of(file), message));
+        }
+    }
+    listener(sources, address.filter(|ip| !ip.is_unspecified()), chosen.unwrap_or(0))
+}
+
+fn port(sources: &Sources, key: &str) -> Option<u16> {
+    sources.int(key).and_then(|port| u16::try_from(port).ok()).filter(|&port| port > 0)
+}
+
+fn resolve(sources: &mut Sources, key: &str, host: &str) -> Option<IpAddr> {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let found = (bare, 0).to_socket_addrs().map(|mut found| found.next());
+    match found {
+        Ok(Some(address)) => Some(address.ip()),
+        Ok(None) => {
+            sources.refuse(key, format!("`{host}` has no address"));
+            None
+        }
+        Err(error) => {
+            sources.refuse(key, format!("`{host}` can't be resolved: {error}"));
+            None
+        }
+    }
+}
+
+fn storage(sources: &mut Sources) -> StorageSettings {
+    let kib = |name| sources.int(name).filter(|&n| n > 0).map(|n| n.unsigned_abs() * 1024);
+    let flush_delay = sources.ms("flushDelay");
+    let poll = sources.int("maxWriteQueuePollTime").map(|_| sources.ms("maxWriteQueuePollTime"));
+    let snapshot_compression = match sources.text("snapshot.compression.method").as_deref() {
+        Some("gz") => SnapshotCompression::Gzip,
+        Some("snappy") => SnapshotCompression::Snappy,
+        _ => SnapshotCompression::None,
+    };
+    let retain = sources.count("autopurge.snapRetainCount");
+    let settings = StorageSettings {
+        snap_count: sources.count("snapCount"),
+        snap_size_limit: kib("snapSizeLimitInKb"),
+        txn_log_size_limit: kib("txnLogSizeLimitInKb"),
+        preallocate: kib("preAllocSize").unwrap_or(0),
+        force_sync: sources.flag("forceSync"),
+        fsync_warning: sources.ms("fsync.warningthresholdms"),
+        flush_delay,
+        write_queue_poll: poll.unwrap_or(flush_delay / 3),
+        max_batch: sources.count("maxBatchSize"),
+        snapshot_compression,
+        trust_empty_snapshot: sources.flag("snapshot.trust.empty"),
+        datadir_autocreate: sources.flag("datadir.autocreate"),
+        db_autocreate: sources.flag("db.autocreate"),
+        close_session_txn: sources.flag("closeSessionTxn.enabled"),
+        serialize_last_zxid: sources.flag("serializeLastProcessedZxid.enabled"),
+        purge: sources.period("autopurge.purgeInterval").map(|interval| PurgeSettings { interval, retain }),
+    };
+    if !settings.force_sync {
+        let text = "forceSync is off: a power cut loses writes that were acknowledged";
+        sources.warnings.push(text.to_owned());
+    }
+    settings
+}
+
+fn limits(sources: &mut Sources) -> RequestLimits {
+    let size = |n: i64| usize::try_from(n).expect("the row bounds it to 1024 and more");
+    let jute_max_buffer = size(sources.int("jute.maxbuffer").expect("it has a default"));
+    RequestLimits {
+        jute_max_buffer,
+        jute_extra_size: sources.int("jute.maxbuffer.extrasize").map_or(jute_max_buffer, size),
+        global_outstanding: sources.count("globalOutstandingLimit"),
+        large_request_threshold: sources.int("largeRequestThreshold").and_then(|n| u32::try_from(n).ok()),
+        large_request_max_bytes: u64::from(sources.count("largeRequestMaxBytes")),
+    }
+}
+
+fn request_throttle(sources: &Sources) -> RequestThrottle {
+    RequestThrottle {
+        max_requests: sources.count("request_throttle_max_requests"),
+        stall: sources.ms("request_throttle_stall_time"),
+        drop_stale: sources.flag("request_throttle_drop_stale"),
+        stale_connection_check: sources.flag("request_stale_connection_check"),
+        stale_latency_check: sources.flag("request_stale_latency_check"),
+        shutdown_timeout: sources.ms("request_throttler.shutdownTimeout"),
+        throttled_op_wait: sources.ms("throttled_op_wait_time"),
+    }
+}
+
+fn connection_throttle(sources: &mut Sources) -> ConnectionThrottle {
+    let freezes = sources.int("connection_throttle_freeze_time").is_some_and(|ms| ms > 0);
+    let throttle = ConnectionThrottle {
+        tokens: sources.count("connection_throttle_tokens"),
+        fill_time: sources.ms("connection_throttle_fill_time"),
+        fill_count: sources.count("connection_throttle_fill_count"),
+        freeze_time: freezes.then(|| sources.ms("connection_throttle_freeze_time")),
+        drop_increase: sources.real("connection_throttle_drop_increase"),
+        drop_decrease: sources.real("connection_throttle_drop_decrease"),
+        decrease_ratio: sources.real("connection_throttle_decrease_ratio"),
+        weighted: sources.flag("connection_throttle_weight_enabled"),
+        global_weight: sources.count("connection_throttle_global_session_weight"),
+        renew_weight: sources.count("connection_throttle_renew_session_weight"),
+        local_weight: sources.count("connection_throttle_local_session_weight"),
+    };
+    let lightest = throttle.local_weight;
+    if throttle.weighted && (throttle.renew_weight < lightest || throttle.global_weight < lightest) {
+        let message = "a local session must not weigh more than a global or a renewed one";
+        sources.refuse("connection_throttle_local_session_weight", message);
+    }
+    throttle
+}
+
+fn auth(sources: &mut Sources) -> AuthSettings {
+    let mut ensemble_provider = false;
+    let mut warnings = Vec::new();
+    for (_, provider) in sources.family("authProvider.") {
+        let class = provider.text.rsplit('.').next().unwrap_or_default();
+        let missing = match class {
+            "EnsembleAuthenticationProvider" => {
+                ensemble_provider = true;
+                continue;
+            }
+            // Always there, as in Apache.
+            "DigestAuthenticationProvider" | "IPAuthenticationProvider" => continue,
+            "SASLAuthenticationProvider" => "SASL",
+            "X509AuthenticationProvider" => "x509 authentication",
+            _ => "classes of Java",
+        };
+        let (origin, name, text) = (&provider.origin, &provider.name, &provider.text);
+        warnings.push(format!("{origin}: {name}={text}: not running in this version: {missing}; its scheme doesn't exist"));
+    }
+    sources.warnings.append(&mut warnings);
+
+    let super_digest = sources.text("DigestAuthenticationProvider.superDigest").filter(|d| !d.is_empty());
+    if super_digest.as_ref().is_some_and(|d| !d.starts_with("super:")) {
+        let text = "DigestAuthenticationProvider.superDigest doesn't begin with `super:`; no identity can match it";
+        sources.warnings.push(text.to_owned());
+    }
+    let digest_hash = match sources.text("DigestAuthenticationProvider.digestAlg").as_deref() {
+        Some("SHA-256") => PasswordHash::Sha256,
+        Some("SHA-512") => PasswordHash::Sha512,
+        Some("SHA3-256") => PasswordHash::Sha3_256,
+        _ => PasswordHash::Sha1,
+    };
+    let names = sources.text("ensembleAuthName").unwrap_or_default();
+    AuthSettings {
+        skip_acl: sources.flag("skipACL"),
+        digest_enabled: sources.flag("DigestAuthenticationProvider.enabled"),
+        digest_hash,
+        super_digest,
+        ensemble_provider,
+        ensemble_names: list(&names),
+    }
+}
+
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+}
+
+fn words(sources: &mut Sources) -> FourLetterWords {
+    const KNOWN: [&str; 20] = [
+        "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "hash", "isro", "lead", "mntr", "ruok", "srst", "srvr",
+        "stat", "stmk", "wchc", "wchp", "wchs", "lsnp",
+    ];
+    let key = "4lw.commands.whitelist";
+    let mut words = list(&sources.text(key).unwrap_or_default());
+    if words.iter().any(|w| w == "*") {
+        return FourLetterWords::All;
+    }
+    let unknown: Vec<&String> = words.iter().filter(|w| !KNOWN.contains(&w.as_str())).collect();
+    let unknown: Vec<String> = unknown
+        .into_iter()
+        .map(|word| match suggest::nearest(word, KNOWN.into_iter()) {
+            Some(near) => format!("`{word}` (did you mean `{near}`?)"),
+            None => format!("`{word}`"),
+        })
+        .collect();
+    if let (false, Some(a)) = (unknown.is_empty(), sources.assignment(key)) {
+        let text = format!("{}: {key}: no such word is known: {}", a.origin, unknown.join(", "));
+        sources.warnings.push(text);
+    }
+    // Apache's own scripts and clients need these two.
+    words.push("srvr".to_owned());
+    if sources.flag("readonlymode.enabled") {
+        words.push("isro".to_owned());
+    }
+    words.sort();
+    words.dedup();
+    FourLetterWords::Only(words)
+}
+
+fn workers(sources: &Sources) -> Option<usize> {
+    let given = |name| sources.int(name).and_then(|n| usize::try_from(n).ok()).filter(|&n| n > 0);
+    given("nio.numWorkerThreads").or_else(|| given("nio.numSelectorThreads"))
+}
+
+impl EnsembleConfig {
+    /// Apache's rule: more than one voter, or one that insists.
+    pub(super) fn is_distributed(&self) -> bool {
+        self.voters() > 1 || (!self.standalone_enabled && !self.members.is_empty())
+    }
+}
+
+/// The member list of the main file or of the dynamic file that it names; `None` without members.
+fn membership(sources: &mut Sources, data_dir: &Path) -> Option<EnsembleConfig> {
+    let mut lines = member_lines(sources);
+    let mut version = 0;
+    if let Some(path) = sources.text("dynamicConfigFile").map(PathBuf::from) {
+        if !lines.is_empty() {
+            sources.refuse("dynamicConfigFile", "members stand in this file and in the main file; keep one of the two");
+        }
+        version = dynamic_version(&path);
+        lines = dynamic_lines(sources, &path);
+    }
+    let standalone_enabled = sources.flag("standaloneEnabled");
+    if lines.is_empty() {
+        if !standalone_enabled {
+            sources.refuse("standaloneEnabled", "without any server line, only true is possible");
+        }
+        return None;
+    }
+
+    let mut config = EnsembleConfig {
+        my_id: read_my_id(sources, data_dir),
+        members: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        weights: BTreeMap::new(),
+        version,
+        standalone_enabled,
+        reconfig_enabled: sources.flag("reconfigEnabled"),
+        init_limit: sources.int("initLimit").map_or(0, |_| sources.count("initLimit")),
+        sync_limit: sources.int("syncLimit").map_or(0, |_| sources.count("syncLimit")),
+    };
+    for line in lines {
+        if let Err(why) = line.add_to(&mut config) {
+            sources.problems.push(Problem::at(line.origin.to_string(), format!("{}={}: {why}", line.name, line.text)));
+        }
+    }
+    judge_members(sources, &config);
+    Some(config)
+}
+
+/// One `server.N`, `group.G` or `weight.N`.
+struct MemberLine {
+    name: String,
+    text: String,
+    origin: Origin,
+}
+
+impl MemberLine {
+    fn add_to(&self, config: &mut EnsembleConfig) -> Result<(), String> {
+        let Some((kind, number)) = self.name.split_once('.') else {
+            return Err("expected server.N, group.G or weight.N".to_owned());
+        };
+        let id: i64 = number.parse().map_err(|_| format!("`{number}` is no number"))?;
+        match kind {
+            "server" => {
+                config.members.insert(id, ensemble::parse_member(&self.text)?);
+            }
+            "group" => {
+                config.groups.insert(id, ensemble::parse_group(&self.text)?);
+            }
+            "weight" => {
+                let weight = self.text.parse().map_err(|_| "not an integer; allowed: 0 and more".to_owned())?;
+                config.weights.insert(id, weight);
+            }
+            _ => return Err("a dynamic file holds server.N, group.G and weight.N only".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+fn member_lines(sources: &Sources) -> Vec<MemberLine> {
+    let families = ["server.", "group.", "weight."];
+    let found = families.into_iter().flat_map(|family| sources.family(family));
+    found
+        .map(|(_, a)| MemberLine { name: a.name.clone(), text: a.text.clone(), origin: a.origin.clone() })
+        .collect()
+}
+
+fn dynamic_lines(sources: &mut Sources, path: &Path) -> Vec<MemberLine> {
+    let text = match read_bounded(path, properties::FILE_MAX) {
+        Ok(text) => text,
+        Err(error) => {
+            sources.refuse("dynamicConfigFile", error);
+            return Vec::new();
+        }
+    };
+    let entries = sources.read_entries(path, &text).unwrap_or_default();
+    if entries.is_empty() {
+        sources.refuse("dynamicConfigFile", "the file names no member");
+    }
+    let origin = |line| Origin::File { path: path.to_owned(), line };
+    entries.into_iter().map(|e| MemberLine { name: e.key, text: e.value, origin: origin(e.line) }).collect()
+}
+
+/// The hexadecimal suffix of the file's name.
+fn dynamic_version(path: &Path) -> u64 {
+    let suffix = path.extension().and_then(|e| e.to_str());
+    suffix.and_then(|s| u64::from_str_radix(s, 16).ok()).unwrap_or(0)
+}
+
+fn judge_members(sources: &mut Sources, config: &EnsembleConfig) {
+    if !sources.problems.is_empty() {
+        return;
+    }
+    if let Err(why) = ensemble::check_groups(config) {
+        sources.problems.push(Problem::at("members".to_owned(), why));
+    }
+    let observers = config.members.values().filter(|m| m.role == Role::Observer).count();
+    let refusal = match config.voters() {
+        0 => Some("no listed server votes; an ensemble needs at least one participant"),
+        1 if config.standalone_enabled && observers > 0 => {
+            Some("one voter with observers needs standaloneEnabled=false; a standalone server has no observers")
+        }
+        _ => None,
+    };
+    if let Some(why) = refusal {
+        sources.problems.push(Problem::at("members".to_owned(), why.to_owned()));
+    }
+    match config.voters() {
+        1 if config.standalone_enabled => sources.warnings.push(
+            "only one server is listed, and standaloneEnabled is true: its server line is ignored, a standalone server runs"
+                .to_owned(),
+        ),
+        n @ (1 | 2) => {
+            sources.warnings.push(format!("{n} voting server(s): no failure will be tolerated; at least 3 are needed"));
+        }
+        n if n % 2 == 0 && n > 0 => {
+            sources.warnings.push(format!("{n} voting servers tolerate no more failures than {}; use an odd number", n - 1));
+        }
+        _ => {}
+    }
+}
+
+fn check_distributed(sources: &mut Sources, ensemble: &EnsembleConfig, data_dir: &Path, file: Option<&Path>) {
+    for (key, value) in [("initLimit", ensemble.init_limit), ("syncLimit", ensemble.sync_limit)] {
+        if value == 0 && sources.assignment(key).is_none() {
+            sources.problems.push(Problem::at(place_of(file), format!("{key} isn't set; an ensemble requires it")));
+        }
+    }
+    if ensemble.my_id.is_none() && sources.problems.is_empty() {
+        let path = data_dir.join("myid").display().to_string();
+        let message = "the file is missing; in an ensemble it holds this server's number".to_owned();
+        sources.problems.push(Problem::at(path, message));
+    }
+}
+
+/// The number in `dataDir/myid`; blanks around it are forgiven.
+fn read_my_id(sources: &mut Sources, data_dir: &Path) -> Option<i64> {
+    let path = data_dir.join("myid");
+    if !path.exists() {
+        return None;
+    }
+    let read = read_bounded(&path, MYID_MAX).and_then(|bytes| {
+        let text = String::from_utf8_lossy(&bytes);
+        let first = text.lines().next().unwrap_or_default().trim();
+        first.parse::<i64>().map_err(|_| format!("serverid `{first}` is not a number"))
+    });
+    match read {
+        Ok(id) => Some(id),
+        Err(error) => {
+            sources.problems.push(Problem::at(path.display().to_string(), error));
+            None
+        }
+    }
+}
+
+fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
+    let file = std::fs::File::open(path).map_err(|error| format!("can't be opened: {error}"))?;
+    file.take(limit).read_to_end(&mut bytes).map_err(|error| format!("can't be read: {error}"))?;
+    if bytes.len() > max { Err(format!("has more than {max} bytes")) } else { Ok(bytes) }
+}
+
+fn warn_if_relative(sources: &mut Sources, what: &str, path: &Path) {
+    if path.is_relative() && !path.starts_with("./") {
+        let text = format!("{what} {} is relative to the working directory; begin it with ./ or /", path.display());
+        sources.warnings.push(text);
+    }
+}
+
+fn place_of(file: Option<&Path>) -> String {
+    file.map_or_else(|| "arguments".to_owned(), |path| path.display().to_string())
+}
+
+fn i32_of(value: i64) -> i32 {
+    i32::try_from(value).expect("the row's bounds fit 32 bits")
+}

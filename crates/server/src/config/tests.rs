@@ -1,0 +1,450 @@
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::keys::{self, Fallback, KEYS, Kind, Mark, Spelling, Support};
+use super::*;
+
+struct Dir(tempfile::TempDir);
+
+impl Dir {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::write(&path, text).expect("a file in a fresh directory");
+        path
+    }
+}
+
+/// Loads `text`, which gets `dataDir` and `clientPort` in front on one line each: line 3 is its first.
+fn load_with(text: &str, overrides: &Overrides<'_>) -> Result<Loaded, ConfigError> {
+    let dir = Dir::new();
+    load(&dir.write("zoo.cfg", &format!("dataDir=/data\nclientPort=2181\n{text}")), overrides).map_err(|error| {
+        let prefix = format!("{}/", dir.0.path().display());
+        let strip = |p: Problem| Problem { place: p.place.replace(&prefix, ""), message: p.message };
+        ConfigError { problems: error.problems.into_iter().map(strip).collect() }
+    })
+}
+
+fn accepted(text: &str) -> Loaded {
+    load_with(text, &Overrides::default()).expect(text)
+}
+
+fn refused(text: &str) -> String {
+    load_with(text, &Overrides::default()).expect_err(text).to_string()
+}
+
+/// Warnings without the directory of the test.
+fn warnings(loaded: &Loaded) -> String {
+    let dir = loaded.config.config_file.as_ref().and_then(|f| f.parent()).expect("loaded from a file");
+    loaded.warnings.join("\n").replace(&format!("{}/", dir.display()), "")
+}
+
+#[test]
+fn the_table_is_consistent() {
+    for key in KEYS {
+        if let Fallback::Value(text) = key.default {
+            assert!(value::parse(key.kind, text).is_ok(), "{}: default {text}", key.name);
+            assert_eq!(value::raised(key.kind, text), None, "{}", key.name);
+        }
+        assert_eq!(KEYS.iter().filter(|k| k.name == key.name).count(), 1, "{} stands twice", key.name);
+        assert_eq!(matches!(key.support, Support::Ignored(_)), key.mark == Mark::Warn || key.name.ends_with("log.*"));
+        assert_eq!(matches!(key.support, Support::Demand(_)), key.kind == Kind::Bool && key.support != Support::Used && {
+            ["sessionRequireClientSASLAuth", "enforce.auth.enabled", "sslQuorum"].contains(&key.name)
+                || (key.name.starts_with("quorum.auth.") && key.name.ends_with("Sasl"))
+        });
+        for alias in key.aliases {
+            assert!(KEYS.iter().all(|k| k.name != *alias), "{alias} is a name too");
+            let (found, spelling) = keys::find(alias).expect("an alias is found");
+            assert_eq!((found.name, spelling), (key.name, Spelling::Dead));
+        }
+        assert!(reference().contains(&format!("`{}`", key.name)));
+    }
+}
+
+#[test]
+fn the_smallest_file_gives_apaches_defaults() {
+    let Loaded { config, warnings, .. } = accepted("");
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(config.data_dir, PathBuf::from("/data"));
+    assert_eq!(config.data_log_dir, PathBuf::from("/data"));
+    assert_eq!((config.client.address, config.client.port, config.client.backlog), (None, 2181, None));
+    assert_eq!((config.client.max_per_address, config.client.max_total), (60, 0));
+    assert_eq!(
+        (config.tick_time_ms, config.min_session_timeout_ms, config.max_session_timeout_ms),
+        (3000, 6000, 60000)
+    );
+    let storage = &config.storage;
+    assert_eq!((storage.snap_count, storage.snap_size_limit), (100_000, Some(4 << 30)));
+    assert_eq!((storage.txn_log_size_limit, storage.preallocate), (None, 64 << 20));
+    assert!(storage.force_sync && storage.datadir_autocreate && storage.db_autocreate && storage.close_session_txn);
+    assert_eq!((storage.flush_delay, storage.write_queue_poll, storage.max_batch), (Duration::ZERO, Duration::ZERO, 1000));
+    assert_eq!(storage.purge, Some(PurgeSettings { interval: Duration::from_secs(3600), retain: 3 }));
+    assert_eq!((config.limits.jute_max_buffer, config.limits.jute_extra_size), (0xf_ffff, 0xf_ffff));
+    assert_eq!((config.limits.global_outstanding, config.limits.large_request_threshold), (1000, None));
+    assert_eq!(config.sweep.max_never_used, Duration::ZERO);
+    assert!(config.tree.digest && !config.tree.extended_types && !config.tree.enforce_quota);
+    assert!(!config.auth.skip_acl && config.auth.digest_enabled && config.auth.super_digest.is_none());
+    assert!(config.words.allows("srvr") && !config.words.allows("ruok") && !config.words.allows("isro"));
+    assert_eq!((config.workers, config.ensemble), (None, None));
+}
+
+#[test]
+fn a_program_gets_the_same_defaults() {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let mut config = ServerConfig::standalone("/data", address);
+    assert_eq!(config.client.address, Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
+    let loaded = accepted("").config;
+    config.client = loaded.client.clone();
+    config.config_file.clone_from(&loaded.config_file);
+    assert_eq!(config, loaded);
+}
+
+#[test]
+fn apaches_sample_file_is_silent() {
+    let text = "# The number of milliseconds of each tick\ntickTime=2000\ninitLimit=10\nsyncLimit=5\n#maxClientCnxns=60\n\
+                autopurge.snapRetainCount=3\nautopurge.purgeInterval=1\nadmin.enableServer=false\n";
+    let loaded = accepted(text);
+    assert_eq!(loaded.warnings, [""; 0]);
+    assert_eq!(loaded.config.max_session_timeout_ms, 40_000);
+}
+
+#[test]
+fn values_reach_their_fields() {
+    let text = "dataLogDir=/log\nclientPortAddress=127.0.0.1\nclientPortListenBacklog=200\ntickTime=500\n\
+        minSessionTimeout=100\nmaxSessionTimeout=-1\nclientTcpKeepAlive=yes\nmaxClientCnxns=-1\nmaxCnxns=7\nsnapCount=1\n\
+        snapSizeLimitInKb=-1\ntxnLogSizeLimitInKb=2\npreAllocSize=1\nforceSync=no\nfsync.warningthresholdms=5\n\
+        flushDelay=30\nmaxBatchSize=9\nsnapshot.compression.method=gz\nsnapshot.trust.empty=true\ndatadir.autocreate=false\n\
+        db.autocreate=false\nautopurge.snapRetainCount=1\nautopurge.purgeInterval=30m\nglobalOutstandingLimit=8\n\
+        largeRequestThreshold=10\nlargeRequestMaxBytes=20\nrequest_throttle_max_requests=3\nthrottled_op_wait_time=4\n\
+        connection_throttle_tokens=5\nconnection_throttle_freeze_time=6\nnio.sessionlessCnxnTimeout=1\nenforceQuota=true\n\
+        nio.numWorkerThreads=0\nnio.numSelectorThreads=3\nextendedTypesEnabled=YES\nskipACL=yes\n\
+        DigestAuthenticationProvider.digestAlg=sha-512\nDigestAuthenticationProvider.superDigest=super:x\n\
+        ensembleAuthName=a, b,\nauthProvider.1=org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider\n";
+    let Loaded { config, .. } = accepted(text);
+    assert_eq!(config.data_log_dir, PathBuf::from("/log"));
+    assert_eq!(config.client.address, Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
+    assert_eq!((config.client.backlog, config.client.tcp_keep_alive), (Some(200), true));
+    assert_eq!((config.client.max_per_address, config.client.max_total), (0, 7));
+    assert_eq!((config.min_session_timeout_ms, config.max_session_timeout_ms), (100, 10_000));
+    let storage = &config.storage;
+    assert_eq!((storage.snap_count, storage.snap_size_limit, storage.txn_log_size_limit), (2, None, Some(2048)));
+    assert_eq!((storage.preallocate, storage.force_sync), (1024, false));
+    assert_eq!((storage.flush_delay.as_millis(), storage.write_queue_poll.as_millis()), (30, 10));
+    assert_eq!(storage.snapshot_compression, SnapshotCompression::Gzip);
+    assert!(storage.trust_empty_snapshot && !storage.datadir_autocreate && !storage.db_autocreate);
+    assert_eq!(storage.purge, Some(PurgeSettings { interval: Duration::from_secs(1800), retain: 3 }));
+    assert_eq!((config.limits.large_request_threshold, config.limits.large_request_max_bytes), (Some(10), 20));
+    assert_eq!(config.request_throttle.throttled_op_wait, Duration::from_millis(4));
+    assert_eq!(config.connection_throttle.freeze_time, Some(Duration::from_millis(6)));
+    assert_eq!(config.workers, Some(3));
+    assert!(config.tree.extended_types && config.tree.enforce_quota && config.auth.skip_acl);
+    assert_eq!(config.auth.digest_hash, PasswordHash::Sha512);
+    assert_eq!(config.auth.ensemble_names, ["a", "b"]);
+    assert!(config.auth.ensemble_provider);
+    assert!(!format!("{config:?}").contains("super:x"), "secrets stay out of debug output");
+}
+
+#[test]
+fn refusals_name_file_line_key_value_and_range() {
+    let int = "an integer from 1 to 2147483647";
+    for (text, expected) in [
+        ("tickTime=abc", format!("zoo.cfg:3: tickTime=abc: not an integer; allowed: {int}")),
+        ("\n\ntickTime=0", format!("zoo.cfg:5: tickTime=0: out of range; allowed: {int}")),
+        ("tickTime=", format!("zoo.cfg:3: tickTime=: not an integer; allowed: {int}")),
+        ("tickTime=3000000000", format!("zoo.cfg:3: tickTime=3000000000: out of range; allowed: {int}")),
+        ("forceSync=maybe", "zoo.cfg:3: forceSync=maybe: not a boolean; allowed: true, false, yes or no".to_owned()),
+        (
+            "snapshot.compression.method=zip",
+            "zoo.cfg:3: snapshot.compression.method=zip: not one of the choices; allowed: \"\", gz, snappy".to_owned(),
+        ),
+        (
+            "connection_throttle_drop_increase=2",
+            "zoo.cfg:3: connection_throttle_drop_increase=2: out of range; allowed: a decimal number from 0 to 1".to_owned(),
+        ),
+        (
+            "minSessionTimeout=9\nmaxSessionTimeout=8",
+            "zoo.cfg:3: minSessionTimeout=9: minSessionTimeout (9 ms) must not exceed maxSessionTimeout (8 ms)".to_owned(),
+        ),
+        ("electionAlg=0", "zoo.cfg:3: electionAlg=0: out of range; allowed: 3".to_owned()),
+        ("a=\\u00", "zoo.cfg:3: `\\u00` is no escape: \\u takes four hexadecimal digits".to_owned()),
+        ("standaloneEnabled=false", "zoo.cfg:3: standaloneEnabled=false: without any server line, only true is possible".to_owned()),
+    ] {
+        assert_eq!(refused(text), expected);
+    }
+    let both = refused("tickTime=x\nsnapCount=y");
+    assert!(both.contains("zoo.cfg:3: tickTime=x") && both.contains("zoo.cfg:4: snapCount=y"), "{both}");
+    assert!(refused("DigestAuthenticationProvider.digestAlg=MD5").contains("SHA-256"));
+}
+
+#[test]
+fn missing_basics_are_refused() {
+    let dir = Dir::new();
+    let of = |text: &str| load(&dir.write("zoo.cfg", text), &Overrides::default()).expect_err(text).to_string();
+    assert!(of("clientPort=2181").contains("dataDir isn't set"));
+    assert!(of("dataDir=\nclientPort=2181").contains("dataDir=: empty"));
+    assert!(of("dataDir=/data").contains("clientPort isn't set"));
+    assert!(of("dataDir=/data\nclientPort=0").contains("clientPort isn't set"));
+    assert!(of("dataDir=/data\nclientPortAddress=127.0.0.1").contains("clientPortAddress=127.0.0.1: clientPort isn't set"));
+    let missing = load(&dir.0.path().join("none.cfg"), &Overrides::default()).expect_err("no file").to_string();
+    assert!(missing.contains("none.cfg: can't be opened"), "{missing}");
+}
+
+#[test]
+fn demands_for_security_fail_closed() {
+    for key in [
+        "sslQuorum",
+        "quorum.auth.enableSasl",
+        "quorum.auth.learnerRequireSasl",
+        "quorum.auth.serverRequireSasl",
+        "sessionRequireClientSASLAuth",
+        "enforce.auth.enabled",
+    ] {
+        for on in ["true", "yes", "TRUE"] {
+            let error = refused(&format!("{key}={on}"));
+            assert!(error.starts_with(&format!("zoo.cfg:3: {key}={on}: this version has no ")), "{error}");
+        }
+        assert_eq!(accepted(&format!("{key}=false")).warnings, [""; 0]);
+    }
+    // Apache ignores this spelling; whoever wrote it demanded it all the same.
+    assert!(refused("zookeeper.enforce.auth.enabled=true").contains("enforce.auth.enabled=true"));
+    let flags = [("JVMFLAGS", "-Dzookeeper.sessionRequireClientSASLAuth=true")];
+    let error = load_with("", &Overrides { jvm_flags: &flags, sets: &[] }).expect_err("a demand").to_string();
+    assert!(error.starts_with("-Dzookeeper.sessionRequireClientSASLAuth in JVMFLAGS: "), "{error}");
+
+    let dir = Dir::new();
+    let path = dir.write("zoo.cfg", "dataDir=/data\nsecureClientPort=2281\n");
+    let error = load(&path, &Overrides::default()).expect_err("TLS only").to_string();
+    assert!(error.contains("zoo.cfg:2: secureClientPort=2281: this version has no TLS"), "{error}");
+}
+
+#[test]
+fn what_is_not_running_gets_one_warning_for_each_feature() {
+    let text = "secureClientPort=2281\nssl.keyStore.location=/k\nssl.keyStore.password=hunter2\nadmin.serverPort=8080\n\
+        admin.enableServer=true\nmetricsProvider.className=x.Prometheus\nmetricsProvider.httpPort=7000\naudit.enable=true\n\
+        authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider\nauthProvider.x=com.example.Mine\n";
+    let loaded = accepted(text);
+    let found = warnings(&loaded);
+    for part in [
+        "TLS; without effect: secureClientPort (zoo.cfg:3), ssl.keyStore.location (zoo.cfg:4)",
+        "the HTTP admin server; without effect: admin.enableServer (zoo.cfg:7), admin.serverPort (zoo.cfg:6)",
+        "the metrics endpoint; without effect: metricsProvider.className (zoo.cfg:8), metricsProvider.httpPort (zoo.cfg:9)",
+        "the audit log; without effect: audit.enable (zoo.cfg:10)",
+        "zoo.cfg:11: authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider: not running in this version: SASL",
+        "zoo.cfg:12: authProvider.x=com.example.Mine: not running in this version: classes of Java",
+    ] {
+        assert!(found.contains(part), "{part}\n---\n{found}");
+    }
+    assert_eq!(loaded.warnings.len(), 6, "{found}");
+    let printed = render(&loaded.effective);
+    assert!(printed.contains("ssl.keyStore.password=(hidden)") && !printed.contains("hunter2"), "{printed}");
+}
+
+#[test]
+fn keys_for_a_jvm_share_one_warning() {
+    let loaded = accepted("nio.directBufferBytes=1\nwatcherCleanThreshold=5\nmaxResponseCacheSize=9");
+    assert_eq!(loaded.warnings.len(), 1);
+    let found = warnings(&loaded);
+    assert!(found.contains("nio.directBufferBytes (zoo.cfg:3)") && found.contains("watcherCleanThreshold (zoo.cfg:4)"));
+}
+
+#[test]
+fn unknown_keys_start_with_the_nearest_known_one() {
+    for (text, expected) in [
+        ("tikcTime=1", "zoo.cfg:3: unknown key `tikcTime` is ignored; did you mean `tickTime`?"),
+        ("maxClientConnections=1", "zoo.cfg:3: unknown key `maxClientConnections` is ignored; did you mean `maxClientCnxns`?"),
+        ("autopurge.snapRetainCounts=9", "did you mean `autopurge.snapRetainCount`?"),
+        ("connectionMaxToken=9", "did you mean `connectionMaxTokens`?"),
+        ("zookeeper.snapCuont=9", "did you mean `snapCount`?"),
+        ("something.else.entirely=9", "zoo.cfg:3: unknown key `something.else.entirely` is ignored; no known key resembles it"),
+        ("=9", "unknown key `` is ignored"),
+    ] {
+        let loaded = accepted(text);
+        let found = warnings(&loaded);
+        assert!(found.contains(expected), "{text}: {found}");
+        assert_eq!(loaded.warnings.len(), 1);
+    }
+}
+
+#[test]
+fn documented_names_that_do_nothing_in_apache_are_applied_and_reported() {
+    for (line, field) in [
+        ("connectionMaxTokens=7", "connection_throttle_tokens"),
+        ("requestThrottleLimit=7", "request_throttle_max_requests"),
+        ("throttledOpWaitTime=7", "throttled_op_wait_time"),
+        ("zookeeper.connection_throttle_tokens=7", "connection_throttle_tokens"),
+        ("zookeeper.nio.sessionlessCnxnTimeout=7", "nio.sessionlessCnxnTimeout"),
+        ("znode.container.maxPerMinute=7", "znode.container.maxPerMinute"),
+        ("zookeeper.clientPortListenBacklog=7", "clientPortListenBacklog"),
+    ] {
+        let loaded = accepted(line);
+        let set = loaded.effective.iter().find(|e| e.name == field).expect(line);
+        assert_eq!(set.value, "7");
+        let found = warnings(&loaded);
+        assert!(found.contains("zoo.cfg:3: ") && found.contains(" is applied, although Apache "), "{line}: {found}");
+    }
+    let loaded = accepted("jute.maxbuffer=4194304");
+    assert_eq!((loaded.config.limits.jute_max_buffer, loaded.config.limits.jute_extra_size), (4 << 20, 4 << 20));
+    assert!(warnings(&loaded).contains("Apache reads it from -Djute.maxbuffer only"));
+    // The name that works in Apache counts, wherever it stands.
+    let loaded = accepted("connection_throttle_tokens=1\nconnectionMaxTokens=2");
+    assert_eq!(loaded.config.connection_throttle.tokens, 1);
+}
+
+#[test]
+fn later_duplicates_win_and_are_reported() {
+    let loaded = accepted("tickTime=1000\ntickTime=2000");
+    assert_eq!(loaded.config.tick_time_ms, 2000);
+    assert!(warnings(&loaded).contains("zoo.cfg:3: `tickTime` is set twice; zoo.cfg:4 counts"));
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn precedence() {
+    let sets = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    };
+    let flags = [
+        ("SERVER_JVMFLAGS", "-Xmx1g -Dzookeeper.snapCount=10 -Dzookeeper.maxCnxns=1 -Djute.maxbuffer=0x1fffff"),
+        ("JVMFLAGS", "-Dzookeeper.maxCnxns=2 -Dreadonlymode.enabled -Dzookeeper.tickTime=77 -Dzookeeper.snapcount=3"),
+    ];
+    let from_flags = load_with("", &Overrides { jvm_flags: &flags, sets: &[] }).expect("valid flags");
+    assert_eq!(from_flags.config.storage.snap_count, 10);
+    assert_eq!(from_flags.config.client.max_total, 2);
+    assert_eq!(from_flags.config.limits.jute_max_buffer, 0x1f_ffff);
+    assert!(from_flags.config.read_only_mode && from_flags.config.words.allows("isro"));
+    assert_eq!(from_flags.config.tick_time_ms, 3000, "Apache reads it from the file only");
+    let found = warnings(&from_flags);
+    for part in ["-Dzookeeper.tickTime in JVMFLAGS: ignored, as in Apache", "did you mean `snapCount`?", "ignored: -Xmx1g"] {
+        assert!(found.contains(part), "{part}: {found}");
+    }
+    assert_eq!(from_flags.warnings.len(), 3, "{found}");
+
+    let over = load_with("snapCount=20\nmaxCnxns=3", &Overrides { jvm_flags: &flags, sets: &[] }).expect("valid");
+    assert_eq!((over.config.storage.snap_count, over.config.client.max_total), (20, 3));
+
+    let sets = sets(&[("snapCount", "30"), ("tickTime", "1"), ("zookeeper.maxCnxns", "5"), ("tickTime", "2")]);
+    let set = load_with("snapCount=20\ntickTime=9", &Overrides { jvm_flags: &flags, sets: &sets }).expect("valid");
+    assert_eq!((set.config.storage.snap_count, set.config.client.max_total, set.config.tick_time_ms), (30, 5, 2));
+    let printed = render(&set.effective);
+    for line in ["snapCount=30", "(--set)", "(default)", "jute.maxbuffer=0x1fffff", "(-Djute.maxbuffer in SERVER_JVMFLAGS)"] {
+        assert!(printed.contains(line), "{line}\n{printed}");
+    }
+}
+
+#[test]
+fn words() {
+    let of = |text: &str| accepted(text).config.words;
+    assert_eq!(of("4lw.commands.whitelist=*"), FourLetterWords::All);
+    assert_eq!(of("4lw.commands.whitelist=stat, *"), FourLetterWords::All);
+    let some = of("4lw.commands.whitelist= stat , ruok,");
+    assert!(some.allows("stat") && some.allows("ruok") && some.allows("srvr") && !some.allows("mntr"));
+    assert!(of("readonlymode.enabled=true").allows("isro"));
+    let loaded = accepted("4lw.commands.whitelist=rouk");
+    assert!(warnings(&loaded).contains("`rouk` (did you mean `ruok`?)"), "{}", warnings(&loaded));
+}
+
+#[test]
+fn purge_is_on_unless_the_file_says_off() {
+    assert_eq!(accepted("autopurge.purgeInterval=0").config.storage.purge, None);
+    let on = accepted("autopurge.snapRetainCount=5").config.storage.purge;
+    assert_eq!(on, Some(PurgeSettings { interval: Duration::from_secs(3600), retain: 5 }));
+    let loaded = accepted("autopurge.snapRetainCount=1");
+    assert!(warnings(&loaded).contains("zoo.cfg:3: autopurge.snapRetainCount=1 is too low; 3 is used"));
+}
+
+#[test]
+fn bare_arguments() {
+    let arguments = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+    let of = |text: &str| from_arguments(&arguments(text), &Overrides::default());
+    let config = of("2182 /data").expect("valid").config;
+    assert_eq!((config.client.port, config.client.max_per_address, config.tick_time_ms), (2182, 0, 3000));
+    assert_eq!((config.data_dir, config.config_file), (PathBuf::from("/data"), None));
+    let config = of("2182 /data 500 7").expect("valid").config;
+    assert_eq!((config.client.max_per_address, config.tick_time_ms), (7, 500));
+    for text in ["2182", "1 /data 2 3 4", "x /data", "2182 /data x"] {
+        assert!(of(text).is_err(), "{text}");
+    }
+}
+
+const THREE: &str = "initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888:observer\n";
+
+/// Loads `text` with a data directory that holds `myid`.
+fn load_member(my_id: Option<&str>, text: &str) -> Result<Loaded, String> {
+    let dir = Dir::new();
+    if let Some(id) = my_id {
+        dir.write("myid", id);
+    }
+    let text = format!("dataDir={}\n{text}", dir.0.path().display());
+    load(&dir.write("zoo.cfg", &text), &Overrides::default()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn an_ensemble_is_read_and_not_run() {
+    let loaded = load_member(Some("1 \n"), &format!("clientPort=2181\n{THREE}")).expect("a valid ensemble");
+    let ensemble = loaded.config.ensemble.as_ref().expect("several voters");
+    assert_eq!((ensemble.my_id, ensemble.voters(), ensemble.members.len()), (Some(1), 2, 3));
+    assert_eq!((ensemble.init_limit, ensemble.sync_limit), (10, 5));
+    let error = loaded.config.runnable().expect_err("one server only").to_string();
+    assert!(error.contains("an ensemble of 3 servers is listed, and this version runs one server only"), "{error}");
+    assert!(loaded.warnings.iter().any(|w| w.contains("no failure will be tolerated")));
+
+    for (my_id, text, why) in [
+        (None, "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2", "myid: the file is missing"),
+        (Some("x"), "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2", "serverid `x` is not a number"),
+        (Some("1"), "clientPort=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2", "initLimit isn't set"),
+        (Some("1"), "clientPort=1\nserver.1=a:1:1", "server.1=a:1:1: quorum port and election port"),
+        (Some("1"), "clientPort=1\nserver.x=a:1:2", "`x` is no number"),
+        (Some("1"), "clientPort=1\nserver.1=a:1:2:observer", "no listed server votes"),
+        (Some("1"), "clientPort=1\nserver.1=a:1:2\nserver.2=b:1:2:observer", "needs standaloneEnabled=false"),
+        (Some("1"), "clientPort=1\nserver.1=a:1:2\nweight.2=1", "weight.2 names a server"),
+        (Some("1"), "clientPort=1\nserver.1=a:1:2\nserver.2=b:1:2\ngroup.1=1:1", "stands in two groups"),
+        (Some("1"), "clientPort=1\nserver.1=a:1:2\nserver.2=b:1:2\ngroup.1=1", "server 2 votes and stands in no group"),
+        (Some("1"), "clientPort=1\nserver.1=a:1:2;2", "gives 0.0.0.0:2 instead"),
+    ] {
+        let error = load_member(my_id, text).expect_err(text);
+        assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn one_listed_server_runs_standalone() {
+    let loaded = load_member(Some("1"), "server.1=localhost:2888:3888;127.0.0.1:2185").expect("valid");
+    assert_eq!(loaded.config.ensemble, None);
+    assert_eq!(loaded.config.runnable(), Ok(()));
+    assert_eq!(loaded.config.client.port, 2185);
+    assert_eq!(loaded.config.client.address, Some(IpAddr::from(Ipv4Addr::LOCALHOST)));
+    assert!(loaded.warnings.iter().any(|w| w.contains("only one server is listed")));
+
+    let text = "clientPort=1\nstandaloneEnabled=false\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2";
+    let loaded = load_member(Some("1"), text).expect("valid");
+    let error = loaded.config.runnable().expect_err("an ensemble of one").to_string();
+    assert!(error.contains("set standaloneEnabled=true"), "{error}");
+}
+
+#[test]
+fn the_dynamic_file_is_read() {
+    let dir = Dir::new();
+    dir.write("myid", "2");
+    let dynamic = dir.write("zoo.cfg.dynamic.100000000", "server.1=a:1:2;2181\nserver.2=127.0.0.1:1:2;2182\n");
+    let text = format!(
+        "dataDir={}\ninitLimit=1\nsyncLimit=1\ndynamicConfigFile={}\n",
+        dir.0.path().display(),
+        dynamic.display()
+    );
+    let loaded = load(&dir.write("zoo.cfg", &text), &Overrides::default()).expect("valid");
+    let ensemble = loaded.config.ensemble.expect("two voters");
+    assert_eq!((ensemble.version, ensemble.members.len()), (0x1_0000_0000, 2));
+    assert_eq!((loaded.config.client.address, loaded.config.client.port), (None, 2182));
+
+    let both = format!("{text}server.3=c:1:2\n");
+    let error = load(&dir.write("zoo.cfg", &both), &Overrides::default()).expect_err("both").to_string();
+    assert!(error.contains("keep one of the two"), "{error}");
+    dir.write("zoo.cfg.dynamic.100000000", "server.1=a:1:2\ntickTime=5\n");
+    let error = load(&dir.write("zoo.cfg", &text), &Overrides::default()).expect_err("foreign key").to_string();
+    assert!(error.contains("dynamic.100000000:2: tickTime=5: expected server.N"), "{error}");
+}
