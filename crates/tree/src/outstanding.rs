@@ -1,0 +1,459 @@
+//! What transactions that are prepared but not yet applied will have changed.
+//!
+//! Owns a record per znode and per session that such a transaction touches: enough to prepare the next
+//! request against, and to predict the digest of the tree exactly. It decides nothing; [`crate::prep`]
+//! does. A record goes when the last transaction that wrote it has been applied; the tree then says the
+//! same.
+//!
+//! The digest of a znode is a CRC over path, data and stat in this order. A record keeps the CRC of the
+//! first two, so that a change of the stat needs neither the data nor a copy of it.
+
+use crate::acl_table::{AclKey, SharedAcl};
+use crate::digest::is_excluded;
+use crate::{Node, Tree};
+use farrier_proto::stat::StatPersisted;
+use farrier_proto::{Acl, Owner, SessionId, Zxid};
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashTable};
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::BuildHasher;
+
+/// A slot's path buffer that grew beyond this is not kept for the next record.
+const PATH_KEPT_MAX: usize = 256;
+
+/// The ACL of a pending znode.
+#[derive(Clone, Debug)]
+pub(crate) enum PendingAcl {
+    /// The committed znode's; it holds the key until a later transaction is applied.
+    Committed(AclKey),
+    /// One entry for everybody, the usual case, without an allocation.
+    World([Acl<'static>; 1]),
+    /// Any other list.
+    List(SharedAcl),
+}
+
+impl PendingAcl {
+    pub(crate) fn of(list: &[Acl<'static>]) -> Self {
+        match list {
+            [only] if only.is_world() => Self::World([Acl::world(only.perms)]),
+            _ => Self::List(SharedAcl::from(list)),
+        }
+    }
+}
+
+/// A znode as it will be.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// The transaction that last wrote it.
+    pub(crate) zxid: Zxid,
+    /// False after a deletion; the other fields are then stale.
+    pub(crate) exists: bool,
+    /// As a snapshot would store it.
+    pub(crate) stat: StatPersisted,
+    /// What the stat's owner means.
+    pub(crate) owner: Owner,
+    /// Direct children.
+    pub(crate) children: usize,
+    /// Bytes of data.
+    pub(crate) data_len: usize,
+    /// The list in force.
+    pub(crate) acl: PendingAcl,
+    /// CRC of path and data; meaningless where digests are off or exclude the path.
+    pub(crate) crc: u32,
+    /// The znode's part of the tree's digest.
+    digest: u32,
+}
+
+#[derive(Debug)]
+struct Slot {
+    path: String,
+    /// `None` in a free slot.
+    record: Option<Record>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum PendingSession {
+    Opening,
+    Closing,
+}
+
+/// Where a path is recorded, from one look-up; valid until the next change.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'t> {
+    hash: u64,
+    slot: Option<u32>,
+    /// The committed znode, when there is no record.
+    node: Option<Node<'t>>,
+}
+
+/// All that is outstanding.
+#[derive(Debug, Default)]
+pub(crate) struct Outstanding {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    hasher: FixedState,
+    /// What each transaction wrote, oldest first.
+    queue: VecDeque<(Zxid, u32)>,
+    sessions: HashMap<SessionId, (Zxid, PendingSession), FixedState>,
+    session_queue: VecDeque<(Zxid, SessionId)>,
+    /// Existing ephemerals among the records, by owner.
+    owned: HashMap<SessionId, usize, FixedState>,
+    /// Digest of the tree after everything that is outstanding; valid while the queue is not empty.
+    predicted: u64,
+    undo: Option<Undo>,
+}
+
+/// How to take back the operations of a multi.
+#[derive(Debug)]
+struct Undo {
+    predicted: u64,
+    queue_len: usize,
+    /// What stood in a slot before, oldest first; `None` for a slot that was free.
+    before: Vec<(u32, Option<Record>)>,
+}
+
+/// The key of a path: the root has two names.
+fn key(path: &str) -> &str {
+    if path == "/" { "" } else { path }
+}
+
+/// CRC of path and data.
+fn crc_of(path: &str, data: Option<&[u8]>) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(key(path).as_bytes());
+    crc.update(data.unwrap_or_default());
+    crc.finalize()
+}
+
+/// The CRC continued over the stat, in the digest's order of fields.
+fn crc_with(prefix: u32, s: &StatPersisted) -> u32 {
+    let mut fields = [0; 60];
+    let longs = [s.czxid.to_wire(), s.mzxid.to_wire(), s.pzxid.to_wire(), s.ctime, s.mtime];
+    for (to, value) in fields.chunks_exact_mut(8).zip(longs) {
+        to.copy_from_slice(&value.to_be_bytes());
+    }
+    for (to, value) in fields[40..52].chunks_exact_mut(4).zip([s.version, s.cversion, s.aversion]) {
+        to.copy_from_slice(&value.to_be_bytes());
+    }
+    fields[52..].copy_from_slice(&s.ephemeral_owner.to_be_bytes());
+    let mut crc = crc32fast::Hasher::new_with_initial(prefix);
+    crc.update(&fields);
+    crc.finalize()
+}
+
+impl Outstanding {
+    /// Znodes and sessions with a record.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len() + self.sessions.len()
+    }
+
+    /// Digest of the tree after everything that is outstanding.
+    pub(crate) fn predicted(&self, tree: &Tree) -> u64 {
+        if self.queue.is_empty() { tree.digest() } else { self.predicted }
+    }
+
+    pub(crate) fn find<'t>(&self, tree: &'t Tree, path: &str) -> Place<'t> {
+        let path = key(path);
+        let hash = self.hasher.hash_one(path);
+        let slot = self.index.find(hash, |slot| self.slots[*slot as usize].path == path).copied();
+        let node = if slot.is_none() { tree.node(path) } else { None };
+        Place { hash, slot, node }
+    }
+
+    fn record(&self, slot: u32) -> &Record {
+        self.slots[slot as usize].record.as_ref().expect("a slot in the index holds a record")
+    }
+
+    /// The record, or what the committed znode tells; `None` if the znode does not exist.
+    pub(crate) fn view<'a>(&'a self, place: &'a Place<'_>) -> Option<View<'a>> {
+        match place.slot {
+            Some(slot) => Some(self.record(slot)).filter(|r| r.exists).map(View::Pending),
+            None => place.node.as_ref().map(View::Committed),
+        }
+    }
+
+    /// Changes the record of a path, making it first if need be, and the predicted digest with it.
+    ///
+    /// # Panics
+    /// When the transaction is older than one that wrote the record.
+    pub(crate) fn write(
+        &mut self,
+        tree: &Tree,
+        place: Place<'_>,
+        path: &str,
+        zxid: Zxid,
+        change: impl FnOnce(&mut Record),
+    ) {
+        let path = key(path);
+        if self.queue.is_empty() {
+            self.predicted = tree.digest();
+        }
+        let counted = tree.config().digest && !is_excluded(path);
+        let slot = match place.slot {
+            Some(slot) => {
+                if let Some(undo) = &mut self.undo {
+                    undo.before.push((slot, self.slots[slot as usize].record.clone()));
+                }
+                slot
+            }
+            None => {
+                let slot = self.claim(place.hash, path, load(place.node, path, counted));
+                if let Some(undo) = &mut self.undo {
+                    undo.before.push((slot, None));
+                }
+                slot
+            }
+        };
+        let record = self.slots[slot as usize].record.as_mut().expect("a slot that was found or claimed is in use");
+        assert!(record.zxid <= zxid, "records are written in the order of transactions");
+        let before = (record.exists.then_some(record.owner), record.digest);
+        change(record);
+        record.zxid = zxid;
+        record.digest = if counted && record.exists { crc_with(record.crc, &record.stat) } else { 0 };
+        let after = (record.exists.then_some(record.owner), record.digest);
+        self.predicted = self.predicted.wrapping_sub(u64::from(before.1)).wrapping_add(u64::from(after.1));
+        // A record counts from its first write on, even if that did not touch the owner.
+        let was = if place.slot.is_some() { before.0 } else { None };
+        self.recount(was, after.0);
+        self.queue.push_back((zxid, slot));
+    }
+
+    /// CRC for a record whose data is about to be set.
+    pub(crate) fn crc(tree: &Tree, path: &str, data: Option<&[u8]>) -> u32 {
+        if tree.config().digest && !is_excluded(path) { crc_of(path, data) } else { 0 }
+    }
+
+    fn recount(&mut self, before: Option<Owner>, after: Option<Owner>) {
+        if before == after {
+            return;
+        }
+        if let Some(Owner::Ephemeral(s)) = before {
+            let count = self.owned.get_mut(&s).expect("a recorded ephemeral is counted");
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(&s);
+            }
+        }
+        if let Some(Owner::Ephemeral(s)) = after {
+            *self.owned.entry(s).or_insert(0) += 1;
+        }
+    }
+
+    fn claim(&mut self, hash: u64, path: &str, record: Record) -> u32 {
+        let slot = if let Some(slot) = self.free.pop() {
+            slot
+        } else {
+            self.slots.push(Slot { path: String::new(), record: None });
+            u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 outstanding changes")
+        };
+        let entry = &mut self.slots[slot as usize];
+        entry.path.push_str(path);
+        entry.record = Some(record);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |slot| hasher.hash_one(slots[*slot as usize].path.as_str()));
+        slot
+    }
+
+    fn release(&mut self, slot: u32) {
+        let entry = &mut self.slots[slot as usize];
+        let record = entry.record.take().expect("a slot that is released was in use");
+        let hash = self.hasher.hash_one(entry.path.as_str());
+        entry.path.clear();
+        if entry.path.capacity() > PATH_KEPT_MAX {
+            entry.path = String::new();
+        }
+        self.index.find_entry(hash, |other| *other == slot).expect("a slot in use is in the index").remove();
+        self.free.push(slot);
+        self.recount(record.exists.then_some(record.owner), None);
+    }
+
+    /// From here on, [`Self::rollback`] can take changes of znodes back.
+    pub(crate) fn begin(&mut self, tree: &Tree) {
+        assert!(self.undo.is_none(), "multis do not nest");
+        self.undo = Some(Undo { predicted: self.predicted(tree), queue_len: self.queue.len(), before: Vec::new() });
+    }
+
+    pub(crate) fn keep(&mut self) {
+        assert!(self.undo.take().is_some(), "a multi that ends has begun");
+    }
+
+    pub(crate) fn rollback(&mut self) {
+        let undo = self.undo.take().expect("a multi that is taken back has begun");
+        for (slot, before) in undo.before.into_iter().rev() {
+            let Some(before) = before else {
+                self.release(slot);
+                continue;
+            };
+            let owner = before.exists.then_some(before.owner);
+            let undone = self.slots[slot as usize].record.replace(before);
+            let undone = undone.expect("a slot that was written is in use");
+            self.recount(undone.exists.then_some(undone.owner), owner);
+        }
+        self.queue.truncate(undo.queue_len);
+        self.predicted = undo.predicted;
+    }
+
+    /// Forgets what only transactions up to `zxid` wrote.
+    pub(crate) fn applied(&mut self, zxid: Zxid) {
+        while let Some((written, slot)) = self.queue.front().copied()
+            && written <= zxid
+        {
+            self.queue.pop_front();
+            // A transaction may have written the record twice; it is gone after the first.
+            if self.slots[slot as usize].record.as_ref().is_some_and(|r| r.zxid == written) {
+                self.release(slot);
+            }
+        }
+        while let Some((written, session)) = self.session_queue.front().copied()
+            && written <= zxid
+        {
+            self.session_queue.pop_front();
+            if self.sessions.get(&session).is_some_and(|(last, _)| *last == written) {
+                self.sessions.remove(&session);
+            }
+        }
+    }
+
+    pub(crate) fn open_session(&mut self, session: SessionId, zxid: Zxid) {
+        self.sessions.insert(session, (zxid, PendingSession::Opening));
+        self.session_queue.push_back((zxid, session));
+    }
+
+    pub(crate) fn close_session(&mut self, session: SessionId, zxid: Zxid) {
+        self.sessions.insert(session, (zxid, PendingSession::Closing));
+        self.session_queue.push_back((zxid, session));
+    }
+
+    pub(crate) fn is_closing(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|(_, state)| *state == PendingSession::Closing)
+    }
+
+    /// Whether a request of the session may be prepared.
+    pub(crate) fn is_open(&self, tree: &Tree, session: SessionId) -> bool {
+        match self.sessions.get(&session) {
+            Some((_, PendingSession::Opening)) => true,
+            Some((_, PendingSession::Closing)) => false,
+            None => tree.session_timeout(session).is_some(),
+        }
+    }
+
+    /// The session's ephemerals, pending creations included and pending deletions left out, sorted.
+    pub(crate) fn ephemerals(&self, tree: &Tree, session: SessionId) -> BTreeSet<String> {
+        let mut paths: BTreeSet<String> = tree.ephemerals(session).into_iter().collect();
+        if !self.index.is_empty() {
+            paths.retain(|path| match self.find_slot(path) {
+                None => true,
+                Some(slot) => self.record(slot).exists && self.record(slot).owner == Owner::Ephemeral(session),
+            });
+        }
+        if self.owned.contains_key(&session) {
+            let records = self.slots.iter().filter_map(|s| s.record.as_ref().map(|r| (&s.path, r)));
+            let own = records.filter(|(_, r)| r.exists && r.owner == Owner::Ephemeral(session));
+            paths.extend(own.map(|(path, _)| path.clone()));
+        }
+        paths
+    }
+
+    fn find_slot(&self, path: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(path);
+        self.index.find(hash, |slot| self.slots[*slot as usize].path == path).copied()
+    }
+}
+
+/// The record to start from: the committed znode's, or that of a missing one.
+fn load(node: Option<Node<'_>>, path: &str, counted: bool) -> Record {
+    let Some(node) = node else {
+        return Record {
+            zxid: Zxid::ZERO,
+            exists: false,
+            stat: new_stat(Zxid::ZERO, 0, Owner::Persistent),
+            owner: Owner::Persistent,
+            children: 0,
+            data_len: 0,
+            acl: PendingAcl::Committed(AclKey::OPEN),
+            crc: 0,
+            digest: 0,
+        };
+    };
+    let stat = node.persisted();
+    let data = node.data();
+    let crc = if counted { crc_of(path, data) } else { 0 };
+    Record {
+        zxid: Zxid::ZERO,
+        exists: true,
+        stat,
+        owner: node.owner(),
+        children: node.child_count(),
+        data_len: data.map_or(0, <[u8]>::len),
+        acl: PendingAcl::Committed(node.acl_key()),
+        crc,
+        digest: if counted { crc_with(crc, &stat) } else { 0 },
+    }
+}
+
+/// The stat of a znode that is created.
+pub(crate) const fn new_stat(zxid: Zxid, time: i64, owner: Owner) -> StatPersisted {
+    StatPersisted {
+        czxid: zxid,
+        mzxid: zxid,
+        ctime: time,
+        mtime: time,
+        version: 0,
+        cversion: 0,
+        aversion: 0,
+        ephemeral_owner: owner.encode(),
+        pzxid: zxid,
+    }
+}
+
+/// An existing znode, as the next transaction will find it.
+pub(crate) enum View<'a> {
+    Pending(&'a Record),
+    Committed(&'a Node<'a>),
+}
+
+impl View<'_> {
+    pub(crate) fn stat(&self) -> StatPersisted {
+        match self {
+            Self::Pending(r) => r.stat,
+            Self::Committed(n) => n.persisted(),
+        }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        match self {
+            Self::Pending(r) => r.owner,
+            Self::Committed(n) => n.owner(),
+        }
+    }
+
+    pub(crate) const fn is_pending(&self) -> bool {
+        matches!(self, Self::Pending(_))
+    }
+
+    pub(crate) fn has_children(&self) -> bool {
+        match self {
+            Self::Pending(r) => r.children > 0,
+            Self::Committed(n) => n.child_count() > 0,
+        }
+    }
+
+    pub(crate) fn data_len(&self) -> usize {
+        match self {
+            Self::Pending(r) => r.data_len,
+            Self::Committed(n) => n.data().map_or(0, <[u8]>::len),
+        }
+    }
+
+    pub(crate) fn acl<'a>(&'a self, tree: &'a Tree) -> &'a [Acl<'static>] {
+        match self {
+            Self::Pending(r) => match &r.acl {
+                PendingAcl::Committed(key) => tree.acl(*key),
+                PendingAcl::World(list) => list,
+                PendingAcl::List(list) => list,
+            },
+            Self::Committed(n) => n.acl(),
+        }
+    }
+}
