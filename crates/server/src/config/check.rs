@@ -82,7 +82,8 @@ pub fn render(lines: &[Effective]) -> String {
 /// The table of keys as a Markdown page for the documentation.
 #[must_use]
 pub fn reference() -> String {
-    let mut text = String::from("| key | Java property | default | allowed | mark | here |\n|---|---|---|---|---|---|\n");
+    let mut text =
+        String::from("| key | Java property | default | allowed | mark | here |\n|---|---|---|---|---|---|\n");
     for key in KEYS {
         let mark = match key.mark {
             Mark::Must => "honour",
@@ -108,7 +109,12 @@ pub fn reference() -> String {
         names.extend(key.aliases.iter().map(|alias| format!("`{alias}`")));
         let properties: Vec<String> = key.properties().iter().map(|p| format!("`{p}`")).collect();
         let allowed = super::value::allowed(key.kind);
-        let _ = writeln!(text, "| {} | {} | {default} | {allowed} | {mark} | {here} |", names.join(", "), properties.join(", "));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {default} | {allowed} | {mark} | {here} |",
+            names.join(", "),
+            properties.join(", ")
+        );
     }
     text
 }

@@ -163,7 +163,7 @@ pub(super) fn parse_group(text: &str) -> Result<Vec<i64>, String> {
 /// # Errors
 /// What contradicts what.
 pub(super) fn check_groups(config: &EnsembleConfig) -> Result<(), String> {
-    for id in config.weights.keys().filter(|id| !config.members.contains_key(id)) {
+    if let Some(id) = config.weights.keys().find(|id| !config.members.contains_key(id)) {
         return Err(format!("weight.{id} names a server that has no server.{id} line"));
     }
     if config.groups.is_empty() {
@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn reads_every_form_of_a_server_line() {
-        let participant = |addresses, client, secure_client| Member { addresses, role: Role::Participant, client, secure_client };
+        let participant =
+            |addresses, client, secure_client| Member { addresses, role: Role::Participant, client, secure_client };
         let table = [
             ("zk1:2888:3888", participant(vec![peer("zk1", 2888, 3888)], None, None)),
             ("10.0.0.1:2888:3888:participant", participant(vec![peer("10.0.0.1", 2888, 3888)], None, None)),

@@ -27,6 +27,10 @@ pub fn load(path: &Path, overrides: &Overrides<'_>) -> Result<Loaded, ConfigErro
         Ok(text) => sources.add_file(path, &text),
         Err(error) => return Err(ConfigError::one(Problem::at(path.display().to_string(), error))),
     }
+    if !sources.problems.is_empty() {
+        // Whatever else would be found follows from the part of the file that can't be read.
+        return Err(ConfigError { problems: sources.problems });
+    }
     warn_if_relative(&mut sources, "configuration file", path);
     finish(sources, Some(path), overrides)
 }
@@ -160,7 +164,8 @@ fn session_timeouts(sources: &mut Sources, tick_time_ms: i32) -> (i32, i32) {
     let min = given("minSessionTimeout").unwrap_or_else(|| tick_time_ms.saturating_mul(2)).max(1);
     let max = given("maxSessionTimeout").unwrap_or_else(|| tick_time_ms.saturating_mul(20)).max(1);
     if min > max {
-        let key = if sources.assignment("minSessionTimeout").is_some() { "minSessionTimeout" } else { "maxSessionTimeout" };
+        let key =
+            if sources.assignment("minSessionTimeout").is_some() { "minSessionTimeout" } else { "maxSessionTimeout" };
         sources.refuse(key, format!("minSessionTimeout ({min} ms) must not exceed maxSessionTimeout ({max} ms)"));
     }
     (min, max)
@@ -202,7 +207,8 @@ fn client_listener(sources: &mut Sources, file: Option<&Path>, members: Option<&
     }
     if chosen.is_none() {
         if self::port(sources, "secureClientPort").is_some() {
-            let why = "this version has no TLS, and there is no plain port beside it; set clientPort to serve without TLS";
+            let why =
+                "this version has no TLS, and there is no plain port beside it; set clientPort to serve without TLS";
             sources.refuse("secureClientPort", why);
         } else if sources.problems.is_empty() {
             let message = "clientPort isn't set, so no client could connect".to_owned();
@@ -331,7 +337,8 @@ fn auth(sources: &mut Sources) -> AuthSettings {
             _ => "classes of Java",
         };
         let (origin, name, text) = (&provider.origin, &provider.name, &provider.text);
-        warnings.push(format!("{origin}: {name}={text}: not running in this version: {missing}; its scheme doesn't exist"));
+        warnings
+            .push(format!("{origin}: {name}={text}: not running in this version: {missing}; its scheme doesn't exist"));
     }
     sources.warnings.append(&mut warnings);
 
@@ -477,9 +484,7 @@ impl MemberLine {
 fn member_lines(sources: &Sources) -> Vec<MemberLine> {
     let families = ["server.", "group.", "weight."];
     let found = families.into_iter().flat_map(|family| sources.family(family));
-    found
-        .map(|(_, a)| MemberLine { name: a.name.clone(), text: a.text.clone(), origin: a.origin.clone() })
-        .collect()
+    found.map(|(_, a)| MemberLine { name: a.name.clone(), text: a.text.clone(), origin: a.origin.clone() }).collect()
 }
 
 fn dynamic_lines(sources: &mut Sources, path: &Path) -> Vec<MemberLine> {

@@ -143,7 +143,9 @@ fn unescape(text: &str) -> Result<String, String> {
                 let digits: String = chars.by_ref().take(4).collect();
                 let hex = digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_hexdigit());
                 let unit = u16::from_str_radix(&digits, 16).ok().filter(|_| hex);
-                units.push(unit.ok_or_else(|| format!("`\\u{digits}` is no escape: \\u takes four hexadecimal digits"))?);
+                units.push(
+                    unit.ok_or_else(|| format!("`\\u{digits}` is no escape: \\u takes four hexadecimal digits"))?,
+                );
                 continue;
             }
             ('\\', Some('t')) => '\t',
@@ -163,6 +165,8 @@ fn unescape(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    type Expected = &'static [(usize, &'static str, &'static str)];
+
     fn pairs(text: &[u8]) -> Vec<(usize, String, String)> {
         parse(text).expect("valid text").entries.into_iter().map(|e| (e.line, e.key, e.value)).collect()
     }
@@ -170,7 +174,7 @@ mod tests {
     #[test]
     fn reads_what_java_reads() {
         // Each expectation follows the grammar in the documentation of java.util.Properties.load.
-        let table: &[(&[u8], &[(usize, &str, &str)])] = &[
+        let table: &[(&[u8], Expected)] = &[
             (b"", &[]),
             (b"\n\r\n  \t\n", &[]),
             (b"# a\n! b\n  # c\n\t! d", &[]),

@@ -161,7 +161,7 @@ impl Sources {
     }
 
     fn unknown(&mut self, name: &str, origin: &Origin) {
-        let meant = suggest::nearest(name, keys::spellings());
+        let meant = suggest::nearest(name.strip_prefix("zookeeper.").unwrap_or(name), keys::spellings());
         let meant = meant.map_or_else(
             || "no known key resembles it".to_owned(),
             |near| match near.strip_suffix('.') {
@@ -319,7 +319,8 @@ impl Sources {
             }
         }
         for (feature, places) in missing {
-            self.warnings.push(format!("not running in this version: {feature}; without effect: {}", places.join(", ")));
+            self.warnings
+                .push(format!("not running in this version: {feature}; without effect: {}", places.join(", ")));
         }
         if !ignored.is_empty() {
             self.warnings.push(format!("accepted, without effect outside a JVM: {}", ignored.join("; ")));

@@ -10,7 +10,7 @@ pub(super) fn nearest<'a>(key: &str, candidates: impl Iterator<Item = &'a str>) 
         return None;
     }
     // A third of the letters wrong is a typing error; more is another word.
-    let limit = 2 * key.chars().count().div_ceil(3).min(5);
+    let limit = 2 * key.chars().count().div_ceil(3).min(8);
     candidates.map(|c| (distance(key, c), c)).filter(|(d, _)| *d <= limit).min().map(|(_, c)| c)
 }
 

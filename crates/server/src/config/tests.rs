@@ -52,11 +52,8 @@ fn the_table_is_consistent() {
             assert_eq!(value::raised(key.kind, text), None, "{}", key.name);
         }
         assert_eq!(KEYS.iter().filter(|k| k.name == key.name).count(), 1, "{} stands twice", key.name);
-        assert_eq!(matches!(key.support, Support::Ignored(_)), key.mark == Mark::Warn || key.name.ends_with("log.*"));
-        assert_eq!(matches!(key.support, Support::Demand(_)), key.kind == Kind::Bool && key.support != Support::Used && {
-            ["sessionRequireClientSASLAuth", "enforce.auth.enabled", "sslQuorum"].contains(&key.name)
-                || (key.name.starts_with("quorum.auth.") && key.name.ends_with("Sasl"))
-        });
+        assert_eq!(matches!(key.support, Support::Ignored(_)), key.mark == Mark::Warn, "{}", key.name);
+        assert!(!matches!(key.support, Support::Demand(_)) || key.kind == Kind::Bool, "{}", key.name);
         for alias in key.aliases {
             assert!(KEYS.iter().all(|k| k.name != *alias), "{alias} is a name too");
             let (found, spelling) = keys::find(alias).expect("an alias is found");
@@ -82,7 +79,10 @@ fn the_smallest_file_gives_apaches_defaults() {
     assert_eq!((storage.snap_count, storage.snap_size_limit), (100_000, Some(4 << 30)));
     assert_eq!((storage.txn_log_size_limit, storage.preallocate), (None, 64 << 20));
     assert!(storage.force_sync && storage.datadir_autocreate && storage.db_autocreate && storage.close_session_txn);
-    assert_eq!((storage.flush_delay, storage.write_queue_poll, storage.max_batch), (Duration::ZERO, Duration::ZERO, 1000));
+    assert_eq!(
+        (storage.flush_delay, storage.write_queue_poll, storage.max_batch),
+        (Duration::ZERO, Duration::ZERO, 1000)
+    );
     assert_eq!(storage.purge, Some(PurgeSettings { interval: Duration::from_secs(3600), retain: 3 }));
     assert_eq!((config.limits.jute_max_buffer, config.limits.jute_extra_size), (0xf_ffff, 0xf_ffff));
     assert_eq!((config.limits.global_outstanding, config.limits.large_request_threshold), (1000, None));
@@ -164,15 +164,20 @@ fn refusals_name_file_line_key_value_and_range() {
         ),
         (
             "connection_throttle_drop_increase=2",
-            "zoo.cfg:3: connection_throttle_drop_increase=2: out of range; allowed: a decimal number from 0 to 1".to_owned(),
+            "zoo.cfg:3: connection_throttle_drop_increase=2: out of range; allowed: a decimal number from 0 to 1"
+                .to_owned(),
         ),
         (
             "minSessionTimeout=9\nmaxSessionTimeout=8",
-            "zoo.cfg:3: minSessionTimeout=9: minSessionTimeout (9 ms) must not exceed maxSessionTimeout (8 ms)".to_owned(),
+            "zoo.cfg:3: minSessionTimeout=9: minSessionTimeout (9 ms) must not exceed maxSessionTimeout (8 ms)"
+                .to_owned(),
         ),
         ("electionAlg=0", "zoo.cfg:3: electionAlg=0: out of range; allowed: 3".to_owned()),
         ("a=\\u00", "zoo.cfg:3: `\\u00` is no escape: \\u takes four hexadecimal digits".to_owned()),
-        ("standaloneEnabled=false", "zoo.cfg:3: standaloneEnabled=false: without any server line, only true is possible".to_owned()),
+        (
+            "standaloneEnabled=false",
+            "zoo.cfg:3: standaloneEnabled=false: without any server line, only true is possible".to_owned(),
+        ),
     ] {
         assert_eq!(refused(text), expected);
     }
@@ -189,7 +194,9 @@ fn missing_basics_are_refused() {
     assert!(of("dataDir=\nclientPort=2181").contains("dataDir=: empty"));
     assert!(of("dataDir=/data").contains("clientPort isn't set"));
     assert!(of("dataDir=/data\nclientPort=0").contains("clientPort isn't set"));
-    assert!(of("dataDir=/data\nclientPortAddress=127.0.0.1").contains("clientPortAddress=127.0.0.1: clientPort isn't set"));
+    assert!(
+        of("dataDir=/data\nclientPortAddress=127.0.0.1").contains("clientPortAddress=127.0.0.1: clientPort isn't set")
+    );
     let missing = load(&dir.0.path().join("none.cfg"), &Overrides::default()).expect_err("no file").to_string();
     assert!(missing.contains("none.cfg: can't be opened"), "{missing}");
 }
@@ -256,11 +263,17 @@ fn keys_for_a_jvm_share_one_warning() {
 fn unknown_keys_start_with_the_nearest_known_one() {
     for (text, expected) in [
         ("tikcTime=1", "zoo.cfg:3: unknown key `tikcTime` is ignored; did you mean `tickTime`?"),
-        ("maxClientConnections=1", "zoo.cfg:3: unknown key `maxClientConnections` is ignored; did you mean `maxClientCnxns`?"),
+        (
+            "maxClientConnections=1",
+            "zoo.cfg:3: unknown key `maxClientConnections` is ignored; did you mean `maxClientCnxns`?",
+        ),
         ("autopurge.snapRetainCounts=9", "did you mean `autopurge.snapRetainCount`?"),
         ("connectionMaxToken=9", "did you mean `connectionMaxTokens`?"),
         ("zookeeper.snapCuont=9", "did you mean `snapCount`?"),
-        ("something.else.entirely=9", "zoo.cfg:3: unknown key `something.else.entirely` is ignored; no known key resembles it"),
+        (
+            "something.else.entirely=9",
+            "zoo.cfg:3: unknown key `something.else.entirely` is ignored; no known key resembles it",
+        ),
         ("=9", "unknown key `` is ignored"),
     ] {
         let loaded = accepted(text);
@@ -319,7 +332,9 @@ fn precedence() {
     assert!(from_flags.config.read_only_mode && from_flags.config.words.allows("isro"));
     assert_eq!(from_flags.config.tick_time_ms, 3000, "Apache reads it from the file only");
     let found = warnings(&from_flags);
-    for part in ["-Dzookeeper.tickTime in JVMFLAGS: ignored, as in Apache", "did you mean `snapCount`?", "ignored: -Xmx1g"] {
+    for part in
+        ["-Dzookeeper.tickTime in JVMFLAGS: ignored, as in Apache", "did you mean `snapCount`?", "ignored: -Xmx1g"]
+    {
         assert!(found.contains(part), "{part}: {found}");
     }
     assert_eq!(from_flags.warnings.len(), 3, "{found}");
@@ -331,7 +346,9 @@ fn precedence() {
     let set = load_with("snapCount=20\ntickTime=9", &Overrides { jvm_flags: &flags, sets: &sets }).expect("valid");
     assert_eq!((set.config.storage.snap_count, set.config.client.max_total, set.config.tick_time_ms), (30, 5, 2));
     let printed = render(&set.effective);
-    for line in ["snapCount=30", "(--set)", "(default)", "jute.maxbuffer=0x1fffff", "(-Djute.maxbuffer in SERVER_JVMFLAGS)"] {
+    for line in
+        ["snapCount=30", "(--set)", "(default)", "jute.maxbuffer=0x1fffff", "(-Djute.maxbuffer in SERVER_JVMFLAGS)"]
+    {
         assert!(printed.contains(line), "{line}\n{printed}");
     }
 }
@@ -371,7 +388,8 @@ fn bare_arguments() {
     }
 }
 
-const THREE: &str = "initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888:observer\n";
+const THREE: &str =
+    "initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888:observer\n";
 
 /// Loads `text` with a data directory that holds `myid`.
 fn load_member(my_id: Option<&str>, text: &str) -> Result<Loaded, String> {
@@ -395,7 +413,11 @@ fn an_ensemble_is_read_and_not_run() {
 
     for (my_id, text, why) in [
         (None, "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2", "myid: the file is missing"),
-        (Some("x"), "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2", "serverid `x` is not a number"),
+        (
+            Some("x"),
+            "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2",
+            "serverid `x` is not a number",
+        ),
         (Some("1"), "clientPort=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2", "initLimit isn't set"),
         (Some("1"), "clientPort=1\nserver.1=a:1:1", "server.1=a:1:1: quorum port and election port"),
         (Some("1"), "clientPort=1\nserver.x=a:1:2", "`x` is no number"),

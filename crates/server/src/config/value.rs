@@ -59,7 +59,8 @@ pub(super) fn allowed(kind: Kind) -> String {
         Kind::Port => "a port from 1 to 65535; 0 or -1 means none".to_owned(),
         Kind::Period => "hours as an integer, or a number with a suffix ms, s, m, h or d; 0 means off".to_owned(),
         Kind::Choice(choices) => {
-            let quoted: Vec<String> = choices.iter().map(|c| if c.is_empty() { "\"\"".into() } else { (*c).into() }).collect();
+            let quoted: Vec<String> =
+                choices.iter().map(|c| if c.is_empty() { "\"\"".into() } else { (*c).into() }).collect();
             quoted.join(", ")
         }
         Kind::Path => "a path".to_owned(),
