@@ -1,0 +1,387 @@
+//! The operating system's files as [`farrier_storage::Disk`], and the lock that keeps a second server
+//! out of the same directories.
+//!
+//! It executes positional reads and writes, syncs and renames, and decides nothing: what is written
+//! when, and what a failure means, is storage's.
+
+use farrier_storage::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Directory below dataDir and dataLogDir that holds the files of format version 2, the only one there is.
+const VERSION_DIR: &str = "version-2";
+
+/// Name of the lock file in dataDir and dataLogDir.
+const LOCK: &str = "farrier.lock";
+
+/// Bytes of a lock file that are read to learn the holder.
+const HOLDER_MAX: u64 = 64;
+
+/// Why the directories can't be used. A server exits with code 3 then, as Apache does.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// A directory is missing and must not be created.
+    #[error(
+        "the directory {} does not exist, and zookeeper.datadir.autocreate=false forbids to create it: \
+         create it, or correct dataDir and dataLogDir in the configuration",
+        path.display()
+    )]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {operation} the directory {}: {error}", path.display())]
+    Failed {
+        /// What was tried.
+        operation: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// Snapshots in the log directory, or logs in the snapshot directory: dataLogDir was changed without
+    /// moving the files, or the two are swapped.
+    #[error(
+        "{} is a {found}, but {expected} belong there: move the files to where the configuration expects them, \
+         or correct dataDir and dataLogDir",
+        path.display()
+    )]
+    Misplaced {
+        /// One of the files.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What belongs there.
+        expected: &'static str,
+    },
+}
+
+/// dataDir and dataLogDir of one server.
+#[derive(Debug)]
+pub struct RealDisk {
+    data: PathBuf,
+    data_version: PathBuf,
+    log: PathBuf,
+    log_version: PathBuf,
+}
+
+impl RealDisk {
+    /// Checks the two directories, which may be one, and creates what is missing of them and of their
+    /// `version-2`, durably, unless `autocreate` is off (`zookeeper.datadir.autocreate=false`). To be
+    /// called after the ports are bound, since it writes.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn open(data_dir: &Path, data_log_dir: &Path, autocreate: bool) -> Result<Self, DirectoryError> {
+        let disk = Self {
+            data: data_dir.to_owned(),
+            data_version: data_dir.join(VERSION_DIR),
+            log: data_log_dir.to_owned(),
+            log_version: data_log_dir.join(VERSION_DIR),
+        };
+        for path in [&disk.log_version, &disk.data_version] {
+            create(path, autocreate)?;
+            rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+                .map_err(|e| failed("write to", path)(e.into()))?;
+        }
+        if !same_file(&disk.data_version, &disk.log_version)? {
+            refuse_misplaced(&disk.log_version, "snapshot.", "snapshot", "logs")?;
+            refuse_misplaced(&disk.data_version, "log.", "log", "snapshots")?;
+        }
+        Ok(disk)
+    }
+
+    fn dir(&self, dir: Dir) -> &Path {
+        match dir {
+            Dir::Data => &self.data,
+            Dir::DataVersion => &self.data_version,
+            Dir::Log => &self.log,
+            Dir::LogVersion => &self.log_version,
+        }
+    }
+
+    fn path(&self, path: &DiskPath) -> PathBuf {
+        assert!(!path.name.is_empty() && !path.name.contains('/'), "{:?} is the name of a file", path.name);
+        self.dir(path.dir).join(&path.name)
+    }
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+    let path = path.to_owned();
+    move |error| DirectoryError::Failed { operation, path, error }
+}
+
+/// Makes sure that `path` is a directory; a new one is durable with all its new parents.
+fn create(path: &Path, autocreate: bool) -> Result<(), DirectoryError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => return Err(failed("use", path)(io::ErrorKind::NotADirectory.into())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(failed("use", path)(e)),
+    }
+    if !autocreate {
+        return Err(DirectoryError::Missing { path: path.to_owned() });
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(failed("create", path)(io::ErrorKind::NotFound.into())),
+    };
+    create(parent, autocreate)?;
+    match std::fs::create_dir(path) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        Err(e) => return Err(failed("create", path)(e)),
+    }
+    sync_directory(parent).map_err(failed("sync", parent))
+}
+
+/// Makes the names in a directory durable.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match File::open(path)?.sync_all() {
+        // Some network and user-space file systems know no sync of directories. They say so with EINVAL,
+        // and have no better offer.
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        result => result,
+    }
+}
+
+fn same_file(a: &Path, b: &Path) -> Result<bool, DirectoryError> {
+    let a_id = identity(&std::fs::metadata(a).map_err(failed("use", a))?);
+    let b_id = identity(&std::fs::metadata(b).map_err(failed("use", b))?);
+    Ok(a_id == b_id)
+}
+
+/// Two names with one identity are one file.
+fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn refuse_misplaced(
+    dir: &Path,
+    prefix: &str,
+    found: &'static str,
+    expected: &'static str,
+) -> Result<(), DirectoryError> {
+    for entry in std::fs::read_dir(dir).map_err(failed("list", dir))? {
+        let entry = entry.map_err(failed("list", dir))?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
+            return Err(DirectoryError::Misplaced { path: entry.path(), found, expected });
+        }
+    }
+    Ok(())
+}
+
+/// The kinds that storage tells apart.
+fn kind_of(error: &io::Error) -> DiskErrorKind {
+    match error.kind() {
+        io::ErrorKind::NotFound => DiskErrorKind::NotFound,
+        io::ErrorKind::AlreadyExists => DiskErrorKind::Exists,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskErrorKind::Full,
+        io::ErrorKind::ReadOnlyFilesystem => DiskErrorKind::ReadOnly,
+        io::ErrorKind::PermissionDenied => DiskErrorKind::Denied,
+        // io::ErrorKind can grow; nobody treats the rest differently.
+        _ => DiskErrorKind::Other,
+    }
+}
+
+fn disk_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    move |error| DiskError {
+        operation,
+        path: path.display().to_string(),
+        kind: kind_of(&error),
+        message: error.to_string(),
+    }
+}
+
+impl Disk for RealDisk {
+    type File = RealFile;
+
+    fn list(&self, dir: Dir) -> DiskResult<Vec<DirEntry>> {
+        let path = self.dir(dir);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(disk_error("list", path))? {
+            let entry = entry.map_err(disk_error("list", path))?;
+            // A name that is not UTF-8 is neither Apache's nor ours.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let file = entry.path();
+            match std::fs::metadata(&file) {
+                Ok(metadata) if metadata.is_file() => files.push(DirEntry { name, len: metadata.len() }),
+                Ok(_) => {}
+                // Gone since it was listed, or a link to nowhere.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(disk_error("examine", &file)(e)),
+            }
+        }
+        Ok(files)
+    }
+
+    fn open(&self, path: &DiskPath, mode: OpenMode) -> DiskResult<RealFile> {
+        let path = self.path(path);
+        let mut options = OpenOptions::new();
+        options.read(true);
+        let operation = match mode {
+            OpenMode::Read => "open",
+            OpenMode::Write => {
+                options.write(true);
+                "open"
+            }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true);
+                "create"
+            }
+            OpenMode::CreateTruncate => {
+                options.write(true).create(true).truncate(true);
+                "create"
+            }
+        };
+        let file = options.open(&path).map_err(disk_error(operation, &path))?;
+        Ok(RealFile { file, path })
+    }
+
+    fn rename(&self, from: &DiskPath, to: &DiskPath) -> DiskResult<()> {
+        let (from, to) = (self.path(from), self.path(to));
+        std::fs::rename(&from, &to).map_err(disk_error("rename", &from))
+    }
+
+    fn remove(&self, path: &DiskPath) -> DiskResult<()> {
+        let path = self.path(path);
+        std::fs::remove_file(&path).map_err(disk_error("remove", &path))
+    }
+
+    fn sync_dir(&self, dir: Dir) -> DiskResult<()> {
+        let path = self.dir(dir);
+        sync_directory(path).map_err(disk_error("sync", path))
+    }
+
+    fn describe(&self, path: &DiskPath) -> String {
+        self.path(path).display().to_string()
+    }
+}
+
+/// An open file of a [`RealDisk`].
+#[derive(Debug)]
+pub struct RealFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl DiskFile for RealFile {
+    fn len(&self) -> DiskResult<u64> {
+        Ok(self.file.metadata().map_err(disk_error("examine", &self.path))?.len())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> DiskResult<usize> {
+        let mut have = 0;
+        while have < buf.len() {
+            match self.file.read_at(&mut buf[have..], offset + have as u64) {
+                Ok(0) => break,
+                Ok(n) => have += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(disk_error("read", &self.path)(e)),
+            }
+        }
+        Ok(have)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> DiskResult<()> {
+        self.file.write_all_at(bytes, offset).map_err(disk_error("write", &self.path))
+    }
+
+    fn set_len(&self, len: u64) -> DiskResult<()> {
+        self.file.set_len(len).map_err(disk_error("set the length of", &self.path))
+    }
+
+    fn sync(&self) -> DiskResult<()> {
+        // fdatasync: everything that is needed to read the bytes back, a changed length included.
+        self.file.sync_data().map_err(disk_error("sync", &self.path))
+    }
+}
+
+/// Why the directories can't be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process holds the lock.
+    #[error(
+        "the directory {} is in use by another server{}: stop that server, or give this one a dataDir and \
+         dataLogDir of its own",
+        dir.display(),
+        holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+    )]
+    Held {
+        /// The directory.
+        dir: PathBuf,
+        /// The other process, if it could be learnt.
+        holder: Option<u32>,
+    },
+    /// The operating system refused.
+    #[error(
+        "cannot {operation} {}: {error}; a server needs a file system on which it can lock this file",
+        path.display()
+    )]
+    Failed {
+        /// What was tried.
+        operation: &'static str,
+        /// The lock file.
+        path: PathBuf,
+        /// Why it failed.
+        error: io::Error,
+    },
+}
+
+/// The locks on `farrier.lock` in dataDir and dataLogDir, held until it is dropped or the process ends,
+/// however it ends. That the files exist means nothing, and neither does what is in them.
+#[derive(Debug)]
+pub struct DirectoryLock {
+    _files: Vec<File>,
+}
+
+impl DirectoryLock {
+    /// Locks both directories, which must exist and may be one.
+    ///
+    /// # Errors
+    /// [`LockError`]; nothing is locked then.
+    pub fn acquire(data_dir: &Path, data_log_dir: &Path) -> Result<Self, LockError> {
+        let mut files: Vec<(File, (u64, u64))> = Vec::new();
+        for dir in [data_dir, data_log_dir] {
+            let path = dir.join(LOCK);
+            let refused = |operation, error| LockError::Failed { operation, path: path.clone(), error };
+            // Not truncated: until it is locked, it may be somebody else's.
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(|e| refused("open", e))?;
+            let id = identity(&file.metadata().map_err(|e| refused("examine", e))?);
+            if files.iter().any(|(_, locked)| *locked == id) {
+                continue;
+            }
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Held { dir: dir.to_owned(), holder: holder(&mut file) });
+                }
+                Err(TryLockError::Error(e)) => return Err(refused("lock", e)),
+            }
+            // For the message above, in the process that comes second. A full disk does not matter.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            files.push((file, id));
+        }
+        Ok(Self { _files: files.into_iter().map(|(file, _)| file).collect() })
+    }
+}
+
+/// The process that a lock file names.
+fn holder(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(HOLDER_MAX).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+fn disk() -> (tempfile::TempDir, RealDisk) {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = RealDisk::open(&dir.path().join("data"), &dir.path().join("log"), true).unwrap();
+    (dir, disk)
+}
+
+#[test]
+fn files_are_written_read_renamed_and_removed() {
+    let (dir, disk) = disk();
+    let a = DiskPath::new(Dir::DataVersion, "a");
+    let b = DiskPath::new(Dir::DataVersion, "b");
+    assert_eq!(disk.describe(&a), dir.path().join("data/version-2/a").display().to_string());
+
+    let file = disk.open(&a, OpenMode::CreateNew).unwrap();
+    file.write_at(3, b"xyz").unwrap();
+    file.sync().unwrap();
+    assert_eq!(file.len().unwrap(), 6);
+    let mut buf = [9; 10];
+    assert_eq!(file.read_at(1, &mut buf).unwrap(), 5);
+    assert_eq!(&buf[..6], b"\0\0xyz\x09");
+    file.set_len(4).unwrap();
+    assert_eq!(disk.list(Dir::DataVersion).unwrap(), [DirEntry { name: "a".to_owned(), len: 4 }]);
+
+    assert_eq!(disk.open(&a, OpenMode::CreateNew).unwrap_err().kind, DiskErrorKind::Exists);
+    disk.rename(&a, &b).unwrap();
+    disk.sync_dir(Dir::DataVersion).unwrap();
+    let missing = disk.open(&a, OpenMode::Read).unwrap_err();
+    assert_eq!(missing.kind, DiskErrorKind::NotFound);
+    assert_eq!(missing.path, disk.describe(&a));
+    assert_eq!(disk.open(&a, OpenMode::Write).unwrap_err().kind, DiskErrorKind::NotFound);
+    assert_eq!(disk.open(&b, OpenMode::Read).unwrap().len().unwrap(), 4);
+    assert_eq!(disk.open(&b, OpenMode::CreateTruncate).unwrap().len().unwrap(), 0);
+    disk.remove(&b).unwrap();
+    assert!(disk.list(Dir::DataVersion).unwrap().is_empty());
+}
+
+#[test]
+fn each_directory_is_its_own() {
+    let (dir, disk) = disk();
+    for (which, path) in [
+        (Dir::Data, "data"),
+        (Dir::DataVersion, "data/version-2"),
+        (Dir::Log, "log"),
+        (Dir::LogVersion, "log/version-2"),
+    ] {
+        disk.open(&DiskPath::new(which, "f"), OpenMode::CreateNew).unwrap();
+        assert!(dir.path().join(path).join("f").is_file());
+        assert_eq!(disk.list(which).unwrap().len(), 1, "subdirectories are not listed");
+    }
+}
+
+#[test]
+fn a_full_disk_and_a_read_only_one_are_told_apart() {
+    for (error, kind) in [
+        (io::ErrorKind::StorageFull, DiskErrorKind::Full),
+        (io::ErrorKind::QuotaExceeded, DiskErrorKind::Full),
+        (io::ErrorKind::ReadOnlyFilesystem, DiskErrorKind::ReadOnly),
+        (io::ErrorKind::PermissionDenied, DiskErrorKind::Denied),
+        (io::ErrorKind::Other, DiskErrorKind::Other),
+    ] {
+        assert_eq!(kind_of(&error.into()), kind);
+    }
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let full = RealFile { file: full, path: PathBuf::from("/dev/full") };
+    let error = full.write_at(0, b"x").unwrap_err();
+    assert_eq!((error.kind, error.operation), (DiskErrorKind::Full, "write"));
+}
+
+#[test]
+fn missing_directories_are_created_only_if_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("deep/data");
+    let error = RealDisk::open(&data, &data, false).unwrap_err();
+    assert!(matches!(error, DirectoryError::Missing { .. }), "{error}");
+    assert!(!dir.path().join("deep").exists());
+    RealDisk::open(&data, &data, true).unwrap();
+    RealDisk::open(&data, &data, false).unwrap();
+
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    assert!(matches!(RealDisk::open(&file, &file, true), Err(DirectoryError::Failed { .. })));
+}
+
+#[test]
+fn a_directory_without_write_permission_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    RealDisk::open(dir.path(), dir.path(), true).unwrap();
+    let version = dir.path().join(VERSION_DIR);
+    std::fs::set_permissions(&version, std::fs::Permissions::from_mode(0o555)).unwrap();
+    // Root may write everywhere; for everybody else the refusal names the directory.
+    match RealDisk::open(dir.path(), dir.path(), true) {
+        Ok(_) => assert!(File::create(version.join("probe")).is_ok()),
+        Err(error) => assert!(error.to_string().contains(&version.display().to_string()), "{error}"),
+    }
+    std::fs::set_permissions(&version, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn snapshots_among_logs_are_refused_unless_both_share_a_directory() {
+    let (dir, _) = disk();
+    let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+    std::fs::write(data.join("version-2/snapshot.0"), b"").unwrap();
+    std::fs::write(log.join("version-2/log.1"), b"").unwrap();
+    RealDisk::open(&data, &log, true).unwrap();
+    let error = RealDisk::open(&log, &data, true).unwrap_err();
+    assert!(matches!(error, DirectoryError::Misplaced { .. }), "{error}");
+    std::fs::write(data.join("version-2/log.1"), b"").unwrap();
+    let error = RealDisk::open(&data, &log, true).unwrap_err();
+    assert!(error.to_string().contains("version-2/log.1 is a log"), "{error}");
+    RealDisk::open(&data, &data, true).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    RealDisk::open(&data, &link, true).unwrap();
+}
+
+#[test]
+fn a_second_lock_is_refused_and_names_the_first() {
+    let (dir, _) = disk();
+    let (data, log) = (dir.path().join("data"), dir.path().join("log"));
+    let other = dir.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let lock = DirectoryLock::acquire(&data, &log).unwrap();
+    for (a, b, busy) in [(&data, &data, &data), (&other, &log, &log), (&data, &other, &data)] {
+        match DirectoryLock::acquire(a, b).unwrap_err() {
+            LockError::Held { dir, holder } => {
+                assert_eq!((&dir, holder), (busy, Some(std::process::id())));
+            }
+            error @ LockError::Failed { .. } => panic!("{error}"),
+        }
+    }
+    let error = DirectoryLock::acquire(&data, &data).unwrap_err().to_string();
+    assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
+    DirectoryLock::acquire(&other, &other).expect("a refused attempt keeps nothing");
+    drop(lock);
+    DirectoryLock::acquire(&data, &log).expect("the files are there, the lock is not");
+}
+
+#[test]
+fn one_directory_under_two_names_is_locked_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    std::fs::write(data.join(LOCK), b"not a number, and longer than one").unwrap();
+    let lock = DirectoryLock::acquire(&data, &link).unwrap();
+    assert_eq!(std::fs::read_to_string(data.join(LOCK)).unwrap(), format!("{}\n", std::process::id()));
+    assert!(matches!(DirectoryLock::acquire(&link, &link), Err(LockError::Held { .. })));
+    drop(lock);
+}
