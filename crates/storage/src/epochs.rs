@@ -110,10 +110,18 @@ fn first_line<D: Disk>(disk: &D, path: &DiskPath) -> DiskResult<Option<String>> 
 /// Replaces a small file: temporary name, sync, rename, sync of the directory.
 pub(crate) fn replace<D: Disk>(disk: &D, dir: Dir, name: &str, temporary: &str, bytes: &[u8]) -> DiskResult<()> {
     let temporary = DiskPath::new(dir, temporary);
-    let file = disk.open(&temporary, OpenMode::CreateTruncate)?;
-    file.write_at(0, bytes)?;
-    file.sync()?;
-    drop(file);
-    disk.rename(&temporary, &DiskPath::new(dir, name))?;
+    let written = write_whole(disk, &temporary, bytes);
+    let renamed = written.and_then(|()| disk.rename(&temporary, &DiskPath::new(dir, name)));
+    if renamed.is_err() {
+        // Best effort. Apache may adopt the number in a left-over `currentEpoch.tmp`.
+        let _ = disk.remove(&temporary);
+    }
+    renamed?;
     disk.sync_dir(dir)
+}
+
+fn write_whole<D: Disk>(disk: &D, path: &DiskPath, bytes: &[u8]) -> DiskResult<()> {
+    let file = disk.open(path, OpenMode::CreateTruncate)?;
+    file.write_at(0, bytes)?;
+    file.sync()
 }

@@ -78,7 +78,7 @@ pub fn list_snapshots<D: Disk>(disk: &D) -> DiskResult<Vec<SnapshotFile>> {
             Some(SnapshotFile { path, zxid, len: entry.len, compression, regular })
         })
         .collect();
-    files.sort_by(|a, b| (b.zxid, !b.regular).cmp(&(a.zxid, !a.regular)).then_with(|| a.path.cmp(&b.path)));
+    files.sort_by(|a, b| (b.zxid, b.regular).cmp(&(a.zxid, a.regular)).then_with(|| a.path.cmp(&b.path)));
     Ok(files)
 }
 

@@ -182,9 +182,11 @@ impl<F: DiskFile> Body<F> {
     fn fill(&mut self, n: usize) -> Result<usize, Failure> {
         while self.end - self.pos < n && !self.ended {
             if self.buffer.len() - self.end < READ_CHUNK {
-                self.buffer.copy_within(self.pos..self.end, 0);
-                self.end -= self.pos;
-                self.pos = 0;
+                if self.pos > 0 {
+                    self.buffer.copy_within(self.pos..self.end, 0);
+                    self.end -= self.pos;
+                    self.pos = 0;
+                }
                 if self.buffer.len() - self.end < READ_CHUNK {
                     self.buffer.resize(self.end + 2 * READ_CHUNK, 0);
                 }

@@ -176,6 +176,7 @@ fn write_content<F: DiskFile, I: Image>(out: &mut Sealed<'_, F>, image: &I) -> i
     }
     let mut nodes = 0;
     image.nodes::<io::Error>(&mut |node| {
+        assert_ne!(node.path, "/", "the root's path is empty; a slash alone ends the znodes");
         nodes += 1;
         put_str(&mut out.gathered, node.path);
         put_buffer(&mut out.gathered, node.data);
