@@ -86,6 +86,7 @@ impl AclTable {
         });
         let key = known.unwrap_or_else(|| {
             let key = self.unused_key();
+            self.newest = key;
             self.insert(key, list.iter().cloned().map(Acl::into_owned).collect());
             key
         });
@@ -169,7 +170,6 @@ impl AclTable {
 
     fn insert(&mut self, key: u32, list: SharedAcl) {
         let lists = Arc::make_mut(&mut self.lists);
-        self.newest = key;
         let hash = hash_of(&list);
         lists.insert(key, list);
         let lists = &self.lists;
@@ -184,12 +184,5 @@ impl AclTable {
         if let Ok(found) = self.by_list.find_entry(hash_of(&list), |other| *other == key) {
             found.remove();
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn counts(&self) -> std::collections::BTreeMap<i64, u64> {
-        assert_eq!(self.refs.len(), self.lists.len());
-        assert_eq!(self.by_list.len(), self.lists.len());
-        self.refs.iter().map(|(key, refs)| (i64::from(*key), *refs)).collect()
     }
 }

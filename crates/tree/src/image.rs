@@ -89,14 +89,11 @@ impl TreeImage {
     /// Calls `visit` for every znode, parents before children, and stops at its first error.
     pub fn nodes<E>(&self, visit: &mut dyn FnMut(ImageNode<'_>) -> Result<(), E>) -> Result<(), E> {
         let mut visited = 0;
-        let mut done: Vec<u64> = Vec::new();
+        let mut done = vec![false; self.chunks.ids().count()];
         let mut path = String::new();
         let mut chain = Vec::new();
         for id in self.chunks.ids() {
-            if id.0 % 64 == 0 {
-                done.resize(done.len().max(id.0 as usize / 64 + 1), 0);
-            }
-            if self.chunks.get(id).is_none() || is_marked(&done, id) {
+            if self.chunks.get(id).is_none() || done[id.0 as usize] {
                 continue;
             }
             // A free id may have been reused for a child of a younger node: ancestors that were not
@@ -117,10 +114,9 @@ impl TreeImage {
                     path.push('/');
                     path.push_str(block.name());
                 }
-                if is_marked(&done, at) {
+                if std::mem::replace(&mut done[at.0 as usize], true) {
                     continue;
                 }
-                mark(&mut done, at);
                 visited += 1;
                 let stat = block.fields().stat;
                 visit(ImageNode { path: &path, data: block.data(), acl: block.acl().to_disk(), stat })?;
@@ -133,16 +129,4 @@ impl TreeImage {
     fn block(&self, id: NodeId) -> &crate::arena::Block {
         self.chunks.get(id).expect("ancestors of a znode are live")
     }
-}
-
-fn is_marked(done: &[u64], id: NodeId) -> bool {
-    done.get(id.0 as usize / 64).is_some_and(|word| word >> (id.0 % 64) & 1 == 1)
-}
-
-fn mark(done: &mut Vec<u64>, id: NodeId) {
-    let at = id.0 as usize / 64;
-    if at >= done.len() {
-        done.resize(at + 1, 0);
-    }
-    done[at] |= 1 << (id.0 % 64);
 }
