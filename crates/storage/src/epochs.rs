@@ -125,3 +125,6 @@ fn write_whole<D: Disk>(disk: &D, path: &DiskPath, bytes: &[u8]) -> DiskResult<(
     file.write_at(0, bytes)?;
     file.sync()
 }
+
+#[cfg(test)]
+mod tests;

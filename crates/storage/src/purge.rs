@@ -157,3 +157,6 @@ fn remove_all<D: Disk>(disk: &D, dir: Dir, files: Vec<DiskPath>, removed: &mut V
     }
     disk.sync_dir(dir)
 }
+
+#[cfg(test)]
+mod tests;

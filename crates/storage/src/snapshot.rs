@@ -7,7 +7,7 @@
 
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod write;
 
 pub use read::{SnapshotError, SnapshotRead, read_snapshot, read_snapshot_bounded, verify_snapshot};
