@@ -1,2 +1,28 @@
-//! Placeholder.
-fn main() {}
+//! The workspace's door for people and CI: `cargo xtask <command>`.
+//!
+//! This file only dispatches; each command lives in a module of its own.
+
+mod conformance;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Checks and measurements of the workspace.
+#[derive(Debug, Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the conformance cases against Farrier, or against Farrier and Apache side by side
+    Conformance(conformance::Arguments),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Cli::parse().command {
+        Command::Conformance(arguments) => conformance::run(&arguments),
+    }
+}
