@@ -9,6 +9,7 @@ pub mod ip;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use farrier_proto::limits::JUTE_EXTRA_SIZE;
 use farrier_proto::{Acl, ErrorCode, RawAcl, perms};
 use sha1::Digest as _;
 use std::borrow::Cow;
@@ -19,6 +20,12 @@ const DIGEST: &str = "digest";
 const ENSEMBLE: &str = "ensemble";
 const IP: &str = "ip";
 const SUPER: &str = "super";
+
+/// Bytes of a stored entry without its two texts.
+const ENTRY_MIN: usize = 12;
+/// Bytes that scheme `auth` may grow to in one list: a small request must not become a transaction that
+/// peers cannot read.
+const EXPANDED_MAX: usize = JUTE_EXTRA_SIZE / 2;
 
 /// Something that a connection has proved to be.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -195,7 +202,8 @@ impl AuthConfig {
     /// scheme `auth` replaced by the caller's authenticated identities. Permission bits stay verbatim.
     ///
     /// # Errors
-    /// [`ErrorCode::InvalidAcl`] for an empty or null list and for an entry that is not valid;
+    /// [`ErrorCode::InvalidAcl`] for an empty or null list, for an entry that is not valid, and for a list
+    /// that scheme `auth` would make too large to log;
     /// [`ErrorCode::MarshallingError`] where the id's text is null but needed. The first bad entry decides.
     pub fn fix_up(&self, raw: Option<&[RawAcl<'_>]>, ids: &[Identity]) -> Result<Vec<Acl<'static>>, ErrorCode> {
         let raw = raw.unwrap_or_default();
@@ -209,13 +217,15 @@ impl AuthConfig {
             return Err(ErrorCode::InvalidAcl);
         }
         let mut out = Vec::with_capacity(raw.len());
+        let mut expanded = 0;
         for a in Distinct::of(raw) {
             let scheme = a.scheme.as_deref().ok_or(ErrorCode::InvalidAcl)?;
             if scheme == "auth" {
                 let before = out.len();
                 let owned = ids.iter().filter(|i| self.is_authenticated(i));
                 out.extend(owned.map(|i| entry(a.perms, &i.scheme, &i.id)));
-                if out.len() == before {
+                expanded += out[before..].iter().map(|a| ENTRY_MIN + a.scheme.len() + a.id.len()).sum::<usize>();
+                if out.len() == before || expanded > EXPANDED_MAX {
                     return Err(ErrorCode::InvalidAcl);
                 }
                 continue;

@@ -86,6 +86,13 @@ pub(crate) struct Place<'t> {
     node: Option<Node<'t>>,
 }
 
+impl Place<'_> {
+    /// Whether an outstanding transaction wrote the record, which may also say that there is no znode.
+    pub(crate) const fn is_pending(&self) -> bool {
+        self.slot.is_some()
+    }
+}
+
 /// All that is outstanding.
 #[derive(Debug, Default)]
 pub(crate) struct Outstanding {
@@ -426,10 +433,6 @@ impl View<'_> {
             Self::Pending(r) => r.owner,
             Self::Committed(n) => n.owner(),
         }
-    }
-
-    pub(crate) const fn is_pending(&self) -> bool {
-        matches!(self, Self::Pending(_))
     }
 
     pub(crate) fn has_children(&self) -> bool {

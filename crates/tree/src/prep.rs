@@ -146,6 +146,12 @@ impl Prep {
         self.pending.is_closing(session)
     }
 
+    /// Whether an outstanding transaction changes the znode at `path`, or would create or delete it.
+    #[must_use]
+    pub fn is_pending(&self, tree: &Tree, path: &str) -> bool {
+        self.pending.find(tree, path).is_pending()
+    }
+
     /// Znodes and sessions that outstanding transactions change.
     #[must_use]
     pub fn outstanding(&self) -> usize {
@@ -275,9 +281,10 @@ impl Op<'_> {
         }
         let is_due = match view.owner() {
             Owner::Container => true,
-            // A setData that is on its way restarts the clock. What is committed the sweeper has seen.
+            // A setData since the sweeper looked restarts the clock.
             Owner::Ttl(ttl) => {
-                !view.is_pending() || self.ctx.time.saturating_sub(view.stat().mtime) > ttl.cast_signed()
+                let age = self.ctx.time.saturating_sub(view.stat().mtime);
+                u64::try_from(age).is_ok_and(|age| age > ttl)
             }
             // Deleted and created again since the sweeper looked. Apache would take the plain one too.
             Owner::Ephemeral(_) | Owner::Persistent => false,

@@ -152,6 +152,15 @@ fn scheme_auth_stands_for_the_authenticated_identities() {
 }
 
 #[test]
+fn scheme_auth_does_not_blow_a_list_up() {
+    let config = AuthConfig::default();
+    let who: Vec<_> = (0..1000).map(|i| Identity::new("digest", format!("user{i}:hash"))).collect();
+    let list: Vec<_> = (0..1000).map(|perms| raw(perms, "auth", "")).collect();
+    assert_eq!(config.fix_up(Some(&list), &who), Err(ErrorCode::InvalidAcl));
+    assert_eq!(config.fix_up(Some(&list[..10]), &who).map(|l| l.len()), Ok(10_000));
+}
+
+#[test]
 fn duplicates_go_order_and_bits_stay() {
     let config = AuthConfig::default();
     let (x, y) = (raw(64, "world", "anyone"), raw(-1, "ip", "1.2.3.4"));
