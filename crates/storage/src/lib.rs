@@ -20,6 +20,8 @@ pub mod recover;
 pub mod segment;
 pub mod snapshot;
 pub mod state;
+#[cfg(test)]
+mod testing;
 
 pub use compress::Compression;
 pub use disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
@@ -29,9 +31,9 @@ pub use epochs::{
 pub use log::{Committed, LogOptions, LogWriter, prepare_segment};
 pub use mark::Mark;
 pub use purge::{HeldBack, PurgePolicy, Purged, purge};
-pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind};
+pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, remove_initialize};
 pub use snapshot::{
     SnapshotError, SnapshotFile, SnapshotOptions, SnapshotRead, SnapshotWritten, is_plausible, list_snapshots,
-    read_snapshot, read_snapshot_bounded, verify_snapshot, write_snapshot, write_snapshot_paced,
+    read_snapshot, read_snapshot_bounded, remove_temporaries, verify_snapshot, write_snapshot, write_snapshot_paced,
 };
 pub use state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};

@@ -409,3 +409,6 @@ fn fill<D: Disk>(disk: &D, tmp: &DiskPath, len: u64, pace: &mut dyn FnMut(u64)) 
     }
     file.sync()
 }
+
+#[cfg(test)]
+mod tests;

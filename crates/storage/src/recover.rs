@@ -1,8 +1,38 @@
-//! Start-up.
-use crate::mark::Mark;
+//! Start-up: from the files of a directory to a state that is known to be durable.
+//!
+//! Owns the choice of the snapshot, the replay, the verdict "torn tail or damage" (see [`scan`]), and that
+//! everything recovered is durable before anybody may quote it: a process may have died between write and
+//! sync, so what was read back past the mark is written again in place and synced. Nothing on disk changes
+//! before the whole state has been read and found good; a refusal leaves the directory as it was.
+//!
+//! Order of durable steps, each of which leaves the directory recoverable: torn ends cut, segments without
+//! any record removed, records past the mark written again, leftovers removed, directories synced, mark.
+
+pub(crate) mod scan;
+
+use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
+use crate::mark::{Mark, MarkFile, MarkRead, mark_path, read_mark};
+use crate::segment::{FIRST_RECORD, Segment, apache_zxid, list_segments, log_path, parse_log_name};
+use crate::snapshot::{
+    SnapshotError, SnapshotFile, is_plausible, list_snapshots, read_snapshot_bounded, remove_temporaries,
+};
+use crate::state::Restore;
 use farrier_proto::Zxid;
 use farrier_proto::limits::TXN_MAX;
+use farrier_proto::txn::read_txn;
+use scan::{Scan, Scanner};
 use std::fmt;
+use std::sync::Arc;
+
+/// Marker of an operator who vouches that an empty directory is a new server's.
+const INITIALIZE: &str = "initialize";
+
+/// Snapshots that are tried before giving up, as in Apache.
+const CANDIDATES_MAX: usize = 100;
+
+/// Bytes rewritten at once.
+const REWRITE_CHUNK: usize = 1 << 20;
 
 /// What recovery is told.
 #[derive(Clone, Debug)]
@@ -104,3 +134,363 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+impl Refusal {
+    fn disk(e: &DiskError) -> Self {
+        Self {
+            kind: RefusalKind::Disk,
+            file: None,
+            offset: None,
+            found: e.to_string(),
+            expected: String::new(),
+            remedy: "Nothing was lost by this start; check the disk and start again".to_owned(),
+        }
+    }
+
+    fn setup(file: Option<String>, found: &str, expected: &str, remedy: String) -> Self {
+        let (found, expected) = (found.to_owned(), expected.to_owned());
+        Self { kind: RefusalKind::Setup, file, offset: None, found, expected, remedy }
+    }
+}
+
+impl From<DiskError> for Refusal {
+    fn from(e: DiskError) -> Self {
+        Self::disk(&e)
+    }
+}
+
+/// The directories, as an operator would name them on a command line.
+fn command_line_dirs<D: Disk>(disk: &D) -> String {
+    let plain = |dir| {
+        let file = disk.describe(&DiskPath::new(dir, "x"));
+        file.strip_suffix("/x").unwrap_or(&file).to_owned()
+    };
+    let (data, log) = (plain(Dir::Data), plain(Dir::Log));
+    if data == log { data } else { format!("{data} --log-dir {log}") }
+}
+
+pub(crate) fn repair_remedy<D: Disk>(disk: &D) -> String {
+    let dirs = command_line_dirs(disk);
+    format!(
+        "Nothing was changed. `farrier repair {dirs}` shows what is wrong; with --accept-loss it moves the bad \
+         files aside and says what may be lost"
+    )
+}
+
+/// Brings the files of a directory into `state` and makes sure that all of it is durable.
+///
+/// # Errors
+/// A [`Refusal`], which says what to do. The content of `state` is then undefined.
+pub fn recover<D: Disk>(
+    disk: &Arc<D>,
+    options: &RecoverOptions,
+    state: &mut dyn Restore,
+) -> Result<Recovered, Refusal> {
+    let disk = &**disk;
+    let mut warnings = check_directories(disk, options)?;
+    let on_disk = known_mark(disk, &mut warnings)?;
+    let mark = on_disk.filter(|mark| mark.epoch == options.current_epoch);
+    let loaded = load_snapshot(disk, options, state, &mut warnings)?;
+    let segments = list_segments(disk)?;
+    if loaded.snapshot.is_none() {
+        check_without_snapshot(disk, options, &segments)?;
+    }
+    let after = loaded.snapshot.as_ref().map_or(Zxid::ZERO, |s| s.zxid);
+    let scanner = Scanner { disk, segments: &segments, options, mark, after };
+    let mut scan = scanner
+        .run(&mut |_, bytes| {
+            let (header, txn, digest) = read_txn(bytes).map_err(|e| e.to_string())?;
+            state.replay(&header, &txn, digest).map_err(|e| e.0)
+        })
+        .map_err(|e| e.into_refusal(disk))?;
+    check_rejected(disk, &loaded.rejected, &scan)?;
+    warnings.append(&mut scan.warnings);
+
+    let empty = loaded.snapshot.is_none() && scan.extents.iter().all(|e| e.records == 0);
+    let voteless = empty && !options.db_autocreate && !has_initialize(disk)?;
+    if voteless && options.standalone {
+        return Err(Refusal::setup(
+            Some(disk.describe(&DiskPath::new(Dir::DataVersion, ""))),
+            "there is no data, and db.autocreate=false forbids to begin with an empty tree",
+            "the data, or a file named initialize",
+            format!(
+                "Bring back the data, or create an empty file {}",
+                disk.describe(&DiskPath::new(Dir::Data, INITIALIZE))
+            ),
+        ));
+    }
+    let in_force = scanner.mark_in_force();
+    settle(disk, &scan, in_force, loaded.snapshot.as_ref(), on_disk.map_or(Zxid::ZERO, |m| m.zxid))?;
+    remove_leftovers(disk, loaded.snapshot.as_ref(), empty && !voteless, &mut warnings)?;
+    for dir in [Dir::LogVersion, Dir::DataVersion, Dir::Log, Dir::Data] {
+        disk.sync_dir(dir)?;
+    }
+    let position = scan.extents.iter().rev().find(|e| e.records > 0);
+    let floor = match (in_force, on_disk) {
+        (Some(mark), _) => mark.floor,
+        (None, Some(mark)) => mark.floor.max(after),
+        (None, None) => after,
+    };
+    let mark = Mark {
+        sequence: on_disk.map_or(0, |m| m.sequence),
+        segment: position.map_or(Zxid::ZERO, |e| e.first),
+        offset: position.map_or(0, |e| e.end),
+        zxid: scan.last,
+        epoch: options.current_epoch,
+        floor,
+    };
+    let mark = MarkFile::create(disk, mark)?.last();
+    Ok(Recovered {
+        last_zxid: scan.last,
+        snapshot_zxid: loaded.snapshot.map(|s| s.zxid),
+        replayed: scan.replayed,
+        warnings,
+        fresh: empty && !voteless,
+        voteless,
+        mark,
+    })
+}
+
+/// Removes the marker `initialize`, which has served its purpose once `snapshot.0` is durable.
+///
+/// # Errors
+/// The first failed operation.
+pub fn remove_initialize<D: Disk>(disk: &D) -> DiskResult<()> {
+    for dir in [Dir::Data, Dir::Log] {
+        match disk.remove(&DiskPath::new(dir, INITIALIZE)) {
+            Ok(()) => disk.sync_dir(dir)?,
+            Err(e) if e.kind == DiskErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn has_initialize<D: Disk>(disk: &D) -> DiskResult<bool> {
+    let in_dir = |dir| Ok(disk.list(dir)?.iter().any(|e| e.name == INITIALIZE));
+    Ok(in_dir(Dir::Data)? || in_dir(Dir::Log)?)
+}
+
+/// Snapshots among logs or the other way round, where the two have directories of their own, mean that
+/// the directories were confused; and names that Apache would load and Farrier does not are told.
+fn check_directories<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<Vec<String>, Refusal> {
+    let sorted = |dir| -> DiskResult<Vec<DirEntry>> {
+        let mut entries = disk.list(dir)?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    };
+    let (data, log) = (sorted(Dir::DataVersion)?, sorted(Dir::LogVersion)?);
+    if options.separate_log_dir || data != log {
+        for (entries, dir, prefix, key) in
+            [(&data, Dir::DataVersion, "log", "dataLogDir"), (&log, Dir::LogVersion, "snapshot", "dataDir")]
+        {
+            if let Some(entry) = entries.iter().find(|e| apache_zxid(&e.name, prefix).is_some()) {
+                return Err(Refusal::setup(
+                    Some(disk.describe(&DiskPath::new(dir, &*entry.name))),
+                    "a file of the other kind, while dataDir and dataLogDir differ",
+                    &format!("{prefix}.* only in {key}"),
+                    "Check dataDir and dataLogDir, or move the files to where they belong".to_owned(),
+                ));
+            }
+        }
+    }
+    let odd = log.iter().filter(|e| apache_zxid(&e.name, "log").is_some() && parse_log_name(&e.name).is_none());
+    Ok(odd
+        .map(|e| {
+            let file = disk.describe(&DiskPath::new(Dir::LogVersion, &*e.name));
+            format!("{file}: not the name of a log segment; it is ignored here, but Apache would read it as one")
+        })
+        .collect())
+}
+
+fn known_mark<D: Disk>(disk: &D, warnings: &mut Vec<String>) -> Result<Option<Mark>, Refusal> {
+    let file = disk.describe(&mark_path());
+    match read_mark(disk)? {
+        MarkRead::Mark(mark) => Ok(Some(mark)),
+        MarkRead::Absent => Ok(None),
+        MarkRead::Unreadable => {
+            warnings.push(format!(
+                "{file}: neither copy of the mark is whole; how far the log was synced is judged without it"
+            ));
+            Ok(None)
+        }
+        MarkRead::Newer(version) => Err(Refusal::setup(
+            Some(file),
+            &format!("the mark has format version {version}"),
+            &format!("{} at most", crate::mark::MARK_VERSION),
+            "Start the newer version of Farrier that wrote it".to_owned(),
+        )),
+    }
+}
+
+#[derive(Debug, Default)]
+struct Loaded {
+    snapshot: Option<SnapshotFile>,
+    /// Newer ones that could not be loaded.
+    rejected: Vec<SnapshotFile>,
+}
+
+/// Loads the newest snapshot that is whole. Files with other names than a server gives come last.
+fn load_snapshot<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    state: &mut dyn Restore,
+    warnings: &mut Vec<String>,
+) -> Result<Loaded, Refusal> {
+    let mut loaded = Loaded::default();
+    let (regular, odd): (Vec<_>, Vec<_>) = list_snapshots(disk)?.into_iter().partition(|s| s.regular);
+    let mut candidates = 0;
+    let mut reason = None;
+    for snapshot in regular.into_iter().chain(odd) {
+        if !is_plausible(disk, &snapshot)? {
+            warnings.push(format!("{}: not a whole snapshot; an older one is tried", disk.describe(&snapshot.path)));
+            loaded.rejected.push(snapshot);
+            continue;
+        }
+        if candidates == CANDIDATES_MAX {
+            break;
+        }
+        candidates += 1;
+        match read_snapshot_bounded(disk, &snapshot.path, options.txn_max, state) {
+            Ok(_) => {
+                loaded.snapshot = Some(snapshot);
+                return Ok(loaded);
+            }
+            Err(SnapshotError::Disk(e)) => return Err(e.into()),
+            Err(e) => {
+                state.reset();
+                warnings.push(format!("{e}; an older snapshot is tried"));
+                reason.get_or_insert_with(|| e.to_string());
+                loaded.rejected.push(snapshot);
+            }
+        }
+    }
+    match reason {
+        None => Ok(loaded),
+        Some(reason) => Err(Refusal {
+            kind: RefusalKind::Damage,
+            file: Some(disk.describe(&DiskPath::new(Dir::DataVersion, "snapshot.*"))),
+            offset: None,
+            found: format!("none of {candidates} snapshots can be loaded; the newest: {reason}"),
+            expected: "one whole snapshot".to_owned(),
+            remedy: repair_remedy(disk),
+        }),
+    }
+}
+
+/// A log without a snapshot: the snapshots were lost, or the data is of 3.4.
+fn check_without_snapshot<D: Disk>(disk: &D, options: &RecoverOptions, segments: &[Segment]) -> Result<(), Refusal> {
+    let Some(segment) = segments.iter().find(|s| s.len > 0).filter(|_| !options.trust_empty_snapshot) else {
+        return Ok(());
+    };
+    Err(Refusal {
+        kind: RefusalKind::Damage,
+        file: Some(disk.describe(&log_path(segment.first))),
+        offset: None,
+        found: "a log, and no snapshot that it could follow".to_owned(),
+        expected: "a snapshot; every server writes one before its first transaction".to_owned(),
+        remedy: "Bring back the snapshots. Only for data that a ZooKeeper before 3.5 wrote: \
+                 set snapshot.trust.empty=true for one start"
+            .to_owned(),
+    })
+}
+
+/// An older snapshot and the log replace a newer one only if the log shows that it has everything.
+fn check_rejected<D: Disk>(disk: &D, rejected: &[SnapshotFile], scan: &Scan) -> Result<(), Refusal> {
+    for snapshot in rejected.iter().filter(|s| s.regular) {
+        let beyond = snapshot.zxid > scan.last;
+        let bridged = scan.jumps.iter().any(|(from, to)| *from < snapshot.zxid && snapshot.zxid < *to);
+        if beyond || bridged {
+            return Err(Refusal {
+                kind: RefusalKind::Damage,
+                file: Some(disk.describe(&snapshot.path)),
+                offset: None,
+                found: "this snapshot is not whole, and the log does not show that it holds the same".to_owned(),
+                expected: format!("a whole snapshot, or log records up to zxid {}", snapshot.zxid),
+                remedy: repair_remedy(disk),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Carries out on the log what the scan found, and makes it durable.
+fn settle<D: Disk>(
+    disk: &D,
+    scan: &Scan,
+    mark: Option<Mark>,
+    snapshot: Option<&SnapshotFile>,
+    known: Zxid,
+) -> DiskResult<()> {
+    for extent in &scan.extents {
+        let path = log_path(extent.first);
+        if extent.records == 0 && (extent.first > scan.last || extent.end == 0) {
+            // Free the name for the transaction that will have it; Apache would stumble over a bad header.
+            disk.remove(&path)?;
+            continue;
+        }
+        let from = match mark {
+            Some(mark) if extent.first < mark.segment => continue,
+            Some(mark) if extent.first == mark.segment => mark.offset,
+            _ => 0,
+        };
+        let cut = extent.rest.is_some();
+        if !cut && from >= extent.end {
+            continue;
+        }
+        let file = disk.open(&path, OpenMode::Write)?;
+        if cut {
+            file.set_len(extent.end.max(FIRST_RECORD))?;
+        }
+        rewrite(&file, from, extent.end)?;
+        file.sync()?;
+    }
+    if let Some(snapshot) = snapshot.filter(|s| s.zxid > known) {
+        // Apache renames snapshots without syncing them, and this one is about to be relied on.
+        disk.open(&snapshot.path, OpenMode::Write)?.sync()?;
+    }
+    Ok(())
+}
+
+/// Writes the same bytes in the same place, so that a sync has something to do even where an earlier,
+/// failed one left the pages clean.
+fn rewrite<F: DiskFile>(file: &F, mut from: u64, to: u64) -> DiskResult<()> {
+    let mut buf = vec![0; usize::try_from(to.saturating_sub(from)).unwrap_or(REWRITE_CHUNK).min(REWRITE_CHUNK)];
+    while from < to {
+        let want = usize::try_from(to - from).unwrap_or(REWRITE_CHUNK).min(buf.len());
+        let got = file.read_at(from, &mut buf[..want])?;
+        assert!(got > 0, "the segment was this long a moment ago");
+        file.write_at(from, &buf[..got])?;
+        from += got as u64;
+    }
+    Ok(())
+}
+
+/// Removes what an interrupted process left under names that only Farrier uses, half-written snapshots
+/// that Apache would load, and `initialize`, unless `keep_initialize`.
+fn remove_leftovers<D: Disk>(
+    disk: &D,
+    snapshot: Option<&SnapshotFile>,
+    keep_initialize: bool,
+    warnings: &mut Vec<String>,
+) -> DiskResult<()> {
+    let keep_next = prepared_len(disk)?.is_some();
+    for entry in disk.list(Dir::LogVersion)? {
+        let ours = matches!(entry.name.as_str(), NEW_NAME | NEXT_TMP_NAME) || (entry.name == NEXT_NAME && !keep_next);
+        if ours {
+            disk.remove(&DiskPath::new(Dir::LogVersion, entry.name))?;
+        }
+    }
+    remove_temporaries(disk)?;
+    for file in list_snapshots(disk)? {
+        let half = file.path.name == format!("snapshot.{:x}.tmp", file.zxid.get());
+        if half && snapshot.is_none_or(|s| s.path != file.path) {
+            warnings.push(format!("{}: left over from an interrupted write; removed", disk.describe(&file.path)));
+            disk.remove(&file.path)?;
+        }
+    }
+    if keep_initialize { Ok(()) } else { remove_initialize(disk) }
+}
+
+#[cfg(test)]
+mod tests;

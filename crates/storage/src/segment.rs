@@ -176,6 +176,35 @@ impl<F: DiskFile> SegmentReader<F> {
         Ok(record::decode(self.bytes(offset, want)?, txn_max))
     }
 
+    /// Whether a record of `len` bytes, which is over the limit, stands whole and with a good checksum at
+    /// `offset`.
+    pub(crate) fn is_whole_beyond_limit(&mut self, offset: u64, len: i32) -> DiskResult<bool> {
+        let Ok(mut left) = u64::try_from(len) else { return Ok(false) };
+        let mut at = offset + PREFIX as u64;
+        if left <= self.txn_max as u64 || at + left >= self.len {
+            return Ok(false);
+        }
+        let mut stored = [0; 8];
+        stored.copy_from_slice(match self.bytes(offset, 8)? {
+            bytes if bytes.len() == 8 => bytes,
+            _ => return Ok(false),
+        });
+        if self.bytes(at + left, 1)? != [record::MARKER] {
+            return Ok(false);
+        }
+        let mut sum = simd_adler32::Adler32::new();
+        while left > 0 {
+            let bytes = self.bytes(at, usize::try_from(left).unwrap_or(CHUNK).min(CHUNK))?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            sum.write(bytes);
+            at += bytes.len() as u64;
+            left -= bytes.len() as u64;
+        }
+        Ok(u64::from_be_bytes(stored) == u64::from(sum.finish()))
+    }
+
     /// Whether only zeros, or nothing, stand from `offset` on.
     pub fn is_zero_from(&mut self, offset: u64) -> DiskResult<bool> {
         Ok(self.next_nonzero(offset)?.is_none())

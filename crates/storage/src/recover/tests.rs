@@ -1,0 +1,634 @@
+use super::*;
+use crate::compress::Compression;
+use crate::log::{LogOptions, LogWriter, prepare_segment};
+use crate::mark::{MARK_NAME, SLOT_SPACING};
+use crate::mem::{Crash, MemDisk};
+use crate::record::{self, record_len};
+use crate::segment::{header, log_name};
+use crate::snapshot::{SnapshotOptions, snapshot_name, write_snapshot};
+use crate::testing::{Nodes, TEST_LOG, chooser, start, txn, used, writer, zxid};
+
+fn mark_of(disk: &MemDisk) -> Mark {
+    match read_mark(disk).unwrap() {
+        MarkRead::Mark(mark) => mark,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn without_mark(disk: &MemDisk) {
+    disk.remove(&mark_path()).unwrap();
+}
+
+fn log_file(first: u64) -> DiskPath {
+    log_path(zxid(first))
+}
+
+/// The log as Apache writes it: header, records, zeros.
+fn apache_log(zxids: impl IntoIterator<Item = u64>, padding: usize) -> Vec<u8> {
+    let mut out = header().to_vec();
+    for z in zxids {
+        record::encode(&mut out, &txn(z));
+    }
+    out.resize(out.len() + padding, 0);
+    out
+}
+
+/// Where each record of 1..=n ends in a log that starts with 1.
+fn ends(n: u64) -> Vec<u64> {
+    let mut at = FIRST_RECORD;
+    (1..=n)
+        .map(|z| {
+            at += record_len(txn(z).len()) as u64;
+            at
+        })
+        .collect()
+}
+
+fn snapshot_of(disk: &MemDisk, last: u64) {
+    write_snapshot(disk, &Nodes::up_to(last), &SnapshotOptions::default()).unwrap();
+}
+
+/// Checks what a restart makes of the disk: everything up to `acked`, nothing but a prefix of the rest.
+fn check(disk: &Arc<MemDisk>, acked: u64, appended: u64, what: &str) -> (Nodes, Recovered) {
+    let (state, recovered) = start(disk).unwrap_or_else(|e| panic!("{what}: {e}"));
+    let last = recovered.last_zxid.get();
+    assert!(last >= acked, "{what}: {acked} was acknowledged, and {last} is the last");
+    assert!(last <= appended, "{what}: {last} was never appended");
+    assert_eq!(state.zxids, (1..=last).collect::<Vec<_>>(), "{what}");
+    (state, recovered)
+}
+
+// ---- ordinary starts --------------------------------------------------------------------------------
+
+#[test]
+fn an_empty_directory_is_fresh_and_continues() {
+    let disk = Arc::new(MemDisk::default());
+    let (_, recovered) = start(&disk).unwrap();
+    assert!(recovered.fresh);
+    assert_eq!(recovered.last_zxid, Zxid::ZERO);
+    let mut log = writer(&disk, &recovered);
+    for z in 1..=3 {
+        log.append(zxid(z), &txn(z));
+    }
+    let committed = log.commit().unwrap();
+    assert_eq!((committed.zxid, committed.records, committed.started), (zxid(3), 3, Some(zxid(1))));
+    log.close().unwrap();
+    let (state, recovered) = start(&disk).unwrap();
+    assert_eq!((state.zxids, recovered.fresh, recovered.replayed), (vec![1, 2, 3], false, 3));
+    assert_eq!(recovered.warnings, Vec::<String>::new());
+    // The next append never goes into the old file.
+    let mut log = writer(&disk, &recovered);
+    log.append(zxid(4), &txn(4));
+    log.close().unwrap();
+    assert!(disk.names(Dir::LogVersion).contains(&"log.4".to_owned()));
+    assert_eq!(check(&disk, 4, 4, "restart").1.last_zxid, zxid(4));
+}
+
+#[test]
+fn the_initialize_marker_and_autocreate() {
+    let strict = RecoverOptions { db_autocreate: false, ..RecoverOptions::default() };
+    for dir in [Dir::Data, Dir::Log] {
+        let disk = Arc::new(MemDisk::new(true));
+        disk.put(&DiskPath::new(dir, "initialize"), Vec::new());
+        let recovered = recover(&disk, &strict, &mut Nodes::default()).unwrap();
+        assert!(recovered.fresh);
+        assert!(disk.names(dir).contains(&"initialize".to_owned()), "it vouches until the snapshot is there");
+        remove_initialize(&*disk).unwrap();
+        assert!(!disk.names(dir).contains(&"initialize".to_owned()));
+    }
+    let disk = Arc::new(MemDisk::default());
+    let refusal = recover(&disk, &strict, &mut Nodes::default()).unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Setup);
+    let member = RecoverOptions { standalone: false, ..strict };
+    let recovered = recover(&disk, &member, &mut Nodes::default()).unwrap();
+    assert!(recovered.voteless && !recovered.fresh);
+    // A marker beside data goes.
+    let disk = used(&[2]);
+    disk.put(&DiskPath::new(Dir::Data, "initialize"), Vec::new());
+    check(&disk, 2, 2, "marker beside data");
+    assert!(!disk.names(Dir::Data).contains(&"initialize".to_owned()));
+}
+
+#[test]
+fn an_apache_directory_is_taken_over() {
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 4);
+    disk.put(&log_file(1), apache_log(1..=4, 100));
+    disk.put(&log_file(3), apache_log(3..=6, 100));
+    disk.put(&log_file(7), apache_log(7..=8, 4096));
+    let (state, recovered) = start(&disk).unwrap();
+    assert_eq!(state.zxids, (1..=8).collect::<Vec<_>>());
+    assert_eq!((recovered.snapshot_zxid, recovered.replayed), (Some(zxid(4)), 4));
+    assert_eq!(recovered.warnings, Vec::<String>::new());
+    assert_eq!(mark_of(&disk), recovered.mark);
+    assert_eq!((recovered.mark.segment, recovered.mark.zxid), (zxid(7), zxid(8)));
+}
+
+#[test]
+fn lenient_where_apache_is() {
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 0);
+    // A repeated zxid counts once; a torn end with the same zxid again in the next file; an empty newest file.
+    let mut log = apache_log([1, 2, 2, 3], 0);
+    log.extend_from_slice(&apache_log([4], 0)[16..60]);
+    disk.put(&log_file(1), log);
+    disk.put(&log_file(4), apache_log(4..=5, 64));
+    disk.put(&log_file(6), Vec::new());
+    disk.put(&DiskPath::new(Dir::DataVersion, "snapshot.9.tmp"), b"half".to_vec());
+    disk.put(&DiskPath::new(Dir::LogVersion, "log.5.bad"), b"whatever".to_vec());
+    let (state, recovered) = start(&disk).unwrap();
+    assert_eq!(state.zxids, vec![1, 2, 3, 4, 5]);
+    let warnings = recovered.warnings.join("\n");
+    for part in ["zxid 0x2 stands twice", "goes on in the next file", "snapshot.9.tmp", "log.5.bad"] {
+        assert!(warnings.contains(part), "{part} in {warnings}");
+    }
+    let names = disk.names(Dir::LogVersion);
+    assert!(!names.contains(&"log.6".to_owned()), "the empty newest file goes");
+    assert!(!names.contains(&"snapshot.9.tmp".to_owned()));
+    assert!(names.contains(&"log.5.bad".to_owned()), "not ours, not touched");
+    // Accepted once, it is accepted again although it is below the mark now.
+    check(&disk, 5, 5, "again");
+}
+
+#[test]
+fn a_gap_or_a_step_back_is_damage() {
+    for (name, zxids) in [("gap", vec![1, 2, 4]), ("back", vec![1, 2, 3, 1]), ("late", vec![2, 3])] {
+        let disk = Arc::new(MemDisk::default());
+        snapshot_of(&disk, 0);
+        disk.put(&log_file(zxids[0]), apache_log(zxids, 64));
+        let refusal = start(&disk).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Damage, "{name}: {refusal}");
+        assert!(refusal.to_string().contains("farrier repair /data"), "{refusal}");
+        assert!(refusal.to_string().contains("/data/version-2/log."), "{refusal}");
+    }
+}
+
+#[test]
+fn epochs_may_jump_and_negative_zxids_do_not_panic() {
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 0);
+    let second = 0x2_0000_0001;
+    disk.put(&log_file(1), apache_log([1, 2], 10));
+    disk.put(&log_file(second), apache_log([second, second + 1], 10));
+    let (state, _) = start(&disk).unwrap();
+    assert_eq!(state.zxids, vec![1, 2, second, second + 1]);
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 0);
+    disk.put(&log_file(1), apache_log([u64::MAX, u64::MAX, 0], 10));
+    assert_eq!(start(&disk).unwrap_err().kind, RefusalKind::Damage);
+}
+
+// ---- snapshots --------------------------------------------------------------------------------------
+
+#[test]
+fn an_older_snapshot_serves_only_if_the_log_proves_it() {
+    let bad = |disk: &MemDisk, z| {
+        let path = DiskPath::new(Dir::DataVersion, snapshot_name(zxid(z), Compression::Plain));
+        let mut content = disk.content(&path).unwrap();
+        content[40] ^= 1;
+        disk.put(&path, content);
+    };
+    // The log holds everything: fine.
+    let disk = used(&[6]);
+    snapshot_of(&disk, 3);
+    snapshot_of(&disk, 5);
+    bad(&disk, 5);
+    let (_, recovered) = check(&disk, 6, 6, "log covers");
+    assert_eq!(recovered.snapshot_zxid, Some(zxid(3)));
+    // The log ends before the bad snapshot.
+    let disk = used(&[6]);
+    without_mark(&disk);
+    snapshot_of(&disk, 9);
+    bad(&disk, 9);
+    let refusal = start(&disk).unwrap_err();
+    assert!(refusal.to_string().contains("snapshot.9"), "{refusal}");
+    // The bad snapshot alone bridges a gap between epochs.
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 0);
+    let second = 0x2_0000_0000;
+    disk.put(&log_file(1), apache_log([1, 2], 10));
+    disk.put(&log_file(second + 1), apache_log([second + 1], 10));
+    disk.put(&DiskPath::new(Dir::DataVersion, format!("snapshot.{second:x}")), b"torn".to_vec());
+    let refusal = start(&disk).unwrap_err();
+    assert!(refusal.to_string().contains("snapshot.200000000"), "{refusal}");
+    // None loads.
+    let disk = used(&[1]);
+    bad(&disk, 0);
+    assert!(start(&disk).unwrap_err().to_string().contains("none of 1 snapshots"));
+}
+
+#[test]
+fn a_log_without_a_snapshot() {
+    let disk = used(&[3]);
+    disk.remove(&DiskPath::new(Dir::DataVersion, "snapshot.0")).unwrap();
+    assert!(start(&disk).unwrap_err().to_string().contains("no snapshot"));
+    let trusting = RecoverOptions { trust_empty_snapshot: true, ..RecoverOptions::default() };
+    let mut state = Nodes::default();
+    let recovered = recover(&disk, &trusting, &mut state).unwrap();
+    assert_eq!((state.zxids, recovered.fresh), (vec![1, 2, 3], false));
+}
+
+#[test]
+fn confused_directories_are_refused() {
+    for (dir, name) in [(Dir::DataVersion, "log.1"), (Dir::LogVersion, "snapshot.0")] {
+        let disk = Arc::new(MemDisk::new(true));
+        disk.put(&DiskPath::new(dir, name), b"x".to_vec());
+        let refusal = start(&disk).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Setup);
+        assert!(refusal.to_string().contains(name), "{refusal}");
+    }
+}
+
+#[test]
+fn a_record_over_the_limit_is_no_torn_tail() {
+    let disk = used(&[9]);
+    let small = RecoverOptions { txn_max: 2000, ..RecoverOptions::default() };
+    let before = disk.content(&log_file(1));
+    let refusal = recover(&disk, &small, &mut Nodes::default()).unwrap_err();
+    assert!(refusal.to_string().contains("jute.maxbuffer"), "{refusal}");
+    assert_eq!(disk.content(&log_file(1)), before);
+    without_mark(&disk);
+    assert_eq!(recover(&disk, &small, &mut Nodes::default()).unwrap_err().kind, RefusalKind::Setup);
+    check(&disk, 9, 9, "with the old limit");
+}
+
+// ---- every flip, every length -----------------------------------------------------------------------
+
+/// Below the mark every change of the log that could matter is refused and changes nothing; above it
+/// everything from the first bad record on is cut, good records behind it too.
+#[test]
+fn a_flip_at_every_offset() {
+    let disk = used(&[3, 1]);
+    let ends = ends(6);
+    // Two records more reached the disk, but no mark tells of them.
+    let mut log = disk.content(&log_file(1)).unwrap();
+    assert_eq!(log.len() as u64, ends[3]);
+    log.extend_from_slice(&apache_log([5, 6], 64)[16..]);
+    for offset in 0..log.len() {
+        for bit in [0, 3, 7] {
+            let mut bad = log.clone();
+            bad[offset] ^= 1 << bit;
+            let disk = Arc::new(disk.fork());
+            disk.put(&log_file(1), bad.clone());
+            let at = offset as u64;
+            if (4..16).contains(&at) {
+                // Version and dbid: no reader looks at them.
+                check(&disk, 6, 6, "version and dbid");
+            } else if at < ends[3] {
+                let refusal = start(&disk).expect_err("below the mark");
+                assert_eq!(refusal.kind, RefusalKind::Damage);
+                let record = ends.iter().take_while(|e| **e <= at).last().copied().unwrap_or(FIRST_RECORD);
+                assert_eq!(refusal.offset, Some(if at < 4 { 0 } else { record }), "{refusal}");
+                assert_eq!(disk.content(&log_file(1)), Some(bad), "a refusal changes nothing");
+            } else {
+                let kept = 4 + u64::from(at >= ends[4]) + u64::from(at >= ends[5]);
+                let (_, recovered) = check(&disk, 4, 6, "above the mark");
+                assert_eq!(recovered.last_zxid, zxid(kept), "offset {offset}");
+                assert_eq!(recovered.warnings.len(), 1, "{:?}", recovered.warnings);
+                assert_eq!(disk.content(&log_file(1)).unwrap().len() as u64, ends[kept as usize - 1]);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_length() {
+    let disk = used(&[3, 1]);
+    let ends = ends(6);
+    let mut log = disk.content(&log_file(1)).unwrap();
+    log.extend_from_slice(&apache_log([5, 6], 64)[16..]);
+    for len in 0..=log.len() {
+        let disk = Arc::new(disk.fork());
+        disk.put(&log_file(1), log[..len].to_vec());
+        if (len as u64) < ends[3] {
+            assert_eq!(start(&disk).expect_err("below the mark").kind, RefusalKind::Damage, "{len}");
+        } else {
+            let kept = ends.iter().filter(|e| **e <= len as u64).count() as u64;
+            assert_eq!(check(&disk, 4, 6, "above").1.last_zxid, zxid(kept), "{len}");
+        }
+        // Without a mark, as Apache left it: what is missing cannot be seen, as Apache cannot see it.
+        let disk = Arc::new(disk.fork());
+        disk.put(&log_file(1), log[..len].to_vec());
+        without_mark(&disk);
+        let kept = ends.iter().filter(|e| **e <= len as u64).count() as u64;
+        match start(&disk) {
+            Ok((state, _)) => assert_eq!(state.zxids, (1..=kept).collect::<Vec<_>>(), "{len}"),
+            Err(e) => panic!("length {len}: {e}"),
+        }
+    }
+    let gone = Arc::new(disk.fork());
+    gone.remove(&log_file(1)).unwrap();
+    let refusal = start(&gone).unwrap_err();
+    assert!(refusal.to_string().contains("up to zxid 0x4"), "{refusal}");
+}
+
+/// What a flip does where Apache wrote last, so that there is no mark. This table is the documented limit of
+/// what the format can tell: a bad *last* record may be a torn write or damage to an acknowledged one, and
+/// counts as torn.
+#[test]
+fn what_stays_ambiguous_without_a_mark() {
+    #[derive(PartialEq, Eq, Debug, Clone, Copy)]
+    enum Is {
+        Refused,
+        Unread,
+        Cut,
+        Harmless,
+    }
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 0);
+    let log = apache_log(1..=4, 80);
+    let ends = ends(4);
+    let table = [
+        (0..4, Is::Refused),                       // magic
+        (4..16, Is::Unread),                       // version, dbid
+        (16..ends[2], Is::Refused),                // every record but the last
+        (ends[2]..ends[3], Is::Cut),               // the last record: ambiguous
+        (ends[3]..log.len() as u64, Is::Harmless), // padding
+    ];
+    for (range, expected) in table {
+        for offset in range {
+            for bit in 0..8 {
+                let disk = Arc::new(disk.fork());
+                let mut bad = log.clone();
+                bad[offset as usize] ^= 1 << bit;
+                disk.put(&log_file(1), bad);
+                let found = match start(&disk) {
+                    Err(refusal) => {
+                        assert_eq!(refusal.kind, RefusalKind::Damage);
+                        Is::Refused
+                    }
+                    Ok((state, recovered)) => match (state.zxids.len(), recovered.warnings.len()) {
+                        (4, 0) => Is::Unread,
+                        (4, 1) => Is::Harmless,
+                        (3, 1) => Is::Cut,
+                        other => panic!("{other:?}"),
+                    },
+                };
+                assert_eq!(found, expected, "offset {offset}, bit {bit}");
+            }
+        }
+    }
+}
+
+/// Flips in the mark leave the other slot; cuts leave what is left; nothing of it loses a record.
+#[test]
+fn a_mark_bad_anywhere() {
+    let disk = used(&[3, 1]);
+    let mark = disk.content(&mark_path()).unwrap();
+    assert_eq!(mark.len() as u64, SLOT_SPACING + 64);
+    let good = mark_of(&disk);
+    for offset in (0..64).chain(SLOT_SPACING as usize..mark.len()) {
+        for bit in [0, 5] {
+            let disk = Arc::new(disk.fork());
+            let mut bad = mark.clone();
+            bad[offset] ^= 1 << bit;
+            disk.put(&mark_path(), bad);
+            let read = mark_of(&disk);
+            assert!(read.sequence == good.sequence || read.sequence + 1 == good.sequence, "{read:?}");
+            assert!(read.offset >= ends(3)[0]);
+            check(&disk, 4, 4, "flip in the mark");
+        }
+    }
+    for len in 0..=mark.len() {
+        if len > 70 && (len as u64) < SLOT_SPACING && len % 97 != 0 {
+            continue;
+        }
+        let disk = Arc::new(disk.fork());
+        disk.put(&mark_path(), mark[..len].to_vec());
+        check(&disk, 4, 4, "short mark");
+        assert_eq!(mark_of(&disk).zxid, zxid(4), "recovery restores it");
+    }
+}
+
+#[test]
+fn a_mark_of_a_newer_version_is_refused() {
+    let disk = used(&[1]);
+    let mut slot = mark_of(&disk).encode();
+    slot[11] = 9;
+    let sum = {
+        let mut crc = flate2::Crc::new();
+        crc.update(&slot[..60]);
+        crc.sum()
+    };
+    slot[60..].copy_from_slice(&sum.to_be_bytes());
+    disk.put(&mark_path(), slot.to_vec());
+    assert!(start(&disk).unwrap_err().to_string().contains("version 9"));
+}
+
+#[test]
+fn the_mark_yields_to_apache() {
+    // Apache has written a newer segment: its end is judged without the mark, and gaps are refused.
+    let disk = used(&[4]);
+    let mut log = apache_log(5..=7, 0);
+    let n = log.len();
+    log[n - 5] ^= 1;
+    disk.put(&log_file(5), log.clone());
+    assert_eq!(check(&disk, 6, 6, "torn").1.last_zxid, zxid(6));
+    let disk = used(&[4]);
+    log[40] ^= 1;
+    disk.put(&log_file(5), log);
+    assert_eq!(start(&disk).unwrap_err().kind, RefusalKind::Damage);
+    // Another currentEpoch: the log may have been cut since.
+    let disk = used(&[4]);
+    disk.put(&log_file(1), apache_log(1..=2, 50));
+    assert_eq!(start(&disk).unwrap_err().kind, RefusalKind::Damage);
+    let later = RecoverOptions { current_epoch: 1, ..RecoverOptions::default() };
+    let recovered = recover(&disk, &later, &mut Nodes::default()).unwrap();
+    assert_eq!((recovered.last_zxid, recovered.mark.epoch), (zxid(2), 1));
+}
+
+// ---- crashes ----------------------------------------------------------------------------------------
+
+/// A server's life in three runs: batches of every size, segments prepared and not, records larger than a
+/// segment, snapshots, an end in order and one without. Answers the last transaction that was acknowledged
+/// and the last one that was appended; stops where the disk stops.
+fn live(disk: &Arc<MemDisk>) -> (u64, u64) {
+    let (mut acked, mut z) = (0, 0);
+    let mut run = || -> Result<(), String> {
+        for life in 0..3 {
+            let (mut state, recovered) = start(disk).map_err(|e| e.to_string())?;
+            assert_eq!(recovered.last_zxid, zxid(acked));
+            z = acked;
+            let mut log = LogWriter::open(Arc::clone(disk), &recovered, TEST_LOG);
+            for (i, n) in [1, 5, 2, 0, 9, 1].into_iter().enumerate() {
+                for _ in 0..n {
+                    z += 1;
+                    log.append(zxid(z), &txn(z));
+                }
+                let committed = log.commit().map_err(|e| e.to_string())?;
+                assert_eq!((committed.zxid, committed.records), (zxid(z), n));
+                acked = z;
+                disk.note(acked);
+                log.maintain(i as u64 * 700).map_err(|e| e.to_string())?;
+                if committed.started.is_some() && life != 1 {
+                    prepare_segment(&**disk, 1500, &mut |_| {}).map_err(|e| e.to_string())?;
+                }
+                if i == 2 {
+                    state.zxids = (1..=acked).collect();
+                    log.roll();
+                    write_snapshot(&**disk, &state, &SnapshotOptions::default()).map_err(|e| e.to_string())?;
+                }
+            }
+            if life == 0 {
+                log.close().map_err(|e| e.to_string())?;
+            }
+        }
+        Ok(())
+    };
+    let _ = run();
+    (acked, z)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Process,
+    Power(u64),
+    ProcessThenPower(u64),
+}
+
+fn restart(disk: &MemDisk, kind: Kind) {
+    match kind {
+        Kind::Process => disk.restart(Crash::Process, &mut |_| 0),
+        Kind::Power(seed) => disk.restart(Crash::Power, &mut chooser(seed)),
+        Kind::ProcessThenPower(seed) => {
+            disk.restart(Crash::Process, &mut |_| 0);
+            disk.restart(Crash::Power, &mut chooser(seed));
+        }
+    }
+}
+
+#[test]
+fn a_crash_between_any_two_operations() {
+    let whole = Arc::new(MemDisk::default());
+    let (acked, _) = live(&whole);
+    assert_eq!(acked, 54, "the workload runs through on a healthy disk");
+    let total = whole.count();
+    assert!(total > 150, "{total}");
+    for n in 0..=total {
+        for (i, kind) in [Kind::Process, Kind::Power(n * 3 + 1), Kind::Power(n * 3 + 2), Kind::ProcessThenPower(n)]
+            .into_iter()
+            .enumerate()
+        {
+            let disk = Arc::new(MemDisk::default());
+            disk.crash_after(n, i * 150);
+            let (acked, appended) = live(&disk);
+            restart(&disk, kind);
+            let what = format!("{kind:?} after {n} of {total}");
+            let (_, recovered) = check(&disk, acked, appended, &what);
+            // What recovery has shown is durable, and the server goes on behind it.
+            let next = recovered.last_zxid.get() + 1;
+            disk.restart(Crash::Power, &mut |_| 0);
+            let (_, recovered) = check(&disk, next - 1, next - 1, &format!("{what}, then all unsynced lost"));
+            let mut log = writer(&disk, &recovered);
+            log.append(zxid(next), &txn(next));
+            log.commit().unwrap();
+            disk.restart(Crash::Power, &mut |_| 0);
+            check(&disk, next, next, &format!("{what}, gone on"));
+        }
+    }
+}
+
+#[test]
+fn a_crash_during_recovery() {
+    let whole = Arc::new(MemDisk::default());
+    live(&whole);
+    for n in (0..=whole.count()).step_by(3) {
+        for (seed, torn) in [(n + 7, 0), (n + 8, 100)] {
+            let crashed = Arc::new(MemDisk::default());
+            crashed.crash_after(n, torn);
+            let (acked, appended) = live(&crashed);
+            restart(&crashed, if seed % 2 == 0 { Kind::Process } else { Kind::Power(seed) });
+            for m in 0.. {
+                let disk = Arc::new(crashed.fork());
+                disk.crash_after(m, torn);
+                let done = start(&disk).is_ok();
+                restart(&disk, Kind::Power(seed ^ m));
+                check(&disk, acked, appended, &format!("crash after {n}, again after {m} of recovery"));
+                if done {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A failed operation is final for the writer, nothing is acknowledged after it, and a healthy disk
+/// brings everything back that was.
+#[test]
+fn a_failure_at_any_operation() {
+    let whole = Arc::new(MemDisk::default());
+    live(&whole);
+    let total = whole.count();
+    for n in 1..=total {
+        for kind in [DiskErrorKind::Other, DiskErrorKind::Full, DiskErrorKind::ReadOnly] {
+            let disk = Arc::new(MemDisk::default());
+            if kind == DiskErrorKind::Other {
+                disk.fail_nth(n, kind)
+            } else {
+                disk.fail_from(n, kind)
+            }
+            let (acked, appended) = live(&disk);
+            let lose = n % 2 == 0;
+            restart(&disk, if lose { Kind::Power(n) } else { Kind::Process });
+            check(&disk, acked, appended, &format!("{kind:?} at {n}"));
+            disk.restart(Crash::Power, &mut |_| 0);
+            check(&disk, acked, appended, &format!("{kind:?} at {n}, then all unsynced lost"));
+        }
+    }
+}
+
+#[test]
+fn the_writer_stays_failed() {
+    for n in 1..=4 {
+        let disk = used(&[2]);
+        let (_, recovered) = start(&disk).unwrap();
+        let mut log = writer(&disk, &recovered);
+        log.append(zxid(3), &txn(3));
+        log.commit().unwrap();
+        disk.fail_nth(n.min(2), DiskErrorKind::Full);
+        log.append(zxid(4), &txn(4));
+        let error = log.commit().unwrap_err();
+        assert_eq!(error.kind, DiskErrorKind::Full);
+        let before = disk.count();
+        log.append(zxid(5), &txn(5));
+        assert_eq!(log.commit().unwrap_err(), error);
+        assert_eq!(log.maintain(9999).unwrap_err(), error);
+        assert_eq!(log.durable(), zxid(3));
+        assert_eq!(log.close().unwrap_err(), error);
+        assert_eq!(disk.count(), before, "nothing is tried again");
+    }
+}
+
+#[test]
+fn without_force_sync_only_segments_are_synced() {
+    let disk = Arc::new(MemDisk::default());
+    let (_, recovered) = start(&disk).unwrap();
+    let options = LogOptions { force_sync: false, ..LogOptions::default() };
+    let mut log = LogWriter::open(Arc::clone(&disk), &recovered, options);
+    log.append(zxid(1), &txn(1));
+    log.commit().unwrap();
+    let (before, mark) = (disk.count(), mark_of(&disk));
+    for z in 2..=5 {
+        log.append(zxid(z), &txn(z));
+        assert_eq!(log.commit().unwrap().zxid, zxid(z));
+    }
+    assert_eq!(disk.count(), before + 4, "four writes and nothing else");
+    assert_eq!(mark_of(&disk), mark, "the mark never tells of what was not synced");
+    drop(log);
+    disk.restart(Crash::Power, &mut chooser(5));
+    check(&disk, 1, 5, "after a power failure");
+}
+
+#[test]
+fn names_of_ours_mean_nothing_to_apache() {
+    for name in [MARK_NAME, NEXT_NAME, NEXT_TMP_NAME, NEW_NAME] {
+        assert!(!name.starts_with("log.") && !name.starts_with("snapshot."), "{name}");
+    }
+    assert_eq!(log_name(zxid(0x1_0000_0002)), "log.100000002");
+    assert_eq!(parse_log_name("log.100000002"), Some(zxid(0x1_0000_0002)));
+    for odd in ["log.", "log.05", "log.A", "log.5.bad", "log.ffffffffffffffff", "snapshot.5", "log", "log.-1", "log.+1"]
+    {
+        assert_eq!(parse_log_name(odd), None, "{odd}");
+    }
+    assert_eq!(apache_zxid("log.5.bad", "log"), Some(zxid(5)));
+}
