@@ -180,8 +180,8 @@ impl<W: Write> SnappyWriter<W> {
 
 enum Encoder<'p, F: DiskFile> {
     Plain(Sink<'p, F>),
-    Gz(GzEncoder<Sink<'p, F>>),
-    Snappy(SnappyWriter<Sink<'p, F>>),
+    Gz(Box<GzEncoder<Sink<'p, F>>>),
+    Snappy(Box<SnappyWriter<Sink<'p, F>>>),
 }
 
 /// A compressed file that is being written from start to end.
@@ -193,13 +193,13 @@ impl<'p, F: DiskFile> Writer<'p, F> {
         let sink = Sink { file, buffer: Vec::with_capacity(WRITE_CHUNK), offset: 0, synced: 0, failed: false, pace };
         Self(match compression {
             Compression::Plain => Encoder::Plain(sink),
-            Compression::Gz => Encoder::Gz(GzEncoder::new(sink, flate2::Compression::fast())),
-            Compression::Snappy => Encoder::Snappy(SnappyWriter {
+            Compression::Gz => Encoder::Gz(Box::new(GzEncoder::new(sink, flate2::Compression::fast()))),
+            Compression::Snappy => Encoder::Snappy(Box::new(SnappyWriter {
                 to: sink,
                 block: Vec::with_capacity(SNAPPY_BLOCK),
                 encoder: snap::raw::Encoder::new(),
                 begun: false,
-            }),
+            })),
         })
     }
 

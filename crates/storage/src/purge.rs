@@ -10,6 +10,7 @@ use crate::own;
 use crate::snapshot::{SnapshotFile, list_snapshots, verify_snapshot, zxid_of_name};
 use farrier_proto::Zxid;
 use farrier_proto::limits::TXN_MAX;
+use std::fmt;
 
 /// Least number of snapshots that are kept, as in Apache.
 pub const RETAIN_MIN: usize = 3;
@@ -50,6 +51,20 @@ pub enum HeldBack {
         /// How many must be.
         needed: usize,
     },
+}
+
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FewValid { valid, needed } => {
+                write!(f, "{valid} snapshots read back whole, {needed} must before older files are removed")
+            }
+            Self::FewOwn { own, needed } => write!(
+                f,
+                "{own} of the newest snapshots were written by Farrier, {needed} must be before older files are removed"
+            ),
+        }
+    }
 }
 
 /// What a purge did.

@@ -246,7 +246,7 @@ fn what_was_written_is_read_back() {
                 write_snapshot_paced(&disk, &state, &SnapshotOptions { compression }, &mut |n| paced += n).unwrap();
             assert_eq!(written.path.name, format!("snapshot.{:x}{}", state.zxid.get(), compression.suffix()));
             assert_eq!((paced, written.zxid), (written.len, state.zxid));
-            assert_eq!(disk.names(Dir::DataVersion), [written.path.name.clone()]);
+            assert_eq!(disk.names(Dir::DataVersion), std::slice::from_ref(&written.path.name));
 
             let files = list_snapshots(&disk).unwrap();
             assert_eq!(files.len(), 1);
@@ -515,7 +515,7 @@ fn the_newest_comes_first_and_regular_names_before_others() {
     let files = list_snapshots(&disk).unwrap();
     let names: Vec<_> = files.iter().map(|f| f.path.name.as_str()).collect();
     assert_eq!(names, ["snapshot.10", "snapshot.5", "snapshot.5.gz", "snapshot.05", "snapshot.5.tmp"]);
-    assert!(files.iter().all(|f| f.regular == !["snapshot.05", "snapshot.5.tmp"].contains(&f.path.name.as_str())));
+    assert!(files.iter().all(|f| f.regular != ["snapshot.05", "snapshot.5.tmp"].contains(&f.path.name.as_str())));
 }
 
 #[test]
