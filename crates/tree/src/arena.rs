@@ -8,12 +8,11 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 1 | shape (2 bits), null data, long name |
-//! | 4 | ACL key |
+//! | 1 | shape (2 bits), null data, long name, wide ACL key |
 //! | 4 | id of the parent |
-//! | 2 | length of the name, low half |
-//! | 16, 24 or 68 | stat, by shape; see [`Shape`] |
-//! | 0 or 2 | length of a long name, high half |
+//! | 2 or 4 | ACL key |
+//! | 1 or 4 | length of the name |
+//! | 13, 21 or 68 | stat, by shape; see [`Shape`] |
 //! | … | name |
 //! | … | data |
 
@@ -39,15 +38,17 @@ impl NodeId {
 
 /// Blocks per chunk: with the counts of its `Arc`, a chunk fills a page.
 const CHUNK: usize = 255;
-/// Bytes before the stat.
-const HEAD: usize = 11;
+/// Links per piece: a page.
+const LINKS: usize = 512;
+/// Offset of the ACL key.
+const ACL_AT: usize = 5;
 /// A scratch buffer that grew beyond this for one large znode is given back.
 const SCRATCH_MAX: usize = 1 << 16;
 
 /// How much of the stat a block holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Shape {
-    /// Created and never changed, without owner: czxid and ctime tell the rest.
+    /// Created and never changed, without owner: czxid (56 bits) and ctime (48 bits) tell the rest.
     Leaf,
     /// The same with an owner.
     OwnedLeaf,
@@ -68,8 +69,8 @@ impl Shape {
 
     const fn stat_len(self) -> usize {
         match self {
-            Self::Leaf => 16,
-            Self::OwnedLeaf => 24,
+            Self::Leaf => 13,
+            Self::OwnedLeaf => 21,
             Self::Full => 68,
         }
     }
@@ -81,7 +82,9 @@ impl Shape {
             && s.mtime == s.ctime
             && (s.version, s.cversion, s.aversion) == (0, 0, 0)
             && fields.first_child == NodeId::NIL
-            && fields.child_count == 0;
+            && fields.child_count == 0
+            && s.czxid.get() >> 56 == 0
+            && s.ctime.cast_unsigned() >> 48 == 0;
         match (untouched, s.ephemeral_owner) {
             (true, 0) => Self::Leaf,
             (true, _) => Self::OwnedLeaf,
@@ -92,6 +95,7 @@ impl Shape {
 
 const NULL_DATA: u8 = 1 << 2;
 const LONG_NAME: u8 = 1 << 3;
+const WIDE_ACL: u8 = 1 << 4;
 
 /// The part of a znode that has a fixed size.
 #[derive(Clone, Copy, Debug)]
@@ -108,15 +112,17 @@ impl Fields {
 
     fn put(&self, shape: Shape, out: &mut Vec<u8>) {
         let s = &self.stat;
+        if shape != Shape::Full {
+            out.extend_from_slice(&s.czxid.get().to_le_bytes()[..7]);
+            out.extend_from_slice(&s.ctime.to_le_bytes()[..6]);
+            if shape == Shape::OwnedLeaf {
+                out.extend_from_slice(&s.ephemeral_owner.to_le_bytes());
+            }
+            return;
+        }
         out.extend_from_slice(&s.czxid.get().to_le_bytes());
         out.extend_from_slice(&s.ctime.to_le_bytes());
-        if shape == Shape::Leaf {
-            return;
-        }
         out.extend_from_slice(&s.ephemeral_owner.to_le_bytes());
-        if shape == Shape::OwnedLeaf {
-            return;
-        }
         out.extend_from_slice(&s.mzxid.get().to_le_bytes());
         out.extend_from_slice(&s.mtime.to_le_bytes());
         out.extend_from_slice(&s.pzxid.get().to_le_bytes());
@@ -128,16 +134,23 @@ impl Fields {
     }
 }
 
+/// The little-endian number in the `N` bytes at `at`.
+fn number<const N: usize>(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word[..N].copy_from_slice(&bytes[at..at + N]);
+    u64::from_le_bytes(word)
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+fn i64_at(bytes: &[u8], at: usize) -> i64 {
+    number::<8>(bytes, at).cast_signed()
 }
 
 fn zxid_at(bytes: &[u8], at: usize) -> Zxid {
-    Zxid::from_wire(u64_at(bytes, at).cast_signed())
+    Zxid::from_wire(i64_at(bytes, at))
 }
 
 /// One znode.
@@ -153,22 +166,33 @@ impl Block {
         }
     }
 
+    const fn name_len_at(flags: u8) -> usize {
+        ACL_AT + if flags & WIDE_ACL == 0 { 2 } else { 4 }
+    }
+
+    fn stat_at(&self) -> usize {
+        let flags = self.0[0];
+        Self::name_len_at(flags) + if flags & LONG_NAME == 0 { 1 } else { 4 }
+    }
+
     fn name_range(&self) -> std::ops::Range<usize> {
-        let low = usize::from(u16::from_le_bytes([self.0[9], self.0[10]]));
-        let at = HEAD + self.shape().stat_len();
-        if self.0[0] & LONG_NAME == 0 {
-            return at..at + low;
-        }
-        let high = usize::from(u16::from_le_bytes([self.0[at], self.0[at + 1]]));
-        at + 2..at + 2 + (high << 16 | low)
+        let flags = self.0[0];
+        let at = Self::name_len_at(flags);
+        let len = if flags & LONG_NAME == 0 { usize::from(self.0[at]) } else { u32_at(&self.0, at) as usize };
+        let start = self.stat_at() + self.shape().stat_len();
+        start..start + len
     }
 
     pub(crate) fn acl(&self) -> AclKey {
-        AclKey::from_bits(u32_at(&self.0, 1))
+        AclKey::from_bits(if self.0[0] & WIDE_ACL == 0 {
+            u32::from(u16::from_le_bytes([self.0[ACL_AT], self.0[ACL_AT + 1]]))
+        } else {
+            u32_at(&self.0, ACL_AT)
+        })
     }
 
     pub(crate) fn parent(&self) -> NodeId {
-        NodeId(u32_at(&self.0, 5))
+        NodeId(u32_at(&self.0, 1))
     }
 
     pub(crate) fn name_bytes(&self) -> &[u8] {
@@ -188,9 +212,14 @@ impl Block {
     }
 
     pub(crate) fn fields(&self) -> Fields {
-        let b = &self.0[HEAD..];
-        let (shape, czxid, ctime) = (self.shape(), zxid_at(b, 0), u64_at(b, 8).cast_signed());
-        let owner = if shape == Shape::Leaf { 0 } else { u64_at(b, 16).cast_signed() };
+        let b = &self.0[self.stat_at()..];
+        let (czxid, ctime, owner) = match self.shape() {
+            Shape::Full => (zxid_at(b, 0), i64_at(b, 8), i64_at(b, 16)),
+            leaf => {
+                let owner = if leaf == Shape::OwnedLeaf { i64_at(b, 13) } else { 0 };
+                (Zxid::from_wire(number::<7>(b, 0).cast_signed()), number::<6>(b, 7).cast_signed(), owner)
+            }
+        };
         let mut stat = StatPersisted {
             czxid,
             mzxid: czxid,
@@ -202,11 +231,11 @@ impl Block {
             ephemeral_owner: owner,
             pzxid: czxid,
         };
-        if shape != Shape::Full {
+        if self.shape() != Shape::Full {
             return Fields::childless(stat);
         }
         stat.mzxid = zxid_at(b, 24);
-        stat.mtime = u64_at(b, 32).cast_signed();
+        stat.mtime = i64_at(b, 32);
         stat.pzxid = zxid_at(b, 40);
         stat.version = u32_at(b, 48).cast_signed();
         stat.cversion = u32_at(b, 52).cast_signed();
@@ -215,11 +244,11 @@ impl Block {
     }
 
     pub(crate) fn first_child(&self) -> NodeId {
-        if self.shape() == Shape::Full { NodeId(u32_at(&self.0, HEAD + 60)) } else { NodeId::NIL }
+        if self.shape() == Shape::Full { NodeId(u32_at(&self.0, self.stat_at() + 60)) } else { NodeId::NIL }
     }
 
     pub(crate) fn child_count(&self) -> u32 {
-        if self.shape() == Shape::Full { u32_at(&self.0, HEAD + 64) } else { 0 }
+        if self.shape() == Shape::Full { u32_at(&self.0, self.stat_at() + 64) } else { 0 }
     }
 }
 
@@ -251,11 +280,29 @@ struct Link {
     prev: NodeId,
 }
 
+const UNLINKED: Link = Link { next: NodeId::NIL, prev: NodeId::NIL };
+
+/// Links in pieces: one long vector would double, and keep its former places.
+#[derive(Debug, Default)]
+struct Links(Vec<Box<[Link; LINKS]>>);
+
+impl Links {
+    fn at(&self, id: NodeId) -> Link {
+        self.0[id.0 as usize / LINKS][id.0 as usize % LINKS]
+    }
+
+    fn at_mut(&mut self, id: NodeId) -> &mut Link {
+        &mut self.0[id.0 as usize / LINKS][id.0 as usize % LINKS]
+    }
+}
+
 /// All znodes of a tree.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
     chunks: Chunks,
-    links: Vec<Link>,
+    links: Links,
+    /// Ids from here on were never used.
+    fresh: u32,
     free: Vec<NodeId>,
     live: usize,
     scratch: Vec<u8>,
@@ -286,9 +333,12 @@ impl Arena {
         data: Option<&[u8]>,
     ) -> NodeId {
         let id = self.free.pop().unwrap_or_else(|| {
-            let id = NodeId(u32::try_from(self.links.len()).unwrap_or(u32::MAX));
+            let id = NodeId(self.fresh);
             assert!(id != NodeId::NIL, "a tree has fewer znodes than ids");
-            self.links.push(Link { next: NodeId::NIL, prev: NodeId::NIL });
+            self.fresh += 1;
+            if id.0 as usize / LINKS == self.links.0.len() {
+                self.links.0.push(Box::new([UNLINKED; LINKS]));
+            }
             id
         });
         let (chunk, _) = id.place();
@@ -308,7 +358,7 @@ impl Arena {
         assert!(self.get(id).child_count() == 0, "a znode with children is not freed");
         *self.slot(id) = None;
         self.live -= 1;
-        self.links[id.0 as usize] = Link { next: NodeId::NIL, prev: NodeId::NIL };
+        *self.links.at_mut(id) = UNLINKED;
         self.free.push(id);
     }
 
@@ -318,9 +368,9 @@ impl Arena {
         scratch.clear();
         fields.put(Shape::Full, &mut scratch);
         let block = self.block_mut(id);
-        let full = block.shape() == Shape::Full;
+        let (full, at) = (block.shape() == Shape::Full, block.stat_at());
         if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| full) {
-            bytes[HEAD..HEAD + Shape::Full.stat_len()].copy_from_slice(&scratch);
+            bytes[at..at + Shape::Full.stat_len()].copy_from_slice(&scratch);
         } else {
             *block = encode(&mut scratch, block.parent(), block.name(), block.acl(), fields, block.data());
         }
@@ -331,14 +381,14 @@ impl Arena {
     pub(crate) fn set_data(&mut self, id: NodeId, fields: &Fields, data: Option<&[u8]>) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let block = self.block_mut(id);
-        let start = block.name_range().end;
+        let (at, start) = (block.stat_at(), block.name_range().end);
         let in_place = block.shape() == Shape::Full
             && block.data().is_some() == data.is_some()
             && block.data_len() == data.unwrap_or_default().len();
         if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| in_place) {
             scratch.clear();
             fields.put(Shape::Full, &mut scratch);
-            bytes[HEAD..HEAD + Shape::Full.stat_len()].copy_from_slice(&scratch);
+            bytes[at..at + Shape::Full.stat_len()].copy_from_slice(&scratch);
             bytes[start..].copy_from_slice(data.unwrap_or_default());
         } else {
             *block = encode(&mut scratch, block.parent(), block.name(), block.acl(), fields, data);
@@ -348,12 +398,16 @@ impl Arena {
 
     /// Replaces the ACL key.
     pub(crate) fn set_acl(&mut self, id: NodeId, acl: AclKey) {
+        let mut scratch = std::mem::take(&mut self.scratch);
         let block = self.block_mut(id);
-        if Arc::get_mut(&mut block.0).is_none() {
-            *block = Block(Arc::from(&block.0[..]));
+        let width = Block::name_len_at(block.0[0]) - ACL_AT;
+        let fits = (width == 4) == is_wide(acl);
+        if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| fits) {
+            bytes[ACL_AT..ACL_AT + width].copy_from_slice(&acl.to_bits().to_le_bytes()[..width]);
+        } else {
+            *block = encode(&mut scratch, block.parent(), block.name(), acl, &block.fields(), block.data());
         }
-        let bytes = Arc::get_mut(&mut block.0).expect("a fresh copy is not shared");
-        bytes[1..5].copy_from_slice(&acl.to_bits().to_le_bytes());
+        self.scratch = scratch;
     }
 
     /// Appends `child` to the children that `fields` (of its parent) describes. The caller stores the
@@ -361,13 +415,13 @@ impl Arena {
     pub(crate) fn link(&mut self, fields: &mut Fields, child: NodeId) {
         let first = fields.first_child;
         if first == NodeId::NIL {
-            self.links[child.0 as usize] = Link { next: NodeId::NIL, prev: child };
+            *self.links.at_mut(child) = Link { next: NodeId::NIL, prev: child };
             fields.first_child = child;
         } else {
-            let last = self.links[first.0 as usize].prev;
-            self.links[last.0 as usize].next = child;
-            self.links[child.0 as usize] = Link { next: NodeId::NIL, prev: last };
-            self.links[first.0 as usize].prev = child;
+            let last = self.links.at(first).prev;
+            self.links.at_mut(last).next = child;
+            *self.links.at_mut(child) = Link { next: NodeId::NIL, prev: last };
+            self.links.at_mut(first).prev = child;
         }
         fields.child_count += 1;
     }
@@ -375,16 +429,16 @@ impl Arena {
     /// Takes `child` from the children that `fields` (of its parent) describes. The caller stores the
     /// fields.
     pub(crate) fn unlink(&mut self, fields: &mut Fields, child: NodeId) {
-        let Link { next, prev } = self.links[child.0 as usize];
+        let Link { next, prev } = self.links.at(child);
         if fields.first_child == child {
             fields.first_child = next;
         } else {
-            self.links[prev.0 as usize].next = next;
+            self.links.at_mut(prev).next = next;
         }
         if next != NodeId::NIL {
-            self.links[next.0 as usize].prev = prev;
+            self.links.at_mut(next).prev = prev;
         } else if fields.first_child != NodeId::NIL {
-            self.links[fields.first_child.0 as usize].prev = prev;
+            self.links.at_mut(fields.first_child).prev = prev;
         }
         fields.child_count = fields.child_count.checked_sub(1).expect("a parent counts its children");
         assert!((fields.child_count == 0) == (fields.first_child == NodeId::NIL), "count and list of children agree");
@@ -418,9 +472,13 @@ impl Iterator for Children<'_> {
         if id == NodeId::NIL {
             return None;
         }
-        self.next = self.arena.links[id.0 as usize].next;
+        self.next = self.arena.links.at(id).next;
         Some(id)
     }
+}
+
+fn is_wide(acl: AclKey) -> bool {
+    u16::try_from(acl.to_bits()).is_err()
 }
 
 fn encode(
@@ -432,19 +490,18 @@ fn encode(
     data: Option<&[u8]>,
 ) -> Block {
     let shape = Shape::of(fields);
-    let len = u32::try_from(name.len()).expect("a name is shorter than a frame");
-    let [l0, l1, h0, h1] = len.to_le_bytes();
-    let long = (h0, h1) != (0, 0);
-    let null = if data.is_none() { NULL_DATA } else { 0 };
+    let len = u32::try_from(name.len()).expect("a name is shorter than a frame").to_le_bytes();
+    let long = name.len() > usize::from(u8::MAX);
+    let mut flags = shape.bits();
+    flags |= if data.is_none() { NULL_DATA } else { 0 };
+    flags |= if long { LONG_NAME } else { 0 };
+    flags |= if is_wide(acl) { WIDE_ACL } else { 0 };
     scratch.clear();
-    scratch.push(shape.bits() | null | if long { LONG_NAME } else { 0 });
-    scratch.extend_from_slice(&acl.to_bits().to_le_bytes());
+    scratch.push(flags);
     scratch.extend_from_slice(&parent.0.to_le_bytes());
-    scratch.extend_from_slice(&[l0, l1]);
+    scratch.extend_from_slice(&acl.to_bits().to_le_bytes()[..if is_wide(acl) { 4 } else { 2 }]);
+    scratch.extend_from_slice(&len[..if long { 4 } else { 1 }]);
     fields.put(shape, scratch);
-    if long {
-        scratch.extend_from_slice(&[h0, h1]);
-    }
     scratch.extend_from_slice(name.as_bytes());
     scratch.extend_from_slice(data.unwrap_or_default());
     let block = Block(Arc::from(&scratch[..]));

@@ -1,8 +1,11 @@
 //! From full path to id.
 //!
 //! Owns a hash table that holds, per znode, 32 bits of its path's hash and its id; paths themselves are
-//! stored nowhere. It is never iterated, so its seed shows in no result. Sharded: a table that grows
-//! stops the world for one shard only.
+//! stored nowhere. It is never iterated, so its seed shows in no result.
+//!
+//! Sharded, so that a table that grows stops the world for one shard only; and with shards of unequal
+//! size, the largest twice the smallest, so that they grow one after the other: at any number of znodes
+//! some tables are nearly full and others just doubled.
 
 use crate::arena::{Arena, NodeId};
 use foldhash::fast::FixedState;
@@ -10,6 +13,8 @@ use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};
 
 const SHARDS: usize = 256;
+/// Values of the bits of a hash that choose the shard.
+const SLOTS: usize = 4096;
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -21,6 +26,8 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct Index {
     hasher: FixedState,
+    /// Shard by slot.
+    shard_of: Box<[u8; SLOTS]>,
     shards: Vec<HashTable<Entry>>,
 }
 
@@ -31,7 +38,16 @@ const fn spread(tag: u32) -> u64 {
 
 impl Index {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { hasher: FixedState::with_seed(seed), shards: (0..SHARDS).map(|_| HashTable::new()).collect() }
+        let shard_of = std::array::from_fn(|slot| {
+            // Shard n gets a share that is proportional to 2^(n / SHARDS).
+            let shard = (1.0 + slot as f64 / SLOTS as f64).log2() * SHARDS as f64;
+            shard.min((SHARDS - 1) as f64) as u8
+        });
+        Self {
+            hasher: FixedState::with_seed(seed),
+            shard_of: Box::new(shard_of),
+            shards: (0..SHARDS).map(|_| HashTable::new()).collect(),
+        }
     }
 
     /// The znode with this path, which is not the root's.
@@ -58,9 +74,11 @@ impl Index {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(path.as_bytes());
         let hash = hasher.finish();
-        ((hash >> 56) as usize, (hash & 0xffff_ffff) as u32)
+        (usize::from(self.shard_of[(hash >> 52) as usize]), (hash & 0xffff_ffff) as u32)
     }
 }
+
+const _: () = assert!(SLOTS == 1 << 12 && SHARDS == 256);
 
 /// Whether `id` stands at `path`: its name and those of its ancestors, from the end.
 fn is_at(arena: &Arena, id: NodeId, path: &str) -> bool {

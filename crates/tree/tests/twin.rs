@@ -448,7 +448,7 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(config(400))]
+    #![proptest_config(config(200))]
 
     /// Any transactions, possible or not: tree and twin agree after each, and images that were taken on
     /// the way still show their moment.
@@ -546,7 +546,7 @@ fn fuzzy(
 }
 
 proptest! {
-    #![proptest_config(config(1500))]
+    #![proptest_config(config(500))]
 
     /// A snapshot that was written while transactions went on, and the replay of the transactions since
     /// it was begun, give the state that the transactions alone give.
