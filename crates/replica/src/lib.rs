@@ -1,1 +1,36 @@
-//! Placeholder while the workspace is laid out.
+//! One server as a deterministic state machine.
+//!
+//! [`Replica`] owns the tree, the outstanding requests, sessions, watches and client connections. It is
+//! driven by [`Replica::step`]: an [`Input`] goes in, [`Actions`] come out, to be executed in their
+//! order. It never blocks, and never touches a socket, a file, a clock or a random source: time is an
+//! argument, randomness a seed. The server and the simulator run the same code.
+//!
+//! Replies, events and log records leave in the order in which they are emitted. That one sentence gives
+//! the guarantees of a session: replies in request order, an event before any reply that shows its
+//! change, and nothing acknowledged before it is durable: a write's reply is emitted only by the
+//! [`Input::Durable`] that covers it.
+
+mod commit;
+mod config;
+mod conn;
+mod handshake;
+mod inspect;
+mod io;
+mod limits;
+mod reads;
+mod replica;
+mod requests;
+mod restore;
+mod rewatch;
+mod stats;
+mod sweep;
+mod throttle;
+mod tracker;
+
+pub use config::{ConnectionThrottleConfig, ContainerConfig, ReplicaConfig};
+pub use inspect::{ConnectionInfo, SessionBucket};
+pub use io::{Action, Actions, ConnId, Input, Level, SnapshotImage, Time, WriteId};
+pub use limits::{CONN_UNFLUSHED_MAX, FRAME_SKIP_MAX};
+pub use replica::Replica;
+pub use restore::TreeRestore;
+pub use stats::{LatencyStats, ServerStats};

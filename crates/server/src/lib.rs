@@ -1,3 +1,26 @@
-//! Placeholder while the workspace is laid out.
+//! The shell that runs a replica on real sockets, files and clocks.
+//!
+//! This crate owns threads, sockets, the operating system's files, configuration and the four-letter
+//! words. It knows no rule of the protocol: whatever depends on a request, a session or a transaction is
+//! decided in `farrier-replica`.
+//!
+//! Threads of one server: network workers (each with its share of the connections), the log thread, the
+//! timer, and background threads for snapshots, for the next log segment and for purging.
 
+mod background;
+mod clock;
 pub mod config;
+mod connection;
+mod core;
+pub mod disk;
+mod limits;
+mod log_thread;
+mod mapping;
+mod outbox;
+mod server;
+mod words;
+mod worker;
+
+pub use core::ExitReason;
+pub use server::{Server, StartError};
+pub use words::VERSION;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Fallback, KEYS, Mark, Support};
 use super::settings::{FourLetterWords, ServerConfig};
 use super::sources::{Origin, Sources};
+use super::value;
 
 /// One line of `--check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,9 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
             continue;
         }
         for a in set {
-            let (name, value, origin) = (a.name.clone(), a.shown().to_owned(), a.origin.clone());
+            let raised = value::raised(key.kind, &a.text).map(|bound| bound.to_string());
+            let (name, origin) = (a.name.clone(), a.origin.clone());
+            let value = raised.unwrap_or_else(|| a.shown().to_owned());
             lines.push(Effective { name, value, origin, note: note.clone() });
         }
     }
@@ -108,7 +111,7 @@ pub fn reference() -> String {
         let mut names = vec![format!("`{}`", key.name)];
         names.extend(key.aliases.iter().map(|alias| format!("`{alias}`")));
         let properties: Vec<String> = key.properties().iter().map(|p| format!("`{p}`")).collect();
-        let allowed = super::value::allowed(key.kind);
+        let allowed = value::allowed(key.kind);
         let _ = writeln!(
             text,
             "| {} | {} | {default} | {allowed} | {mark} | {here} |",

@@ -386,8 +386,8 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("SASLAuthenticationProvider.superPassword", Opaque, Unset).support(SASL),
     Key::new("ensembleAuthName", Text, Unset),
     Key::new("sessionRequireClientSASLAuth", Bool, NO).support(Demand("SASL")),
-    Key::new("enforce.auth.enabled", Bool, NO).support(Demand("enforced authentication")),
-    Key::new("enforce.auth.schemes", Text, Unset).support(NotRunning("enforced authentication")),
+    Key::new("enforce.auth.enabled", Bool, NO),
+    Key::new("enforce.auth.schemes", Text, Unset),
     Key::new("allowSaslFailedClients", Bool, NO).support(SASL),
     Key::new("letAnySaslUserDoX", Opaque, Unset).support(SASL),
     // SASL and Kerberos

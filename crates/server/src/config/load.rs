@@ -31,7 +31,6 @@ pub fn load(path: &Path, overrides: &Overrides<'_>) -> Result<Loaded, ConfigErro
         // Whatever else would be found follows from the part of the file that can't be read.
         return Err(ConfigError { problems: sources.problems });
     }
-    warn_if_relative(&mut sources, "configuration file", path);
     finish(sources, Some(path), overrides)
 }
 
@@ -136,6 +135,7 @@ fn build(
         max_session_timeout_ms,
         local_sessions: sources.flag("localSessionsEnabled"),
         local_session_upgrades: sources.flag("localSessionsUpgradingEnabled"),
+        reconfig_enabled: sources.flag("reconfigEnabled"),
         read_only_mode: sources.flag("readonlymode.enabled"),
         storage: storage(sources),
         limits: limits(sources),
@@ -264,7 +264,11 @@ fn storage(sources: &mut Sources) -> StorageSettings {
         db_autocreate: sources.flag("db.autocreate"),
         close_session_txn: sources.flag("closeSessionTxn.enabled"),
         serialize_last_zxid: sources.flag("serializeLastProcessedZxid.enabled"),
-        purge: sources.period("autopurge.purgeInterval").map(|interval| PurgeSettings { interval, retain }),
+        purge: sources.period("autopurge.purgeInterval").map(|interval| PurgeSettings {
+            interval,
+            explicit: sources.assignment("autopurge.purgeInterval").is_some(),
+            retain,
+        }),
     };
     if !settings.force_sync {
         let text = "forceSync is off: a power cut loses writes that were acknowledged";
@@ -354,7 +358,9 @@ fn auth(sources: &mut Sources) -> AuthSettings {
         _ => PasswordHash::Sha1,
     };
     let names = sources.text("ensembleAuthName").unwrap_or_default();
+    let enforce_schemes = enforced_schemes(sources);
     AuthSettings {
+        enforce_schemes,
         skip_acl: sources.flag("skipACL"),
         digest_enabled: sources.flag("DigestAuthenticationProvider.enabled"),
         digest_hash,
@@ -362,6 +368,28 @@ fn auth(sources: &mut Sources) -> AuthSettings {
         ensemble_provider,
         ensemble_names: list(&names),
     }
+}
+
+/// What `enforce.auth.*` demands. A scheme that this version does not have would let nobody in, or, were
+/// it ignored, everybody: both refuse the start.
+fn enforced_schemes(sources: &mut Sources) -> Vec<String> {
+    if !sources.flag("enforce.auth.enabled") {
+        return Vec::new();
+    }
+    let schemes = list(&sources.text("enforce.auth.schemes").unwrap_or_default());
+    if schemes.is_empty() {
+        sources.refuse("enforce.auth.enabled", "enforce.auth.schemes names no scheme that would have to be used");
+    }
+    let digest = sources.flag("DigestAuthenticationProvider.enabled");
+    for scheme in &schemes {
+        if !(scheme == "ip" || (scheme == "digest" && digest)) {
+            sources.refuse(
+                "enforce.auth.schemes",
+                format!("this version has no scheme `{scheme}` to demand; it has digest and ip"),
+            );
+        }
+    }
+    schemes
 }
 
 fn list(text: &str) -> Vec<String> {

@@ -31,6 +31,8 @@ pub struct ServerConfig {
     pub local_sessions: bool,
     /// `localSessionsUpgradingEnabled`: concerns ensembles only.
     pub local_session_upgrades: bool,
+    /// `reconfigEnabled`: decides which error reconfig gets on a lone server.
+    pub reconfig_enabled: bool,
     /// `readonlymode.enabled`: a lone server is never read-only, but `isro` is whitelisted by it.
     pub read_only_mode: bool,
     /// Log, snapshots and purge.
@@ -127,6 +129,9 @@ pub struct StorageSettings {
 pub struct PurgeSettings {
     /// `autopurge.purgeInterval`, at least 1 ms: time between two runs and before the first.
     pub interval: Duration,
+    /// The file asks for purging. Otherwise it is on by default, and spares what was there before
+    /// Farrier until enough snapshots are its own.
+    pub explicit: bool,
     /// `autopurge.snapRetainCount`: valid snapshots that stay; at least 3.
     pub retain: u32,
 }
@@ -246,6 +251,9 @@ pub struct AuthSettings {
     pub ensemble_provider: bool,
     /// `ensembleAuthName`: the names that scheme `ensemble` accepts; empty accepts every name.
     pub ensemble_names: Vec<String>,
+    /// `enforce.auth.schemes` if `enforce.auth.enabled`: a connection needs an identity of one of these
+    /// before anything else is done for it. Empty: no demand.
+    pub enforce_schemes: Vec<String>,
 }
 
 impl std::fmt::Debug for AuthSettings {
@@ -257,6 +265,7 @@ impl std::fmt::Debug for AuthSettings {
             .field("super_digest", &self.super_digest.as_ref().map(|_| "(hidden)"))
             .field("ensemble_provider", &self.ensemble_provider)
             .field("ensemble_names", &self.ensemble_names)
+            .field("enforce_schemes", &self.enforce_schemes)
             .finish()
     }
 }

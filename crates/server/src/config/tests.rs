@@ -83,7 +83,7 @@ fn the_smallest_file_gives_apaches_defaults() {
         (storage.flush_delay, storage.write_queue_poll, storage.max_batch),
         (Duration::ZERO, Duration::ZERO, 1000)
     );
-    assert_eq!(storage.purge, Some(PurgeSettings { interval: Duration::from_secs(3600), retain: 3 }));
+    assert_eq!(storage.purge, Some(PurgeSettings { interval: Duration::from_secs(3600), explicit: false, retain: 3 }));
     assert_eq!((config.limits.jute_max_buffer, config.limits.jute_extra_size), (0xf_ffff, 0xf_ffff));
     assert_eq!((config.limits.global_outstanding, config.limits.large_request_threshold), (1000, None));
     assert_eq!(config.sweep.max_never_used, Duration::ZERO);
@@ -137,7 +137,7 @@ fn values_reach_their_fields() {
     assert_eq!((storage.flush_delay.as_millis(), storage.write_queue_poll.as_millis()), (30, 10));
     assert_eq!(storage.snapshot_compression, SnapshotCompression::Gzip);
     assert!(storage.trust_empty_snapshot && !storage.datadir_autocreate && !storage.db_autocreate);
-    assert_eq!(storage.purge, Some(PurgeSettings { interval: Duration::from_secs(1800), retain: 3 }));
+    assert_eq!(storage.purge, Some(PurgeSettings { interval: Duration::from_secs(1800), explicit: true, retain: 3 }));
     assert_eq!((config.limits.large_request_threshold, config.limits.large_request_max_bytes), (Some(10), 20));
     assert_eq!(config.request_throttle.throttled_op_wait, Duration::from_millis(4));
     assert_eq!(config.connection_throttle.freeze_time, Some(Duration::from_millis(6)));
@@ -209,7 +209,6 @@ fn demands_for_security_fail_closed() {
         "quorum.auth.learnerRequireSasl",
         "quorum.auth.serverRequireSasl",
         "sessionRequireClientSASLAuth",
-        "enforce.auth.enabled",
     ] {
         for on in ["true", "yes", "TRUE"] {
             let error = refused(&format!("{key}={on}"));
@@ -218,7 +217,10 @@ fn demands_for_security_fail_closed() {
         assert_eq!(accepted(&format!("{key}=false")).warnings, [""; 0]);
     }
     // Apache ignores this spelling; whoever wrote it demanded it all the same.
-    assert!(refused("zookeeper.enforce.auth.enabled=true").contains("enforce.auth.enabled=true"));
+    assert!(refused("zookeeper.enforce.auth.enabled=true").contains("enforce.auth.schemes names no scheme"));
+    assert!(refused("enforce.auth.enabled=true\nenforce.auth.schemes=sasl").contains("no scheme `sasl` to demand"));
+    let config = accepted("enforce.auth.enabled=true\nenforce.auth.schemes=digest, ip").config;
+    assert_eq!(config.auth.enforce_schemes, ["digest", "ip"]);
     let flags = [("JVMFLAGS", "-Dzookeeper.sessionRequireClientSASLAuth=true")];
     let error = load_with("", &Overrides { jvm_flags: &flags, sets: &[] }).expect_err("a demand").to_string();
     assert!(error.starts_with("-Dzookeeper.sessionRequireClientSASLAuth in JVMFLAGS: "), "{error}");
@@ -369,9 +371,10 @@ fn words() {
 fn purge_is_on_unless_the_file_says_off() {
     assert_eq!(accepted("autopurge.purgeInterval=0").config.storage.purge, None);
     let on = accepted("autopurge.snapRetainCount=5").config.storage.purge;
-    assert_eq!(on, Some(PurgeSettings { interval: Duration::from_secs(3600), retain: 5 }));
+    assert_eq!(on, Some(PurgeSettings { interval: Duration::from_secs(3600), explicit: false, retain: 5 }));
     let loaded = accepted("autopurge.snapRetainCount=1");
     assert!(warnings(&loaded).contains("zoo.cfg:3: autopurge.snapRetainCount=1 is too low; 3 is used"));
+    assert!(render(&loaded.effective).contains("autopurge.snapRetainCount=3 "));
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! Settings of a replica.
+
+use farrier_proto::ServerId;
+use farrier_tree::{AuthConfig, TreeConfig};
+use std::sync::Arc;
+
+/// Everything that a replica is told at its start. Milliseconds throughout.
+#[derive(Clone, Debug)]
+pub struct ReplicaConfig {
+    /// Top byte of the session ids; 1 for a standalone server.
+    pub server_id: ServerId,
+    /// `tickTime`: width of an expiry bucket; at least 1.
+    pub tick_time: u64,
+    /// `minSessionTimeout`.
+    pub min_session_timeout: i32,
+    /// `maxSessionTimeout`; at least the minimum.
+    pub max_session_timeout: i32,
+    /// `snapCount`: a snapshot follows after a random number of transactions in (half, all] of it.
+    pub snap_count: u64,
+    /// `snapSizeLimitInKb`, in bytes: the same by bytes logged; 0 is off.
+    pub snap_size_limit: u64,
+    /// `jute.maxbuffer`: largest reply; the shell bounds requests by it.
+    pub jute_max_buffer: usize,
+    /// Largest transaction: `jute.maxbuffer` and its extra size together.
+    pub txn_max: usize,
+    /// `globalOutstandingLimit`: from here on, connections with something outstanding wait.
+    pub global_outstanding_limit: usize,
+    /// `request_throttle_max_requests`: from here on, every connection waits; 0 is off.
+    pub request_throttle_max: usize,
+    /// `throttled_op_wait_time`: a request that waited longer is answered -127; 0 is off.
+    pub throttled_op_wait: u64,
+    /// `largeRequestThreshold` in bytes; `None` is off.
+    pub large_request_threshold: Option<usize>,
+    /// `largeRequestMaxBytes`: all large requests in flight together.
+    pub large_request_max_bytes: usize,
+    /// Admission of connections.
+    pub connection_throttle: ConnectionThrottleConfig,
+    /// The sweeper.
+    pub container: ContainerConfig,
+    /// `enforce.auth.schemes` when `enforce.auth.enabled`, or empty.
+    pub enforce_auth_schemes: Vec<String>,
+    /// `reconfigEnabled`.
+    pub reconfig_enabled: bool,
+    /// Authentication and ACLs.
+    pub auth: Arc<AuthConfig>,
+    /// The tree's.
+    pub tree: TreeConfig,
+    /// Drawn by the shell; decides the snapshot's moment and random early drops.
+    pub seed: u64,
+}
+
+/// `znode.container.*`.
+#[derive(Clone, Debug)]
+pub struct ContainerConfig {
+    /// `checkIntervalMs`: between two sweeps; at least 1.
+    pub check_interval: u64,
+    /// `maxPerMinute`: deletions; at least 1.
+    pub max_per_minute: u64,
+    /// `maxNeverUsedIntervalMs`: containers that never had a child go after this; 0 is never.
+    pub max_never_used: i64,
+}
+
+/// `connection_throttle_*`: a token bucket for connect requests, with random early drops (BLUE).
+#[derive(Clone, Debug)]
+pub struct ConnectionThrottleConfig {
+    /// Size of the bucket; 0 is off.
+    pub tokens: u64,
+    /// Milliseconds between refills; at least 1.
+    pub fill_time: u64,
+    /// Tokens per refill.
+    pub fill_count: u64,
+    /// Milliseconds between adjustments of the drop probability; `None` is off.
+    pub freeze_time: Option<u64>,
+    /// Step up when the bucket is empty.
+    pub drop_increase: f64,
+    /// Step down when it is full enough.
+    pub drop_decrease: f64,
+    /// What "full enough" is, from 0 to 1.
+    pub decrease_ratio: f64,
+    /// Charge of a new session.
+    pub session_weight: u64,
+    /// Charge of a re-attachment.
+    pub renew_weight: u64,
+}

@@ -1,0 +1,106 @@
+//! A client connection as the replica sees it.
+
+use crate::io::Time;
+use crate::stats::LatencyStats;
+use core::net::SocketAddr;
+use farrier_proto::{SessionId, Zxid};
+use farrier_tree::{AuthConfig, Identity};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// How far a connection got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Phase {
+    /// Nothing received yet: the next frame is a connect request.
+    Fresh,
+    /// Its createSession is outstanding; frames wait in the shell.
+    Creating,
+    /// Requests are served.
+    Serving,
+    /// Its closeSession is outstanding, or a last reply waits for its turn; further frames are ignored.
+    Ending,
+}
+
+/// Something that takes its turn in the order of a connection's replies.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// A write that was proposed; its commit answers it.
+    Write(Zxid),
+    /// A request that may only run when the writes before it are applied, with the identities that the
+    /// connection had when it arrived.
+    Frame { frame: Box<[u8]>, identities: Arc<[Identity]>, arrived: u64 },
+    /// An answer that was known at once. `close` ends the connection behind it.
+    Answer { frame: Vec<u8>, close: bool },
+}
+
+/// Counters of one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnStats {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) latency: LatencyStats,
+    pub(crate) last_op: &'static str,
+    pub(crate) last_cxid: i64,
+    pub(crate) last_zxid: i64,
+    pub(crate) last_response: u64,
+    pub(crate) last_latency: u64,
+    pub(crate) established: i64,
+}
+
+impl ConnStats {
+    pub(crate) fn new(now: Time) -> Self {
+        Self {
+            received: 0,
+            sent: 0,
+            latency: LatencyStats::default(),
+            last_op: "NA",
+            last_cxid: -1,
+            last_zxid: -1,
+            last_response: 0,
+            last_latency: 0,
+            established: now.wall,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) peer: SocketAddr,
+    pub(crate) phase: Phase,
+    pub(crate) session: SessionId,
+    pub(crate) timeout: i32,
+    /// Whether the connect request had the byte that asks for read-only mode.
+    pub(crate) read_only_byte: bool,
+    pub(crate) identities: Arc<[Identity]>,
+    pub(crate) waiting: VecDeque<Waiting>,
+    pub(crate) waiting_bytes: usize,
+    /// Emitted since the shell last reported that all was sent.
+    pub(crate) unflushed: usize,
+    pub(crate) flush_asked: bool,
+    pub(crate) paused: bool,
+    pub(crate) stats: ConnStats,
+}
+
+impl Conn {
+    pub(crate) fn new(peer: SocketAddr, now: Time) -> Self {
+        Self {
+            peer,
+            phase: Phase::Fresh,
+            session: SessionId::NONE,
+            timeout: 0,
+            read_only_byte: false,
+            identities: Arc::new([AuthConfig::ip_identity(peer.ip())]),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            unflushed: 0,
+            flush_asked: false,
+            paused: false,
+            stats: ConnStats::new(now),
+        }
+    }
+
+    /// Whether requests may run now, as far as the connection's own output is concerned.
+    pub(crate) const fn is_stalled(&self) -> bool {
+        self.unflushed >= crate::limits::CONN_UNFLUSHED_PAUSE
+    }
+}

@@ -1,0 +1,222 @@
+//! What goes into a replica and what comes out.
+
+use bytes::Bytes;
+use core::net::SocketAddr;
+use farrier_proto::{Acl, SessionId, Zxid};
+use farrier_storage::{Image, NodeRecord};
+use farrier_tree::TreeImage;
+
+/// The two clocks, read by the shell once per input.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Time {
+    /// Milliseconds of a clock that never goes back, from any origin. Decides timeouts.
+    pub mono: u64,
+    /// Milliseconds since 1970. Only stamps znodes and messages.
+    pub wall: i64,
+}
+
+/// A client connection. Fresh per connection, so that whatever is late for an old one is recognised.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConnId(pub u64);
+
+/// A write to the log. Fresh per write: a zxid names a transaction, not one particular write of it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WriteId(pub u64);
+
+/// Everything that can wake a replica.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A client connected.
+    ClientUp {
+        /// Its name from now on.
+        conn: ConnId,
+        /// Where it connected from.
+        peer: SocketAddr,
+    },
+    /// A whole frame arrived, without its length word, no longer than `jute.maxbuffer`. Only to be given
+    /// while [`Replica::takes_frames`](crate::Replica::takes_frames).
+    ClientFrame {
+        /// From whom.
+        conn: ConnId,
+        /// The payload.
+        frame: &'a [u8],
+    },
+    /// A frame longer than `jute.maxbuffer` arrived and was skipped.
+    ClientOversized {
+        /// From whom.
+        conn: ConnId,
+        /// The first bytes of it: the request header.
+        head: [u8; 8],
+        /// How long it was.
+        len: usize,
+    },
+    /// The connection is gone. Not given for connections that the replica closed.
+    ClientDown {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Everything emitted for this connection was handed to the system, after
+    /// [`Action::ReportFlush`].
+    Flushed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// This and every earlier write to the log is durable.
+    Durable {
+        /// The newest of them.
+        id: WriteId,
+    },
+    /// A write or sync of the log failed. Nothing will be acknowledged any more.
+    WriteFailed {
+        /// File, error and remedy.
+        error: String,
+    },
+    /// The snapshot asked for by [`Action::TakeSnapshot`] is written, or failed.
+    SnapshotDone {
+        /// What went wrong.
+        error: Option<String>,
+    },
+    /// A deadline passed.
+    TimerFired,
+    /// Orderly stop: take no new requests, finish what is outstanding.
+    Stop,
+}
+
+/// How much a note matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// Somebody should act.
+    Error,
+    /// Somebody should know.
+    Warn,
+    /// State changes.
+    Info,
+    /// Details of single sessions and connections.
+    Debug,
+}
+
+/// What a shell has to do.
+#[derive(Debug)]
+pub enum Action {
+    /// Send `bytes[start..end]` of the [`Actions`] to a client: one or more whole frames.
+    Send {
+        /// To whom.
+        conn: ConnId,
+        /// First byte.
+        start: usize,
+        /// Behind the last byte.
+        end: usize,
+    },
+    /// Close a connection after what was sent to it. The replica has forgotten it.
+    CloseClient {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Stop giving frames of this connection.
+    PauseClient {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Give frames again.
+    ResumeClient {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Give [`Input::Flushed`] once nothing for this connection is left to send.
+    ReportFlush {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Append a transaction to the log and sync it; then give [`Input::Durable`]. What waits may be
+    /// written and synced together.
+    Append {
+        /// Quoted by the completion.
+        id: WriteId,
+        /// The transaction's.
+        zxid: Zxid,
+        /// Header, body and digest.
+        txn: Bytes,
+    },
+    /// Begin a new log segment with the next append.
+    RollLog,
+    /// Write a snapshot, then give [`Input::SnapshotDone`].
+    TakeSnapshot {
+        /// The state; everything in it is durable in the log.
+        image: Box<SnapshotImage>,
+    },
+    /// Something for the log of the server.
+    Note {
+        /// How much it matters.
+        level: Level,
+        /// What happened.
+        text: String,
+    },
+    /// After [`Input::Stop`]: everything outstanding is answered.
+    Stopped,
+    /// End the process: nothing more may leave it.
+    Halt {
+        /// File, error and remedy.
+        reason: String,
+    },
+}
+
+/// The output of one or more steps, in order. Reused: the shell clears it after it has acted.
+#[derive(Debug, Default)]
+pub struct Actions {
+    /// What to do.
+    pub list: Vec<Action>,
+    /// Frames that [`Action::Send`] points into.
+    pub bytes: Vec<u8>,
+}
+
+impl Actions {
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.bytes.clear();
+    }
+
+    pub(crate) fn push(&mut self, action: Action) {
+        self.list.push(action);
+    }
+
+    pub(crate) fn note(&mut self, level: Level, text: String) {
+        self.push(Action::Note { level, text });
+    }
+
+    /// Emits `bytes[start..]` for `conn`, together with the send before it if that went to the same
+    /// connection.
+    pub(crate) fn send(&mut self, conn: ConnId, start: usize) {
+        let to = self.bytes.len();
+        if let Some(Action::Send { conn: last, end, .. }) = self.list.last_mut()
+            && *last == conn
+            && *end == start
+        {
+            *end = to;
+            return;
+        }
+        self.push(Action::Send { conn, start, end: to });
+    }
+}
+
+/// A point-in-time state on its way into a snapshot.
+#[derive(Debug)]
+pub struct SnapshotImage(pub(crate) TreeImage);
+
+impl Image for SnapshotImage {
+    fn zxid(&self) -> Zxid {
+        self.0.zxid()
+    }
+    fn digest(&self) -> Option<u64> {
+        self.0.digest()
+    }
+    fn sessions(&self) -> Vec<(SessionId, i32)> {
+        self.0.sessions()
+    }
+    fn acls(&self) -> Vec<(i64, Vec<Acl<'static>>)> {
+        self.0.acls().into_iter().map(|(key, list)| (key, list.to_vec())).collect()
+    }
+    fn nodes<E>(&self, visit: &mut dyn FnMut(NodeRecord<'_>) -> Result<(), E>) -> Result<(), E> {
+        self.0.nodes(&mut |n| visit(NodeRecord { path: n.path, data: n.data, acl: n.acl, stat: n.stat }))
+    }
+}

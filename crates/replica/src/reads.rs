@@ -1,0 +1,319 @@
+//! Requests that need no transaction: answered from the committed tree, all of one step's reads between
+//! the same two transactions.
+
+use crate::io::ConnId;
+use crate::rewatch;
+use farrier_proto::client::ReplyHeader;
+use farrier_proto::client::{
+    PathKind, PathOnly, PathWatch, RequestHeader, WatcherType, begin_frame, end_frame, put_acl_reply, put_reply,
+};
+use farrier_proto::jute::{put_buffer, put_i32, put_len, put_str};
+use farrier_proto::multi::{MultiReadOp, put_end, put_error_result, put_result, read_multi_read};
+use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, Xid, perms};
+use farrier_tree::{AuthConfig, Identity, Node, Tree, WatchKind, WatchTable};
+
+/// What a read may see and touch.
+pub(crate) struct Scope<'a> {
+    pub(crate) tree: &'a Tree,
+    pub(crate) watches: &'a mut WatchTable<ConnId>,
+    pub(crate) auth: &'a AuthConfig,
+    pub(crate) session: SessionId,
+    pub(crate) conn: ConnId,
+    pub(crate) identities: &'a [Identity],
+    /// Longest frame that clients take.
+    pub(crate) reply_max: usize,
+}
+
+/// What was emitted.
+pub(crate) struct Done {
+    /// Short name, as `cons` shows it.
+    pub(crate) op: &'static str,
+    /// Frames appended: the reply, and catch-up events before it.
+    pub(crate) frames: usize,
+    /// Of the reply's header.
+    pub(crate) zxid: i64,
+}
+
+/// Why a read has no body.
+enum Refusal {
+    Code(ErrorCode),
+    Undecodable,
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Self {
+        Self::Code(code)
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(_: DecodeError) -> Self {
+        Self::Undecodable
+    }
+}
+
+type Body = Result<(), Refusal>;
+
+/// Runs one request and appends its reply.
+pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Done {
+    let mut body = Reader::new(frame);
+    let zxid = scope.tree.zxid().to_wire();
+    // The header was decoded when the request was told apart from a write.
+    let header = RequestHeader::read(&mut body).expect("a queued request has a header");
+    let op = OpCode::from_code(header.op).expect("a queued request has a known type");
+    let mut frames = 1;
+    if matches!(op, OpCode::SetWatches | OpCode::SetWatches2) {
+        match rewatch::run(scope, op, &mut body, out) {
+            Ok(events) => {
+                frames += events;
+                put_reply(out, header.xid, zxid, Ok(()), |_| {});
+            }
+            Err(_) => put_reply(out, header.xid, zxid, Err(ErrorCode::MarshallingError), |_| {}),
+        }
+        return Done { op: name(op), frames, zxid };
+    }
+    let xid = if op == OpCode::Ping { Xid::PING } else { header.xid };
+    let at = begin_frame(out);
+    ReplyHeader { xid, zxid, err: 0 }.write(out);
+    let mut result = body_of(scope, op, &mut body, out);
+    let len = out.len() - at - 4;
+    if result.is_ok() && len > scope.reply_max {
+        // A client would take a longer frame for garbage and reconnect for ever.
+        result = Err(Refusal::Code(ErrorCode::MarshallingError));
+    }
+    match result {
+        Ok(()) => end_frame(out, at),
+        Err(refusal) => {
+            out.truncate(at);
+            let code = match refusal {
+                Refusal::Code(code) => code,
+                Refusal::Undecodable => ErrorCode::MarshallingError,
+            };
+            put_reply(out, xid, zxid, Err(code), |_| {});
+        }
+    }
+    Done { op: name(op), frames, zxid }
+}
+
+fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+    match op {
+        OpCode::Exists => exists(scope, body, out),
+        OpCode::GetData => get_data(scope, body, out),
+        OpCode::GetAcl => get_acl(scope, body, out),
+        OpCode::GetChildren => get_children(scope, body, out, false),
+        OpCode::GetChildren2 => get_children(scope, body, out, true),
+        OpCode::Sync => {
+            PathOnly::read(body)?.write(out);
+            Ok(())
+        }
+        OpCode::Ping => Ok(()),
+        OpCode::CheckWatches => {
+            let (request, kind) = watcher_type(body)?;
+            let path = path_of(&request.path)?;
+            if scope.watches.contains(path, scope.conn, kind) { Ok(()) } else { Err(ErrorCode::NoWatcher.into()) }
+        }
+        OpCode::RemoveWatches => {
+            let (request, kind) = watcher_type(body)?;
+            let path = path_of(&request.path)?;
+            if scope.watches.remove(path, scope.conn, kind) { Ok(()) } else { Err(ErrorCode::NoWatcher.into()) }
+        }
+        OpCode::AddWatch => {
+            let request = PathKind::read(body)?;
+            let kind = match request.kind {
+                0 => WatchKind::Persistent,
+                1 => WatchKind::Recursive,
+                _ => return Err(ErrorCode::MarshallingError.into()),
+            };
+            scope.watches.add(path_of(&request.path)?, scope.conn, kind);
+            put_i32(out, 0);
+            Ok(())
+        }
+        OpCode::MultiRead => multi_read(scope, body, out),
+        OpCode::GetEphemerals => get_ephemerals(scope, body, out),
+        OpCode::GetAllChildrenNumber => {
+            let request = PathOnly::read(body)?;
+            let path = path_of(&request.path)?;
+            readable(scope, path)?;
+            let n = scope.tree.descendants(path).ok_or(ErrorCode::NoNode)?;
+            put_len(out, n);
+            Ok(())
+        }
+        OpCode::WhoAmI => {
+            let who = AuthConfig::who_am_i(scope.identities);
+            put_len(out, who.len());
+            for (scheme, user) in who {
+                put_str(out, scheme);
+                put_str(out, user);
+            }
+            Ok(())
+        }
+        OpCode::SetWatches
+        | OpCode::SetWatches2
+        | OpCode::Create
+        | OpCode::Create2
+        | OpCode::CreateContainer
+        | OpCode::CreateTtl
+        | OpCode::Delete
+        | OpCode::DeleteContainer
+        | OpCode::SetData
+        | OpCode::SetAcl
+        | OpCode::Check
+        | OpCode::Multi
+        | OpCode::Reconfig
+        | OpCode::Auth
+        | OpCode::Sasl
+        | OpCode::CreateSession
+        | OpCode::CloseSession => unreachable!("{op:?} does not run as a read"),
+    }
+}
+
+fn path_of<'a>(path: &'a Option<std::borrow::Cow<'_, str>>) -> Result<&'a str, Refusal> {
+    path.as_deref().ok_or(Refusal::Undecodable)
+}
+
+/// The node at `path`, if there is one that the client may read.
+fn readable<'t>(scope: &Scope<'t>, path: &str) -> Result<Node<'t>, Refusal> {
+    let tree: &'t Tree = scope.tree;
+    let node = tree.node(path).ok_or(ErrorCode::NoNode)?;
+    if !scope.auth.permits(node.acl(), perms::READ, scope.identities) {
+        return Err(ErrorCode::NoAuth.into());
+    }
+    Ok(node)
+}
+
+fn exists(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+    let request = PathWatch::read(body)?;
+    let path = path_of(&request.path)?;
+    if path.contains('\0') {
+        return Err(ErrorCode::BadArguments.into());
+    }
+    let found = readable(scope, path);
+    // "No node" leaves the watch too: it is how clients wait for a creation.
+    if request.watch && matches!(found, Ok(_) | Err(Refusal::Code(ErrorCode::NoNode))) {
+        scope.watches.add(path, scope.conn, WatchKind::Data);
+    }
+    found?.stat().write(out);
+    Ok(())
+}
+
+fn get_data(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+    let request = PathWatch::read(body)?;
+    let path = path_of(&request.path)?;
+    let node = readable(scope, path)?;
+    put_buffer(out, node.data());
+    node.stat().write(out);
+    if request.watch {
+        scope.watches.add(path, scope.conn, WatchKind::Data);
+    }
+    Ok(())
+}
+
+fn get_acl(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+    let request = PathOnly::read(body)?;
+    let node = scope.tree.node(path_of(&request.path)?).ok_or(ErrorCode::NoNode)?;
+    let acl = node.acl();
+    if !scope.auth.permits(acl, perms::READ | perms::ADMIN, scope.identities) {
+        return Err(ErrorCode::NoAuth.into());
+    }
+    put_acl_reply(out, &scope.auth.shown(acl, scope.identities), &node.stat());
+    Ok(())
+}
+
+fn get_children(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>, with_stat: bool) -> Body {
+    let request = PathWatch::read(body)?;
+    let path = path_of(&request.path)?;
+    let node = readable(scope, path)?;
+    put_children(out, &node);
+    if with_stat {
+        node.stat().write(out);
+    }
+    if request.watch {
+        scope.watches.add(path, scope.conn, WatchKind::Child);
+    }
+    Ok(())
+}
+
+fn put_children(out: &mut Vec<u8>, node: &Node<'_>) {
+    put_len(out, node.child_count());
+    for name in node.children() {
+        put_str(out, name);
+    }
+}
+
+fn get_ephemerals(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+    let request = PathOnly::read(body)?;
+    let prefix = request.path.as_deref().unwrap_or("");
+    let all = prefix.trim().is_empty() || prefix == "/";
+    let mut paths = scope.tree.ephemerals(scope.session);
+    paths.retain(|p| all || p.starts_with(prefix));
+    put_len(out, paths.len());
+    for path in &paths {
+        put_str(out, path);
+    }
+    Ok(())
+}
+
+fn watcher_type<'r>(body: &mut Reader<'r>) -> Result<(PathKind<'r>, WatcherType), Refusal> {
+    let request = PathKind::read(body)?;
+    let kind = WatcherType::from_code(request.kind).ok_or(ErrorCode::MarshallingError)?;
+    Ok((request, kind))
+}
+
+fn multi_read(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+    for op in read_multi_read(body)? {
+        // The total is checked again at the end; here it bounds what is built before.
+        if out.len() > scope.reply_max.saturating_mul(2) + (64 << 20) {
+            return Err(ErrorCode::MarshallingError.into());
+        }
+        let (request, code) = match &op {
+            MultiReadOp::GetData(r) => (r, OpCode::GetData),
+            MultiReadOp::GetChildren(r) => (r, OpCode::GetChildren),
+        };
+        match readable(scope, path_of(&request.path)?) {
+            Ok(node) => {
+                put_result(out, code);
+                match op {
+                    MultiReadOp::GetData(_) => {
+                        put_buffer(out, node.data());
+                        node.stat().write(out);
+                    }
+                    MultiReadOp::GetChildren(_) => put_children(out, &node),
+                }
+            }
+            Err(Refusal::Code(code)) => put_error_result(out, code.code()),
+            Err(Refusal::Undecodable) => return Err(Refusal::Undecodable),
+        }
+    }
+    put_end(out);
+    Ok(())
+}
+
+/// Short names of `cons`.
+pub(crate) const fn name(op: OpCode) -> &'static str {
+    match op {
+        OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => "CREA",
+        OpCode::Delete | OpCode::DeleteContainer => "DELE",
+        OpCode::SetData => "SETD",
+        OpCode::GetData => "GETD",
+        OpCode::Exists => "EXIS",
+        OpCode::GetChildren | OpCode::GetChildren2 => "GETC",
+        OpCode::GetAllChildrenNumber => "GETACN",
+        OpCode::GetEphemerals => "GETE",
+        OpCode::GetAcl => "GETA",
+        OpCode::SetAcl => "SETA",
+        OpCode::SetWatches | OpCode::SetWatches2 => "SETW",
+        OpCode::AddWatch => "ADDW",
+        OpCode::RemoveWatches => "REMW",
+        OpCode::Check => "CHEC",
+        OpCode::CheckWatches => "CHKW",
+        OpCode::Sync => "SYNC",
+        OpCode::Multi => "MULT",
+        OpCode::MultiRead => "MLTR",
+        OpCode::Reconfig => "RECO",
+        OpCode::WhoAmI => "HOMI",
+        OpCode::CloseSession => "CLOS",
+        OpCode::CreateSession => "SESS",
+        OpCode::Ping => "PING",
+        OpCode::Auth | OpCode::Sasl => "NA",
+    }
+}

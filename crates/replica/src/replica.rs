@@ -1,0 +1,316 @@
+//! The state machine itself: its parts, its inputs, its deadlines.
+
+use crate::config::ReplicaConfig;
+use crate::conn::{Conn, Phase};
+use crate::io::{Action, Actions, ConnId, Input, Level, Time, WriteId};
+use crate::limits::{CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX};
+use crate::restore::TreeRestore;
+use crate::stats::ServerStats;
+use crate::sweep::Sweeper;
+use crate::throttle::{ConnectionThrottle, Random};
+use crate::tracker::SessionTracker;
+use bytes::Bytes;
+use farrier_proto::session::first_session_id;
+use farrier_proto::{OpCode, SessionId, Xid, Zxid};
+use farrier_tree::{Prep, Tree, WatchTable};
+use hashbrown::HashMap;
+use std::collections::VecDeque;
+
+/// Who waits for the commit of a transaction.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// The server itself: expiry, the sweeper.
+    Server,
+    /// A handshake, for the session that the transaction creates.
+    Connect(ConnId),
+    /// A request.
+    Request { conn: ConnId, xid: Xid, op: OpCode, arrived: u64, large: usize },
+}
+
+/// A transaction that was proposed and is not yet committed.
+#[derive(Debug)]
+pub(crate) struct Outstanding {
+    pub(crate) id: WriteId,
+    pub(crate) zxid: Zxid,
+    pub(crate) txn: Bytes,
+    pub(crate) origin: Origin,
+}
+
+/// One server. See the crate's documentation for the contract.
+#[derive(Debug)]
+pub struct Replica {
+    pub(crate) config: ReplicaConfig,
+    pub(crate) tree: Tree,
+    pub(crate) prep: Prep,
+    pub(crate) watches: WatchTable<ConnId>,
+    pub(crate) tracker: SessionTracker,
+    pub(crate) conns: HashMap<ConnId, Conn, foldhash::fast::FixedState>,
+    /// The connection that a session is attached to.
+    pub(crate) attached: HashMap<SessionId, ConnId, foldhash::fast::FixedState>,
+    pub(crate) outstanding: VecDeque<Outstanding>,
+    pub(crate) last_proposed: Zxid,
+    pub(crate) last_write: WriteId,
+    pub(crate) next_session: SessionId,
+    pub(crate) sweeper: Sweeper,
+    pub(crate) throttle: ConnectionThrottle,
+    pub(crate) random: Random,
+    pub(crate) stats: ServerStats,
+    /// Bytes of large requests in flight.
+    pub(crate) large_in_flight: usize,
+    /// Connections that wait because of `request_throttle_max_requests`.
+    pub(crate) throttled: Vec<ConnId>,
+    pub(crate) snapshot: SnapshotSchedule,
+    stopping: bool,
+    halted: bool,
+}
+
+/// When the next snapshot is due.
+#[derive(Debug)]
+pub(crate) struct SnapshotSchedule {
+    pub(crate) running: bool,
+    pub(crate) txns: u64,
+    pub(crate) bytes: u64,
+    pub(crate) at_txns: u64,
+    pub(crate) at_bytes: u64,
+}
+
+impl SnapshotSchedule {
+    fn draw(config: &ReplicaConfig, random: &mut Random) -> Self {
+        let spread = |limit: u64, random: &mut Random| {
+            let half = (limit / 2).max(1);
+            half + random.below(half) + 1
+        };
+        Self {
+            running: false,
+            txns: 0,
+            bytes: 0,
+            at_txns: spread(config.snap_count, random),
+            at_bytes: if config.snap_size_limit == 0 { u64::MAX } else { spread(config.snap_size_limit, random) },
+        }
+    }
+}
+
+impl Replica {
+    /// A standalone server over the state that recovery restored. `last_zxid` and `replayed` are
+    /// recovery's.
+    ///
+    /// Sessions of the state get their full timeout from `now` on.
+    ///
+    /// # Panics
+    /// When `last_zxid` is not the state's.
+    #[must_use]
+    pub fn standalone(config: ReplicaConfig, state: TreeRestore, last_zxid: Zxid, replayed: u64, now: Time) -> Self {
+        let tree = state.into_tree();
+        assert_eq!(tree.zxid(), last_zxid, "recovery and tree agree on the last transaction");
+        let mut random = Random::new(config.seed);
+        let mut snapshot = SnapshotSchedule::draw(&config, &mut random);
+        snapshot.txns = replayed;
+        let mut tracker = SessionTracker::new(config.tick_time);
+        for (session, timeout) in tree.sessions() {
+            tracker.add(session, timeout, now);
+        }
+        let mut replica = Self {
+            prep: Prep::new(config.auth.clone()),
+            watches: WatchTable::new(),
+            tracker,
+            conns: HashMap::default(),
+            attached: HashMap::default(),
+            outstanding: VecDeque::new(),
+            last_proposed: last_zxid,
+            last_write: WriteId(0),
+            next_session: first_session_id(config.server_id, now.wall),
+            sweeper: Sweeper::new(now.mono + config.container.check_interval),
+            throttle: ConnectionThrottle::new(config.connection_throttle.clone()),
+            random,
+            stats: ServerStats::default(),
+            large_in_flight: 0,
+            throttled: Vec::new(),
+            snapshot,
+            stopping: false,
+            halted: false,
+            tree,
+            config,
+        };
+        replica.sweeper.orphans = replica.orphaned_owners();
+        replica
+    }
+
+    /// Takes one input and appends what follows from it to `out`.
+    pub fn step(&mut self, now: Time, input: Input<'_>, out: &mut Actions) {
+        if self.halted {
+            return;
+        }
+        self.notice_pause(now);
+        match input {
+            Input::ClientUp { conn, peer } => self.client_up(now, conn, peer, out),
+            Input::ClientFrame { conn, frame } => self.client_frame(now, conn, frame, out),
+            Input::ClientOversized { conn, head, len } => self.client_oversized(now, conn, head, len, out),
+            Input::ClientDown { conn } => self.forget(conn),
+            Input::Flushed { conn } => self.flushed(now, conn, out),
+            Input::Durable { id } => self.durable(now, id, out),
+            Input::WriteFailed { error } => {
+                self.halted = true;
+                out.push(Action::Halt { reason: error });
+            }
+            Input::SnapshotDone { error } => {
+                self.snapshot.running = false;
+                match error {
+                    None => self.stats.snapshots += 1,
+                    Some(text) => out.note(Level::Error, text),
+                }
+            }
+            Input::TimerFired => self.timer(now, out),
+            Input::Stop => {
+                self.stopping = true;
+                self.report_stopped(out);
+            }
+        }
+    }
+
+    /// The moment of [`Time::mono`] at which [`Input::TimerFired`] is wanted next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        if self.halted {
+            return None;
+        }
+        let sweep = self.sweeper.next_at();
+        Some(self.tracker.next_expiry().map_or(sweep, |e| e.min(sweep)))
+    }
+
+    /// Whether frames of this connection may be given.
+    #[must_use]
+    pub fn takes_frames(&self, conn: ConnId) -> bool {
+        self.conns.get(&conn).is_some_and(|c| !c.paused)
+    }
+
+    /// A process that was stopped or starved wakes up with pings waiting in its sockets, and must hear
+    /// them before it may call a session silent.
+    fn notice_pause(&mut self, now: Time) {
+        let tick = self.config.tick_time;
+        if self.tracker.next_expiry().is_some_and(|due| now.mono > due + tick / 2) {
+            self.tracker.hold(now.mono + tick);
+        }
+    }
+
+    fn client_up(&mut self, now: Time, conn: ConnId, peer: core::net::SocketAddr, out: &mut Actions) {
+        if self.stopping {
+            out.push(Action::CloseClient { conn });
+            return;
+        }
+        let before = self.conns.insert(conn, Conn::new(peer, now));
+        assert!(before.is_none(), "a connection's name is used once");
+    }
+
+    fn timer(&mut self, now: Time, out: &mut Actions) {
+        for session in self.tracker.expire(now) {
+            self.stats.expired_sessions += 1;
+            out.note(Level::Info, format!("Expiring session {session}: nothing heard within its timeout"));
+            self.close_session_of_server(now, session, out);
+        }
+        self.sweep(now, out);
+    }
+
+    /// Forgets a connection; its session lives on.
+    pub(crate) fn forget(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.remove(&id) else { return };
+        if conn.session != SessionId::NONE && self.attached.get(&conn.session) == Some(&id) {
+            self.attached.remove(&conn.session);
+        }
+        self.watches.drop_watcher(id);
+        let waiting: usize = conn.waiting.iter().map(|w| self.large_size(w)).sum();
+        self.large_in_flight -= waiting;
+    }
+
+    /// Closes a connection without a word.
+    pub(crate) fn close(&mut self, id: ConnId, out: &mut Actions) {
+        if self.conns.contains_key(&id) {
+            self.forget(id);
+            out.push(Action::CloseClient { conn: id });
+        }
+    }
+
+    /// Emits what was appended to the bytes from `start` on, one frame, and keeps the accounts of what a
+    /// connection has not taken yet.
+    pub(crate) fn emit(&mut self, id: ConnId, start: usize, out: &mut Actions) {
+        let Some(conn) = self.conns.get_mut(&id) else {
+            out.bytes.truncate(start);
+            return;
+        };
+        self.stats.sent += 1;
+        conn.stats.sent += 1;
+        conn.unflushed += out.bytes.len() - start;
+        out.send(id, start);
+        if conn.unflushed < CONN_UNFLUSHED_PAUSE {
+            return;
+        }
+        if !conn.flush_asked {
+            conn.flush_asked = true;
+            out.push(Action::ReportFlush { conn: id });
+        }
+        if conn.unflushed >= CONN_UNFLUSHED_MAX {
+            let peer = conn.peer;
+            self.stats.dropped_connections += 1;
+            out.note(
+                Level::Warn,
+                format!("closing {peer}: it does not read, and {CONN_UNFLUSHED_MAX} bytes wait for it"),
+            );
+            self.close(id, out);
+        }
+    }
+
+    fn flushed(&mut self, now: Time, id: ConnId, out: &mut Actions) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        conn.unflushed = 0;
+        conn.flush_asked = false;
+        self.run_waiting(now, id, out);
+        self.balance(id, out);
+    }
+
+    /// Pauses or resumes a connection, as the bounds demand.
+    pub(crate) fn balance(&mut self, id: ConnId, out: &mut Actions) {
+        let outstanding = self.outstanding.len();
+        let throttle = self.config.request_throttle_max;
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let throttled = throttle > 0 && outstanding >= throttle;
+        let must_wait = match conn.phase {
+            Phase::Creating | Phase::Ending => true,
+            Phase::Fresh => false,
+            Phase::Serving => {
+                conn.waiting.len() >= CONN_WAITING_MAX
+                    || conn.waiting_bytes >= CONN_WAITING_BYTES_MAX
+                    || conn.is_stalled()
+                    || (!conn.waiting.is_empty() && outstanding >= self.config.global_outstanding_limit)
+                    || throttled
+            }
+        };
+        if must_wait == conn.paused {
+            return;
+        }
+        conn.paused = must_wait;
+        if must_wait {
+            if throttled {
+                self.throttled.push(id);
+            }
+            out.push(Action::PauseClient { conn: id });
+        } else {
+            out.push(Action::ResumeClient { conn: id });
+        }
+    }
+
+    /// After a stop: says so once nothing is outstanding.
+    pub(crate) fn report_stopped(&mut self, out: &mut Actions) {
+        if self.stopping && self.outstanding.is_empty() {
+            self.halted = true;
+            out.push(Action::Stopped);
+        }
+    }
+
+    /// Whether an orderly stop has begun.
+    pub(crate) const fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    pub(crate) fn redraw_snapshot(&mut self) {
+        self.snapshot = SnapshotSchedule::draw(&self.config, &mut self.random);
+    }
+}

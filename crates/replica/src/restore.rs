@@ -1,0 +1,143 @@
+//! Filling a tree from what recovery reads.
+
+use farrier_proto::{Acl, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
+use farrier_storage::{NodeRecord, Restore, RestoreError, SnapshotDigest};
+use farrier_tree::{Tree, TreeConfig, TreeLoader};
+
+/// The state that recovery restores: [`Replica::standalone`](crate::Replica::standalone) takes it over.
+#[derive(Debug)]
+pub struct TreeRestore {
+    config: TreeConfig,
+    stage: Stage,
+    /// Digests are compared once this transaction is applied: up to it, a fuzzy snapshot may hold
+    /// effects of transactions that are replayed again.
+    compare_from: Option<(Zxid, u64)>,
+    fuzzy_until: Zxid,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Loading(Box<TreeLoader>),
+    Replaying(Box<Tree>),
+}
+
+impl TreeRestore {
+    /// An empty state.
+    #[must_use]
+    pub fn new(config: TreeConfig) -> Self {
+        let stage = Stage::Loading(Box::new(TreeLoader::new(config)));
+        Self { config, stage, compare_from: None, fuzzy_until: Zxid::ZERO, warnings: Vec::new() }
+    }
+
+    /// What an operator should know about the restored state.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// An image of the state as it is now, for the first snapshot of a fresh directory.
+    #[must_use]
+    pub fn image(&mut self) -> crate::io::SnapshotImage {
+        crate::io::SnapshotImage(self.tree().image())
+    }
+
+    pub(crate) fn into_tree(mut self) -> Tree {
+        self.tree();
+        match self.stage {
+            Stage::Replaying(tree) => *tree,
+            Stage::Loading(_) => unreachable!("tree() has just ended the loading"),
+        }
+    }
+
+    /// The tree; without a snapshot, the virgin one.
+    fn tree(&mut self) -> &mut Tree {
+        if matches!(self.stage, Stage::Loading(_)) {
+            self.stage = Stage::Replaying(Box::new(Tree::new(self.config)));
+        }
+        match &mut self.stage {
+            Stage::Replaying(tree) => tree,
+            Stage::Loading(_) => unreachable!("the loading has just ended"),
+        }
+    }
+
+    fn loader(&mut self) -> Result<&mut TreeLoader, RestoreError> {
+        match &mut self.stage {
+            Stage::Loading(loader) => Ok(loader),
+            Stage::Replaying(_) => Err(RestoreError("a snapshot record behind the end of the snapshot".into())),
+        }
+    }
+
+    fn compare(&mut self, zxid: Zxid, digest: u64) {
+        let have = self.tree().digest();
+        if have != digest {
+            self.warnings.push(format!(
+                "the tree at {zxid} has the digest {have:#x}, on disk stands {digest:#x}: this directory and its ensemble may have diverged before"
+            ));
+        }
+    }
+}
+
+impl Restore for TreeRestore {
+    fn reset(&mut self) {
+        *self = Self::new(self.config);
+    }
+
+    fn session(&mut self, session: SessionId, timeout: i32) -> Result<(), RestoreError> {
+        self.loader()?.session(session, timeout);
+        Ok(())
+    }
+
+    fn acl(&mut self, key: i64, acl: Vec<Acl<'_>>) -> Result<(), RestoreError> {
+        self.loader()?.acl(key, acl).map_err(RestoreError)
+    }
+
+    fn node(&mut self, node: NodeRecord<'_>) -> Result<(), RestoreError> {
+        self.loader()?.node(node.path, node.data, node.acl, node.stat).map_err(RestoreError)
+    }
+
+    fn loaded(&mut self, zxid: Zxid, digest: Option<SnapshotDigest>) -> Result<(), RestoreError> {
+        let fresh = Stage::Loading(Box::new(TreeLoader::new(self.config)));
+        let Stage::Loading(loader) = std::mem::replace(&mut self.stage, fresh) else {
+            return Err(RestoreError("a snapshot ends twice".into()));
+        };
+        self.stage = Stage::Replaying(Box::new(loader.finish(zxid).map_err(RestoreError)?));
+        if let Some(d) = digest
+            && self.config.digest
+            && d.version == TxnDigest::VERSION
+            && d.zxid != Zxid::ZERO
+            && d.zxid >= zxid
+        {
+            self.fuzzy_until = d.zxid;
+            if d.zxid == zxid {
+                self.compare(zxid, d.digest);
+            } else {
+                self.compare_from = Some((d.zxid, d.digest));
+            }
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>) -> Result<(), RestoreError> {
+        let mut changes = Vec::new();
+        let tree = self.tree();
+        tree.apply(header, txn, &mut changes);
+        if let Some((zxid, digest)) = self.compare_from
+            && header.zxid >= zxid
+        {
+            self.compare_from = None;
+            if header.zxid == zxid {
+                self.compare(zxid, digest);
+            }
+        }
+        if let Some(d) = digest
+            && self.config.digest
+            && d.version == TxnDigest::VERSION
+            && header.zxid > self.fuzzy_until
+            && self.warnings.is_empty()
+        {
+            self.compare(header.zxid, d.tree.cast_unsigned());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Admission of connect requests: a token bucket, and before it runs dry random early drops whose
+//! probability rises while it is empty and falls while it is full (the BLUE algorithm).
+
+use crate::config::ConnectionThrottleConfig;
+
+/// A small generator (splitmix64): decisions need to be spread, not secret.
+#[derive(Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`, which is not 0.
+    pub(crate) const fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// A number in [0, 1).
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ConnectionThrottle {
+    config: ConnectionThrottleConfig,
+    tokens: u64,
+    filled_at: u64,
+    adjusted_at: u64,
+    drop_chance: f64,
+}
+
+impl ConnectionThrottle {
+    pub(crate) const fn new(config: ConnectionThrottleConfig) -> Self {
+        let tokens = config.tokens;
+        Self { config, tokens, filled_at: 0, adjusted_at: 0, drop_chance: 0.0 }
+    }
+
+    /// Whether a connect request is admitted now; takes its charge.
+    pub(crate) fn admit(&mut self, now: u64, renew: bool, random: &mut Random) -> bool {
+        let c = &self.config;
+        if c.tokens == 0 {
+            return true;
+        }
+        let refills = now.saturating_sub(self.filled_at) / c.fill_time;
+        if refills > 0 {
+            self.filled_at += refills * c.fill_time;
+            self.tokens = c.tokens.min(self.tokens.saturating_add(refills.saturating_mul(c.fill_count)));
+        }
+        let charge = if renew { c.renew_weight } else { c.session_weight };
+        if let Some(freeze) = c.freeze_time {
+            if now.saturating_sub(self.adjusted_at) >= freeze {
+                if self.tokens < charge {
+                    self.adjusted_at = now;
+                    self.drop_chance = (self.drop_chance + c.drop_increase).min(1.0);
+                } else if self.tokens as f64 >= c.tokens as f64 * c.decrease_ratio {
+                    self.adjusted_at = now;
+                    self.drop_chance = (self.drop_chance - c.drop_decrease).max(0.0);
+                }
+            }
+            if self.drop_chance > 0.0 && random.unit() < self.drop_chance {
+                return false;
+            }
+        }
+        if self.tokens < charge {
+            return false;
+        }
+        self.tokens -= charge;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn throttle(freeze_time: Option<u64>) -> ConnectionThrottle {
+        ConnectionThrottle::new(ConnectionThrottleConfig {
+            tokens: 3,
+            fill_time: 10,
+            fill_count: 1,
+            freeze_time,
+            drop_increase: 1.0,
+            drop_decrease: 1.0,
+            decrease_ratio: 1.0,
+            session_weight: 1,
+            renew_weight: 1,
+        })
+    }
+
+    #[test]
+    fn the_bucket_empties_and_refills() {
+        let (mut t, mut r) = (throttle(None), Random::new(1));
+        assert_eq!((0..5).filter(|_| t.admit(0, false, &mut r)).count(), 3);
+        assert!(t.admit(10, false, &mut r));
+        assert!(!t.admit(19, false, &mut r));
+        assert_eq!((0..9).filter(|_| t.admit(10_000, true, &mut r)).count(), 3, "never above its size");
+    }
+
+    #[test]
+    fn drops_begin_when_it_was_empty_and_end_when_it_is_full() {
+        let (mut t, mut r) = (throttle(Some(1)), Random::new(1));
+        assert_eq!((0..4).filter(|_| t.admit(1, false, &mut r)).count(), 3);
+        assert!(!t.admit(11, false, &mut r), "a token is there, but the chance of a drop is 1");
+        assert!(t.admit(100, false, &mut r), "full again, the chance is back at 0");
+    }
+}

@@ -1,0 +1,320 @@
+//! One client socket on its worker's thread: bytes in, frames to the replica, replies out.
+
+use crate::core::Core;
+use crate::words;
+use crate::worker::WorkerContext;
+use farrier_replica::{ConnId, FRAME_SKIP_MAX, Input};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+/// First size of a read buffer; it grows while reads fill it.
+const READ_MIN: usize = 512;
+
+/// Largest read: enough to batch hundreds of requests.
+const READ_MAX: usize = 64 << 10;
+
+/// How long a closing connection may take to accept what is left for it.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Output memory that an idle connection keeps.
+const OUT_KEEP_MAX: usize = 4 << 10;
+
+/// The part of a connection that its worker's other tasks reach.
+pub(crate) struct Conn {
+    id: ConnId,
+    write: OwnedWriteHalf,
+    out: RefCell<Output>,
+    paused: Cell<bool>,
+    closing: Cell<bool>,
+    broken: Cell<bool>,
+    /// Wakes the connection's task: read on, wait for room to write, or end.
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Output {
+    bytes: Vec<u8>,
+    sent: usize,
+    report: bool,
+    dirty: bool,
+}
+
+impl Conn {
+    pub(crate) const fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// Appends frames; true if the connection had nothing to flush before in this round.
+    pub(crate) fn queue(&self, frames: &[u8]) -> bool {
+        let mut out = self.out.borrow_mut();
+        out.bytes.extend_from_slice(frames);
+        !std::mem::replace(&mut out.dirty, true)
+    }
+
+    pub(crate) fn pause(&self) {
+        self.paused.set(true);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.paused.set(false);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+        self.wake.notify_one();
+    }
+
+    /// True if the connection is now due in this round's flush.
+    pub(crate) fn report_flush(&self) -> bool {
+        let mut out = self.out.borrow_mut();
+        out.report = true;
+        !std::mem::replace(&mut out.dirty, true)
+    }
+
+    fn has_output(&self) -> bool {
+        let out = self.out.borrow();
+        out.sent < out.bytes.len()
+    }
+
+    /// Writes what the socket takes. True when everything is sent and somebody wants to know.
+    pub(crate) fn flush(&self) -> bool {
+        let mut guard = self.out.borrow_mut();
+        let out = &mut *guard;
+        out.dirty = false;
+        while out.sent < out.bytes.len() {
+            match self.write.try_write(&out.bytes[out.sent..]) {
+                Ok(n) => out.sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    // The connection's task waits for room.
+                    self.wake.notify_one();
+                    return false;
+                }
+                Err(_) => {
+                    self.broken.set(true);
+                    self.wake.notify_one();
+                    break;
+                }
+            }
+        }
+        out.bytes.clear();
+        out.sent = 0;
+        if out.bytes.capacity() > OUT_KEEP_MAX {
+            out.bytes.shrink_to(OUT_KEEP_MAX);
+        }
+        std::mem::take(&mut out.report)
+    }
+}
+
+/// How the beginning of the input is to be taken.
+enum Stage {
+    /// Nothing was taken: a four-letter word or the first frame.
+    Start,
+    /// Frames.
+    Frames,
+    /// The rest of a frame that is too long: its header, its length, what is still to come of it.
+    Skipping { head: [u8; 8], len: usize, left: usize },
+}
+
+enum Taken {
+    /// More bytes are needed.
+    More,
+    /// The replica wants no more for now.
+    Paused,
+    /// A four-letter word.
+    Word(words::Word),
+    /// Bytes that no client sends.
+    Bad,
+}
+
+/// Serves one socket until it ends.
+pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
+    let core = context.core();
+    let id = core.name_connection(context.index());
+    let (read, write) = stream.into_split();
+    let conn = Rc::new(Conn {
+        id,
+        write,
+        out: RefCell::default(),
+        paused: Cell::new(false),
+        closing: Cell::new(false),
+        broken: Cell::new(false),
+        wake: Notify::new(),
+    });
+    context.register(&conn);
+    core.step(Input::ClientUp { conn: id, peer });
+    context.deliver();
+    let word = Task { context: &context, core, conn: &conn, stage: Stage::Start, buffer: Vec::new(), started: false }
+        .run(read)
+        .await;
+    // Harmless if the replica closed it first.
+    core.step(Input::ClientDown { conn: id });
+    context.deliver();
+    if let Some(word) = word {
+        tracing::info!("processing {} command from {peer}", word.name());
+        conn.queue(words::answer(&context, word, peer).as_bytes());
+    }
+    finish(&conn).await;
+    context.unregister(id);
+}
+
+/// Sends what is left, within bounds, and closes the socket by dropping it.
+async fn finish(conn: &Conn) {
+    let deadline = Instant::now() + LINGER;
+    loop {
+        conn.flush();
+        if conn.broken.get() || !conn.has_output() {
+            return;
+        }
+        tokio::select! {
+            ready = conn.write.writable() => if ready.is_err() { return },
+            () = sleep_until(deadline) => return,
+        }
+    }
+}
+
+struct Task<'a> {
+    context: &'a WorkerContext,
+    core: &'a Core,
+    conn: &'a Rc<Conn>,
+    stage: Stage,
+    buffer: Vec<u8>,
+    /// A whole first frame was seen.
+    started: bool,
+}
+
+impl Task<'_> {
+    /// Returns the four-letter word that the connection turned out to be, if it did.
+    async fn run(mut self, mut read: OwnedReadHalf) -> Option<words::Word> {
+        let sessionless = Instant::now() + self.context.sessionless_timeout();
+        loop {
+            if self.conn.closing.get() || self.conn.broken.get() || self.core.is_closing() {
+                return None;
+            }
+            let may_read = !self.conn.paused.get();
+            if may_read && !self.buffer.is_empty() {
+                match self.take() {
+                    Taken::More => {}
+                    Taken::Paused => {
+                        self.context.deliver();
+                        continue;
+                    }
+                    Taken::Word(word) => return Some(word),
+                    Taken::Bad => return None,
+                }
+                self.context.deliver();
+                if self.conn.closing.get() || self.conn.paused.get() {
+                    continue;
+                }
+            }
+            self.reserve();
+            let conn = self.conn;
+            let started = self.started;
+            tokio::select! {
+                biased;
+                () = conn.wake.notified() => {}
+                got = read.read_buf(&mut self.buffer), if may_read => match got {
+                    Ok(0) | Err(_) => return None,
+                    Ok(_) => {}
+                },
+                ready = conn.write.writable(), if conn.has_output() => {
+                    if ready.is_err() {
+                        return None;
+                    }
+                    if conn.flush() {
+                        self.core.step(Input::Flushed { conn: conn.id });
+                        self.context.deliver();
+                    }
+                }
+                () = sleep_until(sessionless), if !started => {
+                    tracing::debug!("closing a connection that sent no connect request");
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Room for the next read: little while idle, more while reads come back full or a frame is long.
+    fn reserve(&mut self) {
+        if self.buffer.is_empty() {
+            let grown = self.buffer.capacity();
+            if grown > READ_MIN && self.context.is_idle() {
+                self.buffer = Vec::new();
+            }
+        }
+        let spare = self.buffer.capacity() - self.buffer.len();
+        if spare < READ_MIN {
+            self.buffer.reserve(self.buffer.capacity().clamp(READ_MIN, READ_MAX));
+        }
+    }
+
+    /// Takes what can be taken from the buffer.
+    fn take(&mut self) -> Taken {
+        if matches!(self.stage, Stage::Start) {
+            let Some(first) = self.buffer.first_chunk::<4>() else { return Taken::More };
+            if let Some(word) = words::Word::parse(*first) {
+                if !word.has_argument() {
+                    return Taken::Word(word);
+                }
+                let Some(argument) = self.buffer.get(4..12).and_then(|b| b.first_chunk::<8>()) else {
+                    return Taken::More;
+                };
+                return Taken::Word(word.with_argument(i64::from_be_bytes(*argument)));
+            }
+            self.stage = Stage::Frames;
+        }
+        let mut used = 0;
+        let taken = self.take_frames(&mut used);
+        self.buffer.drain(..used);
+        taken
+    }
+
+    fn take_frames(&mut self, used: &mut usize) -> Taken {
+        let max = self.context.frame_max();
+        let id = self.conn.id;
+        let (stage, buffer, started) = (&mut self.stage, &self.buffer, &mut self.started);
+        self.context.attend();
+        self.core.with(|session| {
+            loop {
+                if !session.replica.takes_frames(id) {
+                    return Taken::Paused;
+                }
+                let rest = &buffer[*used..];
+                if let Stage::Skipping { head, len, left } = stage {
+                    let n = rest.len().min(*left);
+                    *used += n;
+                    *left -= n;
+                    if *left > 0 {
+                        return Taken::More;
+                    }
+                    session.step(Input::ClientOversized { conn: id, head: *head, len: *len });
+                    *stage = Stage::Frames;
+                    continue;
+                }
+                let Some(prefix) = rest.first_chunk::<4>() else { return Taken::More };
+                let Ok(len) = usize::try_from(i32::from_be_bytes(*prefix)) else { return Taken::Bad };
+                if len > max {
+                    if len > FRAME_SKIP_MAX || !*started {
+                        return Taken::Bad;
+                    }
+                    let Some(head) = rest[4..].first_chunk::<8>() else { return Taken::More };
+                    *stage = Stage::Skipping { head: *head, len, left: len - 8 };
+                    *used += 12;
+                    continue;
+                }
+                let Some(frame) = rest.get(4..4 + len) else { return Taken::More };
+                *started = true;
+                session.step(Input::ClientFrame { conn: id, frame });
+                *used += 4 + len;
+            }
+        })
+    }
+}

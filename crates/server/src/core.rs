@@ -1,0 +1,290 @@
+//! The one replica behind a lock, and the distribution of what it wants done.
+//!
+//! Whoever has inputs (a network worker with a batch of frames, the log thread with a completion, the
+//! timer) takes the lock, steps the replica, and hands its actions over while it still holds the lock:
+//! that keeps them in order. Nothing blocks under the lock; sockets and files are touched after it.
+
+use crate::clock::Clock;
+use crate::log_thread::{LogCommand, LogQueue};
+use crate::outbox::{Delivery, Outbox};
+use farrier_replica::{Action, Actions, ConnId, Input, Level, Replica, SnapshotImage};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+/// Low bits of a connection's name that tell its worker.
+const WORKER_BITS: u32 = 8;
+
+/// Most network workers.
+pub(crate) const WORKERS_MAX: usize = 1 << WORKER_BITS;
+
+/// Why a server no longer runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It was asked to.
+    Stopped,
+    /// It must not go on: a write or sync of the log failed, or an invariant did not hold.
+    Halted(String),
+}
+
+/// Where the server is in its life.
+#[derive(Debug, Default)]
+struct Life {
+    drained: bool,
+    halted: Option<String>,
+}
+
+#[derive(Debug)]
+struct Engine {
+    replica: Replica,
+    out: Actions,
+    notes: Vec<(Level, String)>,
+    /// The deadline that the timer thread knows of.
+    armed: Option<u64>,
+}
+
+/// What every thread of a server shares.
+#[derive(Debug)]
+pub(crate) struct Core {
+    engine: Mutex<Engine>,
+    outboxes: Vec<Outbox>,
+    pub(crate) log: LogQueue,
+    snapshots: SyncSender<Box<SnapshotImage>>,
+    clock: Clock,
+    next_conn: AtomicU64,
+    life: Mutex<Life>,
+    life_changed: Condvar,
+    timer: Condvar,
+    /// Set once the server goes down; loops end when they see it.
+    closing: AtomicBool,
+}
+
+impl Core {
+    pub(crate) fn new(
+        replica: Replica,
+        clock: Clock,
+        outboxes: Vec<Outbox>,
+        snapshots: SyncSender<Box<SnapshotImage>>,
+    ) -> Self {
+        assert!(!outboxes.is_empty() && outboxes.len() <= WORKERS_MAX, "1 to {WORKERS_MAX} network workers");
+        let engine = Engine { replica, out: Actions::default(), notes: Vec::new(), armed: None };
+        Self {
+            engine: Mutex::new(engine),
+            outboxes,
+            log: LogQueue::default(),
+            snapshots,
+            clock,
+            next_conn: AtomicU64::new(1),
+            life: Mutex::default(),
+            life_changed: Condvar::new(),
+            timer: Condvar::new(),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// A fresh name for a connection of `worker`.
+    pub(crate) fn name_connection(&self, worker: usize) -> ConnId {
+        let n = self.next_conn.fetch_add(1, Ordering::Relaxed);
+        ConnId((n << WORKER_BITS) | worker as u64)
+    }
+
+    pub(crate) fn outbox(&self, worker: usize) -> &Outbox {
+        &self.outboxes[worker]
+    }
+
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The lock is poisoned when an invariant of the replica did not hold: its state can't be trusted, and
+    /// nothing may leave it any more.
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(|_| {
+            tracing::error!("an invariant of the replica did not hold (see the panic above); the process ends");
+            std::process::abort()
+        })
+    }
+
+    /// Steps the replica with one input.
+    pub(crate) fn step(&self, input: Input<'_>) {
+        self.with(|session| session.step(input));
+    }
+
+    /// Runs `f` with the replica locked, then hands over what followed.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
+        let now = self.clock.now();
+        let mut engine = self.engine();
+        let Engine { replica, out, .. } = &mut *engine;
+        let result = f(&mut Session { replica, out, now });
+        if !engine.out.list.is_empty() {
+            self.hand_over(&mut engine);
+        }
+        let deadline = engine.replica.next_deadline();
+        if deadline != engine.armed && deadline.is_some_and(|d| engine.armed.is_none_or(|a| d < a)) {
+            self.timer.notify_one();
+        }
+        let notes = std::mem::take(&mut engine.notes);
+        drop(engine);
+        for (level, text) in notes {
+            match level {
+                Level::Error => tracing::error!("{text}"),
+                Level::Warn => tracing::warn!("{text}"),
+                Level::Info => tracing::info!("{text}"),
+                Level::Debug => tracing::debug!("{text}"),
+            }
+        }
+        result
+    }
+
+    fn hand_over(&self, engine: &mut Engine) {
+        let Engine { out, notes, .. } = engine;
+        let bytes = &out.bytes;
+        let mut woken = [false; WORKERS_MAX];
+        let mut log_has_work = false;
+        for action in out.list.drain(..) {
+            let (conn, delivery) = match action {
+                Action::Send { conn, start, end } => (conn, Delivery::Send(&bytes[start..end])),
+                Action::CloseClient { conn } => (conn, Delivery::Close),
+                Action::PauseClient { conn } => (conn, Delivery::Pause),
+                Action::ResumeClient { conn } => (conn, Delivery::Resume),
+                Action::ReportFlush { conn } => (conn, Delivery::ReportFlush),
+                Action::Append { id, zxid, txn } => {
+                    self.log.push(LogCommand::Append { id, zxid, txn });
+                    log_has_work = true;
+                    continue;
+                }
+                Action::RollLog => {
+                    self.log.push(LogCommand::Roll);
+                    log_has_work = true;
+                    continue;
+                }
+                Action::TakeSnapshot { image } => {
+                    // The replica asks for one at a time, so the channel has room unless its thread is gone.
+                    if self.snapshots.try_send(image).is_err() {
+                        notes.push((Level::Error, "the snapshot thread is gone; no snapshot was taken".into()));
+                    }
+                    continue;
+                }
+                Action::Note { level, text } => {
+                    notes.push((level, text));
+                    continue;
+                }
+                Action::Stopped => {
+                    self.life().drained = true;
+                    self.life_changed.notify_all();
+                    continue;
+                }
+                Action::Halt { reason } => {
+                    self.life().halted = Some(reason);
+                    self.life_changed.notify_all();
+                    continue;
+                }
+            };
+            let worker = (conn.0 & (WORKERS_MAX as u64 - 1)) as usize;
+            self.outboxes[worker].push(conn, delivery);
+            woken[worker] = true;
+        }
+        out.bytes.clear();
+        if out.bytes.capacity() > OUT_KEEP_MAX {
+            out.bytes.shrink_to(OUT_KEEP_MAX);
+        }
+        if log_has_work {
+            self.log.wake();
+        }
+        for (worker, outbox) in self.outboxes.iter().enumerate() {
+            if woken[worker] {
+                outbox.wake();
+            }
+        }
+    }
+
+    fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// Blocks until the server halted, or every outstanding request was answered after a stop.
+    pub(crate) fn wait(&self) -> ExitReason {
+        let mut life = self.life();
+        loop {
+            if let Some(reason) = &life.halted {
+                return ExitReason::Halted(reason.clone());
+            }
+            if life.drained {
+                return ExitReason::Stopped;
+            }
+            life = self.life_changed.wait(life).expect("nothing panics while it holds this lock");
+        }
+    }
+
+    /// Like [`Self::wait`], for so long at most.
+    pub(crate) fn wait_drained(&self, patience: Duration) -> Option<ExitReason> {
+        let guard = self.life();
+        let (life, _) = self
+            .life_changed
+            .wait_timeout_while(guard, patience, |l| l.halted.is_none() && !l.drained)
+            .expect("nothing panics while it holds this lock");
+        match (&life.halted, life.drained) {
+            (Some(reason), _) => Some(ExitReason::Halted(reason.clone())),
+            (None, true) => Some(ExitReason::Stopped),
+            (None, false) => None,
+        }
+    }
+
+    /// Tells every loop to end.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.log.close();
+        self.timer.notify_all();
+        for outbox in &self.outboxes {
+            outbox.wake();
+        }
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// The timer thread: fires deadlines until the server closes.
+    pub(crate) fn run_timer(&self) {
+        loop {
+            if self.is_closing() {
+                return;
+            }
+            let now = self.clock.now();
+            self.with(|s| {
+                if s.replica.next_deadline().is_some_and(|d| d <= now.mono) {
+                    s.step(Input::TimerFired);
+                }
+            });
+            let mut engine = self.engine();
+            engine.armed = engine.replica.next_deadline();
+            let wait =
+                engine.armed.map_or(IDLE_TIMER_MAX, |d| Duration::from_millis(d.saturating_sub(now.mono).max(1)));
+            if self.is_closing() {
+                return;
+            }
+            // Woken for an earlier deadline, or at the end; spurious wake-ups only look again.
+            drop(self.timer.wait_timeout(engine, wait.min(IDLE_TIMER_MAX)));
+        }
+    }
+}
+
+/// Longest sleep of the timer.
+const IDLE_TIMER_MAX: Duration = Duration::from_secs(1);
+
+/// Memory for emitted frames that is kept from batch to batch.
+const OUT_KEEP_MAX: usize = 1 << 20;
+
+/// The replica while it is locked.
+pub(crate) struct Session<'a> {
+    pub(crate) replica: &'a mut Replica,
+    out: &'a mut Actions,
+    now: farrier_replica::Time,
+}
+
+impl Session<'_> {
+    pub(crate) fn step(&mut self, input: Input<'_>) {
+        self.replica.step(self.now, input, self.out);
+    }
+}

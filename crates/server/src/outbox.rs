@@ -1,0 +1,145 @@
+//! What the replica wants done with a worker's connections, in order. Filled under the replica's lock by
+//! whoever stepped it, drained by the worker that owns the sockets.
+
+use farrier_replica::ConnId;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+
+/// One thing to do with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery<'a> {
+    /// Send these frames.
+    Send(&'a [u8]),
+    /// Close it once everything before is sent.
+    Close,
+    /// Stop reading frames.
+    Pause,
+    /// Read on.
+    Resume,
+    /// Report when nothing is left to send.
+    ReportFlush,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Send(usize),
+    Close,
+    Pause,
+    Resume,
+    ReportFlush,
+}
+
+/// A batch of deliveries. Bounded by the replica, which stops taking requests of a connection long before
+/// its replies pile up.
+#[derive(Debug, Default)]
+pub(crate) struct Deliveries {
+    items: Vec<(ConnId, Kind)>,
+    bytes: Vec<u8>,
+}
+
+impl Deliveries {
+    /// Hands every delivery to `f`, in order, and is empty afterwards.
+    pub(crate) fn drain(&mut self, mut f: impl FnMut(ConnId, Delivery<'_>)) {
+        let mut at = 0;
+        for (conn, kind) in self.items.drain(..) {
+            let delivery = match kind {
+                Kind::Send(len) => {
+                    at += len;
+                    Delivery::Send(&self.bytes[at - len..at])
+                }
+                Kind::Close => Delivery::Close,
+                Kind::Pause => Delivery::Pause,
+                Kind::Resume => Delivery::Resume,
+                Kind::ReportFlush => Delivery::ReportFlush,
+            };
+            f(conn, delivery);
+        }
+        self.bytes.clear();
+        if self.bytes.capacity() > KEEP_MAX {
+            self.bytes.shrink_to(KEEP_MAX);
+        }
+    }
+}
+
+/// Memory that is kept from batch to batch.
+const KEEP_MAX: usize = 1 << 20;
+
+/// The queue between the replica and one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: Mutex<Deliveries>,
+    /// Whether there may be something, so that an idle look costs no lock.
+    filled: AtomicBool,
+    notify: Notify,
+    /// The worker is about to look anyway: no need to wake it.
+    attended: AtomicBool,
+}
+
+impl Outbox {
+    /// Appends. Only under the replica's lock.
+    pub(crate) fn push(&self, conn: ConnId, delivery: Delivery<'_>) {
+        let mut w = self.waiting.lock().expect("nothing panics while it holds this lock");
+        let kind = match delivery {
+            Delivery::Send(bytes) => {
+                w.bytes.extend_from_slice(bytes);
+                Kind::Send(bytes.len())
+            }
+            Delivery::Close => Kind::Close,
+            Delivery::Pause => Kind::Pause,
+            Delivery::Resume => Kind::Resume,
+            Delivery::ReportFlush => Kind::ReportFlush,
+        };
+        w.items.push((conn, kind));
+        self.filled.store(true, Ordering::Release);
+    }
+
+    /// Tells the worker, unless it is about to look.
+    pub(crate) fn wake(&self) {
+        if !self.attended.load(Ordering::SeqCst) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// The worker will look right after what it is doing now; no wake-ups until [`Self::take`].
+    pub(crate) fn attend(&self) {
+        self.attended.store(true, Ordering::SeqCst);
+    }
+
+    /// Swaps what waits for an empty batch.
+    pub(crate) fn take(&self, into: &mut Deliveries) {
+        debug_assert!(into.items.is_empty());
+        self.attended.store(false, Ordering::SeqCst);
+        if self.filled.load(Ordering::SeqCst) {
+            let mut w = self.waiting.lock().expect("nothing panics while it holds this lock");
+            self.filled.store(false, Ordering::SeqCst);
+            std::mem::swap(&mut *w, into);
+        }
+    }
+
+    /// Waits for a wake-up.
+    pub(crate) async fn wait(&self) {
+        self.notify.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_keep_their_order_and_bytes() {
+        let outbox = Outbox::default();
+        outbox.push(ConnId(1), Delivery::Send(b"one"));
+        outbox.push(ConnId(2), Delivery::Pause);
+        outbox.push(ConnId(1), Delivery::Send(b"three"));
+        outbox.push(ConnId(1), Delivery::Close);
+        let mut batch = Deliveries::default();
+        outbox.take(&mut batch);
+        let mut seen = Vec::new();
+        batch.drain(|conn, d| seen.push(format!("{} {d:?}", conn.0)));
+        assert_eq!(seen, ["1 Send([111, 110, 101])", "2 Pause", "1 Send([116, 104, 114, 101, 101])", "1 Close"]);
+        outbox.take(&mut batch);
+        batch.drain(|_, _| panic!("everything was taken before"));
+    }
+}

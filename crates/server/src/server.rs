@@ -1,0 +1,378 @@
+//! One server, from start to stop.
+
+use crate::background::{self, SnapshotFiles};
+use crate::clock::Clock;
+use crate::config::ServerConfig;
+use crate::core::{Core, ExitReason, WORKERS_MAX};
+use crate::disk::{DirectoryError, DirectoryLock, LockError, RealDisk};
+use crate::limits::{ConnectionLimits, Excess};
+use crate::log_thread::LogThread;
+use crate::mapping;
+use crate::outbox::Outbox;
+use crate::words::WordSettings;
+use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
+use farrier_replica::{Input, Replica, TreeRestore};
+use farrier_storage::recover::remove_initialize;
+use farrier_storage::{DiskError, LogWriter, Refusal, RefusalKind, recover, write_snapshot};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// How long an orderly stop waits for outstanding writes.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// listen(2) backlog when the file is silent: what Java asks for.
+const BACKLOG_DEFAULT: u32 = 50;
+
+/// Most workers that the server takes by itself.
+const WORKERS_DEFAULT_MAX: usize = 8;
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration asks for what this version does not do.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The client port can't be had.
+    #[error(
+        "cannot listen on {address}: {error}. Is another server running there? Choose another clientPort, or stop the other"
+    )]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// The system's words.
+        error: io::Error,
+    },
+    /// A directory is missing or closed.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// Another process runs on these directories.
+    #[error(transparent)]
+    Locked(#[from] LockError),
+    /// The files can't be taken up as they are.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The disk failed during the start.
+    #[error("{0}. Nothing was acknowledged; mend the disk and start again")]
+    Disk(#[from] DiskError),
+    /// The system gives no thread, socket or random number.
+    #[error("the operating system refused a resource: {0}")]
+    System(#[from] io::Error),
+}
+
+impl StartError {
+    /// The process's exit code, as Apache's where it has one.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unsupported(_) => 2,
+            Self::Directory(_) => 3,
+            Self::Bind { .. } | Self::Locked(_) | Self::Refused(_) | Self::Disk(_) | Self::System(_) => 1,
+        }
+    }
+
+    /// Whether the files are damaged, and `farrier repair` is the way on.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Refused(r) if r.kind == RefusalKind::Damage)
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    core: Arc<Core>,
+    address: SocketAddr,
+    threads: Mutex<Threads>,
+    /// Locked for as long as the server runs.
+    _directories: DirectoryLock,
+}
+
+#[derive(Debug)]
+struct Threads {
+    accept: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    log: Option<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts a server and returns once it serves.
+    ///
+    /// The port is bound before any directory is written, since Apache takes no lock: a Java server that
+    /// still runs there keeps us out.
+    pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        if config.ensemble.is_some() {
+            return Err(StartError::Unsupported(
+                "this configuration describes an ensemble, and this version of Farrier runs a single server only; remove the server.N lines (or leave one) to run standalone".into(),
+            ));
+        }
+        let listener = bind(&config)?;
+        let address = listener.local_addr()?;
+        let disk = RealDisk::open(&config.data_dir, &config.data_log_dir, config.storage.datadir_autocreate)?;
+        let directories = DirectoryLock::acquire(&config.data_dir, &config.data_log_dir)?;
+        let disk = Arc::new(disk);
+
+        let clock = Clock::new();
+        let mut state = TreeRestore::new(mapping::tree(&config));
+        let recovered = recover(&disk, &mapping::recover(&config), &mut state)?;
+        for warning in recovered.warnings.iter().map(String::as_str).chain(state.warnings().iter().map(String::as_str))
+        {
+            tracing::warn!("{warning}");
+        }
+        if recovered.fresh {
+            write_snapshot(&*disk, &state.image(), &mapping::snapshots(&config))?;
+            remove_initialize(&*disk)?;
+        }
+        tracing::info!(
+            "state restored: last zxid {}, snapshot {}, {} transactions replayed",
+            recovered.last_zxid,
+            recovered.snapshot_zxid.map_or_else(|| "none".to_owned(), |z| z.to_string()),
+            recovered.replayed
+        );
+        let writer = LogWriter::open(disk.clone(), &recovered, mapping::log(&config));
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let replica = Replica::standalone(
+            mapping::replica(&config, u64::from_le_bytes(seed)),
+            state,
+            recovered.last_zxid,
+            recovered.replayed,
+            clock.now(),
+        );
+        Self::run(&config, listener, address, disk, directories, clock, writer, replica)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts that start() has made")]
+    fn run(
+        config: &ServerConfig,
+        listener: TcpListener,
+        address: SocketAddr,
+        disk: Arc<RealDisk>,
+        directories: DirectoryLock,
+        clock: Clock,
+        writer: LogWriter<RealDisk>,
+        replica: Replica,
+    ) -> Result<Self, StartError> {
+        let workers = worker_count(config);
+        let (image_sender, images) = sync_channel(1);
+        let outboxes = (0..workers).map(|_| Outbox::default()).collect();
+        let core = Arc::new(Core::new(replica, clock, outboxes, image_sender));
+        let limits = Arc::new(ConnectionLimits::new(config.client.max_per_address, config.client.max_total));
+        let settings = WorkerSettings {
+            frame_max: config.limits.jute_max_buffer,
+            sessionless_timeout: config.client.sessionless_timeout,
+            limits: limits.clone(),
+            words: Arc::new(word_settings(config, address, clock)),
+        };
+        let mut threads = Threads { accept: None, workers: Vec::new(), log: None, others: Vec::new() };
+        let spawn = |name: &str, f: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(f);
+
+        let (prepare, wanted) = sync_channel(1);
+        let segment_size = config.storage.preallocate;
+        let preparing = segment_size > 0;
+        if preparing {
+            let disk = disk.clone();
+            let run = move || background::run_preparer(&*disk, segment_size, &wanted);
+            threads.others.push(spawn("segments", Box::new(run))?);
+            request(&prepare);
+        }
+        let log = LogThread {
+            max_batch: config.storage.max_batch as usize,
+            gather: config.storage.flush_delay,
+            slow: config.storage.fsync_warning,
+        };
+        let shared = core.clone();
+        let run = move || log.run(&shared, writer, || request(&prepare));
+        threads.log = Some(spawn("log", Box::new(run))?);
+
+        let files = SnapshotFiles::default();
+        let (shared, snapshot_disk, options, guard) =
+            (core.clone(), disk.clone(), mapping::snapshots(config), files.clone());
+        let run = move || background::run_snapshots(&shared, &*snapshot_disk, options, &images, &guard);
+        threads.others.push(spawn("snapshots", Box::new(run))?);
+        if let Some((policy, interval)) = mapping::purge(config) {
+            let shared = core.clone();
+            let run = move || background::run_purge(&shared, &*disk, &policy, interval, &files);
+            threads.others.push(spawn("purge", Box::new(run))?);
+        }
+        let shared = core.clone();
+        threads.others.push(spawn("timer", Box::new(move || shared.run_timer()))?);
+
+        let mut senders = Vec::new();
+        for index in 0..workers {
+            let (sender, accepted) = mpsc::channel(HAND_OFF_MAX);
+            senders.push(sender);
+            let (shared, settings) = (core.clone(), settings.clone());
+            let run = move || worker::run(&shared, index, settings, accepted);
+            threads.workers.push(spawn("network", Box::new(run))?);
+        }
+        let (shared, keep_alive) = (core.clone(), config.client.tcp_keep_alive);
+        let run = move || accept(&shared, &listener, &senders, &limits, keep_alive);
+        threads.accept = Some(spawn("accept", Box::new(run))?);
+        tracing::info!("serving clients on {address} with {workers} network workers");
+        Ok(Self { core, address, threads: Mutex::new(threads), _directories: directories })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub const fn client_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Blocks until the server ends by itself or by [`Self::stop`] from elsewhere.
+    pub fn wait(&self) -> ExitReason {
+        self.core.wait()
+    }
+
+    /// Orderly stop: no new requests, outstanding writes are finished and answered, the log is closed.
+    /// Returns why the server ended, which is a failure if it had halted before.
+    pub fn stop(&self) -> ExitReason {
+        self.core.step(Input::Stop);
+        let reason = self.core.wait_drained(STOP_PATIENCE).unwrap_or(ExitReason::Stopped);
+        self.core.close();
+        // Wakes the accept thread.
+        let _ = TcpStream::connect_timeout(&reachable(self.address), Duration::from_millis(200));
+        let mut threads = self.threads.lock().expect("nothing panics while it holds this lock");
+        let all =
+            threads.accept.take().into_iter().chain(std::mem::take(&mut threads.workers)).chain(threads.log.take());
+        let all: Vec<_> = all.chain(std::mem::take(&mut threads.others)).collect();
+        for thread in all {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the server had panicked");
+            }
+        }
+        reason
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Asks for a prepared segment, unless that is asked already.
+fn request(prepare: &SyncSender<()>) {
+    let _ = prepare.try_send(());
+}
+
+fn worker_count(config: &ServerConfig) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    config.workers.unwrap_or_else(|| cores.min(WORKERS_DEFAULT_MAX)).clamp(1, WORKERS_MAX)
+}
+
+fn word_settings(config: &ServerConfig, address: SocketAddr, clock: Clock) -> WordSettings {
+    WordSettings {
+        whitelist: config.words.clone(),
+        client_port: address.port(),
+        data_dir: config.data_dir.join("version-2"),
+        data_log_dir: config.data_log_dir.join("version-2"),
+        tick_time: config.tick_time_ms,
+        max_client_connections: config.client.max_per_address,
+        min_session_timeout: config.min_session_timeout_ms,
+        max_session_timeout: config.max_session_timeout_ms,
+        backlog: config.client.backlog.map_or(-1, i64::from),
+        started_mono: clock.now().mono,
+        trace_mask: WordSettings::default_trace_mask(),
+    }
+}
+
+/// An address at which this machine reaches a listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn bind(config: &ServerConfig) -> Result<TcpListener, StartError> {
+    let port = config.client.port;
+    let backlog = i32::try_from(config.client.backlog.unwrap_or(BACKLOG_DEFAULT)).unwrap_or(i32::MAX);
+    match config.client.address {
+        Some(ip) => listen(SocketAddr::new(ip, port), backlog),
+        // Every address: both families where the machine has IPv6, otherwise IPv4.
+        None => match listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), backlog) {
+            Err(StartError::Bind { error, .. }) if error.kind() != io::ErrorKind::AddrInUse => {
+                listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), backlog)
+            }
+            other => other,
+        },
+    }
+}
+
+fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, StartError> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        Ok(socket.into())
+    };
+    open().map_err(|error| StartError::Bind { address, error })
+}
+
+/// Takes connections and deals them to the workers in turn.
+fn accept(
+    core: &Core,
+    listener: &TcpListener,
+    workers: &[mpsc::Sender<(TcpStream, SocketAddr)>],
+    limits: &ConnectionLimits,
+    keep_alive: bool,
+) {
+    let mut turn = 0;
+    loop {
+        let accepted = listener.accept();
+        if core.is_closing() {
+            return;
+        }
+        let (socket, peer) = match accepted {
+            Ok((socket, peer)) => (socket, canonical(peer)),
+            Err(error) => {
+                // Out of descriptors, mostly: others must close before this can go on.
+                tracing::warn!("cannot accept a connection: {error}");
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+        };
+        match limits.enter(peer.ip()) {
+            Ok(()) => {}
+            Err(Excess::Address) => {
+                tracing::warn!("Too many connections from {}: the limit is maxClientCnxns", peer.ip());
+                continue;
+            }
+            Err(Excess::Total) => {
+                tracing::warn!("Too many connections: the limit is maxCnxns; refusing {peer}");
+                continue;
+            }
+        }
+        let ready = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).and_then(|()| {
+            if keep_alive { socket2::SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new()) } else { Ok(()) }
+        });
+        turn = (turn + 1) % workers.len();
+        if ready.is_err() || workers[turn].try_send((socket, peer)).is_err() {
+            limits.leave(peer.ip());
+        }
+    }
+}
+
+/// An IPv4 client of a dual-stack listener is an IPv4 client.
+const fn canonical(peer: SocketAddr) -> SocketAddr {
+    match peer {
+        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
+            Some(v4) => SocketAddr::new(IpAddr::V4(v4), v6.port()),
+            None => peer,
+        },
+        SocketAddr::V4(_) => peer,
+    }
+}

@@ -1,0 +1,474 @@
+//! Four-letter words: what a connection gets whose first four bytes are one of them.
+//!
+//! Texts and their order are Apache's. Words are gated by the whitelist, except for the one that status
+//! scripts need (`srvr`), which is always in it.
+
+use crate::config::FourLetterWords;
+use crate::worker::WorkerContext;
+use farrier_replica::{ConnectionInfo, Replica};
+use farrier_tree::auth::ip::java_text;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// Version as probes read it: they cut at the first `-`, and know ZooKeeper's.
+pub const VERSION: &str = concat!("3.9.4-farrier-", env!("CARGO_PKG_VERSION"), ", built on 2026-11-22 00:00 UTC");
+
+/// `TraceFormatter`'s default, for whoever asks.
+const TRACE_MASK_DEFAULT: i64 = 306;
+
+macro_rules! words {
+    ($($name:ident = $text:literal,)*) => {
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        enum Name { $($name,)* }
+        impl Name {
+            const ALL: &'static [(Self, [u8; 4])] = &[$((Self::$name, *$text),)*];
+        }
+    };
+}
+
+words! {
+    Conf = b"conf",
+    Cons = b"cons",
+    Crst = b"crst",
+    Dirs = b"dirs",
+    Dump = b"dump",
+    Envi = b"envi",
+    Gtmk = b"gtmk",
+    Hash = b"hash",
+    Isro = b"isro",
+    Mntr = b"mntr",
+    Ruok = b"ruok",
+    Srst = b"srst",
+    Srvr = b"srvr",
+    Stat = b"stat",
+    Stmk = b"stmk",
+    Wchc = b"wchc",
+    Wchp = b"wchp",
+    Wchs = b"wchs",
+    TelnetClose = b"\xff\xf4\xff\xfd",
+}
+
+/// A recognised word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Word {
+    name: Name,
+    argument: i64,
+}
+
+impl Word {
+    pub(crate) fn parse(first: [u8; 4]) -> Option<Self> {
+        Name::ALL.iter().find(|(_, text)| *text == first).map(|(name, _)| Self { name: *name, argument: 0 })
+    }
+
+    /// `stmk` has eight more bytes.
+    pub(crate) const fn has_argument(self) -> bool {
+        matches!(self.name, Name::Stmk)
+    }
+
+    pub(crate) const fn with_argument(self, argument: i64) -> Self {
+        Self { name: self.name, argument }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        let (_, text) = Name::ALL.iter().find(|(name, _)| *name == self.name).expect("every name is listed");
+        std::str::from_utf8(text).unwrap_or("telnet close")
+    }
+}
+
+/// What the words show besides the replica.
+#[derive(Debug)]
+pub(crate) struct WordSettings {
+    pub(crate) whitelist: FourLetterWords,
+    pub(crate) client_port: u16,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) data_log_dir: PathBuf,
+    pub(crate) tick_time: i32,
+    pub(crate) max_client_connections: u32,
+    pub(crate) min_session_timeout: i32,
+    pub(crate) max_session_timeout: i32,
+    pub(crate) backlog: i64,
+    pub(crate) started_mono: u64,
+    pub(crate) trace_mask: AtomicI64,
+}
+
+impl WordSettings {
+    pub(crate) const fn default_trace_mask() -> AtomicI64 {
+        AtomicI64::new(TRACE_MASK_DEFAULT)
+    }
+}
+
+/// The text for `word`, asked by `peer`.
+pub(crate) fn answer(context: &WorkerContext, word: Word, peer: SocketAddr) -> String {
+    let settings = context.words();
+    let name = word.name();
+    if word.name == Name::TelnetClose || !settings.whitelist.allows(name) {
+        return format!("{name} is not executed because it is not in the whitelist.\n");
+    }
+    let core = context.core();
+    core.with(|s| s.replica.count_word());
+    match word.name {
+        Name::Ruok => "imok".into(),
+        Name::Isro => "rw".into(),
+        Name::Gtmk => settings.trace_mask.load(Ordering::Relaxed).to_string(),
+        Name::Stmk => {
+            settings.trace_mask.store(word.argument, Ordering::Relaxed);
+            word.argument.to_string()
+        }
+        Name::Srvr => core.with(|s| server_text(s.replica, None)),
+        Name::Stat => core.with(|s| server_text(s.replica, Some(peer))),
+        Name::Cons => core.with(|s| connections_text(s.replica, peer)),
+        Name::Crst => {
+            core.with(|s| s.replica.reset_connection_stats());
+            "Connection stats reset.\n".into()
+        }
+        Name::Srst => {
+            core.with(|s| s.replica.reset_stats());
+            "Server stats reset.\n".into()
+        }
+        Name::Conf => conf_text(settings),
+        Name::Dirs => format!(
+            "datadir_size: {}\nlogdir_size: {}\n",
+            directory_size(&settings.data_dir),
+            directory_size(&settings.data_log_dir)
+        ),
+        Name::Envi => environment_text(),
+        Name::Dump => dump_text(context, peer),
+        Name::Wchs => core.with(|s| {
+            let w = s.replica.watches();
+            format!(
+                "{} connections watching {} paths\nTotal watches:{}\n",
+                w.watcher_count(),
+                w.path_count(),
+                w.watch_count()
+            )
+        }),
+        Name::Wchc => core.with(|s| watches_by_session(s.replica)),
+        Name::Wchp => core.with(|s| watches_by_path(s.replica)),
+        Name::Hash => core.with(|s| {
+            let mut out = String::new();
+            for (zxid, digest) in s.replica.tree().digest_log() {
+                let _ = writeln!(out, "{:x}: {digest}", zxid.get());
+            }
+            out
+        }),
+        Name::Mntr => {
+            let now = core.clock().now().mono;
+            core.with(|s| monitor_text(s.replica, now.saturating_sub(settings.started_mono)))
+        }
+        Name::TelnetClose => unreachable!("answered above"),
+    }
+}
+
+/// A Java double with at most four decimals: `0.0`, `1.6291`.
+fn java_average(value: f64) -> String {
+    let rounded = (value * 10_000.0).round() / 10_000.0;
+    if rounded == rounded.trunc() { format!("{rounded:.1}") } else { rounded.to_string() }
+}
+
+/// `/ip:port` as Java prints it: IPv6 in its long form, in brackets.
+fn java_address(peer: SocketAddr) -> String {
+    match peer {
+        SocketAddr::V4(a) => format!("/{a}"),
+        SocketAddr::V6(a) => match a.ip().to_ipv4_mapped() {
+            Some(v4) => format!("/{v4}:{}", a.port()),
+            None => format!("/[{}]:{}", java_text(peer.ip()), a.port()),
+        },
+    }
+}
+
+fn server_text(replica: &Replica, asking: Option<SocketAddr>) -> String {
+    let mut out = format!("Zookeeper version: {VERSION}\n");
+    if let Some(asking) = asking {
+        out.push_str("Clients:\n");
+        for c in replica.connections() {
+            let _ = writeln!(
+                out,
+                " {}[{}](queued={},recved={},sent={})",
+                java_address(c.peer),
+                u8::from(c.reading),
+                c.queued,
+                c.received,
+                c.sent
+            );
+        }
+        let _ = writeln!(out, " {}[0](queued=0,recved=1,sent=0)\n", java_address(asking));
+    }
+    let stats = replica.stats();
+    let _ = writeln!(
+        out,
+        "Latency min/avg/max: {}/{}/{}",
+        stats.latency.min(),
+        java_average(stats.latency.average()),
+        stats.latency.max()
+    );
+    let _ = writeln!(out, "Received: {}", stats.received);
+    let _ = writeln!(out, "Sent: {}", stats.sent);
+    let _ = writeln!(out, "Connections: {}", replica.connection_count() + 1);
+    let _ = writeln!(out, "Outstanding: {}", replica.outstanding_requests());
+    let _ = writeln!(out, "Zxid: {}", replica.last_zxid());
+    out.push_str("Mode: standalone\n");
+    let _ = writeln!(out, "Node count: {}", replica.tree().node_count());
+    out
+}
+
+fn connections_text(replica: &Replica, asking: SocketAddr) -> String {
+    let mut out = String::new();
+    for c in replica.connections() {
+        put_connection(&mut out, &c);
+    }
+    let _ = writeln!(out, " {}[0](queued=0,recved=1,sent=0)\n", java_address(asking));
+    out
+}
+
+fn put_connection(out: &mut String, c: &ConnectionInfo) {
+    let _ = write!(
+        out,
+        " {}[{}](queued={},recved={},sent={}",
+        java_address(c.peer),
+        u8::from(c.reading),
+        c.queued,
+        c.received,
+        c.sent
+    );
+    if let Some(session) = c.session {
+        let _ = write!(out, ",sid={session},lop={},est={},to={}", c.last_op, c.established, c.timeout);
+        if c.last_cxid >= 0 {
+            let _ = write!(out, ",lcxid={:#x}", c.last_cxid);
+        }
+        let _ = write!(
+            out,
+            ",lzxid={:#x},lresp={},llat={},minlat={},avglat={},maxlat={}",
+            c.last_zxid,
+            c.last_response,
+            c.last_latency,
+            c.latency.min(),
+            c.latency.average() as u64,
+            c.latency.max()
+        );
+    }
+    out.push_str(")\n");
+}
+
+fn conf_text(s: &WordSettings) -> String {
+    let (data, log) = (directory_size(&s.data_dir), directory_size(&s.data_log_dir));
+    format!(
+        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={data}\ndataLogDir={}\ndataLogSize={log}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId=0\n",
+        s.client_port,
+        s.data_dir.display(),
+        s.data_log_dir.display(),
+        s.tick_time,
+        s.max_client_connections,
+        s.min_session_timeout,
+        s.max_session_timeout,
+        s.backlog,
+    )
+}
+
+/// Bytes of the plain files in a directory.
+fn directory_size(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries.flatten().filter_map(|e| e.metadata().ok()).filter(std::fs::Metadata::is_file).map(|m| m.len()).sum()
+}
+
+fn environment_text() -> String {
+    let uname = rustix::system::uname();
+    let text = |c: &std::ffi::CStr| c.to_string_lossy().into_owned();
+    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| "<NA>".into());
+    let arch = match text(uname.machine()).as_str() {
+        "x86_64" => "amd64".to_owned(),
+        other => other.to_owned(),
+    };
+    let cwd = std::env::current_dir().map_or_else(|_| "<NA>".into(), |d| d.display().to_string());
+    let rows: [(&str, String); 19] = [
+        ("zookeeper.version", VERSION.into()),
+        ("host.name", text(uname.nodename())),
+        ("java.version", "<NA>".into()),
+        ("java.vendor", "<NA>".into()),
+        ("java.home", "<NA>".into()),
+        ("java.class.path", "<NA>".into()),
+        ("java.library.path", "<NA>".into()),
+        ("java.io.tmpdir", std::env::temp_dir().display().to_string()),
+        ("java.compiler", "<NA>".into()),
+        ("os.name", text(uname.sysname())),
+        ("os.arch", arch),
+        ("os.version", text(uname.release())),
+        ("user.name", variable("USER")),
+        ("user.home", variable("HOME")),
+        ("user.dir", cwd),
+        ("jvm.memory.free", "<NA>".into()),
+        ("jvm.memory.max", "<NA>".into()),
+        ("jvm.memory.total", "<NA>".into()),
+        ("farrier.version", env!("CARGO_PKG_VERSION").into()),
+    ];
+    let mut out = String::from("Environment:\n");
+    for (key, value) in rows {
+        let _ = writeln!(out, "{key}={value}");
+    }
+    out
+}
+
+fn dump_text(context: &WorkerContext, asking: SocketAddr) -> String {
+    let clock = *context.core().clock();
+    context.core().with(|s| {
+        let replica = &*s.replica;
+        let buckets = replica.session_buckets();
+        let mut out = String::from("SessionTracker dump:\n");
+        let _ = writeln!(out, "Session Sets ({})/({}):", buckets.len(), replica.session_count());
+        for bucket in &buckets {
+            let _ = writeln!(out, "{} expire at {}:", bucket.sessions.len(), java_date(clock.wall_of(bucket.expires)));
+            for session in &bucket.sessions {
+                let _ = writeln!(out, "\t{session}");
+            }
+        }
+        let tree = replica.tree();
+        let owners: std::collections::BTreeSet<_> = tree.ephemeral_owners().collect();
+        let _ = writeln!(out, "ephemeral nodes dump:\nSessions with Ephemerals ({}):", owners.len());
+        for owner in owners {
+            let _ = writeln!(out, "{owner}:");
+            for path in tree.ephemerals(owner) {
+                let _ = writeln!(out, "\t{path}");
+            }
+        }
+        let connections = replica.connections();
+        let _ = writeln!(out, "Connections dump:\nConnections Sets (1)/({}):", connections.len() + 1);
+        let _ = writeln!(out, "{} open:", connections.len() + 1);
+        for c in &connections {
+            let _ = writeln!(out, "\tip: {} sessionId: {}", java_address(c.peer), c.session.unwrap_or_default());
+        }
+        let _ = writeln!(out, "\tip: {} sessionId: 0x0", java_address(asking));
+        out
+    })
+}
+
+/// `java.util.Date.toString` in UTC.
+fn java_date(wall_ms: i64) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let seconds = wall_ms.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Days to civil date, in eras of 400 years that begin on 1 March.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = year_of_era + era * 400 + i64::from(month < 2);
+    format!(
+        "{} {} {day:02} {:02}:{:02}:{:02} UTC {year}",
+        DAYS[days.rem_euclid(7) as usize],
+        MONTHS[month as usize],
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+fn watches_by_session(replica: &Replica) -> String {
+    let mut out = String::new();
+    for (conn, paths) in replica.watches().by_watcher() {
+        let _ = writeln!(out, "{}", replica.session_of(conn).unwrap_or_default());
+        for path in paths {
+            let _ = writeln!(out, "\t{path}");
+        }
+    }
+    out.push('\n');
+    out
+}
+
+fn watches_by_path(replica: &Replica) -> String {
+    let mut out = String::new();
+    for (path, conns) in replica.watches().by_path() {
+        let _ = writeln!(out, "{path}");
+        for conn in conns {
+            let _ = writeln!(out, "\t{}", replica.session_of(conn).unwrap_or_default());
+        }
+    }
+    out.push('\n');
+    out
+}
+
+/// The classic keys first, in the order in which old scripts expect them.
+fn monitor_text(replica: &Replica, uptime: u64) -> String {
+    let stats = replica.stats();
+    let tree = replica.tree();
+    let (open, max) = descriptors();
+    let mut out = String::new();
+    let rows: [(&str, String); 34] = [
+        ("version", VERSION.into()),
+        ("server_state", "standalone".into()),
+        ("avg_latency", java_average(stats.latency.average())),
+        ("min_latency", stats.latency.min().to_string()),
+        ("max_latency", stats.latency.max().to_string()),
+        ("packets_received", stats.received.to_string()),
+        ("packets_sent", stats.sent.to_string()),
+        ("num_alive_connections", (replica.connection_count() + 1).to_string()),
+        ("outstanding_requests", replica.outstanding_requests().to_string()),
+        ("znode_count", tree.node_count().to_string()),
+        ("watch_count", replica.watches().watch_count().to_string()),
+        ("ephemerals_count", tree.ephemerals_count().to_string()),
+        ("approximate_data_size", tree.approximate_data_size().to_string()),
+        ("open_file_descriptor_count", open.to_string()),
+        ("max_file_descriptor_count", max.to_string()),
+        ("last_client_response_size", "-1".into()),
+        ("max_client_response_size", "-1".into()),
+        ("min_client_response_size", "-1".into()),
+        ("outstanding_tls_handshake", "0".into()),
+        ("uptime", uptime.to_string()),
+        ("global_sessions", replica.session_count().to_string()),
+        ("local_sessions", "0".into()),
+        ("auth_failed_count", stats.auth_failures.to_string()),
+        ("non_mtls_local_conn_count", "0".into()),
+        ("non_mtls_remote_conn_count", "0".into()),
+        ("last_zxid", replica.last_zxid().get().to_string()),
+        ("commit_count", stats.commits.to_string()),
+        ("snapshot_count", stats.snapshots.to_string()),
+        ("stale_sessions_expired", stats.expired_sessions.to_string()),
+        ("connection_rejected", stats.throttled_connections.to_string()),
+        ("connection_drop_count", stats.dropped_connections.to_string()),
+        ("throttled_ops", stats.throttled_ops.to_string()),
+        ("large_requests_rejected", stats.oversized.to_string()),
+        ("digest_mismatches_count", stats.digest_mismatches.to_string()),
+    ];
+    for (key, value) in rows {
+        let _ = writeln!(out, "zk_{key}\t{value}");
+    }
+    out
+}
+
+/// Open file descriptors and their limit.
+fn descriptors() -> (u64, u64) {
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |d| d.count() as u64);
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    (open, limit.unwrap_or(u64::MAX >> 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_as_java_prints_them() {
+        assert_eq!(java_date(0), "Thu Jan 01 00:00:00 UTC 1970");
+        assert_eq!(java_date(1_795_367_710_000), "Sun Nov 22 17:15:10 UTC 2026");
+        assert_eq!(java_date(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
+    }
+
+    #[test]
+    fn averages_as_java_prints_them() {
+        assert_eq!(java_average(0.0), "0.0");
+        assert_eq!(java_average(1.629_149), "1.6291");
+        assert_eq!(java_average(2.5), "2.5");
+    }
+
+    #[test]
+    fn only_exact_words_are_words() {
+        assert_eq!(Word::parse(*b"ruok").map(Word::name), Some("ruok"));
+        assert_eq!(Word::parse(*b"zzzz"), None);
+        assert_eq!(Word::parse(*b"RUOK"), None);
+        assert!(Word::parse(*b"stmk").is_some_and(Word::has_argument));
+    }
+}

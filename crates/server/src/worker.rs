@@ -1,0 +1,193 @@
+//! A network worker: one thread, one current-thread runtime, its share of the connections.
+
+use crate::connection::{self, Conn};
+use crate::core::Core;
+use crate::limits::ConnectionLimits;
+use crate::outbox::{Deliveries, Delivery};
+use crate::words::WordSettings;
+use farrier_replica::{ConnId, Input};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+/// Accepted sockets on their way to a worker.
+pub(crate) const HAND_OFF_MAX: usize = 1024;
+
+/// What a worker is told at its start.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerSettings {
+    /// Longest frame in bytes.
+    pub(crate) frame_max: usize,
+    /// How long a socket may stay without a connect request.
+    pub(crate) sessionless_timeout: Duration,
+    /// Connections per address and in total.
+    pub(crate) limits: Arc<ConnectionLimits>,
+    /// For the four-letter words.
+    pub(crate) words: Arc<WordSettings>,
+}
+
+/// A worker as its own tasks see it. Never leaves the thread.
+pub(crate) struct WorkerContext {
+    core: Arc<Core>,
+    index: usize,
+    settings: WorkerSettings,
+    conns: RefCell<HashMap<ConnId, Rc<Conn>>>,
+    deliveries: RefCell<Deliveries>,
+    dirty: RefCell<Vec<Rc<Conn>>>,
+}
+
+impl WorkerContext {
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    pub(crate) const fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) const fn frame_max(&self) -> usize {
+        self.settings.frame_max
+    }
+
+    pub(crate) const fn sessionless_timeout(&self) -> Duration {
+        self.settings.sessionless_timeout
+    }
+
+    pub(crate) fn words(&self) -> &WordSettings {
+        &self.settings.words
+    }
+
+    /// Whether memory should be given back rather than kept for the next request: with many connections,
+    /// most are idle.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.conns.borrow().len() > 256
+    }
+
+    pub(crate) fn register(&self, conn: &Rc<Conn>) {
+        self.conns.borrow_mut().insert(conn.id(), conn.clone());
+    }
+
+    pub(crate) fn unregister(&self, id: ConnId) {
+        self.conns.borrow_mut().remove(&id);
+    }
+
+    /// Announces that [`Self::deliver`] follows, so that nobody needs to wake this worker.
+    pub(crate) fn attend(&self) {
+        self.core.outbox(self.index).attend();
+    }
+
+    /// Hands out what the replica emitted for this worker's connections and writes it, one write per
+    /// connection.
+    pub(crate) fn deliver(&self) {
+        // A report of a flush may bring new deliveries; each round needs a megabyte to have been sent, so
+        // rounds end.
+        loop {
+            let mut dirty = self.dirty.take();
+            {
+                let mut batch = self.deliveries.borrow_mut();
+                self.core.outbox(self.index).take(&mut batch);
+                let conns = self.conns.borrow();
+                batch.drain(|id, delivery| {
+                    let Some(conn) = conns.get(&id) else { return };
+                    let newly = match delivery {
+                        Delivery::Send(frames) => conn.queue(frames),
+                        Delivery::ReportFlush => conn.report_flush(),
+                        Delivery::Close => {
+                            conn.close();
+                            false
+                        }
+                        Delivery::Pause => {
+                            conn.pause();
+                            false
+                        }
+                        Delivery::Resume => {
+                            conn.resume();
+                            false
+                        }
+                    };
+                    if newly {
+                        dirty.push(conn.clone());
+                    }
+                });
+            }
+            let mut reported = false;
+            for conn in dirty.drain(..) {
+                if conn.flush() {
+                    self.core.step(Input::Flushed { conn: conn.id() });
+                    reported = true;
+                }
+            }
+            self.dirty.replace(dirty);
+            if !reported {
+                return;
+            }
+        }
+    }
+}
+
+/// Runs a worker until the server closes.
+pub(crate) fn run(
+    core: &Arc<Core>,
+    index: usize,
+    settings: WorkerSettings,
+    mut accepted: mpsc::Receiver<(std::net::TcpStream, SocketAddr)>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            core.step(Input::WriteFailed { error: format!("a network worker cannot start: {error}") });
+            return;
+        }
+    };
+    let context = Rc::new(WorkerContext {
+        core: core.clone(),
+        index,
+        settings,
+        conns: RefCell::default(),
+        deliveries: RefCell::default(),
+        dirty: RefCell::default(),
+    });
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        loop {
+            tokio::select! {
+                biased;
+                () = context.core.outbox(index).wait() => {
+                    context.deliver();
+                    if context.core.is_closing() {
+                        break;
+                    }
+                }
+                socket = accepted.recv() => {
+                    let Some((socket, peer)) = socket else { break };
+                    let Ok(stream) = TcpStream::from_std(socket) else { continue };
+                    let context = context.clone();
+                    tokio::task::spawn_local(async move {
+                        let limits = context.settings.limits.clone();
+                        connection::serve(context, stream, peer).await;
+                        limits.leave(peer.ip());
+                    });
+                }
+            }
+        }
+        // Connections get their last replies and end; each is bounded in time.
+        accepted.close();
+        while let Ok((_, peer)) = accepted.try_recv() {
+            context.settings.limits.leave(peer.ip());
+        }
+        let all: Vec<_> = context.conns.borrow().values().cloned().collect();
+        for conn in all {
+            conn.close();
+        }
+        let patience = tokio::time::Instant::now() + Duration::from_secs(2);
+        while !context.conns.borrow().is_empty() && tokio::time::Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+}
