@@ -199,20 +199,25 @@ impl Tree {
     /// tries to delete them; whether it may is decided when the request is prepared.
     #[must_use]
     pub fn expired_candidates(&self, wall_ms: i64, never_used_ms: i64) -> Vec<String> {
-        let mut expired = Vec::new();
-        for id in self.sessions.containers().chain(self.sessions.ttls()) {
-            let fields = self.arena.get(id).fields();
-            let age = wall_ms.saturating_sub(fields.stat.mtime);
-            let is_over = match self.owner_of(fields.stat.ephemeral_owner) {
-                Owner::Container => fields.stat.cversion > 0 || (never_used_ms != 0 && age > never_used_ms),
-                Owner::Ttl(ttl) => ttl != 0 && i64::try_from(ttl).is_ok_and(|ttl| age > ttl),
-                Owner::Persistent | Owner::Ephemeral(_) => false,
-            };
-            if is_over && fields.child_count == 0 {
-                expired.push(self.path_of(id));
-            }
-        }
-        expired
+        let all = self.sessions.containers().chain(self.sessions.ttls());
+        all.filter(|id| self.is_over(*id, wall_ms, never_used_ms)).map(|id| self.path_of(id)).collect()
+    }
+
+    /// Whether the znode at `path` would be among [`Self::expired_candidates`] now.
+    #[must_use]
+    pub fn is_expired_candidate(&self, path: &str, wall_ms: i64, never_used_ms: i64) -> bool {
+        self.find(path).is_some_and(|id| self.is_over(id, wall_ms, never_used_ms))
+    }
+
+    fn is_over(&self, id: NodeId, wall_ms: i64, never_used_ms: i64) -> bool {
+        let fields = self.arena.get(id).fields();
+        let age = wall_ms.saturating_sub(fields.stat.mtime);
+        let is_over = match self.owner_of(fields.stat.ephemeral_owner) {
+            Owner::Container => fields.stat.cversion > 0 || (never_used_ms != 0 && age > never_used_ms),
+            Owner::Ttl(ttl) => ttl != 0 && i64::try_from(ttl).is_ok_and(|ttl| age > ttl),
+            Owner::Persistent | Owner::Ephemeral(_) => false,
+        };
+        is_over && fields.child_count == 0
     }
 
     /// Digests after the transactions whose zxid is a multiple of 128, oldest first; the last 1024.
@@ -348,3 +353,6 @@ impl Tree {
 pub(crate) fn read_usage(data: Option<&[u8]>) -> QuotaText {
     data.and_then(|text| QuotaText::parse(text).ok()).unwrap_or_else(|| QuotaText::usage(0, 0))
 }
+
+#[cfg(test)]
+mod tests;
