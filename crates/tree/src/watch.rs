@@ -65,6 +65,9 @@ const fn weight(modes: Modes) -> usize {
     (modes & DATA_TABLE != 0) as usize + (modes & CHILD_TABLE != 0) as usize
 }
 
+/// Slots for paths or watchers that an empty table keeps.
+const KEPT_MAX: usize = 1024;
+
 type PathId = u32;
 type WatcherId = u32;
 
@@ -168,6 +171,17 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
     /// A table without watches.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_hasher(FixedState::default())
+    }
+
+    /// The same with a seed for the hashes of paths, so that nobody can choose paths that collide. The seed
+    /// shows in no result.
+    #[must_use]
+    pub fn with_hash_seed(seed: u64) -> Self {
+        Self::with_hasher(FixedState::with_seed(seed))
+    }
+
+    fn with_hasher(hasher: FixedState) -> Self {
         Self {
             paths: Vec::new(),
             free_paths: Vec::new(),
@@ -175,7 +189,7 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
             watchers: Vec::new(),
             free_watchers: Vec::new(),
             by_watcher: HashMap::with_hasher(FixedState::default()),
-            hasher: FixedState::default(),
+            hasher,
             count: 0,
             recursive: 0,
             notified: Vec::new(),
@@ -305,6 +319,7 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
             self.set_on_path(path, id, 0);
         }
         self.forget_watcher(id);
+        self.shrink();
     }
 
     /// Whether there is no watch at all.
@@ -439,6 +454,13 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
         let entry = self.watchers[id as usize].take().expect("a watcher that is forgotten was known");
         self.by_watcher.remove(&entry.watcher);
         self.free_watchers.push(id);
+    }
+
+    /// Gives back the memory of many watches once the last one is gone.
+    fn shrink(&mut self) {
+        if self.count == 0 && self.paths.capacity().max(self.watchers.capacity()) > KEPT_MAX {
+            *self = Self::with_hasher(self.hasher.clone());
+        }
     }
 }
 

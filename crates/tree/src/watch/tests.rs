@@ -205,6 +205,20 @@ fn a_dropped_watcher_leaves_nothing() {
 }
 
 #[test]
+fn an_empty_table_keeps_little_memory() {
+    let mut t = Table::new();
+    for w in 0..5000 {
+        t.add(&format!("/own/{w}"), w, WatchKind::Data);
+    }
+    for w in 0..5000 {
+        t.drop_watcher(w);
+    }
+    assert!(t.paths.capacity() + t.watchers.capacity() <= 2 * KEPT_MAX);
+    t.add("/again", 1, WatchKind::Data);
+    assert_eq!(fired(&mut t, Changed, "/again"), [1]);
+}
+
+#[test]
 fn slots_of_gone_paths_are_used_again() {
     let mut t = Table::new();
     for i in 0..1000 {
