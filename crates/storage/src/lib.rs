@@ -7,6 +7,8 @@
 //!
 //! Formats: `docs/disk.md`; rules: `docs/safety.md`.
 
+#![expect(clippy::len_without_is_empty, reason = "a file's length is asked of a disk and can fail")]
+
 pub mod compress;
 pub mod disk;
 pub mod epochs;
@@ -17,6 +19,7 @@ mod own;
 pub mod purge;
 pub mod record;
 pub mod recover;
+pub mod repair;
 pub mod segment;
 pub mod snapshot;
 pub mod state;

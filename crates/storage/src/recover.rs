@@ -191,6 +191,7 @@ pub fn recover<D: Disk>(
     let on_disk = known_mark(disk, &mut warnings)?;
     let mark = on_disk.filter(|mark| mark.epoch == options.current_epoch);
     let loaded = load_snapshot(disk, options, state, &mut warnings)?;
+    check_loaded(disk, &loaded)?;
     let segments = list_segments(disk)?;
     if loaded.snapshot.is_none() {
         check_without_snapshot(disk, options, &segments)?;
@@ -273,7 +274,7 @@ fn has_initialize<D: Disk>(disk: &D) -> DiskResult<bool> {
 
 /// Snapshots among logs or the other way round, where the two have directories of their own, mean that
 /// the directories were confused; and names that Apache would load and Farrier does not are told.
-fn check_directories<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<Vec<String>, Refusal> {
+pub(crate) fn check_directories<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<Vec<String>, Refusal> {
     let sorted = |dir| -> DiskResult<Vec<DirEntry>> {
         let mut entries = disk.list(dir)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -303,7 +304,7 @@ fn check_directories<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<Vec<
         .collect())
 }
 
-fn known_mark<D: Disk>(disk: &D, warnings: &mut Vec<String>) -> Result<Option<Mark>, Refusal> {
+pub(crate) fn known_mark<D: Disk>(disk: &D, warnings: &mut Vec<String>) -> Result<Option<Mark>, Refusal> {
     let file = disk.describe(&mark_path());
     match read_mark(disk)? {
         MarkRead::Mark(mark) => Ok(Some(mark)),
@@ -324,14 +325,16 @@ fn known_mark<D: Disk>(disk: &D, warnings: &mut Vec<String>) -> Result<Option<Ma
 }
 
 #[derive(Debug, Default)]
-struct Loaded {
-    snapshot: Option<SnapshotFile>,
+pub(crate) struct Loaded {
+    pub(crate) snapshot: Option<SnapshotFile>,
     /// Newer ones that could not be loaded.
-    rejected: Vec<SnapshotFile>,
+    pub(crate) rejected: Vec<SnapshotFile>,
+    /// How many were tried and why the newest of them failed.
+    reason: Option<(usize, String)>,
 }
 
 /// Loads the newest snapshot that is whole. Files with other names than a server gives come last.
-fn load_snapshot<D: Disk>(
+pub(crate) fn load_snapshot<D: Disk>(
     disk: &D,
     options: &RecoverOptions,
     state: &mut dyn Restore,
@@ -365,9 +368,14 @@ fn load_snapshot<D: Disk>(
             }
         }
     }
-    match reason {
-        None => Ok(loaded),
-        Some(reason) => Err(Refusal {
+    loaded.reason = reason.map(|reason| (candidates, reason));
+    Ok(loaded)
+}
+
+/// There are snapshots, and none of them loads.
+fn check_loaded<D: Disk>(disk: &D, loaded: &Loaded) -> Result<(), Refusal> {
+    match &loaded.reason {
+        Some((candidates, reason)) if loaded.snapshot.is_none() => Err(Refusal {
             kind: RefusalKind::Damage,
             file: Some(disk.describe(&DiskPath::new(Dir::DataVersion, "snapshot.*"))),
             offset: None,
@@ -375,6 +383,7 @@ fn load_snapshot<D: Disk>(
             expected: "one whole snapshot".to_owned(),
             remedy: repair_remedy(disk),
         }),
+        _ => Ok(()),
     }
 }
 
@@ -396,7 +405,7 @@ fn check_without_snapshot<D: Disk>(disk: &D, options: &RecoverOptions, segments:
 }
 
 /// An older snapshot and the log replace a newer one only if the log shows that it has everything.
-fn check_rejected<D: Disk>(disk: &D, rejected: &[SnapshotFile], scan: &Scan) -> Result<(), Refusal> {
+pub(crate) fn check_rejected<D: Disk>(disk: &D, rejected: &[SnapshotFile], scan: &Scan) -> Result<(), Refusal> {
     for snapshot in rejected.iter().filter(|s| s.regular) {
         let beyond = snapshot.zxid > scan.last;
         let bridged = scan.jumps.iter().any(|(from, to)| *from < snapshot.zxid && snapshot.zxid < *to);

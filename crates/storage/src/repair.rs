@@ -1,0 +1,385 @@
+//! `farrier repair`: what is wrong with a directory, and how to go on without what is lost.
+//!
+//! Owns the verdict for the operator and the moving aside of bad files. It never deletes: what it takes
+//! out of a server's way stays beside it as `farrier.damaged.<n>.<old name>`, a name that neither Apache
+//! nor Farrier loads. Nothing changes without [`accept_loss`].
+//!
+//! Order of durable steps: the damaged segment is copied aside whole; later segments are renamed, newest
+//! first; then bad snapshots; only then the segment is cut; the mark comes last. A crash between any two
+//! leaves a directory that is refused again, or one that starts with just what the repair would have kept.
+
+use crate::disk::{Dir, Disk, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::mark::{Mark, MarkFile};
+use crate::record::Decoded;
+use crate::recover::scan::{Damage, Scan, ScanError, Scanner};
+use crate::recover::{Loaded, RecoverOptions, Refusal, check_directories, check_rejected, known_mark, load_snapshot};
+use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
+use crate::state::Restore;
+use farrier_proto::Zxid;
+use farrier_proto::txn::{read_header, read_txn};
+use std::fmt;
+
+/// Start of the names that files get when they are moved aside.
+pub const DAMAGED_PREFIX: &str = "farrier.damaged.";
+
+/// Rounds of examining and moving aside. Each takes a file away or shortens one; a few suffice.
+const ROUNDS_MAX: usize = 64;
+
+/// Good records are searched behind a bad one this often, to tell what may be lost.
+const SEARCHES_MAX: usize = 64;
+
+/// Bytes copied at once.
+const COPY_CHUNK: usize = 1 << 20;
+
+/// One thing that is wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Finding {
+    /// The file, as the operator knows it.
+    pub file: Option<String>,
+    /// Where in it.
+    pub offset: Option<u64>,
+    /// What is wrong, and what was expected.
+    pub problem: String,
+    /// What [`accept_loss`] does about it.
+    pub remedy: String,
+}
+
+/// Transactions that are not among what remains.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Loss {
+    /// The last one that remains.
+    pub after: Zxid,
+    /// The last one that is known to have existed. There may have been later ones.
+    pub up_to: Zxid,
+}
+
+/// The state of a directory.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Report {
+    /// The snapshot that loads.
+    pub snapshot: Option<Zxid>,
+    /// The last transaction that snapshot and log lead to.
+    pub last: Zxid,
+    /// What is wrong; empty if a server starts on it.
+    pub findings: Vec<Finding>,
+    /// What accepting the loss gives up.
+    pub loss: Option<Loss>,
+    /// What is odd and harms nothing.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// Whether a server starts on this directory.
+    #[must_use]
+    pub const fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.snapshot {
+            Some(zxid) => writeln!(f, "snapshot: {zxid}")?,
+            None => writeln!(f, "snapshot: none that loads")?,
+        }
+        writeln!(f, "last transaction: {}", self.last)?;
+        for finding in &self.findings {
+            write!(f, "damaged: ")?;
+            if let Some(file) = &finding.file {
+                write!(f, "{file}")?;
+                if let Some(offset) = finding.offset {
+                    write!(f, ", offset {offset}")?;
+                }
+                write!(f, ": ")?;
+            }
+            writeln!(f, "{}\n  with --accept-loss: {}", finding.problem, finding.remedy)?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "note: {warning}")?;
+        }
+        match self.loss {
+            Some(Loss { after, up_to }) if up_to > after => {
+                writeln!(f, "may be lost: every transaction after zxid {after}; known of are those up to {up_to}")
+            }
+            Some(Loss { after, .. }) => writeln!(f, "may be lost: transactions after zxid {after}, if there were any"),
+            None => writeln!(f, "nothing is lost"),
+        }
+    }
+}
+
+/// What accepting the loss did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Repaired {
+    /// The directory as it was found.
+    pub before: Report,
+    /// The directory as it is now.
+    pub after: Report,
+    /// Copies and moved files, as the operator knows them.
+    pub aside: Vec<String>,
+}
+
+/// What one look found, with what is needed to act on it.
+struct Look {
+    report: Report,
+    loaded: Loaded,
+    segments: Vec<Segment>,
+    mark: Option<Mark>,
+    scan: Option<Scan>,
+    damage: Option<Damage>,
+    /// The snapshots that were rejected have to go.
+    bad_snapshots: bool,
+}
+
+/// Looks at a directory and changes nothing. `state` is filled on the way, so that a tree which cannot
+/// take a record is found out too; its content is of no use afterwards.
+///
+/// # Errors
+/// A [`Refusal`] where the files are not what has to be repaired: a failing disk, a limit that is too
+/// small, directories that were confused.
+pub fn examine<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Report, Refusal> {
+    Ok(look(disk, options, state)?.report)
+}
+
+/// Moves what is bad aside, so that a server starts on what is left, and tells what that was. Does nothing
+/// to a sound directory.
+///
+/// # Errors
+/// As [`examine`]; it can simply be called again.
+pub fn accept_loss<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Repaired, Refusal> {
+    let mut aside = Aside { disk, number: next_number(disk)?, moved: Vec::new() };
+    let mut before = None;
+    for _ in 0..ROUNDS_MAX {
+        state.reset();
+        let look = look(disk, options, state)?;
+        let before = before.get_or_insert_with(|| look.report.clone());
+        if look.report.is_sound() {
+            return Ok(Repaired { before: before.clone(), after: look.report, aside: aside.moved });
+        }
+        repair_once(disk, options, &look, &mut aside)?;
+    }
+    Err(Refusal {
+        kind: crate::recover::RefusalKind::Damage,
+        file: None,
+        offset: None,
+        found: format!("still damaged after {ROUNDS_MAX} rounds of moving files aside"),
+        expected: String::new(),
+        remedy: "Keep a copy of the directory, and report this".to_owned(),
+    })
+}
+
+fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Look, Refusal> {
+    let mut report = Report { warnings: check_directories(disk, options)?, ..Report::default() };
+    let mark = known_mark(disk, &mut report.warnings)?;
+    let loaded = load_snapshot(disk, options, state, &mut report.warnings)?;
+    let segments = list_segments(disk)?;
+    report.snapshot = loaded.snapshot.as_ref().map(|s| s.zxid);
+    let after = report.snapshot.unwrap_or(Zxid::ZERO);
+    report.last = after;
+    let mut look = Look { report, loaded, segments, mark, scan: None, damage: None, bad_snapshots: false };
+
+    let log_exists = look.segments.iter().any(|s| s.len > 0);
+    if look.loaded.snapshot.is_none() && log_exists && !options.trust_empty_snapshot {
+        look.bad_snapshots = true;
+        look.report.findings.push(Finding {
+            file: None,
+            offset: None,
+            problem: "there is a log, and no snapshot that loads and that it could follow".to_owned(),
+            remedy: "all snapshots and logs are moved aside, and the server starts empty. A log that starts with \
+                     the very first transaction needs no snapshot: try snapshot.trust.empty=true first"
+                .to_owned(),
+        });
+        look.report.last = Zxid::ZERO;
+        look.report.loss = Some(Loss { after: Zxid::ZERO, up_to: known(disk, options, &look, None)? });
+        return Ok(look);
+    }
+    let epoch_mark = mark.filter(|m| m.epoch == options.current_epoch);
+    let scanner = Scanner { disk, segments: &look.segments, options, mark: epoch_mark, after };
+    let mut last = after;
+    let scanned = scanner.run(&mut |header, bytes| {
+        let (_, txn, digest) = read_txn(bytes).map_err(|e| e.to_string())?;
+        state.replay(header, &txn, digest).map_err(|e| e.0)?;
+        last = header.zxid;
+        Ok(())
+    });
+    look.report.last = last;
+    match scanned {
+        Ok(mut scan) => {
+            look.report.warnings.append(&mut scan.warnings);
+            if let Err(refusal) = check_rejected(disk, &look.loaded.rejected, &scan) {
+                look.bad_snapshots = true;
+                look.report.findings.push(Finding {
+                    file: refusal.file,
+                    offset: None,
+                    problem: format!("{}; expected {}", refusal.found, refusal.expected),
+                    remedy: "the snapshot is moved aside".to_owned(),
+                });
+            }
+            look.scan = Some(scan);
+        }
+        Err(ScanError::Damage(damage)) => {
+            look.report.findings.push(finding(disk, &damage));
+            look.damage = Some(damage);
+        }
+        Err(other) => return Err(other.into_refusal(disk)),
+    }
+    if !look.report.is_sound() {
+        let up_to = known(disk, options, &look, look.damage.as_ref())?;
+        look.report.loss = Some(Loss { after: last, up_to });
+    }
+    Ok(look)
+}
+
+fn finding<D: Disk>(disk: &D, damage: &Damage) -> Finding {
+    let remedy = match damage.offset {
+        None => "the mark is set back to what is there",
+        Some(offset) if offset <= FIRST_RECORD => "this segment and all later ones are moved aside",
+        Some(_) => "the segment is copied aside and cut here, and all later ones are moved aside",
+    };
+    Finding {
+        file: damage.segment.map(|s| disk.describe(&log_path(s))),
+        offset: damage.offset,
+        problem: format!("{}; expected {}", damage.found, damage.expected),
+        remedy: remedy.to_owned(),
+    }
+}
+
+/// The last transaction that anything on disk tells of: mark, names, and good records behind the bad one.
+fn known<D: Disk>(disk: &D, options: &RecoverOptions, look: &Look, damage: Option<&Damage>) -> DiskResult<Zxid> {
+    let mut up_to = look.mark.map_or(Zxid::ZERO, |m| m.zxid);
+    for snapshot in look.loaded.rejected.iter().filter(|s| s.regular) {
+        up_to = up_to.max(snapshot.zxid);
+    }
+    let (from, offset) = match damage {
+        Some(Damage { segment: Some(segment), offset: Some(offset), .. }) => (*segment, *offset),
+        Some(_) => return Ok(up_to),
+        None => (Zxid::ZERO, 0),
+    };
+    for segment in look.segments.iter().filter(|s| s.first >= from) {
+        let mut reader = SegmentReader::open(disk, &log_path(segment.first), options.txn_max)?;
+        let mut at = if segment.first == from { offset.max(FIRST_RECORD) } else { FIRST_RECORD };
+        for _ in 0..SEARCHES_MAX {
+            while let Decoded::Good(txn) = reader.record(at)? {
+                let len = crate::record::record_len(txn.len()) as u64;
+                if let Ok(header) = read_header(txn)
+                    && header.zxid.to_wire() > 0
+                {
+                    up_to = up_to.max(header.zxid);
+                }
+                at += len;
+            }
+            match reader.valid_record_after(at, Zxid::ZERO)? {
+                Some(next) if matches!(reader.record(next)?, Decoded::Good(_)) => at = next,
+                _ => break,
+            }
+        }
+    }
+    Ok(up_to)
+}
+
+/// One round: everything that this look found.
+fn repair_once<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    look: &Look,
+    aside: &mut Aside<'_, D>,
+) -> Result<(), Refusal> {
+    let (from, cut) = match &look.damage {
+        Some(Damage { segment: Some(segment), offset: Some(offset), .. }) => {
+            (Some(*segment), (*offset > FIRST_RECORD).then_some((*segment, *offset)))
+        }
+        // The log is sound and too short: nothing to move.
+        Some(_) => (None, None),
+        // Without any snapshot the whole log goes; otherwise only snapshots do.
+        None => (look.scan.is_none().then_some(Zxid::ZERO), None),
+    };
+    if let Some((segment, _)) = cut {
+        aside.copy(&log_path(segment))?;
+    }
+    let doomed = |s: &&Segment| from.is_some_and(|from| s.first >= from) && cut.is_none_or(|(kept, _)| s.first != kept);
+    for segment in look.segments.iter().rev().filter(doomed) {
+        aside.take(&log_path(segment.first))?;
+    }
+    if look.bad_snapshots {
+        for snapshot in &look.loaded.rejected {
+            aside.take(&snapshot.path)?;
+        }
+    }
+    if let Some((segment, offset)) = cut {
+        let file = disk.open(&log_path(segment), OpenMode::Write)?;
+        file.set_len(offset)?;
+        file.sync()?;
+    }
+    if look.mark.is_some() {
+        // Only what was found is claimed, and nothing about where: the next start judges the log's end
+        // without it, and writes a proper one.
+        let last = if look.scan.is_none() && look.damage.is_none() { Zxid::ZERO } else { look.report.last };
+        let old = look.mark.unwrap_or_default();
+        let mark = Mark {
+            sequence: old.sequence,
+            segment: Zxid::ZERO,
+            offset: 0,
+            zxid: last,
+            epoch: options.current_epoch,
+            floor: old.floor.min(last),
+        };
+        MarkFile::create(disk, mark)?;
+    }
+    Ok(())
+}
+
+/// Moves files aside, under one number for one repair.
+struct Aside<'a, D> {
+    disk: &'a D,
+    number: u64,
+    moved: Vec<String>,
+}
+
+impl<D: Disk> Aside<'_, D> {
+    fn name(&self, path: &DiskPath) -> DiskPath {
+        DiskPath::new(path.dir, format!("{DAMAGED_PREFIX}{}.{}", self.number, path.name))
+    }
+
+    fn take(&mut self, path: &DiskPath) -> DiskResult<()> {
+        let to = self.name(path);
+        self.disk.rename(path, &to)?;
+        self.disk.sync_dir(path.dir)?;
+        self.moved.push(self.disk.describe(&to));
+        Ok(())
+    }
+
+    /// A copy of the whole file, durable when this returns.
+    fn copy(&mut self, path: &DiskPath) -> DiskResult<()> {
+        let to = self.name(path);
+        let from = self.disk.open(path, OpenMode::Read)?;
+        let copy = self.disk.open(&to, OpenMode::CreateTruncate)?;
+        let mut buf = vec![0; COPY_CHUNK];
+        let mut at = 0;
+        loop {
+            let got = from.read_at(at, &mut buf)?;
+            if got == 0 {
+                break;
+            }
+            copy.write_at(at, &buf[..got])?;
+            at += got as u64;
+        }
+        copy.sync()?;
+        self.disk.sync_dir(path.dir)?;
+        self.moved.push(self.disk.describe(&to));
+        Ok(())
+    }
+}
+
+/// A number that no file aside has.
+fn next_number<D: Disk>(disk: &D) -> DiskResult<u64> {
+    let mut next = 1;
+    for dir in [Dir::DataVersion, Dir::LogVersion] {
+        for entry in disk.list(dir)? {
+            let number = entry.name.strip_prefix(DAMAGED_PREFIX).and_then(|rest| rest.split('.').next()?.parse().ok());
+            next = next.max(number.map_or(0, |n: u64| n.saturating_add(1)));
+        }
+    }
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests;

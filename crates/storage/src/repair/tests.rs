@@ -1,0 +1,175 @@
+use super::*;
+use crate::disk::DiskErrorKind;
+use crate::mem::{Crash, MemDisk};
+use crate::record;
+use crate::segment::header;
+use crate::snapshot::{SnapshotOptions, write_snapshot};
+use crate::testing::{Nodes, TEST_LOG, chooser, start, txn, used, zxid};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn options() -> RecoverOptions {
+    RecoverOptions::default()
+}
+
+fn flip(disk: &MemDisk, path: &DiskPath, offset: usize) -> Vec<u8> {
+    let mut content = disk.content(path).unwrap();
+    content[offset] ^= 4;
+    disk.put(path, content.clone());
+    content
+}
+
+/// Several segments with 30 records, the mark behind the last.
+fn segmented() -> Arc<MemDisk> {
+    let disk = Arc::new(MemDisk::default());
+    let (_, recovered) = start(&disk).unwrap();
+    let mut log = crate::log::LogWriter::open(Arc::clone(&disk), &recovered, TEST_LOG);
+    for z in 1..=30 {
+        log.append(zxid(z), &txn(z));
+        log.commit().unwrap();
+    }
+    disk
+}
+
+fn contents(disk: &MemDisk) -> BTreeMap<String, Vec<u8>> {
+    disk.names(Dir::LogVersion)
+        .into_iter()
+        .map(|n| (n.clone(), disk.content(&DiskPath::new(Dir::LogVersion, n)).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_sound_directory_is_left_alone() {
+    let disk = segmented();
+    let before = (contents(&disk), disk.count());
+    let report = examine(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert!(report.is_sound(), "{report}");
+    assert_eq!((report.last, report.snapshot, report.loss), (zxid(30), Some(Zxid::ZERO), None));
+    assert!(report.to_string().contains("nothing is lost"));
+    let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert_eq!(repaired.aside, Vec::<String>::new());
+    assert_eq!((contents(&disk), disk.count()), before);
+}
+
+#[test]
+fn damage_in_the_middle() {
+    let disk = segmented();
+    let segments = list_segments(&*disk).unwrap();
+    assert!(segments.len() >= 3, "{segments:?}");
+    let hurt = segments[2].first;
+    // Behind the first record of the third segment (the second holds one large record).
+    let end = FIRST_RECORD as usize + record::record_len(txn(hurt.get()).len());
+    let bad = flip(&disk, &log_path(hurt), end + 30);
+    let was = contents(&disk);
+    let refusal = start(&disk).unwrap_err();
+    assert!(refusal.to_string().contains("farrier repair"), "{refusal}");
+
+    let report = examine(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert_eq!(contents(&disk), was, "examining changes nothing");
+    assert_eq!(report.findings.len(), 1);
+    assert_eq!(report.findings[0].offset, Some(end as u64));
+    assert_eq!(report.loss, Some(Loss { after: hurt, up_to: zxid(30) }));
+    let text = report.to_string();
+    assert!(text.contains(&format!("after zxid {hurt}; known of are those up to 0x1e")), "{text}");
+
+    let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert!(repaired.after.is_sound(), "{}", repaired.after);
+    assert_eq!(repaired.aside.len(), segments.len() - 2);
+    // All that was removed is still there, byte for byte, under names that nobody loads.
+    let now = contents(&disk);
+    for segment in &segments[2..] {
+        let name = crate::segment::log_name(segment.first);
+        assert_eq!(now[&format!("{DAMAGED_PREFIX}1.{name}")], was[&name]);
+    }
+    assert_eq!(now[&crate::segment::log_name(hurt)], bad[..end]);
+    let (state, recovered) = start(&disk).unwrap();
+    assert_eq!(state.zxids, (1..=hurt.get()).collect::<Vec<_>>());
+    // And the server goes on; a second repair would use another number.
+    let mut log = crate::log::LogWriter::open(Arc::clone(&disk), &recovered, TEST_LOG);
+    let next = hurt.get() + 1;
+    log.append(zxid(next), &txn(next));
+    log.close().unwrap();
+    assert_eq!(start(&disk).unwrap().1.last_zxid, zxid(next));
+    assert_eq!(next_number(&*disk).unwrap(), 2);
+}
+
+#[test]
+fn a_missing_end_and_a_missing_segment() {
+    let disk = used(&[5]);
+    disk.put(&log_path(zxid(1)), header().to_vec());
+    let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert_eq!(repaired.before.loss, Some(Loss { after: Zxid::ZERO, up_to: zxid(5) }));
+    assert_eq!(start(&disk).unwrap().0.zxids, Vec::<u64>::new());
+
+    let disk = segmented();
+    let segments = list_segments(&*disk).unwrap();
+    disk.remove(&log_path(segments[1].first)).unwrap();
+    assert!(start(&disk).is_err());
+    let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+    let last = segments[1].first.get() - 1;
+    assert_eq!(repaired.before.loss, Some(Loss { after: zxid(last), up_to: zxid(30) }));
+    assert_eq!(start(&disk).unwrap().0.zxids, (1..=last).collect::<Vec<_>>());
+}
+
+#[test]
+fn snapshots_that_do_not_load() {
+    // One that is ahead of the log.
+    let disk = used(&[5]);
+    write_snapshot(&*disk, &Nodes::up_to(8), &SnapshotOptions::default()).unwrap();
+    let newest = DiskPath::new(Dir::DataVersion, "snapshot.8");
+    flip(&disk, &newest, 30);
+    assert!(start(&disk).is_err());
+    let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert_eq!(repaired.before.loss, Some(Loss { after: zxid(5), up_to: zxid(8) }));
+    assert_eq!(repaired.aside, ["/data/version-2/farrier.damaged.1.snapshot.8"]);
+    assert_eq!(start(&disk).unwrap().0.zxids, vec![1, 2, 3, 4, 5]);
+    // All of them.
+    let disk = used(&[5]);
+    flip(&disk, &DiskPath::new(Dir::DataVersion, "snapshot.0"), 30);
+    assert!(start(&disk).is_err());
+    let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert!(repaired.before.to_string().contains("snapshot.trust.empty"), "{}", repaired.before);
+    assert_eq!(repaired.before.loss, Some(Loss { after: Zxid::ZERO, up_to: zxid(5) }));
+    assert_eq!(repaired.aside.len(), 2);
+    assert!(start(&disk).unwrap().1.fresh);
+}
+
+/// A crash anywhere in a repair: what it removes is on disk somewhere, and repairing again ends well.
+#[test]
+fn a_crash_during_a_repair() {
+    let original = segmented();
+    let segments = list_segments(&*original).unwrap();
+    let hurt = segments[2].first;
+    let end = FIRST_RECORD as usize + record::record_len(txn(hurt.get()).len());
+    flip(&original, &log_path(hurt), end + 30);
+    let was = contents(&original);
+    for n in 0.. {
+        let disk = Arc::new(original.fork());
+        disk.crash_after(n, 10);
+        let done = accept_loss(&*disk, &options(), &mut Nodes::default()).is_ok();
+        disk.restart(Crash::Power, &mut chooser(n));
+        let kept = contents(&disk);
+        for segment in &segments[2..] {
+            let old = &was[&crate::segment::log_name(segment.first)];
+            assert!(kept.values().any(|c| c == old), "crash after {n}: {} is gone", segment.first);
+        }
+        accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+        let (state, _) = start(&disk).unwrap();
+        assert_eq!(state.zxids, (1..=hurt.get()).collect::<Vec<_>>(), "crash after {n}");
+        if done {
+            break;
+        }
+    }
+}
+
+#[test]
+fn what_is_not_to_be_repaired() {
+    let disk = used(&[9]);
+    let small = RecoverOptions { txn_max: 2000, ..options() };
+    assert!(accept_loss(&*disk, &small, &mut Nodes::default()).unwrap_err().to_string().contains("jute.maxbuffer"));
+    let log = log_path(zxid(1));
+    flip(&disk, &log, 40);
+    disk.fail_from(1, DiskErrorKind::ReadOnly);
+    let refusal = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap_err();
+    assert_eq!(refusal.kind, crate::recover::RefusalKind::Disk);
+}
