@@ -88,7 +88,7 @@ pub fn tools_dir() -> PathBuf {
 /// The patch numbers of 3.9 in Maven's list of versions, newest first. Resolving a range makes Maven
 /// fetch that list, whether or not what it then picks is complete.
 fn listed(tools: &Path) -> Result<Vec<u32>> {
-    let asked = maven(tools, &pom("[3.9.0,3.10.0-alpha)"), &["dependency:collect"]);
+    let asked = maven(tools, &pom("[3.9.0,3.10.0-alpha)"), &["dependency:resolve"]);
     let dir = tools.join("m2/org/apache/zookeeper/zookeeper");
     let mut patches = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| format!("Maven fetched no list of versions: {asked:?}"))? {

@@ -31,14 +31,18 @@ pub enum Profile {
 /// Which server of a profile runs a case: slow cases and those that kill the server have one of their own.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Lane {
-    /// On a server that nobody has written to; these come first.
+    /// On a server that nobody has written to; these come first and don't write either.
     Virgin,
+    /// On a server without a node that a client left behind; these come next.
+    Empty,
     /// One after the other on one server.
     Shared,
     /// On a server beside the shared one: the case waits for seconds.
     Slow,
     /// The case kills its server.
     Restart,
+    /// On a server of its own, which may not survive it.
+    Own,
 }
 
 /// Another answer than the expected one, and the reason.

@@ -178,7 +178,7 @@ pub(super) const CASES: &[Case] = &[
         c.delete(&p, -1)?.ok()?;
         Ok(format!("{virgin} on a virgin server, {more} with two nodes"))
     })
-    .lane(Lane::Virgin),
+    .lane(Lane::Empty),
     Case::new(
         92,
         Profile::D,

@@ -196,7 +196,7 @@ pub(super) const CASES: &[Case] = &[
         }
         Ok(list(got))
     }),
-    Case::new(16, Profile::D, "a frame of exactly 1048575 bytes", "0 xid 7, open; 1048550 bytes of data", |t| {
+    Case::new(16, Profile::D, "a frame of exactly 1048575 bytes", "0 xid 7, open; 1048551 bytes of data", |t| {
         let mut c = t.client()?;
         let p = t.p(&mut c)?;
         let answer = set_answer(&mut c, &p, 1_048_575)?;

@@ -4,6 +4,7 @@
 //! compared with what the target should answer; so a table of both servers' answers comes for free.
 
 use crate::case::{Case, Ctx, Lane, Profile};
+use crate::raw::four_letter_word;
 use crate::server::{Config, Server, Target};
 use anyhow::{Context as _, Result, anyhow, bail};
 use std::collections::BTreeMap;
@@ -159,8 +160,13 @@ impl Report {
 pub fn run(target: &Target, filter: &Filter) -> Result<Report> {
     let mut groups: BTreeMap<(Profile, Lane), Vec<Case>> = BTreeMap::new();
     for case in cases().into_iter().filter(|c| filter.takes(c)) {
-        // A server is virgin only at first, so these cases share one with those that follow.
-        let lane = if case.lane == Lane::Virgin { Lane::Shared } else { case.lane };
+        // A server is virgin only at first, so what needs that shares it with what follows.
+        let lane = match case.lane {
+            Lane::Virgin | Lane::Empty | Lane::Shared => Lane::Shared,
+            Lane::Slow => Lane::Slow,
+            Lane::Restart => Lane::Restart,
+            Lane::Own => Lane::Own,
+        };
         groups.entry((case.profile, lane)).or_default().push(case);
     }
     if groups.is_empty() {
@@ -183,23 +189,29 @@ pub fn run(target: &Target, filter: &Filter) -> Result<Report> {
 
 fn run_group(target: &Target, profile: Profile, lane: Lane, mut cases: Vec<Case>) -> Result<Vec<Row>> {
     cases.sort_by_key(|c| (c.lane, c.number));
-    let mut server =
-        Server::start(target, &config(profile)).with_context(|| format!("profile {profile:?}, lane {lane:?}"))?;
+    let start =
+        || Server::start(target, &config(profile)).with_context(|| format!("profile {profile:?}, lane {lane:?}"));
+    let mut server = start()?;
+    let mut fresh = true;
     let mut rows = Vec::new();
     for case in cases {
+        let reusable = lane != Lane::Own && (lane == Lane::Restart || four_letter_word(server.addr(), "srvr").is_ok());
+        if !fresh && !reusable {
+            // A server of its own is wanted, or the last case brought this one down.
+            drop(server);
+            server = start()?;
+        }
+        fresh = false;
         let mut ctx = Ctx::new(&mut server, case.number);
         let mut observed = (case.run)(&mut ctx).map_err(|e| format!("{e:#}"));
-        if let Err(e) = ctx.clean_up(profile == Profile::E)
+        if lane != Lane::Own
+            && let Err(e) = ctx.clean_up(profile == Profile::E)
             && observed.is_ok()
         {
             observed = Err(format!("cleaning up: {e:#}"));
         }
         let (accepted, _) = case.accepts(target.is_farrier());
         rows.push(Row { case, accepted, observed });
-        if lane != Lane::Restart && crate::raw::four_letter_word(server.addr(), "srvr").is_err() {
-            // One case brought the server down: the others get a fresh one.
-            server = Server::start(target, &config(profile))?;
-        }
     }
     Ok(rows)
 }
