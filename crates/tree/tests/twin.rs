@@ -1,6 +1,8 @@
 //! The tree against a dumb twin: maps of whole records, every rule written down naively, everything
 //! derived computed from scratch.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which the exemption for tests does not reach")]
+
 use farrier_proto::client::EventType;
 use farrier_proto::path::split;
 use farrier_proto::stat::StatPersisted;
