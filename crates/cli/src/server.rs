@@ -1,0 +1,146 @@
+//! `farrier server`: the server that a configuration describes, until it is told to stop.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::thread;
+
+use clap::Args;
+use farrier_server::config::{self, ConfigError, Loaded, Overrides};
+use farrier_server::{ExitReason, Server};
+
+use crate::logging::{self, LogOptions};
+use crate::output::{complain, print};
+use crate::signals::{self, Event};
+
+const EXAMPLES: &str = "\
+Examples:
+  farrier server zoo.cfg
+  farrier server zoo.cfg --check
+  farrier server zoo.cfg --set clientPort=2182 --set dataDir=/tmp/try
+  farrier server 2181 /var/lib/zookeeper
+
+-D items in SERVER_JVMFLAGS and JVMFLAGS count as they do for Apache; the file overrides them, and
+--set overrides both.
+
+Exit codes: 0 stopped on request or check passed, 1 the server failed, 2 arguments or configuration,
+3 data directory.";
+
+/// Options of `farrier server`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// A configuration file; or Apache's bare form: PORT DATADIR [TICKTIME] [MAXCNXNS]
+    #[arg(required = true, num_args = 1..=4, value_name = "ZOO.CFG")]
+    what: Vec<String>,
+
+    /// Print the values that count and where each comes from; don't start
+    #[arg(long)]
+    check: bool,
+
+    /// Set a key, over the file (repeatable)
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_set)]
+    set: Vec<(String, String)>,
+
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+fn parse_set(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let loaded = match load(arguments) {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error),
+    };
+    if arguments.check {
+        return check(&loaded);
+    }
+    if let Err(error) = loaded.config.runnable() {
+        return refuse(&error);
+    }
+    logging::start(&arguments.log, "info");
+    serve(loaded)
+}
+
+fn load(arguments: &Arguments) -> Result<Loaded, ConfigError> {
+    let flags: Vec<(&str, String)> = ["SERVER_JVMFLAGS", "JVMFLAGS"]
+        .into_iter()
+        .filter_map(|name| std::env::var_os(name).map(|text| (name, text.to_string_lossy().into_owned())))
+        .collect();
+    let flags: Vec<(&str, &str)> = flags.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let overrides = Overrides { jvm_flags: &flags, sets: &arguments.set };
+    match arguments.what.as_slice() {
+        [file] => config::load(Path::new(file), &overrides),
+        bare => config::from_arguments(bare, &overrides),
+    }
+}
+
+fn refuse(error: &ConfigError) -> ExitCode {
+    for problem in &error.problems {
+        complain("farrier: error", format_args!("{}: {}", problem.place, problem.message));
+    }
+    ExitCode::from(ConfigError::EXIT_CODE)
+}
+
+fn check(loaded: &Loaded) -> ExitCode {
+    for warning in &loaded.warnings {
+        complain("farrier: warning", warning);
+    }
+    if let Err(error) = print(&config::render(&loaded.effective)) {
+        complain("farrier: error", format_args!("standard output can't be written: {error}"));
+        return ExitCode::FAILURE;
+    }
+    match loaded.config.runnable() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&error),
+    }
+}
+
+fn serve(loaded: Loaded) -> ExitCode {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let (send, events) = signals::events();
+    if let Err(error) = signals::listen(send.clone()) {
+        complain("farrier: error", format_args!("signals can't be handled: {error:#}"));
+        return ExitCode::FAILURE;
+    }
+    let server = match Server::start(loaded.config) {
+        Ok(server) => server,
+        Err(error) => {
+            tracing::error!("not started: {error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    match run_until_stopped(&server, &send, &events) {
+        ExitReason::Stopped => ExitCode::SUCCESS,
+        ExitReason::Halted(reason) => {
+            tracing::error!("halted: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits until a signal stops the server or it ends by itself.
+pub(crate) fn run_until_stopped(server: &Server, send: &SyncSender<Event>, events: &Receiver<Event>) -> ExitReason {
+    thread::scope(|scope| {
+        scope.spawn(|| send.try_send(Event::ServerEnded(server.wait())));
+        for event in events {
+            match event {
+                Event::Stop(signal) => {
+                    tracing::info!("{}: stopping", signal.name());
+                    server.stop();
+                }
+                Event::ServerEnded(reason) => return reason,
+                Event::CommandEnded(_) => {}
+            }
+        }
+        unreachable!("this function holds a sender")
+    })
+}

@@ -1,0 +1,192 @@
+//! The binary as people and scripts use it: streams, exit codes, signals.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn farrier(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
+    command.args(arguments).stdin(Stdio::null());
+    for name in ["SERVER_JVMFLAGS", "JVMFLAGS", "FARRIER_LOG", "FARRIER_SERVER"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A port from the range that tests of this file use, to stay away from 2181.
+fn port(index: u16) -> String {
+    (23_400 + 100 * index).to_string()
+}
+
+struct Dev {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Dev {
+    /// Starts `farrier dev` and waits for its first line.
+    fn start(arguments: &[&str], temp: &Path) -> Self {
+        let mut command = farrier(&["dev"]);
+        command.args(arguments).env("TMPDIR", temp).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the binary runs");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut first = String::new();
+        stdout.read_line(&mut first).expect("a first line");
+        let address = first.strip_prefix("connect string: ").and_then(|l| l.strip_suffix('\n')).map(str::to_owned);
+        let address = address.unwrap_or_else(|| panic!("not a connect string: {first:?}"));
+        Self { child, stdout, address }
+    }
+
+    /// Sends `signal` and returns the rest of standard output and the exit code.
+    fn end(mut self, signal: Signal) -> (String, Option<i32>) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("text");
+        (rest, self.child.wait().expect("it ends").code())
+    }
+}
+
+fn word(address: &str, word: &str) -> String {
+    let mut socket = TcpStream::connect(address).expect("it listens");
+    socket.write_all(word.as_bytes()).expect("it reads");
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply).expect("it answers and closes");
+    reply
+}
+
+#[test]
+fn version_and_usage() {
+    let version = output(&mut farrier(&["--version"]));
+    assert_eq!(
+        (text(&version.stdout), version.status.code()),
+        (format!("farrier {}\n", env!("CARGO_PKG_VERSION")), Some(0))
+    );
+    for wrong in [&["server"][..], &["frobnicate"], &["dev", "--port", "x"], &["server", "a", "--set", "x"], &[]] {
+        assert_eq!(output(&mut farrier(wrong)).status.code(), Some(2), "{wrong:?}");
+    }
+    let help = text(&output(&mut farrier(&["--help"])).stdout);
+    assert!(help.contains("Examples:") && help.contains("farrier server zoo.cfg --check"), "{help}");
+}
+
+#[test]
+fn check_prints_values_and_origins() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("zoo.cfg");
+    fs::write(&file, "dataDir=/data\nclientPort=2181\ntikcTime=5\n").expect("written");
+    let name = file.display().to_string();
+    let mut command = farrier(&["server", &name, "--check", "--set", "tickTime=700"]);
+    let found = output(command.env("SERVER_JVMFLAGS", "-Dzookeeper.snapCount=77"));
+    assert_eq!(found.status.code(), Some(0));
+    let lines: Vec<String> =
+        text(&found.stdout).lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for line in [
+        format!("clientPort=2181 ({name}:2)"),
+        "tickTime=700 (--set)".to_owned(),
+        "minSessionTimeout=1400 (default)".to_owned(),
+        "snapCount=77 (-Dzookeeper.snapCount in SERVER_JVMFLAGS)".to_owned(),
+    ] {
+        assert!(lines.contains(&line), "{line}: {lines:#?}");
+    }
+    let warned = text(&found.stderr);
+    assert!(warned.contains("zoo.cfg:3: unknown key `tikcTime` is ignored; did you mean `tickTime`?"), "{warned}");
+}
+
+#[test]
+fn a_refused_configuration_exits_with_2() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    fs::create_dir(&data).expect("made");
+    fs::write(data.join("myid"), "1").expect("written");
+    let ensemble = "initLimit=5\nsyncLimit=5\nserver.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\n";
+    for (lines, why) in [
+        ("tickTime=x\n", "zoo.cfg:3: tickTime=x: not an integer; allowed: an integer from 1 to 2147483647"),
+        ("sslQuorum=true\n", "zoo.cfg:3: sslQuorum=true: this version has no TLS between servers"),
+        (ensemble, "an ensemble of 3 servers is listed, and this version runs one server only"),
+    ] {
+        let file = dir.path().join("zoo.cfg");
+        fs::write(&file, format!("dataDir={}\nclientPort=2181\n{lines}", data.display())).expect("written");
+        for check in [&["server", "--check"][..], &["server"]] {
+            let found = output(farrier(check).arg(&file));
+            assert_eq!(found.status.code(), Some(2), "{lines}");
+            assert!(text(&found.stderr).contains(why), "{lines}: {}", text(&found.stderr));
+        }
+    }
+    assert!(!data.join("version-2").exists(), "nothing was written");
+}
+
+#[test]
+fn dev_serves_and_cleans_up() {
+    for (index, signal) in [(0, Signal::TERM), (1, Signal::INT)] {
+        let temp = tempfile::tempdir().expect("a temporary directory");
+        let dev = Dev::start(&["--port", &port(index)], temp.path());
+        assert!(dev.address.starts_with("127.0.0.1:"), "{}", dev.address);
+        assert_eq!(word(&dev.address, "ruok"), "imok");
+        assert_eq!(fs::read_dir(temp.path()).expect("it exists").count(), 1);
+        let address = dev.address.clone();
+        let (rest, code) = dev.end(signal);
+        assert_eq!(code, Some(0));
+        assert!(rest.contains(&format!("zkCli.sh -server {address}")), "{rest}");
+        assert_eq!(fs::read_dir(temp.path()).expect("it exists").count(), 0, "the temporary directory is gone");
+        assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+    }
+}
+
+#[test]
+fn a_taken_port_gives_way() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let first = Dev::start(&["--port", &port(2)], temp.path());
+    let second = Dev::start(&["--port", &port(2)], temp.path());
+    assert_ne!(first.address, second.address);
+    assert_eq!(second.end(Signal::TERM).1, Some(0));
+    assert_eq!(first.end(Signal::TERM).1, Some(0));
+}
+
+#[test]
+fn data_and_port_are_kept() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let data = temp.path().join("zk");
+    let name = data.display().to_string();
+    let first = Dev::start(&["--port", &port(3), "--data", &name], temp.path());
+    let address = first.address.clone();
+    assert_eq!(first.end(Signal::TERM).1, Some(0));
+    assert!(data.join("1/version-2").is_dir());
+    let again = Dev::start(&["--data", &name], temp.path());
+    assert_eq!(again.address, address);
+
+    let refused = output(&mut farrier(&["dev", "--data", &name]));
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), String::new()));
+    assert!(text(&refused.stderr).contains("is taken"), "{}", text(&refused.stderr));
+    assert_eq!(again.end(Signal::TERM).1, Some(0));
+}
+
+#[test]
+fn a_command_runs_beside_the_server_and_gives_its_code() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let port = port(4);
+    let run = |words: &[&str]| {
+        let found = output(farrier(&["dev", "--port", &port, "--"]).args(words).env("TMPDIR", temp.path()));
+        (text(&found.stdout), text(&found.stderr), found.status.code())
+    };
+    let (stdout, _, code) = run(&["sh", "-c", "echo at $FARRIER_SERVER; exit 7"]);
+    let lines: Vec<&str> = stdout.lines().collect();
+    let address = lines[0].strip_prefix("connect string: ").expect("the first line");
+    assert_eq!((lines[1], code), (format!("at {address}").as_str(), Some(7)));
+    assert_eq!(run(&["sh", "-c", "kill -9 $$"]).2, Some(137));
+    let (_, stderr, code) = run(&["/nonexistent/program"]);
+    assert_eq!(code, Some(127), "{stderr}");
+    assert_eq!(run(&["/"]).2, Some(126));
+    assert_eq!(fs::read_dir(temp.path()).expect("it exists").count(), 0);
+}
