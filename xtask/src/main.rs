@@ -2,8 +2,11 @@
 //!
 //! This file only dispatches; each command lives in a module of its own.
 
+mod ci;
 mod conformance;
 mod interop;
+
+mod tidy;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -18,6 +21,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run every check that CI runs
+    Ci(ci::CiArguments),
+    /// Check the workspace's own rules
+    Tidy,
     /// Run the conformance cases against Farrier, or against Farrier and Apache side by side
     Conformance(conformance::Arguments),
     /// Run stock clients' scenarios against one server
@@ -28,8 +35,25 @@ enum Command {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
+        Command::Ci(arguments) => ci::run(&arguments),
+        Command::Tidy => tidy_only(),
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Clients(arguments) => interop::clients(&arguments),
         Command::Exchange(arguments) => interop::exchange(&arguments),
     }
+}
+
+fn tidy_only() -> anyhow::Result<ExitCode> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace");
+    let found = tidy::check(root)?;
+    for line in &found {
+        say(line);
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints a line for whoever runs the command.
+#[expect(clippy::print_stdout, reason = "this is a command-line program")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
 }

@@ -1,0 +1,136 @@
+//! What CI runs: every check in turn, each with its seconds, and the counts at the end.
+
+use crate::tidy;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Seconds that every fuzz body runs.
+const FUZZ_SECONDS: &str = "10";
+
+/// Arguments of `cargo xtask ci`.
+#[derive(Debug, Args)]
+pub(crate) struct CiArguments {
+    /// The tests ran before: leave them out.
+    #[arg(long)]
+    after_tests: bool,
+    /// Output of those tests, to be counted.
+    #[arg(long)]
+    tests_log: Option<PathBuf>,
+}
+
+/// What was counted so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// One check and the command that makes it.
+struct Step {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    rustdoc: bool,
+}
+
+const fn step(name: &'static str, arguments: &'static [&'static str]) -> Step {
+    Step { name, arguments, rustdoc: false }
+}
+
+const STEPS: &[Step] = &[
+    step("format", &["fmt", "--all", "--check"]),
+    step("clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+    Step { name: "docs", arguments: &["doc", "--workspace", "--no-deps", "--quiet"], rustdoc: true },
+    step("fuzz bodies", &["run", "--quiet", "-p", "farrier-fuzz", "--", "--seconds", FUZZ_SECONDS]),
+    step("stock clients", &["xtask", "clients"]),
+    step("data exchange", &["xtask", "exchange"]),
+];
+
+/// Runs everything; the last line counts.
+pub(crate) fn run(arguments: &CiArguments) -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let mut counts = Counts::default();
+    if let Some(log) = &arguments.tests_log {
+        let text = std::fs::read(log).with_context(|| format!("cannot read {}", log.display()))?;
+        count_tests(&String::from_utf8_lossy(&text), &mut counts);
+        if counts.passed + counts.failed == 0 {
+            bail!("{} holds no result of any test", log.display());
+        }
+    } else if !arguments.after_tests {
+        run_step(root, &step("tests", &["test", "--workspace", "--no-fail-fast", "--quiet"]), &mut counts);
+    }
+    let found = tidy::check(root)?;
+    for line in &found {
+        crate::say(line);
+    }
+    tally(found.is_empty(), "tidy", 0, &mut counts);
+    for s in STEPS {
+        run_step(root, s, &mut counts);
+    }
+    crate::say(&long_runs(root));
+    crate::say(&format!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped));
+    Ok(if counts.failed == 0 && counts.skipped == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_step(root: &Path, step: &Step, counts: &mut Counts) {
+    crate::say(&format!("== {}", step.name));
+    let start = Instant::now();
+    let mut command = Command::new(env!("CARGO"));
+    command.args(step.arguments).current_dir(root);
+    if step.rustdoc {
+        command.env("RUSTDOCFLAGS", "-D warnings");
+    }
+    let passed = command.status().is_ok_and(|s| s.success());
+    tally(passed, step.name, start.elapsed().as_secs(), counts);
+}
+
+fn tally(passed: bool, name: &str, seconds: u64, counts: &mut Counts) {
+    if passed {
+        counts.passed += 1;
+    } else {
+        counts.failed += 1;
+    }
+    crate::say(&format!("== {name}: {} ({seconds} s)", if passed { "passed" } else { "FAILED" }));
+}
+
+/// Adds up the closing lines of cargo's test runs. A run that was cut short has none, and fails by its
+/// exit code. Tests that found a tool missing print a line of their own.
+fn count_tests(log: &str, counts: &mut Counts) {
+    for line in log.lines() {
+        if line.trim_start().starts_with("skipped: ") {
+            counts.skipped += 1;
+        }
+        let Some(rest) = line.strip_prefix("test result: ") else { continue };
+        let number = |word: &str| {
+            let part = rest.split(['.', ';']).find(|p| p.trim_end().ends_with(word));
+            part.and_then(|p| p.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
+        };
+        counts.passed += number("passed");
+        counts.failed += number("failed");
+        counts.skipped += number("ignored");
+    }
+}
+
+/// How old the newest line of every long suite is.
+fn long_runs(root: &Path) -> String {
+    let text = std::fs::read_to_string(root.join("docs/long-runs.md")).unwrap_or_default();
+    let rows: Vec<&str> = text.lines().filter(|l| l.starts_with("| 2")).collect();
+    if rows.is_empty() { "long runs: none recorded".into() } else { format!("long runs:\n{}", rows.join("\n")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_added_up() {
+        let log = "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s\n\
+                   noise\n  skipped: no strace\ntest result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured\n";
+        let mut counts = Counts::default();
+        count_tests(log, &mut counts);
+        assert_eq!(counts, Counts { passed: 15, failed: 2, skipped: 2 });
+    }
+}
