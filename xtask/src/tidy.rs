@@ -29,7 +29,8 @@ const BANS: &[&str] = &[
 ];
 
 /// Names by which protocol logic would show in the shell.
-const NOT_IN_SHELL: &[&str] = &["OpCode", "TxnHeader", "TxnType", "ReplyHeader", "RequestHeader", "WatchKind", "WriteRequest", "WatcherType"];
+const NOT_IN_SHELL: &[&str] =
+    &["OpCode", "TxnHeader", "TxnType", "ReplyHeader", "RequestHeader", "WatchKind", "WriteRequest", "WatcherType"];
 
 /// Words that have no place in sources.
 const LEFT_OVERS: &[&str] = &["todo!(", "unimplemented!(", "TODO", "FIXME", "XXX", "#[ignore"];
@@ -45,7 +46,9 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
         let manifest = read(&path)?;
         let normal = manifest.split("[dev-dependencies]").next().unwrap_or_default();
         for line in normal.lines() {
-            let Some(used) = line.strip_prefix("farrier-").and_then(|l| l.split(['.', ' ', '=']).next()) else { continue };
+            let Some(used) = line.strip_prefix("farrier-").and_then(|l| l.split(['.', ' ', '=']).next()) else {
+                continue;
+            };
             if !allowed.contains(&used) {
                 found.push(format!("{}: {name} must not use {used}", path.display()));
             }
@@ -122,7 +125,8 @@ mod tests {
         for (name, _) in ALLOWED {
             let path = dir.path().join("crates").join(name);
             std::fs::create_dir_all(&path).expect("writable");
-            std::fs::write(path.join("Cargo.toml"), "[dependencies]\nfarrier-server.workspace = true\n").expect("writable");
+            std::fs::write(path.join("Cargo.toml"), "[dependencies]\nfarrier-server.workspace = true\n")
+                .expect("writable");
             std::fs::write(path.join("clippy.toml"), BANS.join("\n")).expect("writable");
         }
         let found = check(dir.path()).expect("readable");

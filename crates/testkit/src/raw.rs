@@ -3,7 +3,7 @@
 use crate::enc::{AclEntry, Body, OPEN, body};
 use anyhow::{Context as _, Result, bail, ensure};
 use farrier_proto::client::{ConnectResponse, ReplyHeader, WatcherEvent};
-use farrier_proto::{Field as _, OpCode, Reader, Stat};
+use farrier_proto::{Field as _, OpCode, Reader, Stat, Xid};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How long an answer may take before the server counts as silent.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server may take to close a connection behind its last reply.
+const CLOSING: Duration = Duration::from_millis(300);
 /// Largest frame that this client reads.
 const FRAME_MAX: usize = 64 << 20;
 
@@ -383,8 +385,8 @@ impl Client {
             };
             let mut r = Reader::new(&bytes);
             let header = ReplyHeader::read(&mut r)?;
-            // A request may carry -1 too; its reply never has an event's length by accident in these tests.
-            if header.xid.0 == -1 && !r.is_empty() && header.err == 0 {
+            // No test sends a request with this xid.
+            if header.xid == Xid::NOTIFICATION {
                 let event = WatcherEvent::read(&mut r)?;
                 ensure!(r.is_empty(), "bytes behind an event");
                 self.events.push(Event {
@@ -432,8 +434,12 @@ impl Client {
         Ok(self.call(op, body)?.err)
     }
 
-    /// Pings: `open` if it is answered, otherwise `close` or `silence`.
+    /// What has become of the connection: `open` if a ping is answered, otherwise `close` or `silence`.
+    /// Leaves the server a moment to close it first, since it may still answer while it does.
     pub fn state(&mut self) -> Result<&'static str> {
+        if self.closes(CLOSING)? {
+            return Ok("close");
+        }
         self.send_as(-2, OpCode::Ping.code(), body())?;
         Ok(match self.answer(PATIENCE)? {
             Answer::Reply(_) => "open",
