@@ -21,8 +21,8 @@ use crate::mark::{Mark, MarkFile};
 use crate::record;
 use crate::recover::Recovered;
 use crate::segment::{FIRST_RECORD, HEADER_LEN, SEGMENT_SIZE, SegmentReader, header, log_path};
-use farrier_proto::Zxid;
 use farrier_proto::limits::TXN_MAX;
+use farrier_proto::{TxnHeader, Zxid};
 use std::sync::Arc;
 
 /// A zero-filled segment that waits to be used.
@@ -141,15 +141,15 @@ impl<D: Disk> LogWriter<D> {
     /// Takes a transaction into the next commit. After a failure it is dropped: no commit will succeed.
     ///
     /// # Panics
-    /// When `zxid` does not follow the last one appended or recovered, or the transaction is empty or
-    /// larger than a reader takes.
+    /// When `zxid` does not follow the last one appended or recovered, or the transaction is shorter than
+    /// its header. Its upper bound is the caller's to keep.
     pub fn append(&mut self, zxid: Zxid, txn: &[u8]) {
         assert!(
             follows(zxid, self.appended),
             "the log ends with zxid {}, and {zxid} does not follow it",
             self.appended
         );
-        assert!(txn.len() >= HEADER_LEN, "a transaction has a header");
+        assert!(txn.len() >= TxnHeader::LEN, "a transaction has a header");
         if self.failed.is_some() {
             return;
         }

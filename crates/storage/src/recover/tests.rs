@@ -479,6 +479,54 @@ fn live(disk: &Arc<MemDisk>) -> (u64, u64) {
     (acked, z)
 }
 
+/// Apache syncs no directory, and a killed process no file: whatever recovery shows is durable afterwards,
+/// names included.
+#[test]
+fn what_another_process_left_unsynced_becomes_durable() {
+    for separate in [false, true] {
+        let disk = Arc::new(MemDisk::new(separate));
+        let write = |path: &DiskPath, content: &[u8]| {
+            disk.open(path, OpenMode::CreateNew).unwrap().write_at(0, content).unwrap();
+        };
+        let elsewhere = MemDisk::default();
+        snapshot_of(&elsewhere, 2);
+        let snapshot = DiskPath::new(Dir::DataVersion, "snapshot.2");
+        write(&snapshot, &elsewhere.content(&snapshot).unwrap());
+        write(&log_file(1), &apache_log(1..=5, 600));
+        write(&log_file(6), &apache_log(6..=9, 600));
+        disk.restart(Crash::Process, &mut |_| 0);
+        check(&disk, 9, 9, "killed");
+        disk.restart(Crash::Power, &mut |_| 0);
+        check(&disk, 9, 9, "power lost after recovery");
+    }
+}
+
+/// The mark that names a segment is on disk before a second write goes there: otherwise a batch of which
+/// only later sectors arrive would look like damage.
+#[test]
+fn a_batch_in_any_order_behind_the_first_record_of_a_segment() {
+    let disk = Arc::new(MemDisk::default());
+    let (_, recovered) = start(&disk).unwrap();
+    let mut log = writer(&disk, &recovered);
+    log.append(zxid(1), &txn(1));
+    log.commit().unwrap();
+    for z in 2..=6 {
+        log.append(zxid(z), &txn(z));
+    }
+    disk.crash_after(1, 0);
+    log.commit().unwrap_err();
+    // Of every unsynced write the first sector is lost and the others arrive.
+    let mut first = true;
+    disk.restart(Crash::Power, &mut |n| {
+        let lost = std::mem::replace(&mut first, n == 3);
+        if n == 3 { 2 } else { usize::from(!lost) }
+    });
+    let mut reader = crate::segment::SegmentReader::open(&*disk, &log_file(1), TXN_MAX).unwrap();
+    assert!(reader.valid_record_after(ends(1)[0], zxid(1)).unwrap().is_some(), "a good record behind a bad one");
+    let (_, recovered) = check(&disk, 1, 6, "only later sectors");
+    assert_eq!((recovered.last_zxid, recovered.warnings.len()), (zxid(1), 1));
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Process,
