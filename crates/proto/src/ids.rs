@@ -63,7 +63,7 @@ impl Zxid {
     #[must_use]
     pub const fn follows(self, before: Self) -> bool {
         if self.epoch() == before.epoch() {
-            self.0 == before.0 + 1
+            self.0 == before.0.wrapping_add(1)
         } else {
             self.epoch() > before.epoch() && self.counter() <= 1
         }
@@ -159,5 +159,7 @@ mod tests {
         assert!(Zxid::new(3, 1).follows(Zxid::new(1, 900)));
         assert!(!Zxid::new(3, 2).follows(Zxid::new(1, 900)));
         assert!(!Zxid::new(1, 1).follows(Zxid::new(2, 0)));
+        let last = Zxid::from_wire(-1);
+        assert!(!Zxid::ZERO.follows(last) && !last.follows(last), "nothing follows the last one");
     }
 }

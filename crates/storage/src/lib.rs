@@ -5,7 +5,7 @@
 //! repair. It acts on a byte-level [`Disk`] and knows neither the operating system nor the tree: a tree
 //! is loaded through [`Restore`] and written through [`Image`].
 //!
-//! Formats: `docs/disk.md`; rules: `docs/safety.md`.
+//! What is durable when, and how a torn tail is told from damage: ARCHITECTURE.md, "Disk".
 
 #![expect(clippy::len_without_is_empty, reason = "a file's length is asked of a disk and can fail")]
 

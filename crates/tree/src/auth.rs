@@ -25,7 +25,7 @@ const SUPER: &str = "super";
 const ENTRY_MIN: usize = 12;
 /// Bytes that scheme `auth` may grow to in one list: a small request must not become a transaction that
 /// peers cannot read.
-const EXPANDED_MAX: usize = JUTE_EXTRA_SIZE / 2;
+pub(crate) const EXPANDED_MAX: usize = JUTE_EXTRA_SIZE / 2;
 
 /// Something that a connection has proved to be.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -1,8 +1,9 @@
 //! Several operations under one zxid: all of them, or none.
 
 use super::Op;
+use crate::auth::EXPANDED_MAX;
 use farrier_proto::multi::MultiOp;
-use farrier_proto::{ErrorCode, Txn};
+use farrier_proto::{Acl, ErrorCode, RawAcl, Txn};
 
 impl Op<'_> {
     /// Checks the operations in order, each after the effects of those before it. If one fails, all
@@ -11,6 +12,9 @@ impl Op<'_> {
     pub(super) fn multi<'r>(&mut self, ops: Vec<MultiOp<'r>>) -> Txn<'r> {
         let mut txns = Vec::with_capacity(ops.len());
         let mut failed = false;
+        // How much longer scheme `auth` made the lists of all operations together: each list has its own
+        // bound, but many of them could make a transaction that no reader of the log would take.
+        let mut expanded = 0;
         self.pending.begin(self.tree);
         for op in ops {
             if failed {
@@ -18,7 +22,14 @@ impl Op<'_> {
                 continue;
             }
             let result = match op {
-                MultiOp::Create { op, request, ttl } => self.create(op, request, ttl),
+                MultiOp::Create { op, request, ttl } => {
+                    let asked: usize = request.acl.iter().flatten().map(raw_len).sum();
+                    self.create(op, request, ttl).and_then(|txn| {
+                        let stored: usize = acl_of(&txn).iter().map(entry_len).sum();
+                        expanded += stored.saturating_sub(asked);
+                        if expanded > EXPANDED_MAX { Err(ErrorCode::InvalidAcl) } else { Ok(txn) }
+                    })
+                }
                 MultiOp::Delete(request) => self.delete(request),
                 MultiOp::SetData(request) => self.set_data(request),
                 MultiOp::Check(request) => self.check(request),
@@ -32,5 +43,24 @@ impl Op<'_> {
             self.pending.keep();
         }
         Txn::Multi(txns)
+    }
+}
+
+/// Bytes of an entry: permissions, two lengths, two texts.
+fn raw_len(a: &RawAcl<'_>) -> usize {
+    12 + a.scheme.as_deref().map_or(0, str::len) + a.id.as_deref().map_or(0, str::len)
+}
+
+/// The same for an entry that is stored.
+fn entry_len(a: &Acl<'_>) -> usize {
+    12 + a.scheme.len() + a.id.len()
+}
+
+fn acl_of<'t>(txn: &'t Txn<'_>) -> &'t [Acl<'t>] {
+    match txn {
+        Txn::Create(t) | Txn::Create2(t) => &t.acl,
+        Txn::CreateContainer(t) => &t.acl,
+        Txn::CreateTtl(t) => &t.acl,
+        _ => &[],
     }
 }

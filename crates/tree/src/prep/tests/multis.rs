@@ -115,3 +115,23 @@ fn a_rollback_restores_what_was_pending_before() {
     }
     assert_eq!(s.prep.outstanding(), 0);
 }
+
+#[test]
+fn lists_of_scheme_auth_cannot_make_a_multi_too_large_to_log() {
+    let mut s = Server::new();
+    s.ids = (0..40).map(|i| Identity::new("digest", format!("user{i}:{}", "x".repeat(200)))).collect();
+    let lists: Vec<(String, Vec<RawAcl<'_>>)> =
+        (0..100).map(|i| (format!("/n{i}"), (0..10).map(|p| entry(p, "auth", "")).collect())).collect();
+    let ops = |n: usize| -> Vec<MultiOp<'_>> {
+        let create = |(path, acl): &(String, Vec<RawAcl<'static>>)| {
+            let request = CreateRequest { path: Some(path.clone().into()), data: None, acl: Some(acl.clone()), flags: 0 };
+            MultiOp::Create { op: OpCode::Create, request, ttl: None }
+        };
+        lists[..n].iter().map(create).collect()
+    };
+    let codes = s.codes(ops(100));
+    let failing = codes.iter().position(|c| *c != 0).expect("the whole would be 9 MB");
+    assert_eq!(codes[failing], ErrorCode::InvalidAcl.code());
+    assert!(failing > 1, "few such lists are fine");
+    assert_eq!(s.codes(ops(failing)), vec![0; failing]);
+}
