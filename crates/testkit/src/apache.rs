@@ -3,7 +3,7 @@
 //! Everything goes into a directory of tools that git ignores (`FARRIER_TOOLS`, by default
 //! `.farrier-tools` in the workspace), Maven's own repository included, and is fetched once.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -60,7 +60,11 @@ impl Apache {
                 &["dependency:copy-dependencies", &format!("-DoutputDirectory={}", partial.display())],
             ) {
                 Ok(()) => {
-                    fs::rename(&partial, &found.lib).context("moving the jars into place")?;
+                    if let Err(e) = fs::rename(&partial, &found.lib) {
+                        // Another process may have been faster; then its copy serves.
+                        ensure!(found.lib.is_dir(), "moving the jars into place: {e}");
+                        fs::remove_dir_all(&partial)?;
+                    }
                     return Ok(found);
                 }
                 Err(e) => failures.push_str(&format!("\n{}: {e:#}", found.version)),
