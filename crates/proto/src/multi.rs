@@ -63,8 +63,8 @@ const MIXED: DecodeError = DecodeError::Shape("reads and writes do not go togeth
 
 fn create<'a>(op: OpCode, request: CreateRequest<'a>, ttl: Option<i64>) -> Result<MultiOp<'a>, DecodeError> {
     let flags = request.flags;
-    let mode =
-        CreateMode::from_code(flags).ok_or(DecodeError::Value { field: "create flags", value: i64::from(flags) })?;
+    let mode = CreateMode::from_code(flags)
+        .ok_or_else(|| DecodeError::Value { field: "create flags", value: i64::from(flags) })?;
     if request.acl.is_none() && ttl.is_none() {
         return Err(DecodeError::Null("acl"));
     }
@@ -89,8 +89,8 @@ fn with_path<'a>(p: PathVersion<'a>) -> Result<PathVersion<'a>, DecodeError> {
 pub fn read_multi<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, DecodeError> {
     let mut ops = Vec::new();
     while let Some(kind) = next_header(r, ops.len())? {
-        let op =
-            OpCode::from_code(kind).ok_or(DecodeError::Value { field: "multi operation", value: i64::from(kind) })?;
+        let op = OpCode::from_code(kind)
+            .ok_or_else(|| DecodeError::Value { field: "multi operation", value: i64::from(kind) })?;
         ops.push(match op {
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => create(op, CreateRequest::read(r)?, None)?,
             OpCode::CreateTtl => {

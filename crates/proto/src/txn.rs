@@ -317,7 +317,7 @@ impl<'a> Txn<'a> {
 }
 
 fn read_kind(code: i32) -> Result<TxnType, DecodeError> {
-    TxnType::from_code(code).ok_or(DecodeError::Value { field: "transaction type", value: i64::from(code) })
+    TxnType::from_code(code).ok_or_else(|| DecodeError::Value { field: "transaction type", value: i64::from(code) })
 }
 
 /// Appends a whole transaction: header, body, and the digest if there is one. The header's type must be

@@ -22,6 +22,10 @@ const IDENTITIES_MAX: usize = 64;
 
 impl Replica {
     pub(crate) fn client_frame(&mut self, now: Time, id: ConnId, frame: &[u8], out: &mut Actions) {
+        if self.is_stopping() {
+            // Not begun, so the client will know that it was not done.
+            return;
+        }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         self.stats.received += 1;
         conn.stats.received += 1;
@@ -241,13 +245,10 @@ impl Replica {
     fn write(&mut self, now: Time, id: ConnId, header: &RequestHeader, op: OpCode, frame: &[u8], out: &mut Actions) {
         let mut body = Reader::new(frame);
         let decoded = RequestHeader::read(&mut body).and_then(|_| self.decode_write(op, &mut body));
-        let request = match decoded {
-            Ok(request) => request,
+        let Ok(request) = decoded else {
             // Not proposed: an undecodable body must not cost the ensemble a transaction.
-            Err(_) => {
-                let zxid = self.tree.zxid().to_wire();
-                return self.answer(now, id, header.xid, zxid, Err(ErrorCode::MarshallingError), false, out);
-            }
+            let zxid = self.tree.zxid().to_wire();
+            return self.answer(now, id, header.xid, zxid, Err(ErrorCode::MarshallingError), false, out);
         };
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let session = conn.session;
@@ -322,7 +323,7 @@ impl Replica {
         out: &mut Actions,
     ) -> Zxid {
         let last = self.last_proposed;
-        let zxid = last.next().unwrap_or(Zxid::new(last.epoch() + 1, 0));
+        let zxid = last.next().unwrap_or_else(|| Zxid::new(last.epoch() + 1, 0));
         let context = RequestContext { session, cxid, zxid, time: now.wall, identities };
         let prepared = self.prep.prepare(&self.tree, &context, request);
         let header = TxnHeader { session, cxid, zxid, time: now.wall, kind: prepared.txn.kind().code() };

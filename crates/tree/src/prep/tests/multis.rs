@@ -124,7 +124,8 @@ fn lists_of_scheme_auth_cannot_make_a_multi_too_large_to_log() {
         (0..100).map(|i| (format!("/n{i}"), (0..10).map(|p| entry(p, "auth", "")).collect())).collect();
     let ops = |n: usize| -> Vec<MultiOp<'_>> {
         let create = |(path, acl): &(String, Vec<RawAcl<'static>>)| {
-            let request = CreateRequest { path: Some(path.clone().into()), data: None, acl: Some(acl.clone()), flags: 0 };
+            let request =
+                CreateRequest { path: Some(path.clone().into()), data: None, acl: Some(acl.clone()), flags: 0 };
             MultiOp::Create { op: OpCode::Create, request, ttl: None }
         };
         lists[..n].iter().map(create).collect()

@@ -1,0 +1,223 @@
+//! A replica with a clock, a log and connections that the test holds in its hands.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use farrier_proto::client::{ConnectRequest, ConnectResponse, ReplyHeader, RequestHeader};
+use farrier_proto::{Field, OpCode, Reader, ServerId, SessionId, Xid, Zxid};
+use farrier_replica::{
+    Action, Actions, ConnId, ConnectionThrottleConfig, ContainerConfig, Input, Replica, ReplicaConfig, Time,
+    TreeRestore, WriteId,
+};
+use farrier_tree::{AuthConfig, TreeConfig};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+pub(crate) fn config() -> ReplicaConfig {
+    ReplicaConfig {
+        server_id: ServerId(1),
+        tick_time: 2000,
+        min_session_timeout: 4000,
+        max_session_timeout: 40_000,
+        snap_count: 100_000,
+        snap_size_limit: 0,
+        jute_max_buffer: 0xf_ffff,
+        txn_max: 2 * 0xf_ffff,
+        global_outstanding_limit: 1000,
+        request_throttle_max: 0,
+        throttled_op_wait: 0,
+        large_request_threshold: None,
+        large_request_max_bytes: 100 << 20,
+        connection_throttle: ConnectionThrottleConfig {
+            tokens: 0,
+            fill_time: 1,
+            fill_count: 1,
+            freeze_time: None,
+            drop_increase: 0.02,
+            drop_decrease: 0.002,
+            decrease_ratio: 0.0,
+            session_weight: 1,
+            renew_weight: 1,
+        },
+        container: ContainerConfig { check_interval: 60_000, max_per_minute: 10_000, max_never_used: 0 },
+        enforce_auth_schemes: Vec::new(),
+        reconfig_enabled: false,
+        auth: Arc::new(AuthConfig::default()),
+        tree: TreeConfig { extended_types: true, ..TreeConfig::default() },
+        seed: 7,
+    }
+}
+
+/// A replica and everything around it.
+pub(crate) struct World {
+    pub(crate) replica: Replica,
+    pub(crate) now: Time,
+    /// Appends that no completion has covered yet.
+    pub(crate) appended: Vec<(WriteId, Zxid)>,
+    /// Completions follow every step at once.
+    pub(crate) sync_at_once: bool,
+    received: BTreeMap<ConnId, Vec<u8>>,
+    pub(crate) closed: BTreeSet<ConnId>,
+    pub(crate) paused: BTreeSet<ConnId>,
+    pub(crate) flush_asked: BTreeSet<ConnId>,
+    pub(crate) snapshots: usize,
+    pub(crate) rolls: usize,
+    pub(crate) halted: Option<String>,
+    pub(crate) stopped: bool,
+    pub(crate) notes: Vec<String>,
+    next: u64,
+}
+
+impl World {
+    pub(crate) fn new(config: ReplicaConfig) -> Self {
+        Self::at(config, Time { mono: 1_000_000, wall: 1_700_000_000_000 })
+    }
+
+    pub(crate) fn at(config: ReplicaConfig, now: Time) -> Self {
+        let state = TreeRestore::new(config.tree);
+        let replica = Replica::standalone(config, state, Zxid::ZERO, 0, now);
+        Self {
+            replica,
+            now,
+            appended: Vec::new(),
+            sync_at_once: true,
+            received: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            paused: BTreeSet::new(),
+            flush_asked: BTreeSet::new(),
+            snapshots: 0,
+            rolls: 0,
+            halted: None,
+            stopped: false,
+            notes: Vec::new(),
+            next: 1,
+        }
+    }
+
+    pub(crate) fn step(&mut self, input: Input<'_>) {
+        let mut out = Actions::default();
+        self.replica.step(self.now, input, &mut out);
+        for action in std::mem::take(&mut out.list) {
+            match action {
+                Action::Send { conn, start, end } => {
+                    assert!(!self.closed.contains(&conn), "nothing is sent to a closed connection");
+                    self.received.entry(conn).or_default().extend_from_slice(&out.bytes[start..end]);
+                }
+                Action::CloseClient { conn } => assert!(self.closed.insert(conn), "closed once"),
+                Action::PauseClient { conn } => assert!(self.paused.insert(conn), "paused once"),
+                Action::ResumeClient { conn } => assert!(self.paused.remove(&conn), "resumed when paused"),
+                Action::ReportFlush { conn } => {
+                    self.flush_asked.insert(conn);
+                }
+                Action::Append { id, zxid, .. } => self.appended.push((id, zxid)),
+                Action::RollLog => self.rolls += 1,
+                Action::TakeSnapshot { .. } => self.snapshots += 1,
+                Action::Note { text, .. } => self.notes.push(text),
+                Action::Halt { reason } => self.halted = Some(reason),
+                Action::Stopped => self.stopped = true,
+            }
+        }
+        if self.sync_at_once {
+            self.sync();
+        }
+    }
+
+    /// Everything appended becomes durable.
+    pub(crate) fn sync(&mut self) {
+        while let Some((id, _)) = self.appended.last().copied() {
+            self.appended.clear();
+            self.step(Input::Durable { id });
+        }
+    }
+
+    /// Lets time pass, with the timer firing when it wants to.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        let end = self.now.mono + ms;
+        while let Some(due) = self.replica.next_deadline().filter(|d| *d <= end) {
+            let skip = due.saturating_sub(self.now.mono);
+            self.now.mono += skip;
+            self.now.wall += skip as i64;
+            self.step(Input::TimerFired);
+        }
+        self.now.wall += (end - self.now.mono) as i64;
+        self.now.mono = end;
+    }
+
+    pub(crate) fn dial(&mut self) -> ConnId {
+        let conn = ConnId(self.next);
+        self.next += 1;
+        let peer = "127.0.0.1:40000".parse().expect("an address");
+        self.step(Input::ClientUp { conn, peer });
+        conn
+    }
+
+    /// Gives a frame, as the shell would: not while the connection is paused.
+    pub(crate) fn frame(&mut self, conn: ConnId, frame: &[u8]) {
+        assert!(self.replica.takes_frames(conn), "{conn:?} is paused or closed");
+        self.step(Input::ClientFrame { conn, frame });
+    }
+
+    /// Everything received since the last call.
+    pub(crate) fn take(&mut self, conn: ConnId) -> Vec<u8> {
+        self.received.remove(&conn).unwrap_or_default()
+    }
+
+    /// The frames received since the last call, without their length words.
+    pub(crate) fn frames(&mut self, conn: ConnId) -> Vec<Vec<u8>> {
+        let bytes = self.take(conn);
+        let mut rest = &bytes[..];
+        let mut frames = Vec::new();
+        while let Some(prefix) = rest.first_chunk::<4>() {
+            let len = i32::from_be_bytes(*prefix) as usize;
+            frames.push(rest[4..4 + len].to_vec());
+            rest = &rest[4 + len..];
+        }
+        assert!(rest.is_empty(), "frames are whole");
+        frames
+    }
+
+    /// Xids and errors of the frames received since the last call.
+    pub(crate) fn replies(&mut self, conn: ConnId) -> Vec<(i32, i32)> {
+        let header = |f: &Vec<u8>| ReplyHeader::read(&mut Reader::new(f)).expect("a reply header");
+        self.frames(conn).iter().map(header).map(|h| (h.xid.0, h.err)).collect()
+    }
+
+    pub(crate) fn connect(&mut self, timeout: i32) -> (ConnId, SessionId) {
+        let conn = self.dial();
+        self.frame(conn, &connect_frame(timeout, SessionId::NONE, &[0; 16], 0));
+        let frames = self.frames(conn);
+        let response = ConnectResponse::read(&mut Reader::new(&frames[0])).expect("a connect response");
+        assert_ne!(response.timeout, 0);
+        (conn, response.session)
+    }
+
+    pub(crate) fn request(&mut self, conn: ConnId, xid: i32, op: OpCode, body: &[u8]) {
+        let frame = request(xid, op, body);
+        self.frame(conn, &frame);
+    }
+}
+
+pub(crate) fn connect_frame(timeout: i32, session: SessionId, password: &[u8], seen: i64) -> Vec<u8> {
+    let mut out = Vec::new();
+    ConnectRequest {
+        protocol_version: 0,
+        last_zxid_seen: Zxid::from_wire(seen),
+        timeout,
+        session,
+        password: Some(password.into()),
+        read_only: Some(false),
+    }
+    .write(&mut out);
+    out
+}
+
+pub(crate) fn request(xid: i32, op: OpCode, body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    RequestHeader { xid: Xid(xid), op: op.code() }.write(&mut out);
+    out.extend_from_slice(body);
+    out
+}
+
+pub(crate) fn encode<'a>(record: &impl Field<'a>) -> Vec<u8> {
+    let mut out = Vec::new();
+    record.write(&mut out);
+    out
+}

@@ -1,0 +1,313 @@
+//! In which order things leave a replica, and what holds them back.
+
+mod harness;
+
+use farrier_proto::client::{CreateRequest, PathOnly, PathWatch, SetDataRequest};
+use farrier_proto::session::password;
+use farrier_proto::{OpCode, RawAcl};
+use farrier_replica::{CONN_UNFLUSHED_MAX, Input};
+use harness::{World, config, connect_frame, encode, request};
+use std::borrow::Cow;
+
+fn create(path: &str, data: &[u8], flags: i32) -> Vec<u8> {
+    let open = RawAcl { perms: 31, scheme: Some("world".into()), id: Some("anyone".into()) };
+    encode(&CreateRequest {
+        path: Some(Cow::Borrowed(path)),
+        data: Some(Cow::Borrowed(data)),
+        acl: Some(vec![open]),
+        flags,
+    })
+}
+
+fn read(path: &str, watch: bool) -> Vec<u8> {
+    encode(&PathWatch { path: Some(Cow::Borrowed(path)), watch })
+}
+
+fn set(path: &str, data: &[u8]) -> Vec<u8> {
+    encode(&SetDataRequest { path: Some(Cow::Borrowed(path)), data: Some(Cow::Borrowed(data)), version: -1 })
+}
+
+#[test]
+fn no_write_is_answered_before_its_log_record_is_durable() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b"", 0));
+    w.request(c, 2, OpCode::Create, &create("/b", b"", 0));
+    w.request(c, 3, OpCode::Create, &create("/a", b"", 0));
+    assert_eq!(w.appended.len(), 3);
+    assert!(w.take(c).is_empty(), "nothing is durable yet");
+    let (first, _) = w.appended.remove(0);
+    w.step(Input::Durable { id: first });
+    assert_eq!(w.replies(c), [(1, 0)], "only what the completion covers");
+    w.sync();
+    assert_eq!(w.replies(c), [(2, 0), (3, -110)]);
+}
+
+#[test]
+fn replies_leave_in_request_order_whatever_they_wait_for() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b"1", 0));
+    w.request(c, 2, OpCode::Exists, &read("/a", false));
+    w.request(c, -2, OpCode::Ping, &[]);
+    w.request(c, 3, OpCode::SetData, &set("/a", b"22"));
+    w.request(c, 4, OpCode::GetData, &read("/a", false));
+    w.request(c, 5, OpCode::Sync, &encode(&PathOnly { path: Some("/".into()) }));
+    w.frame(c, &request(6, OpCode::GetData, &[]));
+    assert!(w.take(c).is_empty());
+    w.sync();
+    assert_eq!(w.replies(c), [(1, 0), (2, 0), (-2, 0), (3, 0), (4, 0), (5, 0), (6, -5)]);
+}
+
+#[test]
+fn a_read_between_two_writes_sees_the_first_and_not_the_second() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b"first", 0));
+    w.request(c, 2, OpCode::GetData, &read("/a", false));
+    w.request(c, 3, OpCode::SetData, &set("/a", b"second"));
+    w.sync();
+    let frames = w.frames(c);
+    assert_eq!(frames.len(), 3);
+    assert!(frames[1].windows(5).any(|b| b == b"first"), "both became durable together, yet the read ran between them");
+}
+
+#[test]
+fn others_reads_do_not_wait() {
+    let mut w = World::new(config());
+    let ((a, _), (b, _)) = (w.connect(10_000), w.connect(10_000));
+    w.sync_at_once = false;
+    w.request(a, 1, OpCode::Create, &create("/a", b"", 0));
+    w.request(b, 1, OpCode::Exists, &read("/a", false));
+    assert_eq!(w.replies(b), [(1, -101)], "answered at once, from committed state");
+}
+
+#[test]
+fn an_event_comes_before_the_reply_that_shows_its_change() {
+    let mut w = World::new(config());
+    let ((a, _), (b, _)) = (w.connect(10_000), w.connect(10_000));
+    w.request(a, 1, OpCode::Create, &create("/a", b"", 0));
+    w.request(a, 2, OpCode::GetData, &read("/a", true));
+    w.request(b, 1, OpCode::GetData, &read("/a", true));
+    w.take(a);
+    w.take(b);
+    w.sync_at_once = false;
+    w.request(a, 3, OpCode::SetData, &set("/a", b"x"));
+    w.request(a, 4, OpCode::GetData, &read("/a", false));
+    w.sync();
+    assert_eq!(w.replies(a), [(-1, 0), (3, 0), (4, 0)], "the event before the reply of the change itself");
+    w.request(b, 2, OpCode::GetData, &read("/a", false));
+    assert_eq!(w.replies(b), [(-1, 0), (2, 0)]);
+}
+
+#[test]
+fn behind_close_session_nothing_is_answered() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/e", b"", 1));
+    w.request(c, 2, OpCode::CloseSession, &[]);
+    assert!(!w.replica.takes_frames(c), "the shell is told to give no more");
+    w.step(Input::ClientFrame { conn: c, frame: &request(3, OpCode::Exists, &read("/", false)) });
+    w.sync();
+    assert_eq!(w.replies(c), [(1, 0), (2, 0)]);
+    assert!(w.closed.contains(&c));
+    assert!(w.replica.tree().node("/e").is_none(), "the pending ephemeral went with its session");
+}
+
+#[test]
+fn a_failed_write_halts_for_good() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b"", 0));
+    let (id, _) = w.appended[0];
+    w.step(Input::WriteFailed { error: "disk gone".into() });
+    assert_eq!(w.halted.as_deref(), Some("disk gone"));
+    w.step(Input::Durable { id });
+    w.step(Input::ClientFrame { conn: c, frame: &request(2, OpCode::Exists, &read("/", false)) });
+    assert!(w.take(c).is_empty(), "nothing leaves a halted replica");
+    assert_eq!(w.replica.next_deadline(), None);
+}
+
+#[test]
+fn a_session_expires_with_its_ephemerals_and_its_connection() {
+    let mut w = World::new(config());
+    let ((a, _), (b, session)) = (w.connect(40_000), w.connect(4000));
+    w.request(b, 1, OpCode::Create, &create("/e", b"", 1));
+    w.request(a, 1, OpCode::Exists, &read("/e", true));
+    w.take(a);
+    w.pass(4000);
+    assert!(!w.closed.contains(&b), "never before its timeout");
+    w.pass(2000);
+    assert!(w.closed.contains(&b));
+    assert_eq!(w.replies(a), [(-1, 0)]);
+    let c = w.dial();
+    w.frame(c, &connect_frame(4000, session, &password(session), 0));
+    let frames = w.frames(c);
+    assert_eq!(frames[0][4..8], [0; 4], "timeout 0: the session is gone");
+    assert!(w.closed.contains(&c));
+}
+
+#[test]
+fn a_pause_of_the_process_expires_nobody_whose_ping_waits() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(4000);
+    // Stopped for a minute: the timer and the ping are both late, the timer comes first.
+    w.now.mono += 60_000;
+    w.step(Input::TimerFired);
+    assert!(!w.closed.contains(&c), "whoever was not heard because we slept is given a tick");
+    w.request(c, -2, OpCode::Ping, &[]);
+    w.pass(2500);
+    assert!(!w.closed.contains(&c));
+    assert_eq!(w.replies(c), [(-2, 0)]);
+    w.pass(6000);
+    assert!(w.closed.contains(&c), "silence from then on counts");
+}
+
+#[test]
+fn a_client_that_does_not_read_is_paused_and_then_closed() {
+    let mut w = World::new(config());
+    let ((slow, _), (busy, _)) = (w.connect(40_000), w.connect(40_000));
+    w.request(busy, 1, OpCode::Create, &create("/big", &vec![7; 400_000], 0));
+    let mut xid = 1;
+    while w.replica.takes_frames(slow) {
+        w.request(slow, xid, OpCode::GetData, &read("/big", false));
+        xid += 1;
+        assert!(xid < 10, "a megabyte of replies is the bound");
+    }
+    assert!(w.flush_asked.contains(&slow) && w.paused.contains(&slow));
+    w.step(Input::Flushed { conn: slow });
+    assert!(!w.paused.contains(&slow), "it read everything");
+
+    // Events can't be held back: a persistent watch and nobody reading.
+    w.request(
+        slow,
+        90,
+        OpCode::AddWatch,
+        &encode(&farrier_proto::client::PathKind { path: Some("/".into()), kind: 1 }),
+    );
+    let path = format!("/{}", "n".repeat(100_000));
+    w.request(busy, 2, OpCode::Create, &create(&path, b"", 0));
+    for xid in 3..400 {
+        if w.closed.contains(&slow) {
+            break;
+        }
+        w.request(busy, xid, OpCode::SetData, &set(&path, b""));
+    }
+    assert!(w.closed.contains(&slow), "closed at {CONN_UNFLUSHED_MAX} bytes");
+    assert!(!w.closed.contains(&busy));
+    assert!(w.notes.iter().any(|n| n.contains("does not read")));
+}
+
+#[test]
+fn requests_beyond_the_queue_pause_the_connection_until_the_log_catches_up() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b"", 0));
+    let mut sent = 1;
+    while w.replica.takes_frames(c) {
+        sent += 1;
+        w.request(c, sent, OpCode::Exists, &read("/a", false));
+        assert!(sent < 10_000, "the queue has a bound");
+    }
+    w.sync();
+    assert!(w.replica.takes_frames(c));
+    assert_eq!(w.replies(c).len(), sent as usize);
+}
+
+#[test]
+fn a_stop_finishes_what_is_outstanding_and_takes_nothing_new() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b"", 0));
+    w.step(Input::Stop);
+    assert!(!w.stopped);
+    w.step(Input::ClientFrame { conn: c, frame: &request(2, OpCode::Create, &create("/b", b"", 0)) });
+    w.sync();
+    assert_eq!(w.replies(c), [(1, 0)]);
+    assert!(w.stopped);
+    assert!(w.replica.tree().node("/b").is_none());
+}
+
+#[test]
+fn an_oversized_request_gets_an_error_in_turn() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b"", 0));
+    w.step(Input::ClientOversized { conn: c, head: [0, 0, 0, 2, 0, 0, 0, 5], len: 2_000_000 });
+    w.sync();
+    assert_eq!(w.replies(c), [(1, 0), (2, -5)]);
+    assert!(!w.closed.contains(&c));
+}
+
+#[test]
+fn a_reply_that_clients_cannot_take_becomes_an_error() {
+    let mut small = config();
+    small.jute_max_buffer = 4096;
+    let mut w = World::new(small);
+    let (c, _) = w.connect(10_000);
+    for i in 0..100 {
+        w.request(c, i, OpCode::Create, &create(&format!("/{i:0>50}"), b"", 0));
+    }
+    w.take(c);
+    w.request(c, 100, OpCode::GetChildren, &read("/", false));
+    assert_eq!(w.replies(c), [(100, -5)]);
+    w.request(c, 101, OpCode::Exists, &read("/", false));
+    assert_eq!(w.replies(c), [(101, 0)]);
+}
+
+#[test]
+fn a_wrong_password_disturbs_nobody() {
+    let mut w = World::new(config());
+    let (c, session) = w.connect(10_000);
+    let d = w.dial();
+    w.frame(d, &connect_frame(10_000, session, &[1; 16], 0));
+    assert!(w.closed.contains(&d) && !w.closed.contains(&c));
+    w.request(c, 1, OpCode::Exists, &read("/", false));
+    assert_eq!(w.replies(c), [(1, 0)]);
+}
+
+#[test]
+fn snapshots_follow_the_count_and_one_at_a_time() {
+    let mut often = config();
+    often.snap_count = 10;
+    let mut w = World::new(often);
+    let (c, _) = w.connect(10_000);
+    for i in 0..40 {
+        w.request(c, i, OpCode::Create, &create(&format!("/{i}"), b"", 0));
+    }
+    assert_eq!((w.snapshots, w.rolls), (1, 1), "the first is still being written");
+    w.step(Input::SnapshotDone { error: None });
+    for i in 40..60 {
+        w.request(c, i, OpCode::Create, &create(&format!("/{i}"), b"", 0));
+    }
+    assert_eq!((w.snapshots, w.rolls), (2, 2));
+}
+
+#[test]
+fn the_sweeper_spares_a_ttl_node_that_is_being_written() {
+    let mut c = config();
+    c.container.check_interval = 1000;
+    let mut w = World::new(c);
+    let (a, _) = w.connect(40_000);
+    let mut ttl = create("/t", b"", 5);
+    ttl.extend_from_slice(&2000i64.to_be_bytes());
+    w.request(a, 1, OpCode::CreateTtl, &ttl);
+    assert_eq!(w.replies(a), [(1, 0)]);
+    w.pass(1999);
+    w.sync_at_once = false;
+    w.request(a, 2, OpCode::SetData, &set("/t", b"young"));
+    w.pass(1500);
+    w.sync_at_once = true;
+    w.sync();
+    assert!(w.replica.tree().node("/t").is_some(), "the write made it young again");
+    w.pass(5000);
+    assert!(w.replica.tree().node("/t").is_none());
+}
