@@ -1,0 +1,203 @@
+//! The system calls of the real binary, in their order: before the reply to a write leaves, a sync of the
+//! log has ended that began after the write of its record. A kill proves nothing about that, since the
+//! system keeps what a killed process has written.
+//!
+//! The judge of the trace must itself be seen to fail: on a trace without its syncs, on one whose syncs
+//! stand too late, and on a server that was told not to sync.
+
+mod support;
+
+use farrier_proto::OpCode;
+use farrier_testkit::enc::body;
+use farrier_testkit::raw::Reply;
+use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use support::{Process, tell};
+
+const CALLS: &str = "trace=write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,sendto,sendmsg";
+/// Creates whose reply is waited for, one by one.
+const SINGLE: usize = 40;
+/// Creates that are sent together.
+const TOGETHER: usize = 300;
+
+/// One system call with its place in the order of beginnings and ends.
+#[derive(Clone, Debug)]
+struct Call {
+    name: String,
+    /// Arguments, with descriptors decoded (`7</dir/log.1>`) and bytes as strace writes them.
+    arguments: String,
+    began: usize,
+    /// `None` while it has not returned; the result otherwise.
+    ended: Option<(usize, String)>,
+}
+
+impl Call {
+    /// The file or socket of the first argument.
+    fn target(&self) -> &str {
+        let rest = self.arguments.split_once('<').map_or("", |(_, rest)| rest);
+        rest.split_once(">,").or_else(|| rest.split_once(">)")).map_or(rest.trim_end_matches('>'), |(name, _)| name)
+    }
+
+    fn is_to_log(&self) -> bool {
+        Path::new(self.target()).file_name().is_some_and(|n| n.to_string_lossy().starts_with("log."))
+    }
+
+    fn is_to_client(&self) -> bool {
+        let target = self.target();
+        target.starts_with("TCP") || target.starts_with("socket:")
+    }
+
+    fn is_sync(&self) -> bool {
+        matches!(&*self.name, "fsync" | "fdatasync")
+    }
+}
+
+/// Reads what `strace -f -o` wrote: a call that another thread's interrupts takes two lines.
+fn parse(trace: &str) -> Vec<Call> {
+    let mut calls: Vec<Call> = Vec::new();
+    let mut open: BTreeMap<&str, usize> = BTreeMap::new();
+    for (at, line) in trace.lines().enumerate() {
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        if let Some(resumed) = rest.strip_prefix("<... ") {
+            let Some(index) = open.remove(thread) else { continue };
+            if let Some((_, result)) = resumed.rsplit_once(" = ") {
+                calls[index].ended = Some((at, result.to_owned()));
+            }
+            continue;
+        }
+        let Some((name, rest)) = rest.split_once('(') else { continue };
+        if let Some(arguments) = rest.strip_suffix("<unfinished ...>") {
+            open.insert(thread, calls.len());
+            calls.push(Call { name: name.into(), arguments: arguments.trim_end().into(), began: at, ended: None });
+        } else if let Some((arguments, result)) = rest.rsplit_once(" = ") {
+            let ended = Some((at, result.to_owned()));
+            calls.push(Call { name: name.into(), arguments: arguments.into(), began: at, ended });
+        }
+    }
+    calls
+}
+
+/// Judges the trace: for each token, which stands in a record and in its reply, a completed sync of the
+/// log file between the end of the write and the beginning of the send.
+fn judge(trace: &str, tokens: &[String]) -> Result<(), String> {
+    let calls = parse(trace);
+    for token in tokens {
+        let holds = |c: &&Call| c.arguments.contains(token.as_str());
+        let write = calls
+            .iter()
+            .filter(|c| c.is_to_log() && !c.is_sync())
+            .find(holds)
+            .ok_or_else(|| format!("{token} was written to no log"))?;
+        let (written, _) = write.ended.as_ref().ok_or_else(|| format!("the write of {token} has no end"))?;
+        let send = calls
+            .iter()
+            .filter(|c| c.is_to_client())
+            .find(holds)
+            .ok_or_else(|| format!("{token} was sent to nobody"))?;
+        let synced = calls.iter().any(|c| {
+            c.is_sync()
+                && c.target() == write.target()
+                && c.began >= *written
+                && c.ended.as_ref().is_some_and(|(end, result)| *end <= send.began && result.starts_with('0'))
+        });
+        if !synced {
+            return Err(format!(
+                "no sync of {} between the write of {token} (line {written}) and its reply (line {})",
+                write.target(),
+                send.began
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Runs the server under strace and creates nodes; their names are the tokens.
+fn record(lines: &[&str]) -> (String, Vec<String>) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let trace = dir.path().join("trace");
+    let mut server = Process::new(dir.path(), lines);
+    let name = trace.display().to_string();
+    server.wrapped(&["strace", "-f", "-y", "-s", "1000000", "-e", CALLS, "-o", &name]);
+    server.start();
+    let mut client = server.client();
+    let mut tokens = Vec::new();
+    for i in 0..SINGLE {
+        tokens.push(format!("/single-{i:06}"));
+        client.create(&tokens[i], b"x").and_then(Reply::ok).expect("created");
+    }
+    for i in 0..TOGETHER {
+        let path = format!("/together-{i:06}");
+        client.send(OpCode::Create.code(), body().create(&path, b"x", 0)).expect("sent");
+        tokens.push(path);
+    }
+    for _ in 0..TOGETHER {
+        client.reply().and_then(Reply::ok).expect("created");
+    }
+    server.signal(Signal::TERM);
+    let status = server.wait_end();
+    assert_eq!(status.code(), Some(0), "{}", server.said());
+    (std::fs::read_to_string(&trace).expect("strace wrote a trace"), tokens)
+}
+
+fn require_strace() {
+    let found = Command::new("strace").arg("-V").output();
+    assert!(found.is_ok_and(|o| o.status.success()), "this test needs strace: apt-get install strace");
+}
+
+#[test]
+fn every_reply_leaves_after_the_sync_of_its_record() {
+    require_strace();
+    // Small segments, so that the rule is seen to hold where one ends and the next begins.
+    let (trace, tokens) = record(&["snapCount=100", "preAllocSize=16"]);
+    judge(&trace, &tokens).expect("every reply is covered by a sync");
+
+    let syncs = parse(&trace).iter().filter(|c| c.is_sync() && c.is_to_log()).count();
+    tell(&format!("{} replies, {syncs} syncs of the log", tokens.len()));
+    assert!(syncs < tokens.len(), "requests that come together are synced together");
+
+    // The judge goes red when the calls are removed from the trace.
+    let is_log_sync = |line: &str| line.contains("fdatasync") && line.contains("/log.");
+    let without: String = trace
+        .lines()
+        .filter(|l| !is_log_sync(l) && !l.contains("fdatasync resumed"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let red = judge(&without, &tokens).expect_err("a trace without syncs is not in order");
+    assert!(red.contains("no sync of"), "{red}");
+
+    // And when a single one is: the one that covers the last token.
+    let last = std::slice::from_ref(&tokens[SINGLE - 1]);
+    judge(&trace, last).expect("in order");
+    let from = trace.find(last[0].as_str()).expect("it is in the trace");
+    let tail = trace[from..].find("fdatasync").expect("its sync") + from;
+    let one = format!("{}getpid{}", &trace[..tail], &trace[tail + "fdatasync".len()..]);
+    judge(&one, last).expect_err("its only sync is gone");
+
+    // And when the syncs failed.
+    let failed = trace.replace(" = 0\n", " = -1 EIO (Input/output error)\n");
+    judge(&failed, &tokens).expect_err("a failed sync covers nothing");
+}
+
+#[test]
+fn a_server_that_does_not_sync_is_found_out() {
+    require_strace();
+    let (trace, tokens) = record(&["snapCount=100000", "preAllocSize=16384", "forceSync=no"]);
+    let red = judge(&trace, &tokens).expect_err("forceSync=no leaves the syncs out");
+    assert!(red.contains("no sync of"), "{red}");
+}
+
+#[test]
+fn calls_that_are_interrupted_are_put_together() {
+    let trace = "7  pwrite64(9</d/log.1>, \"..tok..\", 7, 16) = 7\n\
+                 7  fdatasync(9</d/log.1> <unfinished ...>\n\
+                 8  sendto(5<TCP:[1->2]>, \"..tok..\", 7, 0, NULL, 0) = 7\n\
+                 7  <... fdatasync resumed>) = 0\n";
+    let tokens = ["tok".to_owned()];
+    judge(trace, &tokens).expect_err("sent while the sync ran");
+    let lines: Vec<&str> = trace.lines().collect();
+    judge(&[lines[0], lines[1], lines[3], lines[2]].join("\n"), &tokens).expect("sent after it");
+    judge(&[lines[1], lines[0], lines[3], lines[2]].join("\n"), &tokens).expect_err("written while the sync ran");
+}
