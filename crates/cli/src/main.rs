@@ -6,6 +6,7 @@
 mod dev;
 mod logging;
 mod output;
+mod repair;
 mod server;
 mod signals;
 
@@ -31,6 +32,7 @@ Examples:
   farrier dev -- pytest             one for the run of a command, which finds it in FARRIER_SERVER
   farrier server zoo.cfg            the server that an Apache configuration describes
   farrier server zoo.cfg --check    what that configuration means, and where each value comes from
+  farrier repair zoo.cfg            what is wrong with its data, if a start was refused
 
 Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 no server or data directory.";
 
@@ -40,12 +42,15 @@ enum Command {
     Server(server::Arguments),
     /// Run a throw-away server on this machine
     Dev(dev::Arguments),
+    /// Examine a damaged data directory, or go on without what is lost
+    Repair(repair::Arguments),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server(arguments) => server::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::Repair(arguments) => repair::run(&arguments),
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     log: LogOptions,
 }
 
-fn parse_set(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err("expected KEY=VALUE".to_owned()),
@@ -69,19 +69,27 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn load(arguments: &Arguments) -> Result<Loaded, ConfigError> {
+    match arguments.what.as_slice() {
+        [file] => load_file(Path::new(file), &arguments.set),
+        bare => with_overrides(&arguments.set, |overrides| config::from_arguments(bare, overrides)),
+    }
+}
+
+/// Reads a configuration file with what the environment and the command line say besides.
+pub(crate) fn load_file(file: &Path, set: &[(String, String)]) -> Result<Loaded, ConfigError> {
+    with_overrides(set, |overrides| config::load(file, overrides))
+}
+
+fn with_overrides<T>(set: &[(String, String)], load: impl FnOnce(&Overrides<'_>) -> T) -> T {
     let flags: Vec<(&str, String)> = ["SERVER_JVMFLAGS", "JVMFLAGS"]
         .into_iter()
         .filter_map(|name| std::env::var_os(name).map(|text| (name, text.to_string_lossy().into_owned())))
         .collect();
     let flags: Vec<(&str, &str)> = flags.iter().map(|(name, text)| (*name, text.as_str())).collect();
-    let overrides = Overrides { jvm_flags: &flags, sets: &arguments.set };
-    match arguments.what.as_slice() {
-        [file] => config::load(Path::new(file), &overrides),
-        bare => config::from_arguments(bare, &overrides),
-    }
+    load(&Overrides { jvm_flags: &flags, sets: set })
 }
 
-fn refuse(error: &ConfigError) -> ExitCode {
+pub(crate) fn refuse(error: &ConfigError) -> ExitCode {
     for problem in &error.problems {
         complain("farrier: error", format_args!("{}: {}", problem.place, problem.message));
     }

@@ -67,6 +67,23 @@ fn word(address: &str, word: &str) -> String {
     reply
 }
 
+/// Opens a session, which is a transaction, and leaves it to its timeout.
+fn open_session(address: &str) {
+    // Length; protocol version, last zxid, timeout, session id, password.
+    let mut request = Vec::new();
+    request.extend_from_slice(&44_i32.to_be_bytes());
+    request.extend_from_slice(&[0; 12]);
+    request.extend_from_slice(&30_000_i32.to_be_bytes());
+    request.extend_from_slice(&[0; 8]);
+    request.extend_from_slice(&16_i32.to_be_bytes());
+    request.extend_from_slice(&[0; 16]);
+    let mut socket = TcpStream::connect(address).expect("it listens");
+    socket.write_all(&request).expect("it reads");
+    let mut reply = [0; 40];
+    socket.read_exact(&mut reply).expect("it answers");
+    assert_ne!(reply[12..20], [0; 8], "a session was opened");
+}
+
 #[test]
 fn version_and_usage() {
     let version = output(&mut farrier(&["--version"]));
@@ -189,4 +206,44 @@ fn a_command_runs_beside_the_server_and_gives_its_code() {
     assert_eq!(code, Some(127), "{stderr}");
     assert_eq!(run(&["/"]).2, Some(126));
     assert_eq!(fs::read_dir(temp.path()).expect("it exists").count(), 0);
+}
+
+#[test]
+fn repair_looks_first_and_moves_aside_on_demand() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let data = temp.path().join("zk");
+    let name = data.display().to_string();
+    let dev = Dev::start(&["--port", &port(5), "--data", &name], temp.path());
+    open_session(&dev.address);
+    assert_eq!(dev.end(Signal::TERM).1, Some(0));
+    let server = data.join("1").display().to_string();
+
+    let repair = |more: &[&str]| {
+        let found = output(farrier(&["repair", &server]).args(more));
+        (text(&found.stdout), text(&found.stderr), found.status.code())
+    };
+    let (stdout, stderr, code) = repair(&[]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("A server starts on this directory."), "{stdout}");
+
+    let snapshot = data.join("1/version-2/snapshot.0");
+    let mut bytes = fs::read(&snapshot).expect("a fresh server writes it");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::write(&snapshot, bytes).expect("written");
+    let (stdout, _, code) = repair(&[]);
+    assert_eq!(code, Some(1), "{stdout}");
+    assert!(stdout.contains("snapshot.0") && stdout.contains("Nothing was changed."), "{stdout}");
+    assert!(snapshot.exists());
+
+    let (stdout, stderr, code) = repair(&["--accept-loss"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    assert!(stdout.contains("kept aside: "), "{stdout}");
+    assert!(!snapshot.exists());
+    assert_eq!(repair(&[]).2, Some(0));
+    let again = Dev::start(&["--data", &name], temp.path());
+    assert_eq!(again.end(Signal::TERM).1, Some(0));
+
+    let nothing = output(farrier(&["repair"]).arg(temp.path()));
+    assert_eq!(nothing.status.code(), Some(2), "{}", text(&nothing.stderr));
 }

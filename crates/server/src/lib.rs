@@ -17,6 +17,7 @@ mod limits;
 mod log_thread;
 mod mapping;
 mod outbox;
+pub mod repair;
 mod server;
 mod words;
 mod worker;

@@ -1,0 +1,42 @@
+//! Repair of the directories of a server that isn't running.
+//!
+//! It brings together what `farrier_storage::repair` needs: the operating system's files, the locks, the
+//! limits of the configuration, and a tree that can refuse a record. It decides nothing itself.
+
+use crate::config::ServerConfig;
+use crate::disk::{DirectoryLock, RealDisk};
+use crate::mapping;
+use crate::server::StartError;
+use farrier_replica::TreeRestore;
+use farrier_storage::repair::{self, Repaired, Report};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+/// Looks at the directories of `config` and changes nothing in them (besides the lock file).
+///
+/// # Errors
+/// Missing directories, a server that runs on them, or files that no repair can help.
+pub fn examine(config: &ServerConfig) -> Result<Report, StartError> {
+    let (disk, _lock) = open(config)?;
+    let mut state = TreeRestore::new(mapping::tree(config));
+    Ok(repair::examine(&disk, &mapping::recover(config), &mut state)?)
+}
+
+/// Moves what is bad aside, so that a server starts on what is left. The client port, unless it is 0, must
+/// be free: a Java server takes no lock, and its port tells that it runs.
+///
+/// # Errors
+/// As [`examine`], and a client port that is taken.
+pub fn accept_loss(config: &ServerConfig) -> Result<Repaired, StartError> {
+    let address = config.client.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let address = SocketAddr::new(address, config.client.port);
+    let _port = TcpListener::bind(address).map_err(|error| StartError::Bind { address, error })?;
+    let (disk, _lock) = open(config)?;
+    let mut state = TreeRestore::new(mapping::tree(config));
+    Ok(repair::accept_loss(&disk, &mapping::recover(config), &mut state)?)
+}
+
+fn open(config: &ServerConfig) -> Result<(RealDisk, DirectoryLock), StartError> {
+    let disk = RealDisk::open(&config.data_dir, &config.data_log_dir, false)?;
+    let lock = DirectoryLock::acquire(&config.data_dir, &config.data_log_dir)?;
+    Ok((disk, lock))
+}
