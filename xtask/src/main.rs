@@ -5,7 +5,8 @@
 mod ci;
 mod conformance;
 mod interop;
-
+mod long;
+mod measure;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -23,6 +24,8 @@ struct Cli {
 enum Command {
     /// Run every check that CI runs
     Ci(ci::CiArguments),
+    /// Run the long forms of the checks and record their results
+    Long(long::LongArguments),
     /// Check the workspace's own rules
     Tidy,
     /// Run the conformance cases against Farrier, or against Farrier and Apache side by side
@@ -31,15 +34,19 @@ enum Command {
     Clients(interop::ClientsArguments),
     /// Pass a data directory back and forth between Apache and Farrier
     Exchange(interop::ExchangeArguments),
+    /// Measure Farrier beside Apache on this machine
+    Measure(measure::Arguments),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Command::Ci(arguments) => ci::run(&arguments),
+        Command::Long(arguments) => long::run(&arguments),
         Command::Tidy => tidy_only(),
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Clients(arguments) => interop::clients(&arguments),
         Command::Exchange(arguments) => interop::exchange(&arguments),
+        Command::Measure(arguments) => measure::run(&arguments),
     }
 }
 

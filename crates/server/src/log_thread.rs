@@ -82,7 +82,8 @@ impl LogThread {
             core.log.take(&mut batch, self.max_batch, self.gather);
             if batch.is_empty() {
                 if let Err(error) = writer.close() {
-                    core.step(Input::WriteFailed { error: failure(&error) });
+                    // Everything acknowledged was synced before; only the mark may be behind.
+                    tracing::error!("the log did not close in order: {error}");
                 }
                 return;
             }

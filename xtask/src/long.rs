@@ -1,0 +1,104 @@
+//! The long forms of the checks, for whoever closes an issue: each appends a line to `docs/long-runs.md`.
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// Longest run of one suite, in minutes, whatever is asked.
+const MINUTES_MAX: u64 = 60;
+
+/// Arguments of `cargo xtask long`.
+#[derive(Debug, Args)]
+pub(crate) struct LongArguments {
+    /// Suites to run; all by default.
+    suites: Vec<String>,
+    /// Longest time of each suite.
+    #[arg(long, default_value_t = MINUTES_MAX)]
+    minutes: u64,
+}
+
+/// One suite: a command, and environment that makes it long.
+struct Suite {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
+}
+
+const SUITES: &[Suite] = &[
+    Suite { name: "conformance-apache", arguments: &["xtask", "conformance", "--against", "apache"], environment: &[] },
+    Suite {
+        name: "crash",
+        arguments: &["test", "-p", "farrier", "--test", "crash", "--", "--nocapture"],
+        environment: &[("FARRIER_KILLS", "1000")],
+    },
+    Suite { name: "fuzz", arguments: &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"], environment: &[] },
+    Suite { name: "clients-apache", arguments: &["xtask", "clients", "--against", "apache"], environment: &[] },
+    Suite { name: "exchange", arguments: &["xtask", "exchange"], environment: &[] },
+];
+
+/// Runs the suites, one after the other.
+pub(crate) fn run(arguments: &LongArguments) -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    for name in &arguments.suites {
+        if !SUITES.iter().any(|s| s.name == name) {
+            let known: Vec<&str> = SUITES.iter().map(|s| s.name).collect();
+            bail!("there is no suite {name}; there are {}", known.join(", "));
+        }
+    }
+    let limit = Duration::from_secs(60 * arguments.minutes.min(MINUTES_MAX));
+    let mut failed = false;
+    for suite in SUITES {
+        if !arguments.suites.is_empty() && !arguments.suites.iter().any(|n| n == suite.name) {
+            continue;
+        }
+        crate::say(&format!("== {}", suite.name));
+        let start = Instant::now();
+        let mut command = Command::new(env!("CARGO"));
+        command.args(suite.arguments).current_dir(root);
+        for (key, value) in suite.environment {
+            command.env(key, value);
+        }
+        let child = command.spawn().with_context(|| format!("cannot run {}", suite.name))?;
+        let result = wait(child, limit)?;
+        failed |= result != "passed";
+        record(root, suite, result, start.elapsed().as_secs())?;
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn wait(mut child: Child, limit: Duration) -> Result<&'static str> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(if status.success() { "passed" } else { "FAILED" });
+        }
+        if Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Ok("cut short");
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+fn record(root: &Path, suite: &Suite, result: &str, seconds: u64) -> Result<()> {
+    let first_line = |program: &str, arguments: &[&str]| -> Result<String> {
+        let out = Command::new(program).args(arguments).current_dir(root).output()?;
+        Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    };
+    let date = first_line("date", &["-u", "+%F"])?;
+    let commit = first_line("git", &["rev-parse", "--short", "HEAD"])?;
+    let settings: Vec<String> = suite.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let line = format!("| {date} | {commit} | {} | {} | {seconds} s | {result} |\n", suite.name, settings.join(" "));
+    let path = root.join("docs/long-runs.md");
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("cannot append to {}", path.display()))?;
+    file.write_all(line.as_bytes())?;
+    crate::say(line.trim_end());
+    Ok(())
+}
