@@ -262,7 +262,11 @@ async function main() {
     await call(zk, 'exists', `${base}/later`, missing.watch);
     await call(zk, 'getChildren', base, child.watch);
     await restart(how);
-    await eventually(() => zk.getState() === State.SYNC_CONNECTED, 'connected again');
+    try {
+      await eventually(() => zk.getState() === State.SYNC_CONNECTED, 'connected again');
+    } catch (e) {
+      throw new Error(`${e.message}: still ${zk.getState().getName()}`);
+    }
     let now;
     await eventually(async () => {
       try {
