@@ -1,0 +1,265 @@
+//! The measured processes: started as an operator would start them, observed through `/proc`.
+
+use super::work;
+use anyhow::{Context as _, Result, bail, ensure};
+use farrier_testkit::apache::Apache;
+use farrier_testkit::raw::{Connect, framed};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take until its first reply, and until its orderly end.
+const START_MAX: Duration = Duration::from_secs(180);
+/// How often a starting server is tried.
+const TRY_EVERY: Duration = Duration::from_millis(1);
+/// A server below this share of a CPU is at rest.
+const REST: f64 = 0.03;
+/// How long to wait for rest.
+const REST_MAX: Duration = Duration::from_secs(20);
+
+/// Which server.
+#[derive(Clone, Debug)]
+pub(super) enum Program {
+    /// Farrier's binary.
+    Farrier(PathBuf),
+    /// Apache's release with the JVM's flags.
+    Apache { release: Apache, jvm: Vec<String> },
+}
+
+impl Program {
+    /// Name for tables.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Farrier(_) => "Farrier".to_owned(),
+            Self::Apache { release, .. } => format!("Apache {}", release.version),
+        }
+    }
+
+    pub(super) const fn is_farrier(&self) -> bool {
+        matches!(self, Self::Farrier(_))
+    }
+
+    fn command(&self, cfg: &Path) -> Command {
+        match self {
+            Self::Farrier(binary) => {
+                let mut command = Command::new(binary);
+                command.arg("server").arg(cfg).env_remove("JVMFLAGS").env_remove("SERVER_JVMFLAGS");
+                command
+            }
+            Self::Apache { release, jvm } => {
+                let mut command = Command::new("java");
+                command
+                    .args(jvm)
+                    .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
+                    .args(["-cp", &release.class_path(), "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
+                    .arg(cfg);
+                command
+            }
+        }
+    }
+}
+
+/// Lines of the configuration that differ from both servers' defaults.
+pub(super) const CONFIGURATION: &[&str] = &["tickTime=2000", "maxClientCnxns=0", "admin.enableServer=false"];
+
+/// A server on a directory of its own; killed hard when dropped.
+#[derive(Debug)]
+pub(super) struct Server {
+    program: Program,
+    dir: tempfile::TempDir,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// A directory and a port; nothing runs yet.
+    pub(super) fn new(program: &Program, base: &Path) -> Result<Self> {
+        fs::create_dir_all(base)?;
+        let dir = tempfile::Builder::new().prefix("measure-").tempdir_in(base)?;
+        fs::create_dir_all(dir.path().join("data"))?;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        Ok(Self { program: program.clone(), dir, port, child: None })
+    }
+
+    pub(super) const fn program(&self) -> &Program {
+        &self.program
+    }
+
+    pub(super) const fn addr(&self) -> SocketAddr {
+        SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
+    }
+
+    /// Starts the process; returns the time until the first reply to a request.
+    pub(super) fn start(&mut self) -> Result<Duration> {
+        ensure!(self.child.is_none(), "the server runs already");
+        let cfg = self.dir.path().join("zoo.cfg");
+        let mut text = CONFIGURATION.join("\n");
+        text.push_str(&format!(
+            "\ndataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\n",
+            self.dir.path().join("data").display(),
+            self.port
+        ));
+        fs::write(&cfg, text)?;
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = self.program.command(&cfg);
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let begun = Instant::now();
+        self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.name()))?);
+        loop {
+            match first_reply(self.addr()) {
+                Ok(()) => return Ok(begun.elapsed()),
+                Err(e) if begun.elapsed() > START_MAX => return Err(e).context(self.last_words()),
+                Err(_) => {}
+            }
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                self.child = None;
+                bail!("{} ended with {status} while starting:\n{}", self.program.name(), self.last_words());
+            }
+            std::thread::sleep(TRY_EVERY);
+        }
+    }
+
+    /// SIGTERM, and the time until the process is gone.
+    pub(super) fn stop(&mut self) -> Result<Duration> {
+        let pid = Pid::from_child(self.child.as_ref().context("nothing runs")?);
+        let begun = Instant::now();
+        kill_process(pid, Signal::TERM)?;
+        while begun.elapsed() < START_MAX {
+            let child = self.child.as_mut().context("nothing runs")?;
+            if child.try_wait()?.is_some() {
+                self.child = None;
+                return Ok(begun.elapsed());
+            }
+            std::thread::sleep(TRY_EVERY);
+        }
+        bail!("{} does not stop", self.program.name())
+    }
+
+    /// `kill -9`.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> Result<u32> {
+        self.child.as_ref().map(Child::id).context("nothing runs")
+    }
+
+    /// Waits until it hardly uses the CPU: what it does in the background must not count for the next one.
+    pub(super) fn rest(&self) -> Result<()> {
+        let pid = self.pid()?;
+        let deadline = Instant::now() + REST_MAX;
+        let period = Duration::from_millis(500);
+        while Instant::now() < deadline {
+            let before = cpu_time(pid)?;
+            std::thread::sleep(period);
+            if (cpu_time(pid)? - before).as_secs_f64() / period.as_secs_f64() < REST {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Size of its data directory in bytes.
+    pub(super) fn disk_bytes(&self) -> Result<u64> {
+        size_below(&self.dir.path().join("data"))
+    }
+
+    /// Lines of its log that warn or complain.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).map(str::to_owned).collect()
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("server.log")
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The process may be gone already; there is nobody to tell.
+        let _ = self.kill();
+    }
+}
+
+fn size_below(dir: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        bytes += if meta.is_dir() { size_below(&entry.path())? } else { meta.len() };
+    }
+    Ok(bytes)
+}
+
+/// Opens a session and asks whether the root exists.
+fn first_reply(addr: SocketAddr) -> Result<()> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut ask = framed(&Connect::default().encode());
+    ask.extend_from_slice(&work::exists_root(1));
+    stream.write_all(&ask)?;
+    for _ in ["handshake", "exists"] {
+        let mut len = [0; 4];
+        match stream.read_exact(&mut len) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => bail!("closed"),
+            Err(e) => return Err(e.into()),
+        }
+        let len = usize::try_from(i32::from_be_bytes(len))?;
+        ensure!(len < 4096, "a reply of {len} bytes");
+        stream.read_exact(&mut vec![0; len])?;
+    }
+    Ok(())
+}
+
+/// User and system time that a process has used, ended threads included.
+pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("reading the process's times")?;
+    // The name in parentheses may hold anything, so fields are counted behind it.
+    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat has no name")?;
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let mut field = || -> Result<u64> { Ok(fields.next().context("/proc/PID/stat is short")?.parse()?) };
+    Ok(ticks(field()? + field()?))
+}
+
+/// Time that all CPUs spent working, and that the hypervisor took.
+pub(super) fn machine_time() -> Result<(Duration, Duration)> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().context("/proc/stat is empty")?;
+    let fields: Vec<u64> = line.split_ascii_whitespace().skip(1).map_while(|f| f.parse().ok()).collect();
+    ensure!(fields.len() >= 8, "/proc/stat is short");
+    // user, nice, system, idle, iowait, irq, softirq, steal
+    let busy = fields[0] + fields[1] + fields[2] + fields[5] + fields[6];
+    Ok((ticks(busy), ticks(fields[7])))
+}
+
+fn ticks(n: u64) -> Duration {
+    Duration::from_millis(n * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+/// A line such as `VmRSS` of a process's status, in bytes.
+pub(super) fn memory(pid: u32, line: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).context("no such line")?;
+    let kb: u64 = value.trim().trim_end_matches(" kB").parse()?;
+    Ok(kb * 1024)
+}

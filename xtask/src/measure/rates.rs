@@ -1,0 +1,239 @@
+//! Requests per second, server CPU per request and latency, row by row, the servers alternating.
+
+use super::load::{Pool, Source, Span, Window};
+use super::process::{Program, Server, cpu_time, machine_time};
+use super::report::{Samples, Table, number, ratio};
+use super::work::{self, Kind, Ledger, Paths, Row};
+use super::{Options, note};
+use anyhow::{Context as _, Result};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Connections of passes that are not measured, and their depth.
+const CONNS: usize = 16;
+const DEPTH: usize = 32;
+/// The generator is the bottleneck above this share of its one CPU.
+const GENERATOR_BUSY: f64 = 0.9;
+/// Not counted at the beginning of every row.
+const RAMP: Duration = Duration::from_millis(1000);
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spec {
+    pub(super) name: &'static str,
+    kind: Kind,
+    depth: usize,
+    conns: usize,
+}
+
+/// All rows.
+pub(super) const ROWS: &[Spec] = &[
+    Spec { name: "get-1", kind: Kind::Get, depth: 1, conns: 64 },
+    Spec { name: "get-64", kind: Kind::Get, depth: 64, conns: 16 },
+    Spec { name: "set-1", kind: Kind::Set, depth: 1, conns: 64 },
+    Spec { name: "set-64", kind: Kind::Set, depth: 64, conns: 16 },
+    Spec { name: "create-1", kind: Kind::Create, depth: 1, conns: 64 },
+    Spec { name: "create-64", kind: Kind::Create, depth: 64, conns: 16 },
+    Spec { name: "mix-1", kind: Kind::Mix, depth: 1, conns: 64 },
+    Spec { name: "mix-64", kind: Kind::Mix, depth: 64, conns: 16 },
+];
+
+#[derive(Default, Debug)]
+struct Figures {
+    rate: Samples,
+    cpu_us: Samples,
+    generator: Samples,
+    generator_us: Samples,
+    others: Samples,
+    p50: Samples,
+    p99: Samples,
+    max: Samples,
+}
+
+struct Contestant {
+    server: Server,
+    ledger: Ledger,
+    figures: BTreeMap<&'static str, Figures>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cpu {
+    server: Duration,
+    generator: Duration,
+    machine: Duration,
+    stolen: Duration,
+}
+
+fn cpu(pid: u32) -> Result<Cpu> {
+    let (machine, stolen) = machine_time()?;
+    Ok(Cpu { server: cpu_time(pid)?, generator: cpu_time(std::process::id())?, machine, stolen })
+}
+
+/// Measures `rows` of `programs`; returns the report.
+pub(super) fn run(options: &Options, programs: &[Program], rows: &[Spec]) -> Result<String> {
+    let paths = Paths::new();
+    let mut contestants = Vec::new();
+    for program in programs {
+        let mut server = Server::new(program, &options.dir)?;
+        server.start()?;
+        pass(&server, work::root(CONNS))?;
+        pass(&server, work::setup(CONNS))?;
+        contestants.push(Contestant { server, ledger: Ledger::new(), figures: BTreeMap::new() });
+    }
+    for contestant in &mut contestants {
+        note(&format!("warming {} for {} s", contestant.server.program().name(), options.warm.as_secs()))?;
+        let each = options.warm / u32::try_from(rows.len())?;
+        for row in rows {
+            measure(contestant, row, &paths, each, false)?;
+        }
+    }
+    for round in 0..options.rounds {
+        for row in rows {
+            // Who goes first alternates too.
+            let order: Vec<usize> = match round % 2 {
+                0 => (0..contestants.len()).collect(),
+                _ => (0..contestants.len()).rev().collect(),
+            };
+            for index in order {
+                measure(&mut contestants[index], row, &paths, options.seconds, true)
+                    .with_context(|| format!("row {}, round {}", row.name, round + 1))?;
+            }
+        }
+    }
+    let mut text = tables(&contestants, rows);
+    for contestant in &contestants {
+        text.push_str(&complaints(&contestant.server));
+    }
+    Ok(text)
+}
+
+/// What a server said that an operator would look into.
+pub(super) fn complaints(server: &Server) -> String {
+    let lines = server.complaints();
+    let Some(last) = lines.last() else { return String::new() };
+    format!("\n{} warned {} times in its log, last: `{last}`\n", server.program().name(), lines.len())
+}
+
+/// A pass over a server that has to succeed and is not measured.
+pub(super) fn pass<S: Source>(server: &Server, mut source: S) -> Result<Window<()>> {
+    let mut pool = Pool::open(server.addr(), CONNS)?;
+    let window = pool.run(DEPTH, Span::Exhausted, &mut source, &mut || Ok(()))?;
+    pool.close()?;
+    Ok(window)
+}
+
+fn measure(contestant: &mut Contestant, row: &Spec, paths: &Paths, window: Duration, counts: bool) -> Result<()> {
+    let Contestant { server, ledger, figures } = contestant;
+    let name = server.program().name();
+    server.rest()?;
+    let pid = server.pid()?;
+    let mut pool = Pool::open(server.addr(), row.conns)?;
+    let conns = u32::try_from(row.conns)?;
+    let mut source = Row::new(row.kind, conns, paths, ledger);
+    let seen = pool.run(row.depth, Span::Timed { ramp: RAMP, window }, &mut source, &mut || cpu(pid))?;
+    pool.close()?;
+    if row.kind != Kind::Get {
+        verify(server, paths, ledger).with_context(|| format!("checking {name} after {}", row.name))?;
+    }
+    if !counts {
+        return Ok(());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies and microseconds")]
+    let [replies, p50, p99, max] = [
+        seen.replies,
+        seen.latency.value_at_quantile(0.5),
+        seen.latency.value_at_quantile(0.99),
+        seen.latency.max(),
+    ]
+    .map(|n| n as f64);
+    let seconds = seen.elapsed.as_secs_f64();
+    let server_cpu = (seen.after.server - seen.before.server).as_secs_f64();
+    let generator = (seen.after.generator - seen.before.generator).as_secs_f64();
+    let machine = (seen.after.machine - seen.before.machine).as_secs_f64();
+    let stolen = (seen.after.stolen - seen.before.stolen).as_secs_f64();
+    let others = ((machine - server_cpu - generator).max(0.0) + stolen) / seconds;
+    let f = figures.entry(row.name).or_default();
+    f.rate.push(replies / seconds);
+    f.cpu_us.push(server_cpu * 1e6 / replies);
+    f.generator.push(generator / seconds);
+    f.generator_us.push(generator * 1e6 / replies);
+    f.others.push(others);
+    f.p50.push(p50 / 1e3);
+    f.p99.push(p99 / 1e3);
+    f.max.push(max / 1e3);
+    note(&format!(
+        "{:9} {name:14} {:>9}/s  server {:>6} µs/request, {:.2} CPUs; generator {:.2}, others {others:.2} CPUs; \
+         ms p50 {} p99 {} max {}",
+        row.name,
+        number(replies / seconds),
+        number(server_cpu * 1e6 / replies),
+        server_cpu / seconds,
+        generator / seconds,
+        number(p50 / 1e3),
+        number(p99 / 1e3),
+        number(max / 1e3),
+    ))
+}
+
+/// Every acknowledged write can be read; what was created goes away again.
+fn verify(server: &Server, paths: &Paths, ledger: &mut Ledger) -> Result<()> {
+    pass(server, work::check_keys(CONNS, paths, ledger))?;
+    if ledger.created() > 0 {
+        pass(server, work::count_created(CONNS, ledger))?;
+        pass(server, work::check_created(CONNS, ledger))?;
+        pass(server, work::delete_created(CONNS, ledger))?;
+        work::forget_created(ledger);
+        pass(server, work::count_created(CONNS, ledger))?;
+    }
+    Ok(())
+}
+
+fn tables(contestants: &[Contestant], rows: &[Spec]) -> String {
+    let mut cpu = Table::new(&["row", "server", "server CPU, µs per request", "requests/s", "generator CPUs", "others' CPUs"]);
+    let mut latency = Table::new(&["row", "server", "p50, ms", "p99, ms", "max, ms"]);
+    let mut bound = Vec::new();
+    for row in rows {
+        for contestant in contestants {
+            let Some(f) = contestant.figures.get(row.name) else { continue };
+            let name = contestant.server.program().name();
+            let is_bound = f.generator.median() > GENERATOR_BUSY;
+            if is_bound {
+                bound.push(format!("{} of {name}", row.name));
+            }
+            let mark = if is_bound { " †" } else { "" };
+            cpu.row(&[
+                row.name.to_owned(),
+                name.clone(),
+                f.cpu_us.show(),
+                format!("{}{mark}", f.rate.show()),
+                f.generator.show(),
+                f.others.show(),
+            ]);
+            latency.row(&[row.name.to_owned(), name, f.p50.show(), f.p99.show(), f.max.show()]);
+        }
+        let farrier = contestants.iter().find(|c| c.server.program().is_farrier());
+        let apache = contestants.iter().find(|c| !c.server.program().is_farrier());
+        if let (Some(farrier), Some(apache)) = (farrier, apache)
+            && let (Some(f), Some(a)) = (farrier.figures.get(row.name), apache.figures.get(row.name))
+        {
+            cpu.row(&[
+                row.name.to_owned(),
+                "Farrier : Apache".to_owned(),
+                ratio(f.cpu_us.median(), a.cpu_us.median()),
+                ratio(f.rate.median(), a.rate.median()),
+                String::new(),
+                String::new(),
+            ]);
+        }
+    }
+    let mut text = format!("## Requests\n\n{}", cpu.text());
+    if !bound.is_empty() {
+        text.push_str(&format!(
+            "\n† The generator used more than {:.0} % of its CPU, so the server could do more: {}.\n",
+            GENERATOR_BUSY * 100.0,
+            bound.join(", ")
+        ));
+    }
+    text.push_str(&format!("\n## Latency under that load\n\n{}", latency.text()));
+    text
+}
