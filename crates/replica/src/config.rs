@@ -29,6 +29,9 @@ pub struct ReplicaConfig {
     pub request_throttle_max: usize,
     /// `throttled_op_wait_time`: a request that waited longer is answered -127; 0 is off.
     pub throttled_op_wait: u64,
+    /// `request_stale_latency_check`: a request that waited longer than its session's timeout closes its
+    /// connection.
+    pub drop_stale_requests: bool,
     /// `largeRequestThreshold` in bytes; `None` is off.
     pub large_request_threshold: Option<usize>,
     /// `largeRequestMaxBytes`: all large requests in flight together.

@@ -351,6 +351,7 @@ impl Replica {
             if conn.is_stalled() {
                 return;
             }
+            let timeout = u64::from(conn.timeout.unsigned_abs());
             match conn.waiting.pop_front() {
                 None => return,
                 Some(Waiting::Write(zxid)) => {
@@ -360,8 +361,13 @@ impl Replica {
                 Some(Waiting::Frame { frame, identities, arrived }) => {
                     conn.waiting_bytes -= frame.len();
                     self.release_large(frame.len());
+                    let waited = now.mono.saturating_sub(arrived);
+                    if self.config.drop_stale_requests && waited > timeout {
+                        self.stats.dropped_connections += 1;
+                        return self.close(id, out);
+                    }
                     let wait = self.config.throttled_op_wait;
-                    if wait > 0 && now.mono.saturating_sub(arrived) > wait && self.refuse_late(id, &frame, out) {
+                    if wait > 0 && waited > wait && self.refuse_late(id, &frame, out) {
                         continue;
                     }
                     self.run_read(now, id, &frame, &identities, arrived, out);

@@ -46,17 +46,23 @@ impl LogQueue {
     }
 
     /// Waits for commands and takes at most `max`. Empty when the queue is closed and empty.
-    fn take(&self, into: &mut Vec<LogCommand>, max: usize, gather: Duration) {
+    fn take(&self, into: &mut Vec<LogCommand>, max: usize, gather: Duration, idle: Duration) {
         let empty = |q: &mut Queue| q.commands.is_empty() && !q.closed;
         let guard = self.queue.lock().expect("nothing panics while it holds this lock");
         let mut queue = self.filled.wait_while(guard, empty).expect("nothing panics while it holds this lock");
-        if gather > Duration::ZERO {
-            let short = |q: &mut Queue| q.commands.len() < max && !q.closed;
-            queue = self
-                .filled
-                .wait_timeout_while(queue, gather, short)
-                .expect("nothing panics while it holds this lock")
-                .0;
+        let end = (gather > Duration::ZERO).then(|| Instant::now() + gather);
+        while let Some(end) = end
+            && queue.commands.len() < max
+            && !queue.closed
+        {
+            let (seen, left) = (queue.commands.len(), end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                break;
+            }
+            queue = self.filled.wait_timeout(queue, left.min(idle)).expect("nothing panics while it holds this lock").0;
+            if queue.commands.len() == seen {
+                break;
+            }
         }
         let n = queue.commands.len().min(max);
         into.extend(queue.commands.drain(..n));
@@ -70,6 +76,8 @@ pub(crate) struct LogThread {
     pub(crate) max_batch: usize,
     /// How long the first of a batch waits for others; zero unless the operator asks.
     pub(crate) gather: Duration,
+    /// A gathering batch that got nothing new for so long is written.
+    pub(crate) idle: Duration,
     /// A longer sync is reported.
     pub(crate) slow: Duration,
 }
@@ -79,7 +87,7 @@ impl LogThread {
     pub(crate) fn run<D: Disk>(self, core: &Core, mut writer: LogWriter<D>, segment_opened: impl Fn()) {
         let mut batch = Vec::new();
         loop {
-            core.log.take(&mut batch, self.max_batch, self.gather);
+            core.log.take(&mut batch, self.max_batch, self.gather, self.idle);
             if batch.is_empty() {
                 if let Err(error) = writer.close() {
                     // Everything acknowledged was synced before; only the mark may be behind.

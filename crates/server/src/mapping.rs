@@ -21,6 +21,7 @@ pub(crate) fn tree(config: &ServerConfig) -> TreeConfig {
         extended_types: t.extended_types,
         ttl_353: t.ttl_353,
         digest: t.digest,
+        list_closed: config.storage.close_session_txn,
         enforce_quota: t.enforce_quota,
     }
 }
@@ -60,6 +61,7 @@ pub(crate) fn replica(config: &ServerConfig, seed: u64) -> ReplicaConfig {
         global_outstanding_limit: limits.global_outstanding as usize,
         request_throttle_max: throttle.max_requests as usize,
         throttled_op_wait: millis(throttle.throttled_op_wait),
+        drop_stale_requests: throttle.stale_latency_check,
         large_request_threshold: limits.large_request_threshold.map(|t| t as usize),
         large_request_max_bytes: usize::try_from(limits.large_request_max_bytes).unwrap_or(usize::MAX),
         connection_throttle: ConnectionThrottleConfig {
@@ -113,6 +115,7 @@ pub(crate) const fn snapshots(config: &ServerConfig) -> SnapshotOptions {
             SnapshotCompression::Gzip => Compression::Gz,
             SnapshotCompression::Snappy => Compression::Snappy,
         },
+        omit_last_zxid: !config.storage.serialize_last_zxid,
     }
 }
 

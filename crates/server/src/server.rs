@@ -2,7 +2,7 @@
 
 use crate::background::{self, SnapshotFiles};
 use crate::clock::Clock;
-use crate::config::ServerConfig;
+use crate::config::{ConfigError, ServerConfig};
 use crate::core::{Core, ExitReason, WORKERS_MAX};
 use crate::disk::{DirectoryError, DirectoryLock, LockError, RealDisk};
 use crate::limits::{ConnectionLimits, Excess};
@@ -23,9 +23,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How long an orderly stop waits for outstanding writes.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
 /// listen(2) backlog when the file is silent: what Java asks for.
 const BACKLOG_DEFAULT: u32 = 50;
 
@@ -36,8 +33,8 @@ const WORKERS_DEFAULT_MAX: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration asks for what this version does not do.
-    #[error("{0}")]
-    Unsupported(String),
+    #[error(transparent)]
+    Unsupported(#[from] ConfigError),
     /// The client port can't be had.
     #[error(
         "cannot listen on {address}: {error}. Is another server running there? Choose another clientPort, or stop the other"
@@ -88,6 +85,8 @@ impl StartError {
 pub struct Server {
     core: Arc<Core>,
     address: SocketAddr,
+    /// How long an orderly stop waits for outstanding writes.
+    drain: Duration,
     threads: Mutex<Threads>,
     /// Locked for as long as the server runs.
     _directories: DirectoryLock,
@@ -107,11 +106,7 @@ impl Server {
     /// The port is bound before any directory is written, since Apache takes no lock: a Java server that
     /// still runs there keeps us out.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
-        if config.ensemble.is_some() {
-            return Err(StartError::Unsupported(
-                "this configuration describes an ensemble, and this version of Farrier runs a single server only; remove the server.N lines (or leave one) to run standalone".into(),
-            ));
-        }
+        config.runnable()?;
         let listener = bind(&config)?;
         let address = listener.local_addr()?;
         let disk = RealDisk::open(&config.data_dir, &config.data_log_dir, config.storage.datadir_autocreate)?;
@@ -185,6 +180,7 @@ impl Server {
         let log = LogThread {
             max_batch: config.storage.max_batch as usize,
             gather: config.storage.flush_delay,
+            idle: config.storage.write_queue_poll.max(Duration::from_millis(1)),
             slow: config.storage.fsync_warning,
         };
         let shared = core.clone();
@@ -216,7 +212,13 @@ impl Server {
         let run = move || accept(&shared, &listener, &senders, &limits, keep_alive);
         threads.accept = Some(spawn("accept", Box::new(run))?);
         tracing::info!("serving clients on {address} with {workers} network workers");
-        Ok(Self { core, address, threads: Mutex::new(threads), _directories: directories })
+        Ok(Self {
+            core,
+            address,
+            drain: config.request_throttle.shutdown_timeout,
+            threads: Mutex::new(threads),
+            _directories: directories,
+        })
     }
 
     /// Where clients connect.
@@ -234,7 +236,7 @@ impl Server {
     /// Returns why the server ended, which is a failure if it had halted before.
     pub fn stop(&self) -> ExitReason {
         self.core.step(Input::Stop);
-        let reason = self.core.wait_drained(STOP_PATIENCE).unwrap_or(ExitReason::Stopped);
+        let reason = self.core.wait_drained(self.drain).unwrap_or(ExitReason::Stopped);
         self.core.close();
         // Wakes the accept thread.
         let _ = TcpStream::connect_timeout(&reachable(self.address), Duration::from_millis(200));

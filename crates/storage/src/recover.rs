@@ -330,7 +330,7 @@ pub(crate) struct Loaded {
     /// Newer ones that could not be loaded.
     pub(crate) rejected: Vec<SnapshotFile>,
     /// How many were tried and why the newest of them failed.
-    reason: Option<(usize, String)>,
+    pub(crate) reason: Option<(usize, String)>,
 }
 
 /// Loads the newest snapshot that is whole. Files with other names than a server gives come last.

@@ -178,12 +178,17 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
     let mut look = Look { report, loaded, segments, mark, scan: None, damage: None, bad_snapshots: false };
 
     let log_exists = look.segments.iter().any(|s| s.len > 0);
-    if look.loaded.snapshot.is_none() && log_exists && !options.trust_empty_snapshot {
+    let none_loads = look.loaded.reason.as_ref().filter(|_| look.loaded.snapshot.is_none());
+    if look.loaded.snapshot.is_none() && (none_loads.is_some() || (log_exists && !options.trust_empty_snapshot)) {
+        let problem = match none_loads {
+            Some((candidates, reason)) => format!("none of {candidates} snapshots can be loaded; the newest: {reason}"),
+            None => "there is a log, and no snapshot that loads and that it could follow".to_owned(),
+        };
         look.bad_snapshots = true;
         look.report.findings.push(Finding {
             file: None,
             offset: None,
-            problem: "there is a log, and no snapshot that loads and that it could follow".to_owned(),
+            problem,
             remedy: "all snapshots and logs are moved aside, and the server starts empty. A log that starts with \
                      the very first transaction needs no snapshot: try snapshot.trust.empty=true first"
                 .to_owned(),

@@ -11,6 +11,9 @@ pub struct TreeConfig {
     pub ttl_353: bool,
     /// `zookeeper.digest.enabled`: keep a digest of the tree. Off, it is 0 and costs nothing.
     pub digest: bool,
+    /// `zookeeper.closeSessionTxn.enabled`: the transaction that closes a session lists its ephemerals. Off
+    /// only for followers of 3.5; such a transaction carries no digest, since it would read as its body.
+    pub list_closed: bool,
     /// `zookeeper.enforceQuota`: refuse writes beyond a hard quota.
     pub enforce_quota: bool,
 }
@@ -18,6 +21,6 @@ pub struct TreeConfig {
 impl Default for TreeConfig {
     /// The defaults of Apache ZooKeeper 3.9.
     fn default() -> Self {
-        Self { extended_types: false, ttl_353: false, digest: true, enforce_quota: false }
+        Self { extended_types: false, ttl_353: false, digest: true, list_closed: true, enforce_quota: false }
     }
 }

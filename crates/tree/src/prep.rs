@@ -121,6 +121,7 @@ impl Prep {
             WriteRequest::Failed(code) => Err(code),
         };
         match result {
+            Ok(txn @ Txn::CloseSession(None)) => Prepared { txn, digest: None, error: None },
             Ok(txn) => Prepared { txn, digest: self.digest(tree), error: None },
             Err(code) => Prepared { txn: Txn::error(code), digest: None, error: Some(code) },
         }

@@ -18,7 +18,8 @@ use proptest::test_runner::RngSeed;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-const CONFIG: TreeConfig = TreeConfig { extended_types: true, ttl_353: false, digest: true, enforce_quota: false };
+const CONFIG: TreeConfig =
+    TreeConfig { extended_types: true, ttl_353: false, digest: true, list_closed: true, enforce_quota: false };
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct TwinNode {

@@ -24,6 +24,7 @@ pub(crate) fn config() -> ReplicaConfig {
         global_outstanding_limit: 1000,
         request_throttle_max: 0,
         throttled_op_wait: 0,
+        drop_stale_requests: false,
         large_request_threshold: None,
         large_request_max_bytes: 100 << 20,
         connection_throttle: ConnectionThrottleConfig {

@@ -218,6 +218,7 @@ const SASL: Support = NotRunning("SASL");
 const ADMIN: Support = NotRunning("the HTTP admin server");
 const METRICS: Support = NotRunning("the metrics endpoint");
 const X509: Support = NotRunning("x509 authentication");
+const OWN_QUEUE: Support = Mapped("requests wait in their own connection, never in a common queue, and go with it");
 const PIPELINE: Support = Mapped("reads and commits of different sessions never wait for each other");
 const RESPONSES: Support = Mapped("replies are encoded from the tree, without a cache");
 const TOP_PATHS: Support = NotRunning("path statistics");
@@ -320,9 +321,9 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("jute.maxbuffer.extrasize", Raised { min: 1024, max: INT_MAX }, Derived("jute.maxbuffer")),
     Key::new("globalOutstandingLimit", POSITIVE, Value("1000")),
     Key::new("request_throttle_max_requests", ANY, Value("0")).alias(&["requestThrottleLimit"]),
-    Key::new("request_throttle_stall_time", POSITIVE, Value("100")).alias(&["requestThrottleStallTime"]),
-    Key::new("request_throttle_drop_stale", Bool, YES).alias(&["requestThrottleDropStale"]),
-    Key::new("request_stale_connection_check", Bool, YES).alias(&["requestStaleConnectionCheck"]),
+    Key::new("request_throttle_stall_time", POSITIVE, Value("100")).alias(&["requestThrottleStallTime"]).support(OWN_QUEUE),
+    Key::new("request_throttle_drop_stale", Bool, YES).alias(&["requestThrottleDropStale"]).support(OWN_QUEUE),
+    Key::new("request_stale_connection_check", Bool, YES).alias(&["requestStaleConnectionCheck"]).support(OWN_QUEUE),
     Key::new("request_stale_latency_check", Bool, NO).alias(&["requestStaleLatencyCheck"]),
     Key::new("request_throttler.shutdownTimeout", ANY, Value("10000")),
     Key::new("throttled_op_wait_time", ANY, Value("0")).alias(&["throttledOpWaitTime"]),
@@ -336,7 +337,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("connection_throttle_weight_enabled", Bool, NO),
     Key::new("connection_throttle_global_session_weight", POSITIVE, Value("3")),
     Key::new("connection_throttle_renew_session_weight", POSITIVE, Value("2")),
-    Key::new("connection_throttle_local_session_weight", POSITIVE, Value("1")),
+    Key::new("connection_throttle_local_session_weight", POSITIVE, Value("1")).support(Ensemble),
     Key::new("largeRequestThreshold", OR_OFF, Value("-1")),
     Key::new("largeRequestMaxBytes", POSITIVE, Value("104857600")),
     Key::new("netty.server.outstandingHandshake.limit", OR_OFF, Value("-1")).alias(&["outstandingHandshake.limit"]).support(TLS),
@@ -366,7 +367,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("messageTracker.*", Opaque, Unset).mark(Map).support(Ensemble),
     // Sessions, containers, TTL
     Key::new("localSessionsEnabled", Bool, NO).file_only(),
-    Key::new("localSessionsUpgradingEnabled", Bool, NO).file_only(),
+    Key::new("localSessionsUpgradingEnabled", Bool, NO).file_only().support(Ensemble),
     Key::new("extendedTypesEnabled", Bool, NO),
     Key::new("emulate353TTLNodes", Bool, NO),
     Key::new("znode.container.checkIntervalMs", POSITIVE, Value("60000")).property(Plain),

@@ -173,3 +173,27 @@ fn what_is_not_to_be_repaired() {
     let refusal = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap_err();
     assert_eq!(refusal.kind, crate::recover::RefusalKind::Disk);
 }
+
+#[test]
+fn a_damaged_first_snapshot_without_a_log() {
+    let disk = Arc::new(MemDisk::default());
+    start(&disk).unwrap();
+    let name = disk.names(Dir::DataVersion).into_iter().find(|n| n.starts_with("snapshot.")).unwrap();
+    flip(&disk, &DiskPath::new(Dir::DataVersion, name), 30);
+    assert!(start(&disk).unwrap_err().to_string().contains("farrier repair"));
+    let report = examine(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert!(!report.is_sound(), "the server refuses it, so there is something to find");
+    let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+    assert_eq!(repaired.aside.len(), 1);
+    assert_eq!(start(&disk).unwrap().1.last_zxid, Zxid::ZERO);
+}
+
+#[test]
+fn without_the_last_trailer_a_snapshot_reads_back_all_the_same() {
+    let disk = Arc::new(MemDisk::default());
+    let options = SnapshotOptions { omit_last_zxid: true, ..SnapshotOptions::default() };
+    let written = write_snapshot(&*disk, &Nodes::default(), &options).unwrap();
+    crate::snapshot::verify_snapshot(&*disk, &written.path, 1 << 20).unwrap();
+    let whole = write_snapshot(&*disk, &Nodes::default(), &SnapshotOptions::default()).unwrap();
+    assert_eq!(whole.len, written.len + 8 + 8 + 5, "a zxid and its seal");
+}

@@ -164,7 +164,7 @@ fn at(name: &str) -> DiskPath {
 /// The bytes of a snapshot of `state`.
 pub(crate) fn bytes_of(state: &TestState, compression: Compression) -> Vec<u8> {
     let disk = MemDisk::default();
-    let written = write_snapshot(&disk, state, &SnapshotOptions { compression }).unwrap();
+    let written = write_snapshot(&disk, state, &SnapshotOptions { compression, ..SnapshotOptions::default() }).unwrap();
     disk.content(&written.path).unwrap()
 }
 
@@ -242,8 +242,13 @@ fn what_was_written_is_read_back() {
         for state in [TestState::virgin(), TestState::small(Zxid::new(1, 9)), TestState::large()] {
             let disk = MemDisk::default();
             let mut paced = 0;
-            let written =
-                write_snapshot_paced(&disk, &state, &SnapshotOptions { compression }, &mut |n| paced += n).unwrap();
+            let written = write_snapshot_paced(
+                &disk,
+                &state,
+                &SnapshotOptions { compression, ..SnapshotOptions::default() },
+                &mut |n| paced += n,
+            )
+            .unwrap();
             assert_eq!(written.path.name, format!("snapshot.{:x}{}", state.zxid.get(), compression.suffix()));
             assert_eq!((paced, written.zxid), (written.len, state.zxid));
             assert_eq!(disk.names(Dir::DataVersion), std::slice::from_ref(&written.path.name));
@@ -566,7 +571,7 @@ fn a_failed_write_leaves_what_was_there() {
     let old = TestState::small(Zxid::new(1, 9));
     let new = TestState::small(Zxid::new(1, 20));
     for compression in ALL {
-        let options = SnapshotOptions { compression };
+        let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
         let disk = MemDisk::default();
         write_snapshot(&disk, &old, &options).unwrap();
         let before = disk.count();

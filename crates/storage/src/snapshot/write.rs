@@ -19,6 +19,8 @@ const TEMPORARY: &str = "farrier.snapshot.";
 /// How to write snapshots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SnapshotOptions {
+    /// `zookeeper.serializeLastProcessedZxid.enabled=false`: leave out the trailer of 3.9.
+    pub omit_last_zxid: bool,
     /// Key `snapshot.compression.method`.
     pub compression: Compression,
 }
@@ -116,7 +118,7 @@ fn write_temporary<D: Disk, I: Image>(
         adler: Adler32::new(),
         to: Writer::new(file, options.compression, pace),
     };
-    let written = write_content(&mut out, image)
+    let written = write_content(&mut out, image, options.omit_last_zxid)
         .and_then(|(nodes, seal)| Ok((nodes, seal, out.to.finish()?)))
         .map_err(|e| split_error(e).unwrap_or_else(|message| error_of(disk, temporary, message)));
     let (nodes, seal, len) = written?;
@@ -155,7 +157,11 @@ impl<F: DiskFile> Sealed<'_, F> {
 }
 
 /// The whole content; returns the number of znodes and the last checksum.
-fn write_content<F: DiskFile, I: Image>(out: &mut Sealed<'_, F>, image: &I) -> io::Result<(u64, u32)> {
+fn write_content<F: DiskFile, I: Image>(
+    out: &mut Sealed<'_, F>,
+    image: &I,
+    omit_last_zxid: bool,
+) -> io::Result<(u64, u32)> {
     put_i32(&mut out.gathered, MAGIC);
     put_i32(&mut out.gathered, VERSION);
     put_i64(&mut out.gathered, -1);
@@ -196,8 +202,10 @@ fn write_content<F: DiskFile, I: Image>(out: &mut Sealed<'_, F>, image: &I) -> i
     };
     put_i64(&mut out.gathered, digest_zxid.to_wire());
     TxnDigest::new(digest).write(&mut out.gathered);
-    out.seal()?;
-
+    let seal = out.seal()?;
+    if omit_last_zxid {
+        return Ok((nodes, seal));
+    }
     put_i64(&mut out.gathered, zxid.to_wire());
     let seal = out.seal()?;
     Ok((nodes, seal))

@@ -25,6 +25,9 @@ impl Op<'_> {
             self.write_deletion(path, parent, place);
         }
         self.pending.close_session(self.ctx.session, self.ctx.zxid);
+        if !self.tree.config().list_closed {
+            return Txn::CloseSession(None);
+        }
         let len: usize = paths.iter().map(|path| 4 + path.len()).sum();
         let fits = TxnHeader::LEN + 4 + len + TxnDigest::LEN <= TXN_MAX;
         Txn::CloseSession(Some(if fits { paths.into_iter().map(Cow::Owned).collect() } else { Vec::new() }))

@@ -123,3 +123,19 @@ fn a_reset_forgets_what_will_not_be_applied() {
     assert_eq!(s.prep.outstanding(), 0);
     s.ok(create("/a", 0));
 }
+
+#[test]
+fn without_its_list_the_end_of_a_session_still_takes_its_ephemerals_along() {
+    let mut s = Server::with(TreeConfig { list_closed: false, ..TreeConfig::default() }, AuthConfig::default());
+    s.ok(create("/e", 1));
+    s.zxid = s.zxid.next().unwrap();
+    let ctx = RequestContext { session: ME, cxid: 5, zxid: s.zxid, time: 9, identities: &[] };
+    let prepared = s.prep.prepare(&s.tree, &ctx, WriteRequest::CloseSession);
+    assert_eq!((&prepared.txn, &prepared.digest), (&Txn::CloseSession(None), &None), "a digest would read as the list");
+    let header = TxnHeader { session: ME, cxid: 5, zxid: s.zxid, time: 9, kind: prepared.txn.kind().code() };
+    s.tree.apply(&header, &prepared.txn, &mut Vec::new());
+    s.prep.applied(s.zxid);
+    assert!(s.tree.node("/e").is_none());
+    s.session = OTHER;
+    s.ok(create("/after", 0));
+}

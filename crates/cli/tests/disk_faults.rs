@@ -1,0 +1,293 @@
+//! A disk that is full, read-only or broken, against the real binary: the server stops acknowledging,
+//! ends with an exit code and a message that names file, error and remedy, loses nothing that it
+//! acknowledged, and comes back on a healthy disk. And the orderly stop, which leaves nothing open.
+//!
+//! Faults come from the system: a small file system, a limit on file sizes, and strace's injection of
+//! errors into single calls.
+
+mod support;
+
+use farrier_proto::OpCode;
+use farrier_server::disk::RealDisk;
+use farrier_storage::mark::{MarkRead, read_mark};
+use farrier_testkit::enc::body;
+use farrier_testkit::raw::{Answer, Client, Reply, four_letter_word};
+use rustix::process::{Resource, Rlimit, Signal, geteuid, prlimit};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use support::{PATIENCE, Process, tell};
+
+/// Requests on their way at a time.
+const DEPTH: usize = 16;
+const DATA: [u8; 2000] = [b'd'; 2000];
+
+/// What a client knows about its creates.
+#[derive(Debug, Default)]
+struct Outcome {
+    acknowledged: BTreeSet<String>,
+    unknown: BTreeSet<String>,
+}
+
+/// Creates nodes until the server is gone. `count` is told every acknowledgement.
+fn create_until_it_ends(mut client: Client, prefix: &str, count: &AtomicUsize) -> Outcome {
+    let mut sent = std::collections::VecDeque::new();
+    let mut outcome = Outcome::default();
+    for n in 0.. {
+        let path = format!("/{prefix}{n:06}");
+        client.send(OpCode::Create.code(), body().create(&path, &DATA, 0)).expect("the connection swallows it");
+        sent.push_back(path);
+        if sent.len() < DEPTH {
+            continue;
+        }
+        match client.answer(PATIENCE) {
+            Ok(Answer::Reply(reply)) => {
+                let path = sent.pop_front().expect("something was sent");
+                assert_eq!(reply.path().expect("created"), path);
+                outcome.acknowledged.insert(path);
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(Answer::Closed) | Err(_) => break,
+            Ok(Answer::Silent) => panic!("neither a reply nor an end"),
+        }
+    }
+    outcome.unknown.extend(sent);
+    outcome
+}
+
+/// Runs a load, and `fault` once it is under way; waits for the end, which must be a failure that says
+/// why. Returns what the client knows.
+fn fail(server: &mut Process, words: &[&str], fault: impl FnOnce(&Process)) -> Outcome {
+    server.start();
+    let client = server.client();
+    let count = AtomicUsize::new(0);
+    let (outcome, status) = std::thread::scope(|scope| {
+        let load = scope.spawn(|| create_until_it_ends(client, "n", &count));
+        while count.load(Ordering::SeqCst) < 10 && !load.is_finished() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        fault(server);
+        let outcome = load.join().expect("the client did not fail");
+        (outcome, server.wait_end())
+    });
+    let said = server.said();
+    assert_eq!(status.code(), Some(1), "{said}");
+    let halted = said.lines().find(|l| l.contains("halted: the transaction log failed")).unwrap_or_else(|| {
+        panic!("no reason was given:\n{said}");
+    });
+    for word in words.iter().chain(&["version-2/log.", "Remedy: ", "start the server again"]) {
+        assert!(halted.contains(word), "`{word}` is missing in: {halted}");
+    }
+    assert!(outcome.acknowledged.len() >= 10, "there was no load: {said}");
+    outcome
+}
+
+/// Starts on a healthy disk and looks for everything.
+fn comes_back(server: &mut Process, outcome: &Outcome) {
+    server.start();
+    let mut client = server.client();
+    let names = client.children("/", false).and_then(|r| r.names()).expect("names");
+    let there: BTreeSet<String> = names.iter().filter(|n| *n != "zookeeper").map(|n| format!("/{n}")).collect();
+    let lost: Vec<_> = outcome.acknowledged.difference(&there).collect();
+    assert!(lost.is_empty(), "acknowledged and lost: {lost:?}");
+    for path in &there {
+        let known = outcome.acknowledged.contains(path) || outcome.unknown.contains(path);
+        assert!(known, "{path} was never asked for");
+        let data = client.get(path, false).and_then(|r| r.data()).expect("data");
+        assert_eq!(data.as_deref(), Some(&DATA[..]), "{path}");
+    }
+    client.create("/after", b"").and_then(Reply::ok).expect("it writes again");
+    tell(&format!(
+        "{} acknowledged, {} unknown, of which {} took place",
+        outcome.acknowledged.len(),
+        outcome.unknown.len(),
+        there.len() - outcome.acknowledged.len()
+    ));
+}
+
+/// A command that runs a shell which may mount without anybody else seeing it.
+fn private_mounts() -> Option<&'static [&'static str]> {
+    let ways: [&[&str]; 2] = [&["unshare", "-m"], &["unshare", "-rm"]];
+    ways.into_iter().find(|way| {
+        let try_it = "mount -t tmpfs -o size=64k farrier /mnt";
+        let status = Command::new(way[0]).args(&way[1..]).args(["sh", "-c", try_it]).output();
+        status.is_ok_and(|o| o.status.success())
+    })
+}
+
+fn wrapped_in_shell<'a>(way: &[&'a str], script: &'a str) -> Vec<&'a str> {
+    way.iter().copied().chain(["sh", "-c", script]).collect()
+}
+
+/// Files may not grow any more from here on: writes fail with EFBIG. Needs no privilege.
+fn forbid_writes(server: &Process) {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    prlimit(server.server_pid(), Resource::Fsize, none).expect("limits may be lowered");
+}
+
+#[test]
+fn a_full_disk() {
+    let Some(way) = private_mounts() else {
+        // `a_limit_on_file_sizes` shows the same by another error.
+        tell("no small file system can be mounted here");
+        return a_limit_on_file_sizes();
+    };
+    let (small, healthy) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+    let mut server = Process::new(small.path(), &["preAllocSize=256"]);
+    let mut after = Process::new(healthy.path(), &["preAllocSize=256"]);
+    fs::create_dir(after.data()).expect("made");
+    // The file system goes with the processes that see it, so its files are taken out before.
+    let script = format!(
+        "mount -t tmpfs -o size=3m farrier {0} || exit 99; {{}}; code=$?; cp -a {0}/. {1}/; exit $code",
+        server.data().display(),
+        after.data().display()
+    );
+    server.wrapped(&wrapped_in_shell(way, &script));
+    let outcome = fail(&mut server, &["No space left on device", "make room on the disk"], |_| {});
+    let said = server.said();
+    let warned = said.find("the next log segment cannot be prepared").expect("a warning came first");
+    assert!(warned < said.find("halted:").expect("it halted"), "{said}");
+    comes_back(&mut after, &outcome);
+}
+
+#[test]
+fn a_limit_on_file_sizes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Process::new(dir.path(), &["preAllocSize=256"]);
+    server.wrapped(&["sh", "-c", "trap '' XFSZ; exec {}"]);
+    let outcome = fail(&mut server, &["cannot write", "File too large"], forbid_writes);
+    server.wrapped(&[]);
+    comes_back(&mut server, &outcome);
+}
+
+fn injected(what: &str, words: &[&str]) {
+    let found = Command::new("strace").arg("-V").output();
+    assert!(found.is_ok_and(|o| o.status.success()), "this test needs strace: apt-get install strace");
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Process::new(dir.path(), &["preAllocSize=64"]);
+    let (call, _) = what.split_once(':').expect("a call and what becomes of it");
+    let (trace, inject) = (format!("trace={call}"), format!("inject={what}"));
+    server.wrapped(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+    let outcome = fail(&mut server, words, |_| {});
+    server.wrapped(&[]);
+    comes_back(&mut server, &outcome);
+}
+
+#[test]
+fn a_failed_sync() {
+    injected("fdatasync:error=EIO:when=25", &["cannot sync", "Input/output error", "check the disk"]);
+}
+
+/// The second attempt would succeed, and must not be made.
+#[test]
+fn a_failed_write() {
+    injected("pwrite64:error=ENOSPC:when=60", &["cannot write", "No space left on device"]);
+}
+
+#[test]
+fn a_read_only_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Process::new(dir.path(), &["preAllocSize=64"]);
+    server.start();
+    server.client().create("/before", b"").and_then(Reply::ok).expect("created");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_end().code(), Some(0));
+    let before = listing(&server.data());
+
+    let data = server.data().display().to_string();
+    let script = format!("mount --bind {data} {data} && mount -o remount,ro,bind {data} && exec {{}}");
+    let locked = fs::Permissions::from_mode(0o555);
+    match private_mounts() {
+        Some(way) => server.wrapped(&wrapped_in_shell(way, &script)),
+        None => {
+            for dir in [server.data(), server.data().join("version-2")] {
+                fs::set_permissions(dir, locked.clone()).expect("changed");
+            }
+            if geteuid().is_root() {
+                fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("changed");
+                server.wrapped(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+            }
+        }
+    }
+    server.spawn();
+    let status = server.wait_end();
+    let said = server.said();
+    assert!(status.code().is_some_and(|c| c == 1 || c == 3), "{status}: {said}");
+    assert!(said.contains("not started: ") && said.contains(&data), "{said}");
+    assert!(said.contains("Read-only file system") || said.contains("ermission denied"), "{said}");
+    assert_eq!(listing(&server.data()), before, "nothing was touched");
+
+    for dir in [server.data(), server.data().join("version-2")] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("changed");
+    }
+    server.wrapped(&[]);
+    server.start();
+    assert_eq!(server.client().exists("/before", false).expect("a reply").err, 0);
+}
+
+/// Every file with its content.
+fn listing(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(listing(&path));
+        } else if path.file_name().is_some_and(|n| n != "farrier.lock") {
+            files.push((path.display().to_string(), fs::read(&path).expect("readable")));
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn an_orderly_stop_leaves_nothing_unknown() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Process::new(dir.path(), &["preAllocSize=256"]);
+    for round in 0..5 {
+        server.start();
+        let clients: Vec<Client> = (0..3).map(|_| server.client()).collect();
+        let count = AtomicUsize::new(0);
+        let outcomes: Vec<Outcome> = std::thread::scope(|scope| {
+            let loads: Vec<_> = clients
+                .into_iter()
+                .enumerate()
+                .map(|(i, client)| {
+                    let count = &count;
+                    scope.spawn(move || create_until_it_ends(client, &format!("r{round}c{i}-"), count))
+                })
+                .collect();
+            while count.load(Ordering::SeqCst) < 50 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            server.signal(Signal::TERM);
+            loads.into_iter().map(|l| l.join().expect("the client did not fail")).collect()
+        });
+        let status = server.wait_end();
+        assert_eq!(status.code(), Some(0), "{}", server.said());
+
+        let disk = RealDisk::open(&server.data(), &server.data(), false).expect("the directory is free");
+        let MarkRead::Mark(mark) = read_mark(&disk).expect("readable") else { panic!("there is a mark") };
+        drop(disk);
+        server.start();
+        let text = four_letter_word(server.addr(), "srvr").expect("an answer");
+        let zxid = text.lines().find_map(|l| l.strip_prefix("Zxid: 0x")).expect("srvr tells the zxid");
+        let zxid = u64::from_str_radix(zxid, 16).expect("hexadecimal");
+        assert_eq!(mark.zxid.get(), zxid, "the mark covers the whole log");
+        assert!(!server.said().contains("WARN"), "nothing to complain about:\n{}", server.said());
+
+        let mut client = server.client();
+        let names = client.children("/", false).and_then(|r| r.names()).expect("names");
+        let prefix = format!("r{round}");
+        let there: BTreeSet<String> =
+            names.iter().filter(|n| n.starts_with(&prefix)).map(|n| format!("/{n}")).collect();
+        let acknowledged: BTreeSet<String> = outcomes.iter().flat_map(|o| o.acknowledged.iter().cloned()).collect();
+        assert_eq!(there, acknowledged, "what was done was answered, and the other way round");
+        client.close().and_then(Reply::ok).expect("closed");
+        server.signal(Signal::TERM);
+        assert_eq!(server.wait_end().code(), Some(0), "{}", server.said());
+    }
+}
