@@ -7,6 +7,7 @@
 //! bounded.
 
 mod clients;
+mod damage;
 mod dump;
 mod exchange;
 mod program;

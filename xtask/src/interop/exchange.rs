@@ -6,7 +6,7 @@
 //! and orderly. Apache has its digest check on, and its own tools read the files that Farrier wrote.
 
 use super::tools::{self, Tools};
-use super::{Report, config, dump, program};
+use super::{Report, config, damage, dump, program};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use farrier_testkit::apache::Apache;
@@ -119,6 +119,7 @@ impl<'t> Exchange<'t> {
             if round > 1 {
                 server.restart_as(target).with_context(|| format!("round {round}"))?;
             }
+            let started_at = zxids(&server.data_dir().join("version-2"), "snapshot.")?.into_iter().max();
             let failed = report.failed;
             let name = format!("round {round}, {}", target.name());
             self.round(round, &name, &mut server, report).with_context(|| name.clone())?;
@@ -132,6 +133,14 @@ impl<'t> Exchange<'t> {
             report.say(format_args!("     {name}: stopped by {stop:?}"))?;
             if round % 2 == 0 {
                 self.read_files(&name, &mut server, report)?;
+            }
+            if let Some(started_at) = started_at {
+                // The one that did not write them replays all of this round's logs.
+                let reader = if round % 2 == 0 { apache } else { other };
+                self.replay(round, started_at, reader, &server, report)?;
+            }
+            if round == 2 {
+                self.plant(started_at, apache, &server, report)?;
             }
             if report.failed > failed
                 && let Some(keep) = self.keep
@@ -187,6 +196,16 @@ impl<'t> Exchange<'t> {
         let zxid = srvr.lines().find_map(|l| l.strip_prefix("Zxid: 0x")).context("srvr names no zxid")?;
         let last = u64::from_str_radix(zxid.trim(), 16)?;
         let newest = snapshots.iter().max().context("no snapshot")?;
+        let suffix = match self.snapshots {
+            Snapshots::Plain => "",
+            Snapshots::Gz => ".gz",
+            Snapshots::Snappy => ".snappy",
+        };
+        let mut names = fs::read_dir(&dir)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        ensure!(
+            names.any(|name| name.starts_with("snapshot.") && name.ends_with(suffix)),
+            "no snapshot ends with {suffix}"
+        );
         ensure!(logs.len() > 1, "only one log");
         ensure!(snapshots.len() > 1, "only one snapshot");
         ensure!(*newest < last, "no tail: the newest snapshot is at {newest:x}, the last transaction {last:x}");
@@ -205,6 +224,39 @@ impl<'t> Exchange<'t> {
                 ensure!(end.failed == 0, "{} complaints", end.failed);
                 Ok(format!("{} runs without complaint", end.passed))
             }),
+        )
+    }
+
+    /// On a copy without the snapshots of this round: another server gets to the same tree by replaying
+    /// every transaction of the round, and if it is Apache, with every digest equal to its own.
+    fn replay(&self, round: u32, started_at: u64, reader: &Target, server: &Server, report: &mut Report) -> Result<()> {
+        let name = format!("round {round} replayed from {started_at:x} by {}", reader.name());
+        let dir = copy_without_snapshots(&server.data_dir(), started_at)?;
+        let mut copy = Server::start_in(reader, &self.config(SWEEP_NEVER_MS), dir).with_context(|| name.clone())?;
+        let replayed = self.notes.path().join("dump-replayed");
+        self.java("Inspect", &[&replayed], &mut copy, report)?;
+        let want = self.notes.path().join(format!("dump-{round}"));
+        report.check(format_args!("{name}: same tree"), dump::compare(&want, &replayed))?;
+        if !reader.is_farrier() {
+            report.check(format_args!("{name}: digest check"), digests(&copy, 0))?;
+        }
+        Ok(())
+    }
+
+    /// The digest check can fail: one wrong digest, planted into a copy, is noticed.
+    fn plant(&self, started_at: Option<u64>, apache: &Target, server: &Server, report: &mut Report) -> Result<()> {
+        let started_at = started_at.context("no snapshot to replay from")?;
+        let dir = copy_without_snapshots(&server.data_dir(), started_at)?;
+        let logs = dir.path().join("data/version-2");
+        let last = zxids(&logs, "log.")?.into_iter().max().context("no log")?;
+        let planted = damage::wrong_digest(&logs.join(format!("log.{last:x}")))?;
+        let copy = Server::start_in(apache, &self.config(SWEEP_NEVER_MS), dir)?;
+        report.check(
+            format_args!("a wrong digest planted at {planted:x}"),
+            match digests(&copy, 0) {
+                Ok(_) => Err(anyhow!("Apache does not notice")),
+                Err(why) => Ok(format!("noticed: {why:#}")),
+            },
         )
     }
 
@@ -282,6 +334,22 @@ fn zxids(dir: &Path, prefix: &str) -> Result<Vec<u64>> {
         zxids.push(u64::from_str_radix(hex, 16).with_context(|| format!("{prefix}{rest}"))?);
     }
     Ok(zxids)
+}
+
+/// A copy of a data directory without the snapshots that are newer than `zxid`.
+fn copy_without_snapshots(data: &Path, zxid: u64) -> Result<tempfile::TempDir> {
+    let dir = tempfile::tempdir()?;
+    let to = dir.path().join("data");
+    copy_dir(data, &to)?;
+    for entry in fs::read_dir(to.join("version-2"))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let Some(hex) = name.strip_prefix("snapshot.").and_then(|rest| rest.split('.').next()) else { continue };
+        if u64::from_str_radix(hex, 16).with_context(|| name.to_owned())? > zxid {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(dir)
 }
 
 fn copy_dir(from: &Path, to: &Path) -> Result<()> {
