@@ -111,7 +111,7 @@ impl Replica {
         }
         let mut replica = Self {
             prep: Prep::new(config.auth.clone()),
-            watches: WatchTable::new(),
+            watches: WatchTable::with_hash_seed(config.seed),
             tracker,
             conns: HashMap::default(),
             attached: HashMap::default(),

@@ -8,6 +8,7 @@ use farrier_tree::{Tree, TreeConfig, TreeLoader};
 #[derive(Debug)]
 pub struct TreeRestore {
     config: TreeConfig,
+    hash_seed: u64,
     stage: Stage,
     /// Digests are compared once this transaction is applied: up to it, a fuzzy snapshot may hold
     /// effects of transactions that are replayed again.
@@ -23,11 +24,12 @@ enum Stage {
 }
 
 impl TreeRestore {
-    /// An empty state.
+    /// An empty state. `hash_seed` should be drawn anew for every process, so that nobody can choose paths
+    /// that collide in its index; it changes nothing that can be seen.
     #[must_use]
-    pub fn new(config: TreeConfig) -> Self {
-        let stage = Stage::Loading(Box::new(TreeLoader::new(config)));
-        Self { config, stage, compare_from: None, fuzzy_until: Zxid::ZERO, warnings: Vec::new() }
+    pub fn new(config: TreeConfig, hash_seed: u64) -> Self {
+        let stage = Stage::Loading(Box::new(TreeLoader::with_hash_seed(config, hash_seed)));
+        Self { config, hash_seed, stage, compare_from: None, fuzzy_until: Zxid::ZERO, warnings: Vec::new() }
     }
 
     /// What an operator should know about the restored state.
@@ -53,7 +55,7 @@ impl TreeRestore {
     /// The tree; without a snapshot, the virgin one.
     fn tree(&mut self) -> &mut Tree {
         if matches!(self.stage, Stage::Loading(_)) {
-            self.stage = Stage::Replaying(Box::new(Tree::new(self.config)));
+            self.stage = Stage::Replaying(Box::new(Tree::with_hash_seed(self.config, self.hash_seed)));
         }
         match &mut self.stage {
             Stage::Replaying(tree) => tree,
@@ -80,7 +82,7 @@ impl TreeRestore {
 
 impl Restore for TreeRestore {
     fn reset(&mut self) {
-        *self = Self::new(self.config);
+        *self = Self::new(self.config, self.hash_seed);
     }
 
     fn session(&mut self, session: SessionId, timeout: i32) -> Result<(), RestoreError> {
@@ -97,7 +99,7 @@ impl Restore for TreeRestore {
     }
 
     fn loaded(&mut self, zxid: Zxid, digest: Option<SnapshotDigest>) -> Result<(), RestoreError> {
-        let fresh = Stage::Loading(Box::new(TreeLoader::new(self.config)));
+        let fresh = Stage::Loading(Box::new(TreeLoader::with_hash_seed(self.config, self.hash_seed)));
         let Stage::Loading(loader) = std::mem::replace(&mut self.stage, fresh) else {
             return Err(RestoreError("a snapshot ends twice".into()));
         };

@@ -17,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 /// Missing directories, a server that runs on them, or files that no repair can help.
 pub fn examine(config: &ServerConfig) -> Result<Report, StartError> {
     let (disk, _lock) = open(config)?;
-    let mut state = TreeRestore::new(mapping::tree(config));
+    let mut state = TreeRestore::new(mapping::tree(config), 0);
     Ok(repair::examine(&disk, &mapping::recover(config), &mut state)?)
 }
 
@@ -31,7 +31,7 @@ pub fn accept_loss(config: &ServerConfig) -> Result<Repaired, StartError> {
     let address = SocketAddr::new(address, config.client.port);
     let _port = TcpListener::bind(address).map_err(|error| StartError::Bind { address, error })?;
     let (disk, _lock) = open(config)?;
-    let mut state = TreeRestore::new(mapping::tree(config));
+    let mut state = TreeRestore::new(mapping::tree(config), 0);
     Ok(repair::accept_loss(&disk, &mapping::recover(config), &mut state)?)
 }
 

@@ -114,7 +114,10 @@ impl Server {
         let disk = Arc::new(disk);
 
         let clock = Clock::new();
-        let mut state = TreeRestore::new(mapping::tree(&config));
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let seed = u64::from_le_bytes(seed);
+        let mut state = TreeRestore::new(mapping::tree(&config), seed);
         let recovered = recover(&disk, &mapping::recover(&config), &mut state)?;
         for warning in recovered.warnings.iter().map(String::as_str).chain(state.warnings().iter().map(String::as_str))
         {
@@ -131,10 +134,8 @@ impl Server {
             recovered.replayed
         );
         let writer = LogWriter::open(disk.clone(), &recovered, mapping::log(&config));
-        let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let replica = Replica::standalone(
-            mapping::replica(&config, u64::from_le_bytes(seed)),
+            mapping::replica(&config, seed),
             state,
             recovered.last_zxid,
             recovered.replayed,

@@ -81,7 +81,7 @@ const CONN: ConnId = ConnId(1);
 impl Rig {
     fn new(force_sync: bool) -> Self {
         let disk = Arc::new(MemDisk::default());
-        let mut state = TreeRestore::new(TREE);
+        let mut state = TreeRestore::new(TREE, 0);
         let recovered = recover(&disk, &RecoverOptions::default(), &mut state).expect("an empty disk is fine");
         write_snapshot(&*disk, &state.image(), &SnapshotOptions::default()).expect("a healthy disk");
         remove_initialize(&*disk).expect("a healthy disk");

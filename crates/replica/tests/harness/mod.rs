@@ -73,7 +73,7 @@ impl World {
     }
 
     pub(crate) fn at(config: ReplicaConfig, now: Time) -> Self {
-        let state = TreeRestore::new(config.tree);
+        let state = TreeRestore::new(config.tree, config.seed);
         let replica = Replica::standalone(config, state, Zxid::ZERO, 0, now);
         Self {
             replica,
