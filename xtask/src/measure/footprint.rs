@@ -93,7 +93,10 @@ pub(super) fn run(options: &Options, programs: &[Program], parts: Parts) -> Resu
         if parts.start {
             restarts(options, &mut server, times)?;
         }
-        notes.push_str(&complaints(&server));
+        if program.is_farrier() {
+            // Apache complains about the clients that come while it starts.
+            notes.push_str(&complaints(&server));
+        }
     }
     let mut text = String::new();
     if parts.memory {

@@ -6,16 +6,21 @@ use farrier_testkit::apache::Apache;
 use farrier_testkit::raw::{Connect, framed};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How long a server may take until its first reply, and until its orderly end.
 const START_MAX: Duration = Duration::from_secs(180);
-/// How often a starting server is tried.
-const TRY_EVERY: Duration = Duration::from_millis(1);
+/// How often a client knocks at a server that does not listen yet.
+const KNOCK_EVERY: Duration = Duration::from_millis(1);
+/// How soon another client joins when one was accepted but has no reply.
+const JOIN_EVERY: Duration = Duration::from_millis(20);
 /// A server below this share of a CPU is at rest.
 const REST: f64 = 0.03;
 /// How long to wait for rest.
@@ -109,11 +114,10 @@ impl Server {
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let begun = Instant::now();
         self.child = Some(command.spawn().with_context(|| format!("starting {}", self.program.name()))?);
-        loop {
-            match first_reply(self.addr()) {
-                Ok(()) => return Ok(begun.elapsed()),
-                Err(e) if begun.elapsed() > START_MAX => return Err(e).context(self.last_words()),
-                Err(_) => {}
+        let attempts = Attempts::new(self.addr());
+        while begun.elapsed() < START_MAX {
+            if attempts.try_again() {
+                return Ok(begun.elapsed());
             }
             if let Some(child) = &mut self.child
                 && let Some(status) = child.try_wait()?
@@ -121,8 +125,8 @@ impl Server {
                 self.child = None;
                 bail!("{} ended with {status} while starting:\n{}", self.program.name(), self.last_words());
             }
-            std::thread::sleep(TRY_EVERY);
         }
+        bail!("{} does not serve:\n{}", self.program.name(), self.last_words())
     }
 
     /// SIGTERM, and the time until the process is gone.
@@ -136,7 +140,7 @@ impl Server {
                 self.child = None;
                 return Ok(begun.elapsed());
             }
-            std::thread::sleep(TRY_EVERY);
+            std::thread::sleep(KNOCK_EVERY);
         }
         bail!("{} does not stop", self.program.name())
     }
@@ -181,6 +185,17 @@ impl Server {
         log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).map(str::to_owned).collect()
     }
 
+    /// Whether it still runs, and the end of its log: the context of an error.
+    pub(super) fn obituary(&mut self) -> String {
+        let state = match self.child.as_mut().map(Child::try_wait) {
+            Some(Ok(None)) => "runs".to_owned(),
+            Some(Ok(Some(status))) => format!("ended with {status}"),
+            Some(Err(e)) => format!("can't be asked: {e}"),
+            None => "was stopped".to_owned(),
+        };
+        format!("{} {state}; its log ends so:\n{}", self.program.name(), self.last_words())
+    }
+
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("server.log")
     }
@@ -209,21 +224,65 @@ fn size_below(dir: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
+/// Clients that want to be the first. A server that starts may accept a connection and never answer on
+/// it, so whenever one was accepted another client joins a little later, and the old ones wait on.
+struct Attempts {
+    addr: SocketAddr,
+    /// A client is on its way that was not accepted yet.
+    knocking: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
+    send: SyncSender<()>,
+    done: Receiver<()>,
+}
+
+impl Attempts {
+    fn new(addr: SocketAddr) -> Self {
+        let (send, done) = sync_channel(1);
+        Self { addr, knocking: Arc::default(), over: Arc::default(), send, done }
+    }
+
+    /// Adds a client unless one is knocking, and waits a little; true when any of them had its reply.
+    fn try_again(&self) -> bool {
+        if !self.knocking.swap(true, Ordering::SeqCst) {
+            let (addr, over, send) = (self.addr, self.over.clone(), self.send.clone());
+            let knocking = self.knocking.clone();
+            std::thread::spawn(move || {
+                let stream = loop {
+                    if over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    match TcpStream::connect(addr) {
+                        Ok(stream) => break stream,
+                        Err(_) => std::thread::sleep(KNOCK_EVERY),
+                    }
+                };
+                knocking.store(false, Ordering::SeqCst);
+                if first_reply(stream).is_ok() {
+                    // Full when another client was as fast.
+                    let _ = send.try_send(());
+                }
+            });
+        }
+        self.done.recv_timeout(JOIN_EVERY).is_ok()
+    }
+}
+
+impl Drop for Attempts {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
+}
+
 /// Opens a session and asks whether the root exists.
-fn first_reply(addr: SocketAddr) -> Result<()> {
-    let mut stream = TcpStream::connect(addr)?;
+fn first_reply(mut stream: TcpStream) -> Result<()> {
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.set_read_timeout(Some(START_MAX))?;
     let mut ask = framed(&Connect::default().encode());
     ask.extend_from_slice(&work::exists_root(1));
     stream.write_all(&ask)?;
     for _ in ["handshake", "exists"] {
         let mut len = [0; 4];
-        match stream.read_exact(&mut len) {
-            Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => bail!("closed"),
-            Err(e) => return Err(e.into()),
-        }
+        stream.read_exact(&mut len)?;
         let len = usize::try_from(i32::from_be_bytes(len))?;
         ensure!(len < 4096, "a reply of {len} bytes");
         stream.read_exact(&mut vec![0; len])?;

@@ -84,7 +84,9 @@ pub(super) fn run(options: &Options, programs: &[Program], rows: &[Spec]) -> Res
         note(&format!("warming {} for {} s", contestant.server.program().name(), options.warm.as_secs()))?;
         let each = options.warm / u32::try_from(rows.len())?;
         for row in rows {
-            measure(contestant, row, &paths, each, false)?;
+            measure(contestant, row, &paths, each, false)
+                .with_context(|| contestant.server.obituary())
+                .with_context(|| format!("row {}, warming", row.name))?;
         }
     }
     for round in 0..options.rounds {
@@ -95,7 +97,9 @@ pub(super) fn run(options: &Options, programs: &[Program], rows: &[Spec]) -> Res
                 _ => (0..contestants.len()).rev().collect(),
             };
             for index in order {
-                measure(&mut contestants[index], row, &paths, options.seconds, true)
+                let contestant = &mut contestants[index];
+                measure(contestant, row, &paths, options.seconds, true)
+                    .with_context(|| contestant.server.obituary())
                     .with_context(|| format!("row {}, round {}", row.name, round + 1))?;
             }
         }
@@ -139,13 +143,9 @@ fn measure(contestant: &mut Contestant, row: &Spec, paths: &Paths, window: Durat
         return Ok(());
     }
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies and microseconds")]
-    let [replies, p50, p99, max] = [
-        seen.replies,
-        seen.latency.value_at_quantile(0.5),
-        seen.latency.value_at_quantile(0.99),
-        seen.latency.max(),
-    ]
-    .map(|n| n as f64);
+    let [replies, p50, p99, max] =
+        [seen.replies, seen.latency.value_at_quantile(0.5), seen.latency.value_at_quantile(0.99), seen.latency.max()]
+            .map(|n| n as f64);
     let seconds = seen.elapsed.as_secs_f64();
     let server_cpu = (seen.after.server - seen.before.server).as_secs_f64();
     let generator = (seen.after.generator - seen.before.generator).as_secs_f64();
@@ -189,7 +189,8 @@ fn verify(server: &Server, paths: &Paths, ledger: &mut Ledger) -> Result<()> {
 }
 
 fn tables(contestants: &[Contestant], rows: &[Spec]) -> String {
-    let mut cpu = Table::new(&["row", "server", "server CPU, µs per request", "requests/s", "generator CPUs", "others' CPUs"]);
+    let mut cpu =
+        Table::new(&["row", "server", "server CPU, µs per request", "requests/s", "generator CPUs", "others' CPUs"]);
     let mut latency = Table::new(&["row", "server", "p50, ms", "p99, ms", "max, ms"]);
     let mut bound = Vec::new();
     for row in rows {

@@ -101,7 +101,7 @@ impl Keys {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        ((self.0 >> 32) * bound as u64 >> 32) as u32
+        (((self.0 >> 32) * bound as u64) >> 32) as u32
     }
 }
 
@@ -229,9 +229,14 @@ pub(super) struct Script<'a> {
     conns: u32,
     next: Vec<u32>,
     count: u32,
-    write: Box<dyn Fn(u32, i32, &mut Vec<u8>) + 'a>,
-    check: Box<dyn FnMut(u32, &[u8]) -> Result<()> + 'a>,
+    write: Box<Write<'a>>,
+    check: Box<Check<'a>>,
 }
+
+/// Appends the request with a number and an xid.
+type Write<'a> = dyn Fn(u32, i32, &mut Vec<u8>) + 'a;
+/// Judges the body of the reply to the request with a number.
+type Check<'a> = dyn FnMut(u32, &[u8]) -> Result<()> + 'a;
 
 impl<'a> Script<'a> {
     fn new(conns: usize, count: u32, write: impl Fn(u32, i32, &mut Vec<u8>) + 'a) -> Self {
