@@ -16,7 +16,7 @@ const DIGEST_LEN: usize = 12;
 /// The only version of digests that there is.
 const DIGEST_VERSION: u32 = 2;
 
-/// Changes the digest of the log's first transaction and returns its zxid.
+/// Changes the digest of the first transaction in the log that has one, and returns its zxid.
 pub(super) fn wrong_digest(path: &Path) -> Result<u64> {
     let mut log = fs::read(path).with_context(|| path.display().to_string())?;
     let zxid = change(&mut log).with_context(|| path.display().to_string())?;
@@ -26,21 +26,27 @@ pub(super) fn wrong_digest(path: &Path) -> Result<u64> {
 
 fn change(log: &mut [u8]) -> Result<u64> {
     ensure!(log.starts_with(b"ZKLG"), "no transaction log");
-    let (head, rest) = log
-        .get_mut(HEADER_LEN..)
-        .and_then(|records| records.split_at_mut_checked(RECORD_HEAD_LEN))
-        .context("a log without a record")?;
-    let (checksum, length) = head.split_at_mut(8);
-    let length = u32::from_be_bytes(length.try_into().context("four bytes")?);
-    let payload = rest.get_mut(..usize::try_from(length)?).context("a record that is cut off")?;
-    ensure!(payload.len() >= TXN_HEADER_LEN + DIGEST_LEN, "a transaction without a digest");
-    let zxid = u64::from_be_bytes(payload[12..20].try_into().context("eight bytes")?);
-    let digest = payload.len() - DIGEST_LEN;
-    let version = u32::from_be_bytes(payload[digest..digest + 4].try_into().context("four bytes")?);
-    ensure!(version == DIGEST_VERSION, "the digest of {zxid:x} has version {version}");
-    payload[digest + 4] ^= 1;
-    checksum.copy_from_slice(&u64::from(adler32(payload)).to_be_bytes());
-    Ok(zxid)
+    let mut rest = log.get_mut(HEADER_LEN..).context("a log without a record")?;
+    loop {
+        let (head, after) = rest.split_at_mut_checked(RECORD_HEAD_LEN).context("no transaction with a digest")?;
+        let (checksum, length) = head.split_at_mut(8);
+        let length = usize::try_from(u32::from_be_bytes(length.try_into().context("four bytes")?))?;
+        ensure!(length > 0, "no transaction with a digest");
+        let (payload, after) = after.split_at_mut_checked(length).context("a record that is cut off")?;
+        if let Some(at) = digest_of(payload) {
+            payload[at] ^= 1;
+            checksum.copy_from_slice(&u64::from(adler32(payload)).to_be_bytes());
+            return Ok(u64::from_be_bytes(payload[12..20].try_into().context("eight bytes")?));
+        }
+        rest = after.get_mut(1..).context("a record without an end")?;
+    }
+}
+
+/// Where the digest's value begins; refused requests leave transactions that have none.
+fn digest_of(payload: &[u8]) -> Option<usize> {
+    let at = payload.len().checked_sub(DIGEST_LEN).filter(|&at| at >= TXN_HEADER_LEN)?;
+    let error = payload[TXN_HEADER_LEN - 4..TXN_HEADER_LEN] == (-1_i32).to_be_bytes();
+    (!error && payload[at..at + 4] == DIGEST_VERSION.to_be_bytes()).then_some(at + 4)
 }
 
 fn adler32(bytes: &[u8]) -> u32 {
@@ -62,20 +68,32 @@ mod tests {
         assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
     }
 
+    fn record(log: &mut Vec<u8>, payload: &[u8]) {
+        log.extend_from_slice(&u64::from(adler32(payload)).to_be_bytes());
+        log.extend_from_slice(&u32::try_from(payload.len()).expect("short").to_be_bytes());
+        log.extend_from_slice(payload);
+        log.push(b'B');
+    }
+
     #[test]
-    fn only_digest_and_checksum_change() {
-        let mut payload = vec![0_u8; TXN_HEADER_LEN + DIGEST_LEN];
-        payload[19] = 7;
-        payload[TXN_HEADER_LEN + 3] = 2;
+    fn only_the_first_digest_and_its_checksum_change() {
+        let mut error = vec![0_u8; TXN_HEADER_LEN + 4];
+        error[TXN_HEADER_LEN - 4..TXN_HEADER_LEN].fill(0xFF);
+        let mut good = vec![0_u8; TXN_HEADER_LEN + DIGEST_LEN];
+        good[19] = 7;
+        good[TXN_HEADER_LEN + 3] = 2;
         let mut log = b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0".to_vec();
-        log.extend_from_slice(&u64::from(adler32(&payload)).to_be_bytes());
-        log.extend_from_slice(&44_u32.to_be_bytes());
-        log.extend_from_slice(&payload);
+        record(&mut log, &error);
+        let head = log.len();
+        record(&mut log, &good);
+        record(&mut log, &good);
         let before = log.clone();
-        assert_eq!(change(&mut log).expect("a record"), 7);
+        assert_eq!(change(&mut log).expect("a digest"), 7);
         let changed: Vec<usize> = (0..log.len()).filter(|&i| log[i] != before[i]).collect();
-        assert!(changed.iter().all(|i| (HEADER_LEN..HEADER_LEN + 8).contains(i) || *i == HEADER_LEN + 12 + 36));
-        assert!(changed.contains(&(HEADER_LEN + 12 + 36)) && changed.len() > 1);
+        let digest = head + RECORD_HEAD_LEN + TXN_HEADER_LEN + 4;
+        assert!(changed.iter().all(|i| (head..head + 8).contains(i) || *i == digest), "{changed:?}");
+        assert!(changed.contains(&digest) && changed.len() > 1);
+        assert!(change(&mut log[..head]).is_err());
         assert!(change(&mut []).is_err());
     }
 }

@@ -103,7 +103,6 @@ impl<'t> Exchange<'t> {
     }
 
     fn run(&mut self, apache: &Target, other: &Target, report: &mut Report) -> Result<()> {
-        let config = self.config(SWEEP_NEVER_MS);
         let plan = [
             (apache, Stop::Kill),
             (other, Stop::Kill),
@@ -113,45 +112,63 @@ impl<'t> Exchange<'t> {
             (other, Stop::Kill),
         ];
         let rounds = if self.snapshots == Snapshots::Plain { plan.len() } else { ROUNDS_COMPRESSED };
-        let mut server = Server::start(apache, &config)?;
-        for (round, (target, stop)) in (1..).zip(plan.into_iter().take(rounds)) {
-            let logged = server.log().len();
-            if round > 1 {
-                server.restart_as(target).with_context(|| format!("round {round}"))?;
-            }
-            let started_at = zxids(&server.data_dir().join("version-2"), "snapshot.")?.into_iter().max();
-            let failed = report.failed;
-            let name = format!("round {round}, {}", target.name());
-            self.round(round, &name, &mut server, report).with_context(|| name.clone())?;
-            if !target.is_farrier() {
-                report.check(format_args!("{name}: digest check"), digests(&server, logged))?;
-            }
-            match stop {
-                Stop::Kill => server.kill()?,
-                Stop::Term => program::stop(&mut server)?,
-            }
-            report.say(format_args!("     {name}: stopped by {stop:?}"))?;
-            if round % 2 == 0 {
-                self.read_files(&name, &mut server, report)?;
-            }
-            if let Some(started_at) = started_at {
-                // The one that did not write them replays all of this round's logs.
-                let reader = if round % 2 == 0 { apache } else { other };
-                self.replay(round, started_at, reader, &server, report)?;
-            }
-            if round == 2 {
-                self.plant(started_at, apache, &server, report)?;
-            }
-            if report.failed > failed
-                && let Some(keep) = self.keep
-            {
-                let to = keep.join(format!("{:?}-after-round-{round}", self.snapshots));
-                copy_dir(&server.data_dir(), &to)?;
-                report.say(format_args!("     kept {}", to.display()))?;
-            }
+        let failed = report.failed;
+        let mut server = Server::start(apache, &self.config(SWEEP_NEVER_MS))?;
+        let result = (1..).zip(plan.into_iter().take(rounds)).try_for_each(|(round, (target, stop))| {
+            // The one that did not write them replays all of a round's logs.
+            let reader = if round % 2 == 0 { apache } else { other };
+            self.round(round, target, stop, reader, &mut server, report)
+        });
+        let result = result.and_then(|()| {
+            self.sweep(other, &mut server, report)?;
+            self.sweep(apache, &mut server, report)
+        });
+        if let Some(keep) = self.keep
+            && (result.is_err() || report.failed > failed)
+        {
+            server.kill()?;
+            let to = keep.join(format!("{:?}", self.snapshots));
+            copy_dir(&server.data_dir(), &to.join("data"))?;
+            copy_dir(self.notes.path(), &to.join("notes"))?;
+            report.say(format_args!("     kept {}", to.display()))?;
         }
-        self.sweep(other, &mut server, report)?;
-        self.sweep(apache, &mut server, report)
+        result
+    }
+
+    fn round(
+        &self,
+        round: u32,
+        target: &Target,
+        stop: Stop,
+        reader: &Target,
+        server: &mut Server,
+        report: &mut Report,
+    ) -> Result<()> {
+        let name = format!("round {round}, {}", target.name());
+        let logged = server.log().len();
+        if round > 1 {
+            server.restart_as(target).with_context(|| name.clone())?;
+        }
+        let started_at = zxids(&server.data_dir().join("version-2"), "snapshot.")?.into_iter().max();
+        self.read_and_write(round, &name, server, report).with_context(|| name.clone())?;
+        if !target.is_farrier() {
+            report.check(format_args!("{name}: digest check"), digests(server, logged))?;
+        }
+        match stop {
+            Stop::Kill => server.kill()?,
+            Stop::Term => program::stop(server)?,
+        }
+        report.say(format_args!("     {name}: stopped by {stop:?}"))?;
+        if round.is_multiple_of(2) {
+            self.read_files(&name, server, report)?;
+        }
+        if let Some(started_at) = started_at {
+            self.replay(round, started_at, reader, server, report)?;
+        }
+        if round == 2 {
+            self.plant(started_at, reader, server, report)?;
+        }
+        Ok(())
     }
 
     fn config(&self, sweep_ms: u64) -> Config {
@@ -164,7 +181,7 @@ impl<'t> Exchange<'t> {
         config
     }
 
-    fn round(&self, round: u32, name: &str, server: &mut Server, report: &mut Report) -> Result<()> {
+    fn read_and_write(&self, round: u32, name: &str, server: &mut Server, report: &mut Report) -> Result<()> {
         let before = self.notes.path().join(format!("dump-{}", round - 1));
         let start = self.notes.path().join("dump-at-start");
         let after = self.notes.path().join(format!("dump-{round}"));
@@ -234,7 +251,7 @@ impl<'t> Exchange<'t> {
         let dir = copy_without_snapshots(&server.data_dir(), started_at)?;
         let mut copy = Server::start_in(reader, &self.config(SWEEP_NEVER_MS), dir).with_context(|| name.clone())?;
         let replayed = self.notes.path().join("dump-replayed");
-        self.java("Inspect", &[&replayed], &mut copy, report)?;
+        self.java("Inspect", &[&replayed], &mut copy, report).with_context(|| name.clone())?;
         let want = self.notes.path().join(format!("dump-{round}"));
         report.check(format_args!("{name}: same tree"), dump::compare(&want, &replayed))?;
         if !reader.is_farrier() {
@@ -268,7 +285,8 @@ impl<'t> Exchange<'t> {
         let swept = self.notes.path().join("dump-swept");
         let end = Instant::now() + SWEPT_MAX;
         let verdict = loop {
-            self.java("Inspect", &[&swept], &mut copy, report)?;
+            self.java("Inspect", &[&swept], &mut copy, report)
+                .with_context(|| format!("sweep by {}", target.name()))?;
             let tree = dump::read(&swept)?;
             let count =
                 |name: &str| tree.keys().filter(|path| path.starts_with("/fill/") && path.ends_with(name)).count();
