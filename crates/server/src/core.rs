@@ -113,8 +113,9 @@ impl Core {
 
     /// Runs `f` with the replica locked, then hands over what followed.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
-        let now = self.clock.now();
         let mut engine = self.engine();
+        // Read under the lock: whoever waited for it must not bring an older time than whoever had it.
+        let now = self.clock.now();
         let Engine { replica, out, .. } = &mut *engine;
         let result = f(&mut Session { replica, out, now });
         if !engine.out.list.is_empty() {
