@@ -102,6 +102,10 @@ impl Replica {
     /// A frame that was too long to be taken, and was skipped.
     pub(crate) fn client_oversized(&mut self, now: Time, id: ConnId, head: [u8; 8], len: usize, out: &mut Actions) {
         self.stats.oversized += 1;
+        if self.is_stopping() {
+            // As for any other request: an answer would overtake those before it that get none.
+            return;
+        }
         let Some(conn) = self.conns.get(&id) else { return };
         let (peer, max) = (conn.peer, self.config.jute_max_buffer);
         match conn.phase {

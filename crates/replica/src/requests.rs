@@ -376,6 +376,7 @@ impl Replica {
                     conn.waiting_bytes -= frame.len();
                     let start = out.bytes.len();
                     out.bytes.extend_from_slice(&frame);
+                    quote_newest(&mut out.bytes[start..], self.tree.zxid());
                     self.emit(id, start, out);
                     if close {
                         return self.close(id, out);
@@ -431,5 +432,16 @@ impl Replica {
             );
             self.close(id, out);
         }
+    }
+}
+
+/// An answer that quotes a zxid of the tree quotes that of the moment when it leaves: the replies that it
+/// waited for have shown newer ones, and a client's zxid must not go back.
+fn quote_newest(frame: &mut [u8], newest: Zxid) {
+    // Length, xid, zxid. 0 and -1 say that no state was looked at.
+    if let Some(zxid) = frame.get_mut(8..16).and_then(|f| f.first_chunk_mut::<8>())
+        && i64::from_be_bytes(*zxid) > 0
+    {
+        *zxid = newest.to_wire().to_be_bytes();
     }
 }
