@@ -23,6 +23,28 @@ macro_rules! opcodes {
     };
 }
 
+impl OpCode {
+    /// Whether the request goes through the ordered log.
+    #[must_use]
+    pub const fn is_write(self) -> bool {
+        matches!(
+            self,
+            Self::Create
+                | Self::Create2
+                | Self::CreateContainer
+                | Self::CreateTtl
+                | Self::Delete
+                | Self::DeleteContainer
+                | Self::SetData
+                | Self::SetAcl
+                | Self::Multi
+                | Self::Reconfig
+                | Self::CreateSession
+                | Self::CloseSession
+        )
+    }
+}
+
 opcodes! {
     /// create; replies with the path.
     Create = 1,

@@ -30,9 +30,13 @@ impl Replica {
         let (header, txn, digest) = read_txn(&next.txn).expect("a transaction of our own decodes");
         assert_eq!(header.zxid, next.zxid, "the log and the queue hold one history");
         assert!(next.zxid.follows(self.tree.zxid()), "{} is committed right after {}", next.zxid, self.tree.zxid());
+        if let Origin::Request { conn, .. } = next.origin {
+            self.run_before(now, conn, next.zxid, out);
+        }
         let mut changes = Vec::new();
         let outcome = self.tree.apply(&header, &txn, &mut changes);
         self.prep.applied(next.zxid);
+        self.outstanding_bytes -= next.txn.len();
         self.stats.commits += 1;
         self.snapshot.txns += 1;
         self.snapshot.bytes += next.txn.len() as u64;
@@ -135,8 +139,11 @@ impl Replica {
         if self.throttled.is_empty() || self.outstanding.len() >= self.config.request_throttle_max {
             return;
         }
-        for conn in std::mem::take(&mut self.throttled) {
-            self.balance(conn, out);
+        for id in std::mem::take(&mut self.throttled) {
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.throttled = false;
+            }
+            self.balance(id, out);
         }
     }
 

@@ -74,9 +74,16 @@ pub(crate) struct Conn {
     pub(crate) identities: Arc<[Identity]>,
     pub(crate) waiting: VecDeque<Waiting>,
     pub(crate) waiting_bytes: usize,
+    /// Requests among them.
+    pub(crate) reads_waiting: usize,
+    /// Writes among those.
+    pub(crate) writes_deferred: usize,
     /// Emitted since the shell last reported that all was sent.
     pub(crate) unflushed: usize,
-    pub(crate) flush_asked: bool,
+    /// The step in which the shell was asked to report that everything is sent.
+    pub(crate) flush_asked: Option<u64>,
+    /// Listed among those that wait because of `request_throttle_max_requests`.
+    pub(crate) throttled: bool,
     pub(crate) paused: bool,
     pub(crate) stats: ConnStats,
 }
@@ -92,8 +99,11 @@ impl Conn {
             identities: Arc::new([AuthConfig::ip_identity(peer.ip())]),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            reads_waiting: 0,
+            writes_deferred: 0,
             unflushed: 0,
-            flush_asked: false,
+            flush_asked: None,
+            throttled: false,
             paused: false,
             stats: ConnStats::new(now),
         }

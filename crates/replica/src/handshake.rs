@@ -14,16 +14,14 @@ impl Replica {
             return self.close(id, out);
         };
         let renew = request.session != SessionId::NONE;
-        if self.is_stopping() {
-            return self.close(id, out);
-        }
         if !self.throttle.admit(now.mono, renew, &mut self.random) {
             self.stats.throttled_connections += 1;
             return self.close(id, out);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.read_only_byte = request.read_only.is_some();
-        if request.last_zxid_seen > self.tree.zxid() {
+        // Signed, as in Apache: some clients take -1 from the headers of events.
+        if request.last_zxid_seen.to_wire() > self.tree.zxid().to_wire() {
             let (peer, seen, have) = (conn.peer, request.last_zxid_seen, self.tree.zxid());
             out.note(
                 Level::Warn,

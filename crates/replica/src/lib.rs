@@ -26,6 +26,8 @@ mod stats;
 mod sweep;
 mod throttle;
 mod tracker;
+mod waiting;
+mod writes;
 
 pub use config::{ConnectionThrottleConfig, ContainerConfig, ReplicaConfig};
 pub use inspect::{ConnectionInfo, SessionBucket};

@@ -13,16 +13,35 @@ pub(crate) const CONN_WAITING_BYTES_MAX: usize = 4 << 20;
 /// From here on its requests wait, and the shell is asked to report when all is sent.
 pub(crate) const CONN_UNFLUSHED_PAUSE: usize = 1 << 20;
 
-/// Bytes at which a connection that does not read is closed. Only watch events get a connection from
-/// [`CONN_UNFLUSHED_PAUSE`] to here, since its requests wait.
+/// Bytes at which a connection that does not read is closed, or more where `jute.maxbuffer` is larger. Watch
+/// events and [`FORCED_READS_MAX`] replies can get a connection from [`CONN_UNFLUSHED_PAUSE`] to here.
 pub const CONN_UNFLUSHED_MAX: usize = 16 << 20;
 
 /// Largest request that is skipped and answered with an error. A longer one closes the connection: nobody
 /// sends that by mistake.
 pub const FRAME_SKIP_MAX: usize = 64 << 20;
 
-/// Ephemeral orphans ended per step after a restart; the rest follow in later steps.
+/// Requests that may wait in front of a write when it is proposed: its commit makes them run, whether the
+/// connection takes their replies or not.
+pub(crate) const FORCED_READS_MAX: usize = 8;
+
+/// Bytes of all transactions that are proposed and not committed. From here on, connections with something
+/// outstanding wait.
+pub(crate) const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of all identities of one connection.
+pub(crate) const IDENTITY_BYTES_MAX: usize = 64 << 10;
+
+/// Identities that one connection may collect. Nobody needs more; without bounds they would multiply the
+/// size of ACLs of scheme `auth`.
+pub(crate) const IDENTITIES_MAX: usize = 64;
+
+/// A timer that is late by more than this, or by half a tick if that is more, shows that the process was
+/// stopped or starved. Milliseconds.
+pub(crate) const LATE_MIN: u64 = 50;
+
+/// Deletions of the sweeper, and ends of sessions that left orphans, per step; the rest follow in later steps.
 pub(crate) const SWEEP_CHUNK: usize = 100;
 
-const _: () = assert!(CONN_UNFLUSHED_PAUSE + 2 * JUTE_MAX_BUFFER < CONN_UNFLUSHED_MAX);
+const _: () = assert!(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 3) * JUTE_MAX_BUFFER < CONN_UNFLUSHED_MAX);
 const _: () = assert!(CONN_WAITING_BYTES_MAX > JUTE_MAX_BUFFER);

@@ -24,6 +24,13 @@ pub(crate) struct Scope<'a> {
     pub(crate) reply_max: usize,
 }
 
+impl Scope<'_> {
+    /// A client would take a longer frame for garbage and reconnect for ever.
+    fn check_size(&self, len: usize) -> Result<(), Refusal> {
+        if len > self.reply_max { Err(ErrorCode::MarshallingError.into()) } else { Ok(()) }
+    }
+}
+
 /// What was emitted.
 pub(crate) struct Done {
     /// Short name, as `cons` shows it.
@@ -52,7 +59,8 @@ impl From<DecodeError> for Refusal {
     }
 }
 
-type Body = Result<(), Refusal>;
+/// The watch that the request asks for, to be left once its reply is known to leave.
+type Body = Result<Option<(String, WatchKind)>, Refusal>;
 
 /// Runs one request and appends its reply.
 pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Done {
@@ -75,14 +83,17 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
     let xid = if op == OpCode::Ping { Xid::PING } else { header.xid };
     let at = begin_frame(out);
     ReplyHeader { xid, zxid, err: 0 }.write(out);
-    let mut result = body_of(scope, op, &mut body, out);
-    let len = out.len() - at - 4;
-    if result.is_ok() && len > scope.reply_max {
-        // A client would take a longer frame for garbage and reconnect for ever.
-        result = Err(Refusal::Code(ErrorCode::MarshallingError));
-    }
+    let result = body_of(scope, op, &mut body, out, at + 4).and_then(|watch| {
+        scope.check_size(out.len() - at - 4)?;
+        Ok(watch)
+    });
     match result {
-        Ok(()) => end_frame(out, at),
+        Ok(watch) => {
+            end_frame(out, at);
+            if let Some((path, kind)) = watch {
+                scope.watches.add(&path, scope.conn, kind);
+            }
+        }
         Err(refusal) => {
             out.truncate(at);
             let code = match refusal {
@@ -95,27 +106,28 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
     Done { op: name(op), frames, zxid }
 }
 
-fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+/// Appends a request's body. `start` is where the reply began, for those that watch its size as it grows.
+fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut Vec<u8>, start: usize) -> Body {
     match op {
         OpCode::Exists => exists(scope, body, out),
         OpCode::GetData => get_data(scope, body, out),
         OpCode::GetAcl => get_acl(scope, body, out),
-        OpCode::GetChildren => get_children(scope, body, out, false),
-        OpCode::GetChildren2 => get_children(scope, body, out, true),
+        OpCode::GetChildren => get_children(scope, body, out, start, false),
+        OpCode::GetChildren2 => get_children(scope, body, out, start, true),
         OpCode::Sync => {
             PathOnly::read(body)?.write(out);
-            Ok(())
+            Ok(None)
         }
-        OpCode::Ping => Ok(()),
+        OpCode::Ping => Ok(None),
         OpCode::CheckWatches => {
             let (request, kind) = watcher_type(body)?;
             let path = path_of(&request.path)?;
-            if scope.watches.contains(path, scope.conn, kind) { Ok(()) } else { Err(ErrorCode::NoWatcher.into()) }
+            if scope.watches.contains(path, scope.conn, kind) { Ok(None) } else { Err(ErrorCode::NoWatcher.into()) }
         }
         OpCode::RemoveWatches => {
             let (request, kind) = watcher_type(body)?;
             let path = path_of(&request.path)?;
-            if scope.watches.remove(path, scope.conn, kind) { Ok(()) } else { Err(ErrorCode::NoWatcher.into()) }
+            if scope.watches.remove(path, scope.conn, kind) { Ok(None) } else { Err(ErrorCode::NoWatcher.into()) }
         }
         OpCode::AddWatch => {
             let request = PathKind::read(body)?;
@@ -126,9 +138,9 @@ fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut V
             };
             scope.watches.add(path_of(&request.path)?, scope.conn, kind);
             put_i32(out, 0);
-            Ok(())
+            Ok(None)
         }
-        OpCode::MultiRead => multi_read(scope, body, out),
+        OpCode::MultiRead => multi_read(scope, body, out, start),
         OpCode::GetEphemerals => get_ephemerals(scope, body, out),
         OpCode::GetAllChildrenNumber => {
             let request = PathOnly::read(body)?;
@@ -136,7 +148,7 @@ fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut V
             readable(scope, path)?;
             let n = scope.tree.descendants(path).ok_or(ErrorCode::NoNode)?;
             put_len(out, n);
-            Ok(())
+            Ok(None)
         }
         OpCode::WhoAmI => {
             let who = AuthConfig::who_am_i(scope.identities);
@@ -145,7 +157,7 @@ fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut V
                 put_str(out, scheme);
                 put_str(out, user);
             }
-            Ok(())
+            Ok(None)
         }
         OpCode::SetWatches
         | OpCode::SetWatches2
@@ -193,7 +205,7 @@ fn exists(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Bo
         scope.watches.add(path, scope.conn, WatchKind::Data);
     }
     found?.stat().write(out);
-    Ok(())
+    Ok(None)
 }
 
 fn get_data(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
@@ -202,10 +214,7 @@ fn get_data(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> 
     let node = readable(scope, path)?;
     put_buffer(out, node.data());
     node.stat().write(out);
-    if request.watch {
-        scope.watches.add(path, scope.conn, WatchKind::Data);
-    }
-    Ok(())
+    Ok(request.watch.then(|| (path.to_owned(), WatchKind::Data)))
 }
 
 fn get_acl(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
@@ -216,28 +225,31 @@ fn get_acl(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> B
         return Err(ErrorCode::NoAuth.into());
     }
     put_acl_reply(out, &scope.auth.shown(acl, scope.identities), &node.stat());
-    Ok(())
+    Ok(None)
 }
 
-fn get_children(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>, with_stat: bool) -> Body {
+fn get_children(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>, start: usize, with_stat: bool) -> Body {
     let request = PathWatch::read(body)?;
     let path = path_of(&request.path)?;
     let node = readable(scope, path)?;
-    put_children(out, &node);
+    put_children(scope, out, start, &node)?;
     if with_stat {
         node.stat().write(out);
     }
-    if request.watch {
-        scope.watches.add(path, scope.conn, WatchKind::Child);
-    }
-    Ok(())
+    Ok(request.watch.then(|| (path.to_owned(), WatchKind::Child)))
 }
 
-fn put_children(out: &mut Vec<u8>, node: &Node<'_>) {
+/// Gives up as soon as the reply is too long: building a listing of millions only to drop it would hold
+/// up everybody.
+fn put_children(scope: &Scope<'_>, out: &mut Vec<u8>, start: usize, node: &Node<'_>) -> Result<(), Refusal> {
+    // Each name has at least a length and a byte.
+    scope.check_size(out.len() - start + node.child_count().saturating_mul(5))?;
     put_len(out, node.child_count());
     for name in node.children() {
         put_str(out, name);
+        scope.check_size(out.len() - start)?;
     }
+    Ok(())
 }
 
 fn get_ephemerals(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
@@ -250,7 +262,7 @@ fn get_ephemerals(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -
     for path in &paths {
         put_str(out, path);
     }
-    Ok(())
+    Ok(None)
 }
 
 fn watcher_type<'r>(body: &mut Reader<'r>) -> Result<(PathKind<'r>, WatcherType), Refusal> {
@@ -259,12 +271,9 @@ fn watcher_type<'r>(body: &mut Reader<'r>) -> Result<(PathKind<'r>, WatcherType)
     Ok((request, kind))
 }
 
-fn multi_read(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+fn multi_read(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>, start: usize) -> Body {
     for op in read_multi_read(body)? {
-        // The total is checked again at the end; here it bounds what is built before.
-        if out.len() > scope.reply_max.saturating_mul(2) + (64 << 20) {
-            return Err(ErrorCode::MarshallingError.into());
-        }
+        scope.check_size(out.len() - start)?;
         let (request, code) = match &op {
             MultiReadOp::GetData(r) => (r, OpCode::GetData),
             MultiReadOp::GetChildren(r) => (r, OpCode::GetChildren),
@@ -277,7 +286,7 @@ fn multi_read(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Bo
                         put_buffer(out, node.data());
                         node.stat().write(out);
                     }
-                    MultiReadOp::GetChildren(_) => put_children(out, &node),
+                    MultiReadOp::GetChildren(_) => put_children(scope, out, start, &node)?,
                 }
             }
             Err(Refusal::Code(code)) => put_error_result(out, code.code()),
@@ -285,7 +294,7 @@ fn multi_read(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Bo
         }
     }
     put_end(out);
-    Ok(())
+    Ok(None)
 }
 
 /// Short names of `cons`.

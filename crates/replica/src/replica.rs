@@ -3,7 +3,10 @@
 use crate::config::ReplicaConfig;
 use crate::conn::{Conn, Phase};
 use crate::io::{Action, Actions, ConnId, Input, Level, Time, WriteId};
-use crate::limits::{CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX};
+use crate::limits::{
+    CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX, FORCED_READS_MAX, LATE_MIN,
+    OUTSTANDING_BYTES_MAX,
+};
 use crate::restore::TreeRestore;
 use crate::stats::ServerStats;
 use crate::sweep::Sweeper;
@@ -55,6 +58,14 @@ pub struct Replica {
     pub(crate) throttle: ConnectionThrottle,
     pub(crate) random: Random,
     pub(crate) stats: ServerStats,
+    /// Bytes of the transactions in `outstanding`.
+    pub(crate) outstanding_bytes: usize,
+    /// Inputs taken so far.
+    steps: u64,
+    /// The newest time that an input brought.
+    newest: u64,
+    /// Bytes at which a connection that does not read is closed.
+    unflushed_max: usize,
     /// Bytes of large requests in flight.
     pub(crate) large_in_flight: usize,
     /// Connections that wait because of `request_throttle_max_requests`.
@@ -110,7 +121,7 @@ impl Replica {
             tracker.add(session, timeout, now);
         }
         let mut replica = Self {
-            prep: Prep::new(config.auth.clone()),
+            prep: Prep::new(config.auth.clone(), config.txn_max),
             watches: WatchTable::with_hash_seed(config.seed),
             tracker,
             conns: HashMap::default(),
@@ -123,6 +134,11 @@ impl Replica {
             throttle: ConnectionThrottle::new(config.connection_throttle.clone()),
             random,
             stats: ServerStats::default(),
+            outstanding_bytes: 0,
+            steps: 0,
+            newest: now.mono,
+            unflushed_max: CONN_UNFLUSHED_MAX
+                .max(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 4) * config.jute_max_buffer),
             large_in_flight: 0,
             throttled: Vec::new(),
             snapshot,
@@ -131,7 +147,7 @@ impl Replica {
             tree,
             config,
         };
-        replica.sweeper.orphans = replica.orphaned_owners();
+        replica.find_orphans();
         replica
     }
 
@@ -140,6 +156,9 @@ impl Replica {
         if self.halted {
             return;
         }
+        self.steps += 1;
+        assert!(now.mono >= self.newest, "time does not go back");
+        self.newest = now.mono;
         self.notice_pause(now);
         match input {
             Input::ClientUp { conn, peer } => self.client_up(now, conn, peer, out),
@@ -187,7 +206,8 @@ impl Replica {
     /// them before it may call a session silent.
     fn notice_pause(&mut self, now: Time) {
         let tick = self.config.tick_time;
-        if self.tracker.next_expiry().is_some_and(|due| now.mono > due + tick / 2) {
+        let late = LATE_MIN.max(tick / 2);
+        if self.tracker.next_expiry().is_some_and(|due| now.mono > due + late) {
             self.tracker.hold(now.mono + tick);
         }
     }
@@ -243,17 +263,15 @@ impl Replica {
         if conn.unflushed < CONN_UNFLUSHED_PAUSE {
             return;
         }
-        if !conn.flush_asked {
-            conn.flush_asked = true;
+        let asked = *conn.flush_asked.get_or_insert_with(|| {
             out.push(Action::ReportFlush { conn: id });
-        }
-        if conn.unflushed >= CONN_UNFLUSHED_MAX {
-            let peer = conn.peer;
+            self.steps
+        });
+        // What one step emits may be a lot; whoever is to be blamed for not reading must have had a chance.
+        if conn.unflushed >= self.unflushed_max && asked < self.steps {
+            let (peer, bytes) = (conn.peer, conn.unflushed);
             self.stats.dropped_connections += 1;
-            out.note(
-                Level::Warn,
-                format!("closing {peer}: it does not read, and {CONN_UNFLUSHED_MAX} bytes wait for it"),
-            );
+            out.note(Level::Warn, format!("closing {peer}: it does not read, and {bytes} bytes wait for it"));
             self.close(id, out);
         }
     }
@@ -261,7 +279,7 @@ impl Replica {
     fn flushed(&mut self, now: Time, id: ConnId, out: &mut Actions) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.unflushed = 0;
-        conn.flush_asked = false;
+        conn.flush_asked = None;
         self.run_waiting(now, id, out);
         self.balance(id, out);
     }
@@ -279,18 +297,21 @@ impl Replica {
                 conn.waiting.len() >= CONN_WAITING_MAX
                     || conn.waiting_bytes >= CONN_WAITING_BYTES_MAX
                     || conn.is_stalled()
-                    || (!conn.waiting.is_empty() && outstanding >= self.config.global_outstanding_limit)
+                    || (!conn.waiting.is_empty()
+                        && (outstanding >= self.config.global_outstanding_limit
+                            || self.outstanding_bytes >= OUTSTANDING_BYTES_MAX))
                     || throttled
             }
         };
+        if throttled && !conn.throttled {
+            conn.throttled = true;
+            self.throttled.push(id);
+        }
         if must_wait == conn.paused {
             return;
         }
         conn.paused = must_wait;
         if must_wait {
-            if throttled {
-                self.throttled.push(id);
-            }
             out.push(Action::PauseClient { conn: id });
         } else {
             out.push(Action::ResumeClient { conn: id });

@@ -2,23 +2,14 @@
 //! become transactions.
 
 use crate::conn::{Phase, Waiting};
-use crate::io::{Action, Actions, ConnId, Level, Time, WriteId};
+use crate::io::{Actions, ConnId, Level, Time};
+use crate::limits::{IDENTITIES_MAX, IDENTITY_BYTES_MAX};
 use crate::reads;
-use crate::replica::{Origin, Outstanding, Replica};
-use bytes::Bytes;
-use farrier_proto::client::{
-    AuthPacket, CreateRequest, CreateTtlRequest, PathVersion, ReconfigRequest, RequestHeader, SaslToken, SetAclRequest,
-    SetDataRequest, put_reply,
-};
-use farrier_proto::multi::read_multi;
-use farrier_proto::txn::write_txn;
-use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, TxnHeader, Xid, Zxid};
-use farrier_tree::{Identity, RequestContext, WriteRequest};
+use crate::replica::Replica;
+use farrier_proto::client::{AuthPacket, RequestHeader, SaslToken, put_reply};
+use farrier_proto::{ErrorCode, Field, OpCode, Reader, SessionId, Xid};
+use farrier_tree::Identity;
 use std::sync::Arc;
-
-/// Identities that one connection may collect. Nobody needs more; without a bound they would multiply the
-/// size of ACLs of scheme `auth`.
-const IDENTITIES_MAX: usize = 64;
 
 impl Replica {
     pub(crate) fn client_frame(&mut self, now: Time, id: ConnId, frame: &[u8], out: &mut Actions) {
@@ -75,7 +66,7 @@ impl Replica {
             | OpCode::SetAcl
             | OpCode::Multi
             | OpCode::Reconfig
-            | OpCode::CloseSession => self.write(now, id, &header, op, frame, out),
+            | OpCode::CloseSession => self.write(now, id, &header, frame, out),
             OpCode::Exists
             | OpCode::GetData
             | OpCode::GetAcl
@@ -98,20 +89,15 @@ impl Replica {
     /// Runs a request that needs no transaction, or queues it behind the connection's unfinished writes.
     fn read(&mut self, now: Time, id: ConnId, frame: &[u8], out: &mut Actions) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
+        let identities = conn.identities.clone();
         if conn.waiting.is_empty() && !conn.is_stalled() {
-            let identities = conn.identities.clone();
             self.run_read(now, id, frame, &identities, now.mono, out);
         } else {
-            let identities = conn.identities.clone();
-            conn.waiting_bytes += frame.len();
-            let waiting = Waiting::Frame { frame: frame.into(), identities, arrived: now.mono };
-            conn.waiting.push_back(waiting);
-            self.count_large(id, frame.len(), out);
-            self.balance(id, out);
+            self.enqueue(now, id, frame, identities, out);
         }
     }
 
-    fn run_read(
+    pub(crate) fn run_read(
         &mut self,
         now: Time,
         id: ConnId,
@@ -214,11 +200,14 @@ impl Replica {
                     all.push(identity);
                 }
             }
-            if all.len() > IDENTITIES_MAX { Err(ErrorCode::AuthFailed) } else { Ok(all) }
+            let bytes: usize = all.iter().map(|i| i.scheme.len() + i.id.len()).sum();
+            if all.len() > IDENTITIES_MAX || bytes > IDENTITY_BYTES_MAX { Err(ErrorCode::AuthFailed) } else { Ok(all) }
         });
         match result {
             Ok(all) => {
-                conn.identities = Arc::from(all);
+                if all.len() > conn.identities.len() {
+                    conn.identities = Arc::from(all);
+                }
                 self.answer(now, id, xid, 0, Ok(()), false, out);
             }
             Err(code) => {
@@ -239,209 +228,5 @@ impl Replica {
         let mut frame = Vec::new();
         put_reply(&mut frame, xid, 0, Ok(()), |out| SaslToken { token: None }.write(out));
         self.answer_frame(now, id, frame, false, out);
-    }
-
-    /// Proposes a write at once; its answer comes with its commit, in turn.
-    fn write(&mut self, now: Time, id: ConnId, header: &RequestHeader, op: OpCode, frame: &[u8], out: &mut Actions) {
-        let mut body = Reader::new(frame);
-        let decoded = RequestHeader::read(&mut body).and_then(|_| self.decode_write(op, &mut body));
-        let Ok(request) = decoded else {
-            // Not proposed: an undecodable body must not cost the ensemble a transaction.
-            let zxid = self.tree.zxid().to_wire();
-            return self.answer(now, id, header.xid, zxid, Err(ErrorCode::MarshallingError), false, out);
-        };
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        let session = conn.session;
-        if matches!(request, WriteRequest::CloseSession) {
-            conn.phase = Phase::Ending;
-        }
-        let identities = conn.identities.clone();
-        let large = self.config.large_request_threshold.filter(|t| frame.len() > *t).map_or(0, |_| frame.len());
-        let origin = Origin::Request { conn: id, xid: header.xid, op, arrived: now.mono, large };
-        if matches!(request, WriteRequest::CloseSession) {
-            self.tracker.remove(session);
-        }
-        let zxid = self.propose(now, session, header.xid.0, &identities, request, origin, out);
-        if let Some(conn) = self.conns.get_mut(&id) {
-            conn.waiting.push_back(Waiting::Write(zxid));
-        }
-        self.count_large(id, frame.len(), out);
-        self.balance(id, out);
-    }
-
-    fn decode_write<'f>(&self, op: OpCode, body: &mut Reader<'f>) -> Result<WriteRequest<'f>, DecodeError> {
-        Ok(match op {
-            OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
-                let request = CreateRequest::read(body)?;
-                if request.path.is_none() {
-                    return Err(DecodeError::Null("path"));
-                }
-                WriteRequest::Create { op, request, ttl: None }
-            }
-            OpCode::CreateTtl => {
-                let r = CreateTtlRequest::read(body)?;
-                if r.path.is_none() {
-                    return Err(DecodeError::Null("path"));
-                }
-                let request = CreateRequest { path: r.path, data: r.data, acl: r.acl, flags: r.flags };
-                WriteRequest::Create { op, request, ttl: Some(r.ttl) }
-            }
-            OpCode::Delete => {
-                let request = PathVersion::read(body)?;
-                if request.path.is_none() {
-                    return Err(DecodeError::Null("path"));
-                }
-                WriteRequest::Delete(request)
-            }
-            OpCode::SetData => WriteRequest::SetData(SetDataRequest::read(body)?),
-            OpCode::SetAcl => WriteRequest::SetAcl(SetAclRequest::read(body)?),
-            OpCode::Multi => match read_multi(body) {
-                Ok(ops) => WriteRequest::Multi(ops),
-                // Unlike the others it takes a zxid, as in Apache.
-                Err(_) => WriteRequest::Failed(ErrorCode::MarshallingError),
-            },
-            OpCode::Reconfig => {
-                ReconfigRequest::read(body)?;
-                let enabled = self.config.reconfig_enabled;
-                WriteRequest::Failed(if enabled { ErrorCode::Unimplemented } else { ErrorCode::ReconfigDisabled })
-            }
-            OpCode::CloseSession => WriteRequest::CloseSession,
-            other => unreachable!("{other:?} is not a write"),
-        })
-    }
-
-    /// Turns a request into a transaction with the next zxid and sends it to the log.
-    #[expect(clippy::too_many_arguments, reason = "what a transaction header and a reply need")]
-    pub(crate) fn propose(
-        &mut self,
-        now: Time,
-        session: SessionId,
-        cxid: i32,
-        identities: &[Identity],
-        request: WriteRequest<'_>,
-        origin: Origin,
-        out: &mut Actions,
-    ) -> Zxid {
-        let last = self.last_proposed;
-        let zxid = last.next().unwrap_or_else(|| Zxid::new(last.epoch() + 1, 0));
-        let context = RequestContext { session, cxid, zxid, time: now.wall, identities };
-        let prepared = self.prep.prepare(&self.tree, &context, request);
-        let header = TxnHeader { session, cxid, zxid, time: now.wall, kind: prepared.txn.kind().code() };
-        let mut bytes = Vec::with_capacity(256);
-        write_txn(&mut bytes, &header, &prepared.txn, prepared.digest);
-        assert!(bytes.len() <= self.config.txn_max, "prep keeps transactions within what every reader can decode");
-        self.last_proposed = zxid;
-        self.last_write = WriteId(self.last_write.0 + 1);
-        let id = self.last_write;
-        let txn = Bytes::from(bytes);
-        out.push(Action::Append { id, zxid, txn: txn.clone() });
-        self.outstanding.push_back(Outstanding { id, zxid, txn, origin });
-        zxid
-    }
-
-    /// A session that nobody closes: expired, or owner of ephemerals without a session.
-    pub(crate) fn close_session_of_server(&mut self, now: Time, session: SessionId, out: &mut Actions) {
-        self.propose(now, session, 0, &[], WriteRequest::CloseSession, Origin::Server, out);
-    }
-
-    /// Runs what waits for nothing any more.
-    pub(crate) fn run_waiting(&mut self, now: Time, id: ConnId, out: &mut Actions) {
-        loop {
-            let Some(conn) = self.conns.get_mut(&id) else { return };
-            if conn.is_stalled() {
-                return;
-            }
-            let timeout = u64::from(conn.timeout.unsigned_abs());
-            match conn.waiting.pop_front() {
-                None => return,
-                Some(Waiting::Write(zxid)) => {
-                    conn.waiting.push_front(Waiting::Write(zxid));
-                    return;
-                }
-                Some(Waiting::Frame { frame, identities, arrived }) => {
-                    conn.waiting_bytes -= frame.len();
-                    self.release_large(frame.len());
-                    let waited = now.mono.saturating_sub(arrived);
-                    if self.config.drop_stale_requests && waited > timeout {
-                        self.stats.dropped_connections += 1;
-                        return self.close(id, out);
-                    }
-                    let wait = self.config.throttled_op_wait;
-                    if wait > 0 && waited > wait && self.refuse_late(id, &frame, out) {
-                        continue;
-                    }
-                    self.run_read(now, id, &frame, &identities, arrived, out);
-                }
-                Some(Waiting::Answer { frame, close }) => {
-                    conn.waiting_bytes -= frame.len();
-                    let start = out.bytes.len();
-                    out.bytes.extend_from_slice(&frame);
-                    quote_newest(&mut out.bytes[start..], self.tree.zxid());
-                    self.emit(id, start, out);
-                    if close {
-                        return self.close(id, out);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Answers a request that waited too long, unless it is a ping.
-    fn refuse_late(&mut self, id: ConnId, frame: &[u8], out: &mut Actions) -> bool {
-        let Ok(header) = RequestHeader::read(&mut Reader::new(frame)) else { return false };
-        if header.op == OpCode::Ping.code() {
-            return false;
-        }
-        self.stats.throttled_ops += 1;
-        let start = out.bytes.len();
-        put_reply(&mut out.bytes, header.xid, self.tree.zxid().to_wire(), Err(ErrorCode::ThrottledOp), |_| {});
-        self.emit(id, start, out);
-        true
-    }
-
-    /// What a waiting item counts against the budget of large requests.
-    pub(crate) fn large_size(&self, waiting: &Waiting) -> usize {
-        match waiting {
-            Waiting::Frame { frame, .. } if self.is_large(frame.len()) => frame.len(),
-            // A write's bytes are released by its commit.
-            Waiting::Frame { .. } | Waiting::Write(_) | Waiting::Answer { .. } => 0,
-        }
-    }
-
-    fn is_large(&self, len: usize) -> bool {
-        self.config.large_request_threshold.is_some_and(|t| len > t)
-    }
-
-    pub(crate) fn release_large(&mut self, len: usize) {
-        if self.is_large(len) {
-            self.large_in_flight -= len;
-        }
-    }
-
-    fn count_large(&mut self, id: ConnId, len: usize, out: &mut Actions) {
-        if !self.is_large(len) {
-            return;
-        }
-        self.large_in_flight += len;
-        if self.large_in_flight > self.config.large_request_max_bytes {
-            self.stats.dropped_connections += 1;
-            let budget = self.config.large_request_max_bytes;
-            out.note(
-                Level::Warn,
-                format!("closing a connection: large requests in flight exceed largeRequestMaxBytes ({budget})"),
-            );
-            self.close(id, out);
-        }
-    }
-}
-
-/// An answer that quotes a zxid of the tree quotes that of the moment when it leaves: the replies that it
-/// waited for have shown newer ones, and a client's zxid must not go back.
-fn quote_newest(frame: &mut [u8], newest: Zxid) {
-    // Length, xid, zxid. 0 and -1 say that no state was looked at.
-    if let Some(zxid) = frame.get_mut(8..16).and_then(|f| f.first_chunk_mut::<8>())
-        && i64::from_be_bytes(*zxid) > 0
-    {
-        *zxid = newest.to_wire().to_be_bytes();
     }
 }

@@ -30,14 +30,10 @@ impl SessionTracker {
         Self { tick, sessions: HashMap::default(), buckets: BTreeMap::new(), hold_until: 0 }
     }
 
-    fn bucket(&self, at: u64) -> u64 {
-        (at / self.tick + 1) * self.tick
-    }
-
     /// Starts to track a session, or gives a tracked one another timeout.
     pub(crate) fn add(&mut self, session: SessionId, timeout: i32, now: Time) {
         let timeout = u64::try_from(timeout).unwrap_or(0);
-        let expires = self.bucket(now.mono + timeout);
+        let expires = bucket(self.tick, now.mono + timeout);
         if let Some(old) = self.sessions.insert(session, Tracked { timeout, expires }) {
             self.leave(session, old.expires);
         }
@@ -46,9 +42,10 @@ impl SessionTracker {
 
     /// Notes a sign of life. False for a session that is not tracked.
     pub(crate) fn touch(&mut self, session: SessionId, now: Time) -> bool {
-        let (tick, Some(t)) = (self.tick, self.sessions.get_mut(&session)) else { return false };
-        let expires = ((now.mono + t.timeout) / tick + 1) * tick;
-        if expires != t.expires {
+        let tick = self.tick;
+        let Some(t) = self.sessions.get_mut(&session) else { return false };
+        let expires = bucket(tick, now.mono + t.timeout);
+        if expires > t.expires {
             let old = std::mem::replace(&mut t.expires, expires);
             self.leave(session, old);
             self.buckets.entry(expires).or_default().insert(session);
@@ -111,6 +108,11 @@ impl SessionTracker {
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (u64, &BTreeSet<SessionId>)> {
         self.buckets.iter().map(|(at, sessions)| (*at, sessions))
     }
+}
+
+/// End of the tick that `at` falls into.
+const fn bucket(tick: u64, at: u64) -> u64 {
+    (at / tick + 1) * tick
 }
 
 #[cfg(test)]

@@ -311,3 +311,204 @@ fn the_sweeper_spares_a_ttl_node_that_is_being_written() {
     w.pass(5000);
     assert!(w.replica.tree().node("/t").is_none());
 }
+
+#[test]
+fn reads_between_two_writes_run_before_the_second_even_when_the_client_is_slow() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(40_000);
+    w.request(c, 1, OpCode::Create, &create("/a", &vec![b'x'; 700_000], 0));
+    w.take(c);
+    w.sync_at_once = false;
+    w.request(c, 2, OpCode::SetData, &set("/a", &vec![b'1'; 700_000]));
+    for xid in 3..8 {
+        w.request(c, xid, OpCode::GetData, &read("/a", false));
+    }
+    w.request(c, 8, OpCode::SetData, &set("/a", b"2"));
+    assert_eq!(w.appended.len(), 2, "both writes are proposed");
+    w.sync();
+    let frames = w.frames(c);
+    assert_eq!(frames.len(), 7);
+    for f in &frames[1..6] {
+        assert_eq!(f[20], b'1', "what stood there between the two writes");
+    }
+}
+
+#[test]
+fn a_write_behind_many_reads_waits_its_turn_and_everything_stays_in_order() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(40_000);
+    w.request(c, 1, OpCode::Create, &create("/a", b"0", 0));
+    w.take(c);
+    w.sync_at_once = false;
+    let mut want = Vec::new();
+    let mut xid = 1;
+    for round in 0..5 {
+        for write in [true, false] {
+            for _ in 0..if write { 2 } else { 20 } {
+                xid += 1;
+                want.push((xid, 0));
+                if write {
+                    w.request(c, xid, OpCode::SetData, &set("/a", format!("{round}").as_bytes()));
+                } else {
+                    w.request(c, xid, OpCode::GetData, &read("/a", false));
+                }
+            }
+        }
+    }
+    xid += 1;
+    want.push((xid, -5));
+    w.frame(c, &request(xid, OpCode::SetData, &[]));
+    xid += 1;
+    want.push((xid, 0));
+    w.request(c, xid, OpCode::CloseSession, &[]);
+    assert!(w.appended.len() < 10, "most writes are not proposed yet");
+    w.sync();
+    assert_eq!(w.replies(c), want);
+    assert!(w.closed.contains(&c));
+}
+
+#[test]
+fn events_that_stall_a_connection_do_not_upset_its_queue() {
+    let mut w = World::new(config());
+    let ((a, _), (b, _)) = (w.connect(40_000), w.connect(40_000));
+    let path = format!("/{}", "n".repeat(400_000));
+    w.request(a, 1, OpCode::AddWatch, &encode(&farrier_proto::client::PathKind { path: Some("/".into()), kind: 1 }));
+    w.sync_at_once = false;
+    w.request(a, 2, OpCode::Create, &create("/mine", b"", 0));
+    w.request(a, 3, OpCode::Exists, &read("/mine", false));
+    w.request(b, 1, OpCode::Create, &create(&path, b"", 0));
+    for xid in 2..6 {
+        w.request(b, xid, OpCode::SetData, &set(&path, b""));
+    }
+    w.request(a, 4, OpCode::SetData, &set("/mine", b""));
+    w.sync();
+    let answered: Vec<_> = w.replies(a).into_iter().filter(|(xid, _)| *xid > 0).collect();
+    assert_eq!(answered, [(1, 0), (2, 0), (3, 0), (4, 0)]);
+}
+
+#[test]
+fn a_text_that_grows_in_decoding_cannot_exceed_what_the_log_takes() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    // Each byte that is no UTF-8 decodes to three.
+    let mut body = Vec::new();
+    body.extend_from_slice(&[0, 0, 0, 2, b'/', b'a', 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 31, 0, 0, 0, 6]);
+    body.extend_from_slice(b"digest");
+    body.extend_from_slice(&1_000_002u32.to_be_bytes());
+    body.extend(std::iter::repeat_n(0xff, 1_000_000));
+    body.extend_from_slice(b":y\0\0\0\0");
+    w.request(c, 1, OpCode::Create, &body);
+    assert_eq!(w.replies(c), [(1, -5)]);
+    assert!(w.replica.tree().node("/a").is_none());
+    w.request(c, 2, OpCode::Create, &create("/a", b"", 0));
+    assert_eq!(w.replies(c), [(2, 0)]);
+}
+
+#[test]
+fn the_end_of_a_session_fits_the_log_whatever_it_owns() {
+    let mut small = config();
+    small.jute_max_buffer = 4096;
+    small.txn_max = 8192;
+    let mut w = World::new(small);
+    let (c, session) = w.connect(10_000);
+    for i in 0..200 {
+        w.request(c, i, OpCode::Create, &create(&format!("/{i:0>100}"), b"", 1));
+    }
+    w.request(c, 200, OpCode::CloseSession, &[]);
+    assert!(w.closed.contains(&c));
+    assert!(w.replica.tree().ephemerals(session).is_empty());
+    assert_eq!(w.replica.tree().node_count(), 5);
+}
+
+#[test]
+fn identities_of_a_connection_are_bounded_in_bytes() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(10_000);
+    let auth = |user: &[u8]| {
+        let mut packet = vec![0, 0, 0, 0, 0, 0, 0, 6];
+        packet.extend_from_slice(b"digest");
+        packet.extend_from_slice(&(user.len() as u32).to_be_bytes());
+        packet.extend_from_slice(user);
+        packet
+    };
+    w.request(c, -4, OpCode::Auth, &auth(b"bob:pw"));
+    assert_eq!(w.replies(c), [(-4, 0)]);
+    w.request(c, -4, OpCode::Auth, &auth(&vec![b'u'; 900_000]));
+    assert_eq!(w.replies(c), [(-4, -115)]);
+    assert!(w.closed.contains(&c));
+}
+
+#[test]
+fn large_replies_do_not_close_a_client_that_reads() {
+    let mut large = config();
+    large.jute_max_buffer = 40_000_000;
+    large.txn_max = 80_000_000;
+    let mut w = World::new(large);
+    let (c, _) = w.connect(10_000);
+    w.request(c, 1, OpCode::Create, &create("/big", &vec![1; 30_000_000], 0));
+    for xid in 2..5 {
+        w.request(c, xid, OpCode::GetData, &read("/big", false));
+        assert!(w.flush_asked.remove(&c));
+        w.step(Input::Flushed { conn: c });
+        assert!(!w.closed.contains(&c));
+    }
+}
+
+#[test]
+fn a_connection_that_waits_for_two_reasons_goes_on_after_both() {
+    let mut c = config();
+    c.request_throttle_max = 3;
+    let mut w = World::new(c);
+    let ((a, _), (b, _)) = (w.connect(40_000), w.connect(40_000));
+    w.request(a, 1, OpCode::Create, &create("/big", &vec![1; 900_000], 0));
+    w.sync_at_once = false;
+    for xid in 2..4 {
+        w.request(a, xid, OpCode::GetData, &read("/big", false));
+    }
+    assert!(!w.replica.takes_frames(a), "its replies are not taken");
+    for xid in 1..4 {
+        w.request(b, xid, OpCode::Create, &create(&format!("/{xid}"), b"", 0));
+    }
+    assert!(!w.replica.takes_frames(b), "throttled");
+    w.step(Input::Flushed { conn: a });
+    w.sync();
+    assert!(w.replica.takes_frames(a) && w.replica.takes_frames(b));
+}
+
+#[test]
+fn ttl_nodes_survive_a_start_without_extended_types() {
+    let mut w = World::new(config());
+    let (a, _) = w.connect(40_000);
+    let mut ttl = create("/t", b"", 5);
+    ttl.extend_from_slice(&60_000i64.to_be_bytes());
+    w.request(a, 1, OpCode::CreateTtl, &ttl);
+    let without = farrier_tree::TreeConfig { extended_types: false, ..config().tree };
+    let mut again = w.restart_with(farrier_replica::ReplicaConfig { tree: without, ..config() });
+    again.pass(100_000);
+    assert!(again.replica.tree().node("/t").is_some());
+    assert!(again.notes.iter().any(|n| n.contains("extendedTypesEnabled")), "{:?}", again.notes);
+}
+
+#[test]
+fn a_zxid_of_minus_one_is_older_than_everything() {
+    let mut w = World::new(config());
+    let c = w.dial();
+    w.frame(c, &connect_frame(10_000, farrier_proto::SessionId::NONE, &[0; 16], -1));
+    assert!(!w.closed.contains(&c));
+    assert_eq!(w.frames(c).len(), 1);
+}
+
+#[test]
+fn a_reply_that_is_refused_for_its_size_leaves_no_watch() {
+    let mut small = config();
+    small.jute_max_buffer = 4096;
+    let mut w = World::new(small);
+    let (c, _) = w.connect(10_000);
+    for i in 0..100 {
+        w.request(c, i, OpCode::Create, &create(&format!("/{i:0>50}"), b"", 0));
+    }
+    w.request(c, 100, OpCode::GetChildren, &read("/", true));
+    w.take(c);
+    w.request(c, 101, OpCode::Create, &create("/more", b"", 0));
+    assert_eq!(w.replies(c), [(101, 0)], "no event");
+}

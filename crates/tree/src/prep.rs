@@ -9,6 +9,7 @@
 
 mod multi;
 mod session;
+mod size;
 
 use crate::Tree;
 use crate::auth::{AuthConfig, Identity};
@@ -88,17 +89,22 @@ pub struct Prepared<'r> {
 #[derive(Debug)]
 pub struct Prep {
     auth: Arc<AuthConfig>,
+    txn_max: usize,
     pending: Outstanding,
 }
 
 impl Prep {
-    /// Nothing is outstanding.
+    /// Nothing is outstanding. `txn_max` is the most bytes that a transaction may take, header and digest
+    /// included: what every reader of the log can decode.
     #[must_use]
-    pub fn new(auth: Arc<AuthConfig>) -> Self {
-        Self { auth, pending: Outstanding::default() }
+    pub fn new(auth: Arc<AuthConfig>, txn_max: usize) -> Self {
+        Self { auth, txn_max, pending: Outstanding::default() }
     }
 
     /// Turns a request into the transaction `ctx.zxid`, which is outstanding from now on.
+    ///
+    /// A request whose transaction would exceed `txn_max` becomes an error transaction with
+    /// [`ErrorCode::MarshallingError`].
     ///
     /// A request of a session that does not exist or is closing becomes an error transaction with
     /// [`ErrorCode::SessionExpired`] (inside a multi: such a result), where Apache makes this check: after
@@ -108,18 +114,25 @@ impl Prep {
     /// # Panics
     /// When `ctx.zxid` is older than that of a change that is outstanding.
     pub fn prepare<'r>(&mut self, tree: &Tree, ctx: &RequestContext<'_>, request: WriteRequest<'r>) -> Prepared<'r> {
-        let mut op = Op { tree, ctx, auth: &self.auth, pending: &mut self.pending };
+        let body_max = self.txn_max.saturating_sub(size::AROUND_BODY);
+        // Nearly every request is so small that nobody needs to measure its transaction.
+        let measured = size::may_exceed(&request, body_max);
+        let mut op = Op { tree, ctx, auth: &self.auth, body_max, pending: &mut self.pending };
+        if measured {
+            op.pending.begin(tree);
+        }
         let result = match request {
             WriteRequest::Create { op: kind, request, ttl } => op.create(kind, request, ttl),
             WriteRequest::Delete(request) => op.delete(request),
             WriteRequest::SetData(request) => op.set_data(request),
             WriteRequest::SetAcl(request) => op.set_acl(&request),
-            WriteRequest::Multi(ops) => Ok(op.multi(ops)),
+            WriteRequest::Multi(ops) => op.multi(ops),
             WriteRequest::DeleteContainer(path) => op.delete_container(path),
             WriteRequest::CreateSession { timeout } => Ok(op.create_session(timeout)),
             WriteRequest::CloseSession => Ok(op.close_session()),
             WriteRequest::Failed(code) => Err(code),
         };
+        let result = if measured { op.keep_if_it_fits(result) } else { result };
         match result {
             Ok(txn @ Txn::CloseSession(None)) => Prepared { txn, digest: None, error: None },
             Ok(txn) => Prepared { txn, digest: self.digest(tree), error: None },
@@ -166,6 +179,7 @@ struct Op<'a> {
     tree: &'a Tree,
     ctx: &'a RequestContext<'a>,
     auth: &'a AuthConfig,
+    body_max: usize,
     pending: &'a mut Outstanding,
 }
 

@@ -196,11 +196,12 @@ impl Tree {
 
     /// Paths of containers that lost their last child, or never had one for more than
     /// `never_used_ms` (0: never), and of childless TTL nodes that are older than their TTL. The sweeper
-    /// tries to delete them; whether it may is decided when the request is prepared.
+    /// tries to delete them; whether it may is decided when the request is prepared. At most `most`.
     #[must_use]
-    pub fn expired_candidates(&self, wall_ms: i64, never_used_ms: i64) -> Vec<String> {
+    pub fn expired_candidates(&self, wall_ms: i64, never_used_ms: i64, most: usize) -> Vec<String> {
         let all = self.sessions.containers().chain(self.sessions.ttls());
-        all.filter(|id| self.is_over(*id, wall_ms, never_used_ms)).map(|id| self.path_of(id)).collect()
+        let over = all.filter(|id| self.is_over(*id, wall_ms, never_used_ms));
+        over.take(most).map(|id| self.path_of(id)).collect()
     }
 
     /// Whether the znode at `path` would be among [`Self::expired_candidates`] now.

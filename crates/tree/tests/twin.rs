@@ -311,7 +311,7 @@ fn assert_agree(tree: &Tree, twin: &Twin) {
     let ephemerals = twin.ephemerals();
     assert_eq!(tree.ephemeral_owners().map(|s| (s, tree.ephemerals(s))).collect::<BTreeMap<_, _>>(), ephemerals);
     assert_eq!(tree.ephemerals_count(), ephemerals.values().map(Vec::len).sum::<usize>());
-    let expired: BTreeSet<String> = tree.expired_candidates(1050, 40).into_iter().collect();
+    let expired: BTreeSet<String> = tree.expired_candidates(1050, 40, usize::MAX).into_iter().collect();
     let is_over = |(path, n): &(&String, &TwinNode)| {
         let over = match Owner::decode(n.stat.ephemeral_owner, true, false) {
             Some(Owner::Container) => n.stat.cversion > 0 || 1050 - n.stat.mtime > 40,

@@ -7,6 +7,7 @@ use farrier_replica::{
     Action, Actions, ConnId, ConnectionThrottleConfig, ContainerConfig, Input, Replica, ReplicaConfig, Time,
     TreeRestore, WriteId,
 };
+use farrier_storage::{NodeRecord, Restore as _};
 use farrier_tree::{AuthConfig, TreeConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -74,7 +75,28 @@ impl World {
 
     pub(crate) fn at(config: ReplicaConfig, now: Time) -> Self {
         let state = TreeRestore::new(config.tree, config.seed);
-        let replica = Replica::standalone(config, state, Zxid::ZERO, 0, now);
+        Self::over(Replica::standalone(config, state, Zxid::ZERO, 0, now), now)
+    }
+
+    /// Another server on the state of this one, as a snapshot hands it on.
+    pub(crate) fn restart_with(&self, config: ReplicaConfig) -> Self {
+        let image = self.replica.tree().image();
+        let mut state = TreeRestore::new(config.tree, config.seed);
+        for (session, timeout) in image.sessions() {
+            state.session(session, timeout).expect("a session");
+        }
+        for (key, acl) in image.acls() {
+            state.acl(key, acl.to_vec()).expect("a list");
+        }
+        let visit = &mut |n: farrier_tree::ImageNode<'_>| {
+            state.node(NodeRecord { path: n.path, data: n.data, acl: n.acl, stat: n.stat })
+        };
+        image.nodes(visit).expect("nodes");
+        state.loaded(image.zxid(), None).expect("a tree");
+        Self::over(Replica::standalone(config, state, image.zxid(), 0, self.now), self.now)
+    }
+
+    fn over(replica: Replica, now: Time) -> Self {
         Self {
             replica,
             now,

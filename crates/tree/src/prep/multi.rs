@@ -1,6 +1,6 @@
 //! Several operations under one zxid: all of them, or none.
 
-use super::Op;
+use super::{Checked, Op, size};
 use crate::auth::EXPANDED_MAX;
 use farrier_proto::multi::MultiOp;
 use farrier_proto::{Acl, ErrorCode, RawAcl, Txn};
@@ -9,7 +9,8 @@ impl Op<'_> {
     /// Checks the operations in order, each after the effects of those before it. If one fails, all
     /// pending effects are taken back and the transaction says which: the ones before it stand there as
     /// they would have been, the ones behind it were never looked at.
-    pub(super) fn multi<'r>(&mut self, ops: Vec<MultiOp<'r>>) -> Txn<'r> {
+    pub(super) fn multi<'r>(&mut self, ops: Vec<MultiOp<'r>>) -> Checked<'r> {
+        let measured = size::multi_may_exceed(&ops, self.body_max);
         let mut txns = Vec::with_capacity(ops.len());
         let mut failed = false;
         // How much longer scheme `auth` made the lists of all operations together: each list has its own
@@ -37,12 +38,14 @@ impl Op<'_> {
             failed = result.is_err();
             txns.push(result.unwrap_or_else(Txn::error));
         }
-        if failed {
+        let multi = Txn::Multi(txns);
+        let fits = !measured || size::body_len(&multi) <= self.body_max;
+        if failed || !fits {
             self.pending.rollback();
         } else {
             self.pending.keep();
         }
-        Txn::Multi(txns)
+        if fits { Ok(multi) } else { Err(ErrorCode::MarshallingError) }
     }
 }
 

@@ -1,9 +1,8 @@
 //! Start and end of sessions.
 
 use super::Op;
-use farrier_proto::limits::TXN_MAX;
+use farrier_proto::Txn;
 use farrier_proto::path::split;
-use farrier_proto::{Txn, TxnDigest, TxnHeader};
 use std::borrow::Cow;
 
 impl Op<'_> {
@@ -29,7 +28,7 @@ impl Op<'_> {
             return Txn::CloseSession(None);
         }
         let len: usize = paths.iter().map(|path| 4 + path.len()).sum();
-        let fits = TxnHeader::LEN + 4 + len + TxnDigest::LEN <= TXN_MAX;
+        let fits = 4 + len <= self.body_max;
         Txn::CloseSession(Some(if fits { paths.into_iter().map(Cow::Owned).collect() } else { Vec::new() }))
     }
 }

@@ -32,7 +32,7 @@ impl Server {
     fn with(config: TreeConfig, auth: AuthConfig) -> Self {
         let mut server = Self {
             tree: Tree::new(config),
-            prep: Prep::new(Arc::new(auth)),
+            prep: Prep::new(Arc::new(auth), farrier_proto::limits::TXN_MAX),
             zxid: Zxid::new(1, 0),
             time: 1000,
             session: ME,

@@ -1,0 +1,143 @@
+//! Writes: from a frame to a transaction on its way to the log.
+
+use crate::conn::{Phase, Waiting};
+use crate::io::{Action, Actions, ConnId, Time, WriteId};
+use crate::limits::FORCED_READS_MAX;
+use crate::replica::{Origin, Outstanding, Replica};
+use bytes::Bytes;
+use farrier_proto::client::{
+    CreateRequest, CreateTtlRequest, PathVersion, ReconfigRequest, RequestHeader, SetAclRequest, SetDataRequest,
+};
+use farrier_proto::multi::read_multi;
+use farrier_proto::txn::write_txn;
+use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, TxnHeader, Zxid};
+use farrier_tree::{Identity, RequestContext, WriteRequest};
+
+impl Replica {
+    /// Proposes a write at once; its answer comes with its commit, in turn.
+    ///
+    /// Once proposed it commits whatever its connection does, and what waits in front of it has to run
+    /// before that. So it is not proposed, but waits its turn like a read, while the connection does not take
+    /// its replies, or too many reads would have to run at once.
+    pub(crate) fn write(&mut self, now: Time, id: ConnId, header: &RequestHeader, frame: &[u8], out: &mut Actions) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if header.op == OpCode::CloseSession.code() {
+            conn.phase = Phase::Ending;
+        }
+        let identities = conn.identities.clone();
+        if conn.is_stalled() || conn.reads_waiting > FORCED_READS_MAX || conn.writes_deferred > 0 {
+            conn.writes_deferred += 1;
+            return self.enqueue(now, id, frame, identities, out);
+        }
+        if let Some(zxid) = self.propose_request(now, id, frame, &identities, now.mono, out)
+            && let Some(conn) = self.conns.get_mut(&id)
+        {
+            conn.waiting.push_back(Waiting::Write(zxid));
+        }
+        self.balance(id, out);
+    }
+
+    /// Proposes the write in a frame. An undecodable one is answered instead, in turn, and not proposed: it
+    /// must not cost an ensemble a transaction.
+    pub(crate) fn propose_request(
+        &mut self,
+        now: Time,
+        id: ConnId,
+        frame: &[u8],
+        identities: &[Identity],
+        arrived: u64,
+        out: &mut Actions,
+    ) -> Option<Zxid> {
+        let mut body = Reader::new(frame);
+        let header = RequestHeader::read(&mut body).expect("the header was decoded when the frame arrived");
+        let op = OpCode::from_code(header.op).expect("the type was told when the frame arrived");
+        let Ok(request) = self.decode_write(op, &mut body) else {
+            let zxid = self.tree.zxid().to_wire();
+            self.answer(now, id, header.xid, zxid, Err(ErrorCode::MarshallingError), false, out);
+            return None;
+        };
+        let session = self.conns.get(&id)?.session;
+        if matches!(request, WriteRequest::CloseSession) {
+            self.tracker.remove(session);
+        }
+        let large = self.count_large(id, frame.len(), out)?;
+        let origin = Origin::Request { conn: id, xid: header.xid, op, arrived, large };
+        Some(self.propose(now, session, header.xid.0, identities, request, origin, out))
+    }
+
+    fn decode_write<'f>(&self, op: OpCode, body: &mut Reader<'f>) -> Result<WriteRequest<'f>, DecodeError> {
+        Ok(match op {
+            OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
+                let request = CreateRequest::read(body)?;
+                if request.path.is_none() {
+                    return Err(DecodeError::Null("path"));
+                }
+                WriteRequest::Create { op, request, ttl: None }
+            }
+            OpCode::CreateTtl => {
+                let r = CreateTtlRequest::read(body)?;
+                if r.path.is_none() {
+                    return Err(DecodeError::Null("path"));
+                }
+                let request = CreateRequest { path: r.path, data: r.data, acl: r.acl, flags: r.flags };
+                WriteRequest::Create { op, request, ttl: Some(r.ttl) }
+            }
+            OpCode::Delete => {
+                let request = PathVersion::read(body)?;
+                if request.path.is_none() {
+                    return Err(DecodeError::Null("path"));
+                }
+                WriteRequest::Delete(request)
+            }
+            OpCode::SetData => WriteRequest::SetData(SetDataRequest::read(body)?),
+            OpCode::SetAcl => WriteRequest::SetAcl(SetAclRequest::read(body)?),
+            OpCode::Multi => match read_multi(body) {
+                Ok(ops) => WriteRequest::Multi(ops),
+                // Unlike the others it takes a zxid, as in Apache.
+                Err(_) => WriteRequest::Failed(ErrorCode::MarshallingError),
+            },
+            OpCode::Reconfig => {
+                ReconfigRequest::read(body)?;
+                let enabled = self.config.reconfig_enabled;
+                WriteRequest::Failed(if enabled { ErrorCode::Unimplemented } else { ErrorCode::ReconfigDisabled })
+            }
+            OpCode::CloseSession => WriteRequest::CloseSession,
+            other => unreachable!("{other:?} is not a write"),
+        })
+    }
+
+    /// Turns a request into a transaction with the next zxid and sends it to the log.
+    #[expect(clippy::too_many_arguments, reason = "what a transaction header and a reply need")]
+    pub(crate) fn propose(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        cxid: i32,
+        identities: &[Identity],
+        request: WriteRequest<'_>,
+        origin: Origin,
+        out: &mut Actions,
+    ) -> Zxid {
+        let last = self.last_proposed;
+        let zxid = last.next().unwrap_or_else(|| Zxid::new(last.epoch() + 1, 0));
+        let context = RequestContext { session, cxid, zxid, time: now.wall, identities };
+        let prepared = self.prep.prepare(&self.tree, &context, request);
+        let header = TxnHeader { session, cxid, zxid, time: now.wall, kind: prepared.txn.kind().code() };
+        let mut bytes = Vec::with_capacity(256);
+        write_txn(&mut bytes, &header, &prepared.txn, prepared.digest);
+        assert!(bytes.len() <= self.config.txn_max, "prep keeps transactions within what every reader can decode");
+        self.last_proposed = zxid;
+        self.last_write = WriteId(self.last_write.0 + 1);
+        let id = self.last_write;
+        let txn = Bytes::from(bytes);
+        self.outstanding_bytes += txn.len();
+        out.push(Action::Append { id, zxid, txn: txn.clone() });
+        self.outstanding.push_back(Outstanding { id, zxid, txn, origin });
+        zxid
+    }
+
+    /// A session that nobody closes: expired, or owner of ephemerals without a session.
+    pub(crate) fn close_session_of_server(&mut self, now: Time, session: SessionId, out: &mut Actions) {
+        self.propose(now, session, 0, &[], WriteRequest::CloseSession, Origin::Server, out);
+    }
+}
