@@ -14,7 +14,7 @@ use crate::server::{load_file, parse_set, refuse};
 const EXAMPLES: &str = "\
 Examples:
   farrier repair zoo.cfg                  look, change nothing
-  farrier repair /var/lib/zookeeper       the same, with default limits
+  farrier repair /var/lib/zookeeper       the same, with no limits; the port isn't checked
   farrier repair zoo.cfg --accept-loss    move bad files aside and say what may be lost
 
 Nothing is deleted: what is bad stays beside the rest as version-2/farrier.damaged.N.NAME. The server
@@ -72,6 +72,9 @@ fn config(arguments: &Arguments) -> Result<ServerConfig, ExitCode> {
         };
         let mut config = ServerConfig::standalone(data, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         config.data_log_dir = log;
+        // Nobody said under which limits the files were written; whatever the format allows is sound.
+        config.limits.jute_max_buffer = usize::try_from(i32::MAX).unwrap_or(usize::MAX);
+        config.limits.jute_extra_size = 0;
         config
     } else {
         if arguments.log_dir.is_some() {

@@ -97,6 +97,7 @@ pub(crate) fn recover(config: &ServerConfig) -> RecoverOptions {
         txn_max: config.limits.jute_max_buffer + config.limits.jute_extra_size,
         current_epoch: 0,
         separate_log_dir: config.data_dir != config.data_log_dir,
+        config_file: config.config_file.as_ref().map(|file| file.display().to_string()),
     }
 }
 

@@ -37,6 +37,7 @@ pub use purge::{HeldBack, PurgePolicy, Purged, purge};
 pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, remove_initialize};
 pub use snapshot::{
     SnapshotError, SnapshotFile, SnapshotOptions, SnapshotRead, SnapshotWritten, is_plausible, list_snapshots,
-    read_snapshot, read_snapshot_bounded, remove_temporaries, verify_snapshot, write_snapshot, write_snapshot_paced,
+    measure_snapshot, read_snapshot, read_snapshot_bounded, remove_temporaries, verify_snapshot, write_snapshot,
+    write_snapshot_paced,
 };
 pub use state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};

@@ -15,7 +15,8 @@ use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
 use crate::mark::{Mark, MarkFile, MarkRead, mark_path, read_mark};
 use crate::segment::{FIRST_RECORD, Segment, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
-    SnapshotError, SnapshotFile, is_plausible, list_snapshots, read_snapshot_bounded, remove_temporaries,
+    SnapshotError, SnapshotFile, is_plausible, list_snapshots, measure_snapshot, read_snapshot_bounded,
+    remove_temporaries,
 };
 use crate::state::Restore;
 use farrier_proto::Zxid;
@@ -51,6 +52,8 @@ pub struct RecoverOptions {
     pub current_epoch: u32,
     /// Whether `dataLogDir` differs from `dataDir`. Differing listings show it too.
     pub separate_log_dir: bool,
+    /// The configuration file, for the commands that a refusal names.
+    pub config_file: Option<String>,
 }
 
 impl Default for RecoverOptions {
@@ -63,6 +66,7 @@ impl Default for RecoverOptions {
             txn_max: TXN_MAX,
             current_epoch: 0,
             separate_log_dir: false,
+            config_file: None,
         }
     }
 }
@@ -169,12 +173,17 @@ fn command_line_dirs<D: Disk>(disk: &D) -> String {
     if data == log { data } else { format!("{data} --log-dir {log}") }
 }
 
-pub(crate) fn repair_remedy<D: Disk>(disk: &D) -> String {
-    let dirs = command_line_dirs(disk);
+pub(crate) fn repair_remedy<D: Disk>(disk: &D, options: &RecoverOptions) -> String {
+    let what = repair_what(disk, options);
     format!(
-        "Nothing was changed. `farrier repair {dirs}` shows what is wrong; with --accept-loss it moves the bad \
+        "Nothing was changed. `farrier repair {what}` shows what is wrong; with --accept-loss it moves the bad \
          files aside and says what may be lost"
     )
+}
+
+/// What `farrier repair` is given: the configuration, whose limits and ports count, or the directories.
+pub(crate) fn repair_what<D: Disk>(disk: &D, options: &RecoverOptions) -> String {
+    options.config_file.clone().unwrap_or_else(|| command_line_dirs(disk))
 }
 
 /// Brings the files of a directory into `state` and makes sure that all of it is durable.
@@ -191,7 +200,7 @@ pub fn recover<D: Disk>(
     let on_disk = known_mark(disk, &mut warnings)?;
     let mark = on_disk.filter(|mark| mark.epoch == options.current_epoch);
     let loaded = load_snapshot(disk, options, state, &mut warnings)?;
-    check_loaded(disk, &loaded)?;
+    check_loaded(disk, options, &loaded)?;
     let segments = list_segments(disk)?;
     if loaded.snapshot.is_none() {
         check_without_snapshot(disk, options, &segments)?;
@@ -203,8 +212,8 @@ pub fn recover<D: Disk>(
             let (header, txn, digest) = read_txn(bytes).map_err(|e| e.to_string())?;
             state.replay(&header, &txn, digest).map_err(|e| e.0)
         })
-        .map_err(|e| e.into_refusal(disk))?;
-    check_rejected(disk, &loaded.rejected, &scan)?;
+        .map_err(|e| e.into_refusal(disk, options))?;
+    check_rejected(disk, options, &loaded.rejected, &scan)?;
     warnings.append(&mut scan.warnings);
 
     let empty = loaded.snapshot.is_none() && scan.extents.iter().all(|e| e.records == 0);
@@ -361,6 +370,7 @@ pub(crate) fn load_snapshot<D: Disk>(
             }
             Err(SnapshotError::Disk(e)) => return Err(e.into()),
             Err(e) => {
+                let e = refuse_whole(disk, &snapshot.path, e)?;
                 state.reset();
                 warnings.push(format!("{e}; an older snapshot is tried"));
                 reason.get_or_insert_with(|| e.to_string());
@@ -372,8 +382,38 @@ pub(crate) fn load_snapshot<D: Disk>(
     Ok(loaded)
 }
 
+/// A snapshot that is whole and does not fit the configuration is no damage: with another setting it loads,
+/// and to go on without it would lose data. Hands back why a snapshot that is not whole is not.
+fn refuse_whole<D: Disk>(disk: &D, path: &DiskPath, error: SnapshotError) -> Result<SnapshotError, Refusal> {
+    let (offset, found) = match &error {
+        SnapshotError::Disk(_) | SnapshotError::Damaged { .. } => return Ok(error),
+        SnapshotError::Limit { offset, len, max, .. } => {
+            (*offset, format!("a field of {len} bytes, more than the {max} in force, in a snapshot that is whole"))
+        }
+        SnapshotError::Refused { offset, reason, .. } => (*offset, format!("{reason}, in a snapshot that is whole")),
+    };
+    let remedy = match measure_snapshot(disk, path) {
+        Err(SnapshotError::Disk(e)) => return Err(e.into()),
+        Err(damaged) => return Ok(damaged),
+        Ok(read) if matches!(error, SnapshotError::Limit { .. }) => {
+            format!("Nothing was changed. Set jute.maxbuffer to at least {}", read.widest)
+        }
+        Ok(_) => "Nothing was changed. Start with the settings under which it was written, \
+                  zookeeper.extendedTypesEnabled first"
+            .to_owned(),
+    };
+    Err(Refusal {
+        kind: RefusalKind::Setup,
+        file: Some(disk.describe(path)),
+        offset: Some(offset),
+        found,
+        expected: "a configuration that admits it".to_owned(),
+        remedy,
+    })
+}
+
 /// There are snapshots, and none of them loads.
-fn check_loaded<D: Disk>(disk: &D, loaded: &Loaded) -> Result<(), Refusal> {
+fn check_loaded<D: Disk>(disk: &D, options: &RecoverOptions, loaded: &Loaded) -> Result<(), Refusal> {
     match &loaded.reason {
         Some((candidates, reason)) if loaded.snapshot.is_none() => Err(Refusal {
             kind: RefusalKind::Damage,
@@ -381,7 +421,7 @@ fn check_loaded<D: Disk>(disk: &D, loaded: &Loaded) -> Result<(), Refusal> {
             offset: None,
             found: format!("none of {candidates} snapshots can be loaded; the newest: {reason}"),
             expected: "one whole snapshot".to_owned(),
-            remedy: repair_remedy(disk),
+            remedy: repair_remedy(disk, options),
         }),
         _ => Ok(()),
     }
@@ -405,7 +445,12 @@ fn check_without_snapshot<D: Disk>(disk: &D, options: &RecoverOptions, segments:
 }
 
 /// An older snapshot and the log replace a newer one only if the log shows that it has everything.
-pub(crate) fn check_rejected<D: Disk>(disk: &D, rejected: &[SnapshotFile], scan: &Scan) -> Result<(), Refusal> {
+pub(crate) fn check_rejected<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    rejected: &[SnapshotFile],
+    scan: &Scan,
+) -> Result<(), Refusal> {
     for snapshot in rejected.iter().filter(|s| s.regular) {
         let beyond = snapshot.zxid > scan.last;
         let bridged = scan.jumps.iter().any(|(from, to)| *from < snapshot.zxid && snapshot.zxid < *to);
@@ -416,7 +461,7 @@ pub(crate) fn check_rejected<D: Disk>(disk: &D, rejected: &[SnapshotFile], scan:
                 offset: None,
                 found: "this snapshot is not whole, and the log does not show that it holds the same".to_owned(),
                 expected: format!("a whole snapshot, or log records up to zxid {}", snapshot.zxid),
-                remedy: repair_remedy(disk),
+                remedy: repair_remedy(disk, options),
             });
         }
     }

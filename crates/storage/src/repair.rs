@@ -210,7 +210,7 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
     match scanned {
         Ok(mut scan) => {
             look.report.warnings.append(&mut scan.warnings);
-            if let Err(refusal) = check_rejected(disk, &look.loaded.rejected, &scan) {
+            if let Err(refusal) = check_rejected(disk, options, &look.loaded.rejected, &scan) {
                 look.bad_snapshots = true;
                 look.report.findings.push(Finding {
                     file: refusal.file,
@@ -225,7 +225,7 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
             look.report.findings.push(finding(disk, &damage));
             look.damage = Some(damage);
         }
-        Err(other) => return Err(other.into_refusal(disk)),
+        Err(other) => return Err(other.into_refusal(disk, options)),
     }
     if !look.report.is_sound() {
         let up_to = known(disk, options, &look, look.damage.as_ref())?;

@@ -10,7 +10,7 @@ mod read;
 pub(crate) mod tests;
 mod write;
 
-pub use read::{SnapshotError, SnapshotRead, read_snapshot, read_snapshot_bounded, verify_snapshot};
+pub use read::{SnapshotError, SnapshotRead, measure_snapshot, read_snapshot, read_snapshot_bounded, verify_snapshot};
 pub use write::{SnapshotOptions, SnapshotWritten, remove_temporaries, write_snapshot, write_snapshot_paced};
 
 use crate::compress::Compression;

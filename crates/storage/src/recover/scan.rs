@@ -42,7 +42,7 @@ impl From<DiskError> for ScanError {
 }
 
 impl ScanError {
-    pub(crate) fn into_refusal<D: Disk>(self, disk: &D) -> Refusal {
+    pub(crate) fn into_refusal<D: Disk>(self, disk: &D, options: &RecoverOptions) -> Refusal {
         match self {
             Self::Disk(e) => Refusal::disk(&e),
             Self::Oversized { segment, offset, len } => Refusal {
@@ -59,7 +59,7 @@ impl ScanError {
                 offset: d.offset,
                 found: d.found,
                 expected: d.expected,
-                remedy: super::repair_remedy(disk),
+                remedy: super::repair_remedy(disk, options),
             },
         }
     }

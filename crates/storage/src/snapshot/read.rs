@@ -33,6 +33,19 @@ pub enum SnapshotError {
         /// What was found and what was expected.
         message: String,
     },
+    /// A field is longer than the limit in force. Whether the rest is whole was not looked at;
+    /// [`measure_snapshot`] tells.
+    #[error("{file} has a field of {len} bytes at byte {offset}, more than the {max} that jute.maxbuffer admits")]
+    Limit {
+        /// The file as the operator knows it.
+        file: String,
+        /// Where, counted in uncompressed bytes.
+        offset: u64,
+        /// The field's length in bytes.
+        len: u64,
+        /// The limit.
+        max: usize,
+    },
     /// The bytes are a snapshot, but the state can't take what they say.
     #[error("{file} cannot be loaded, at byte {offset}: {reason}")]
     Refused {
@@ -64,6 +77,8 @@ pub struct SnapshotRead {
     pub seal: u32,
     /// Uncompressed bytes that were used.
     pub bytes: u64,
+    /// The longest path, data or ACL list, in bytes: the least limit under which it loads.
+    pub widest: u64,
 }
 
 /// Loads a snapshot into `state` and ends with [`Restore::loaded`]. Fields are bounded by [`TXN_MAX`].
@@ -95,12 +110,22 @@ pub fn read_snapshot_bounded<D: Disk>(
     };
     let compression = Compression::of_name(&path.name);
     let file = disk.open(path, OpenMode::Read)?;
-    let mut body = Body::new(Stream::new(file, compression), max);
-    read_content(&mut body, zxid, compression, state).map_err(|failure| {
+    read_from(disk, path, zxid, &mut Body::new(Stream::new(file, compression), max), state)
+}
+
+fn read_from<D: Disk>(
+    disk: &D,
+    path: &DiskPath,
+    zxid: Zxid,
+    body: &mut Body<D::File>,
+    state: &mut dyn Restore,
+) -> Result<SnapshotRead, SnapshotError> {
+    read_content(body, zxid, Compression::of_name(&path.name), state).map_err(|failure| {
         let (file, offset) = (disk.describe(path), body.offset);
         match failure {
             Failure::Disk(error) => SnapshotError::Disk(error),
             Failure::Damaged(message) => SnapshotError::Damaged { file, offset, message },
+            Failure::Limit(len) => SnapshotError::Limit { file, offset, len, max: body.max },
             Failure::Refused(reason) => SnapshotError::Refused { file, offset, reason },
         }
     })
@@ -112,6 +137,22 @@ pub fn read_snapshot_bounded<D: Disk>(
 /// As [`read_snapshot`].
 pub fn verify_snapshot<D: Disk>(disk: &D, path: &DiskPath, max: usize) -> Result<SnapshotRead, SnapshotError> {
     read_snapshot_bounded(disk, path, max, &mut Discard)
+}
+
+/// [`verify_snapshot`] without a limit: tells a whole file with fields longer than the limit in force from a
+/// damaged one. Long data passes through a bounded window.
+///
+/// # Errors
+/// As [`read_snapshot`], but never [`SnapshotError::Limit`] for what the format allows.
+pub fn measure_snapshot<D: Disk>(disk: &D, path: &DiskPath) -> Result<SnapshotRead, SnapshotError> {
+    let Some(zxid) = zxid_of_name("snapshot", &path.name) else {
+        return verify_snapshot(disk, path, TXN_MAX);
+    };
+    let file = disk.open(path, OpenMode::Read)?;
+    let stream = Stream::new(file, Compression::of_name(&path.name));
+    let mut body = Body::new(stream, usize::try_from(i32::MAX).unwrap_or(usize::MAX));
+    body.skim = true;
+    read_from(disk, path, zxid, &mut body, &mut Discard)
 }
 
 /// A state that forgets what it is told.
@@ -139,6 +180,8 @@ impl Restore for Discard {
 enum Failure {
     Disk(DiskError),
     Damaged(String),
+    /// A field of that many bytes is over the limit.
+    Limit(u64),
     Refused(RestoreError),
 }
 
@@ -170,11 +213,36 @@ struct Body<F: DiskFile> {
     offset: u64,
     adler: Adler32,
     max: usize,
+    /// Long data is checksummed and not shown to the state.
+    skim: bool,
+    widest: usize,
 }
 
 impl<F: DiskFile> Body<F> {
     fn new(from: Stream<F>, max: usize) -> Self {
-        Self { from, buffer: Vec::new(), pos: 0, end: 0, ended: false, offset: 0, adler: Adler32::new(), max }
+        Self {
+            from,
+            buffer: Vec::new(),
+            pos: 0,
+            end: 0,
+            ended: false,
+            offset: 0,
+            adler: Adler32::new(),
+            max,
+            skim: false,
+            widest: 0,
+        }
+    }
+
+    /// Consumes `n` bytes through a bounded window.
+    fn skip(&mut self, mut n: usize, what: &str) -> Result<(), Failure> {
+        while n > 0 {
+            let step = n.min(READ_CHUNK);
+            self.peek(step, what)?;
+            self.consume(step);
+            n -= step;
+        }
+        Ok(())
     }
 
     /// Tries to have `n` bytes in the window; returns how many there are at most. Memory grows with what
@@ -224,9 +292,13 @@ impl<F: DiskFile> Body<F> {
     fn peek_len(&mut self, at: usize, what: &str) -> Result<Option<usize>, Failure> {
         let len = self.peek_i32(at, what)?;
         match usize::try_from(len) {
-            Ok(n) if n <= self.max => Ok(Some(n)),
+            Ok(n) if n <= self.max => {
+                self.widest = self.widest.max(n);
+                Ok(Some(n))
+            }
+            Ok(n) => Err(Failure::Limit(n as u64)),
             Err(_) if len == -1 => Ok(None),
-            _ => Err(damaged(format!("{what} has the length {len}, allowed are 0 to {}", self.max))),
+            Err(_) => Err(damaged(format!("{what} has the length {len}, allowed are 0 to {}", self.max))),
         }
     }
 
@@ -323,7 +395,7 @@ fn read_content<F: DiskFile>(
     }
     state.loaded(zxid, digest)?;
     let (sessions, acls) = (u64::from(sessions), u64::from(acls));
-    Ok(SnapshotRead { zxid, sessions, acls, nodes, digest, last_zxid, seal, bytes })
+    Ok(SnapshotRead { zxid, sessions, acls, nodes, digest, last_zxid, seal, bytes, widest: body.widest as u64 })
 }
 
 fn read_header<F: DiskFile>(body: &mut Body<F>) -> Result<(), Failure> {
@@ -353,11 +425,12 @@ fn read_acl<F: DiskFile>(body: &mut Body<F>, state: &mut dyn Restore) -> Result<
         for _ in 0..2 {
             let n = body.peek_len(len, WHAT)?.ok_or_else(|| damaged("a string in an ACL list is null"))?;
             len += 4 + n;
-            if len > body.max + 8 {
-                return Err(damaged(format!("an ACL list has more than {} bytes", body.max)));
+            if len > body.max.saturating_add(8) {
+                return Err(Failure::Limit(len as u64));
             }
         }
     }
+    body.widest = body.widest.max(len - 8);
     let bytes = body.peek(len, WHAT)?;
     let mut r = Reader::new(bytes);
     let key = r.i64()?;
@@ -382,6 +455,10 @@ fn read_node<F: DiskFile>(body: &mut Body<F>, state: &mut dyn Restore) -> Result
     let data_len = body.peek_len(4 + path_len, "a znode's data")?;
     let tail_at = data_at + data_len.unwrap_or(0);
     let len = tail_at + NODE_TAIL;
+    if body.skim && len > READ_CHUNK {
+        body.skip(len, "a znode")?;
+        return Ok(true);
+    }
     let bytes = body.peek(len, "a znode")?;
     let path = std::str::from_utf8(&bytes[4..4 + path_len]).map_err(|_| damaged("a path is not UTF-8"))?;
     let data = data_len.map(|n| &bytes[data_at..data_at + n]);

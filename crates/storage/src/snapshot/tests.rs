@@ -182,6 +182,7 @@ fn damage(name: &str, bytes: Vec<u8>) -> (u64, String) {
             assert!(file.contains(name), "{file}");
             (offset, message)
         }
+        Err(SnapshotError::Limit { offset, len, max, .. }) => (offset, format!("{len} bytes, the limit is {max}")),
         other => panic!("expected damage, got {other:?}"),
     }
 }
@@ -293,6 +294,14 @@ fn no_flipped_bit_changes_what_is_read() {
                     assert_ne!(compression, Compression::Plain, "bit {bit} was not noticed");
                 }
                 Err(SnapshotError::Damaged { offset, .. }) => assert!(offset <= 2_000),
+                Err(SnapshotError::Limit { .. }) => {
+                    // Whether a length is too long or merely wrong, the checksum tells.
+                    let disk = MemDisk::default();
+                    let mut flipped = bytes.clone();
+                    flipped[bit / 8] ^= 1 << (bit % 8);
+                    disk.put(&at(&name), flipped);
+                    assert!(matches!(measure_snapshot(&disk, &at(&name)), Err(SnapshotError::Damaged { .. })));
+                }
                 Err(other) => panic!("{compression:?}, bit {bit}: {other}"),
             }
         }
@@ -402,23 +411,26 @@ fn lengths_and_counts_are_not_believed() {
     assert!(many.1.starts_with("the file ends inside a session"), "{many:?}");
 
     for len in [-2, i32::MIN, too_long, i32::MAX] {
-        let expected = format!("has the length {len}, allowed are 0 to {}", too_long - 1);
+        let expected = |what: &str| match len {
+            1.. => format!("{len} bytes, the limit is {}", too_long - 1),
+            _ => format!("{what} has the length {len}, allowed are 0 to {}", too_long - 1),
+        };
         let path = refused(|b| {
             counts(b);
             put_i32(b, len);
         });
-        assert_eq!(path, (24, format!("a path {expected}")));
+        assert_eq!(path, (24, expected("a path")));
         let data = refused(|b| {
             counts(b);
             put_str(b, "/x");
             put_i32(b, len);
         });
-        assert_eq!(data, (24, format!("a znode's data {expected}")));
+        assert_eq!(data, (24, expected("a znode's data")));
         let scheme = refused(|b| {
             b.extend_from_slice(&unhex("00000000 00000001 0000000000000001 00000001 0000001f"));
             put_i32(b, len);
         });
-        assert_eq!(scheme, (24, format!("an ACL list {expected}")));
+        assert_eq!(scheme, (24, expected("an ACL list")));
     }
     let null_path = refused(|b| {
         counts(b);
@@ -444,7 +456,8 @@ fn lengths_and_counts_are_not_believed() {
         list.extend_from_slice(&entry);
     }
     let (offset, message) = damage("snapshot.5", list);
-    assert_eq!((offset, message.as_str()), (24, "an ACL list has more than 2097150 bytes"));
+    assert_eq!(offset, 24);
+    assert!(message.ends_with("the limit is 2097150"), "{message}");
 }
 
 #[test]
@@ -455,8 +468,11 @@ fn a_raised_limit_is_obeyed() {
     let path = write_snapshot(&disk, &state, &SnapshotOptions::default()).unwrap().path;
     assert!(matches!(
         verify_snapshot(&disk, &path, farrier_proto::limits::TXN_MAX),
-        Err(SnapshotError::Damaged { .. })
+        Err(SnapshotError::Limit { len: 4_194_300, max: 2_097_150, .. })
     ));
+    let measured = measure_snapshot(&disk, &path).unwrap();
+    assert_eq!(measured.widest, 4_194_300);
+    assert_eq!(measured, verify_snapshot(&disk, &path, 4_194_300).unwrap(), "the least limit that does");
     let mut read_back = TestState::default();
     read_snapshot_bounded(&disk, &path, 3 * farrier_proto::limits::TXN_MAX, &mut read_back).unwrap();
     assert_eq!(read_back, state);
