@@ -277,3 +277,51 @@ fn watchers_that_never_read() {
     let closed = server.said().matches("it does not read").count();
     assert_eq!(closed, WATCHERS, "{}", server.said());
 }
+
+#[test]
+fn a_batch_of_expensive_requests_leaves_room_for_others() {
+    const NODES: usize = 20_000;
+    const REQUESTS: usize = 2000;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut server = Process::new(dir.path(), &["preAllocSize=1024"]);
+    server.start();
+    let mut greedy = server.client();
+    for first in (0..NODES).step_by(1000) {
+        let nodes =
+            (first..first + 1000).fold(body(), |b, n| b.op(OpCode::Create.code()).create(format!("/n{n}"), b"", 0));
+        greedy.call(OpCode::Multi, nodes.end()).and_then(Reply::ok).expect("committed");
+    }
+    let mut other = server.client();
+    let addr = server.addr();
+    let left = AtomicU64::new(REQUESTS as u64);
+    let answered = std::thread::scope(|scope| {
+        let left = &left;
+        scope.spawn(move || {
+            let mut socket = socket(addr);
+            let count = framed(&body().i(1).i(OpCode::GetAllChildrenNumber.code()).s("/").0);
+            socket.write_all(&[handshake(), count.repeat(REQUESTS)].concat()).expect("sent");
+            let mut frame = |len: usize| {
+                let mut bytes = vec![0; len];
+                socket.read_exact(&mut bytes).expect("every request is answered");
+                bytes
+            };
+            for n in 0..=REQUESTS {
+                let len = frame(4).try_into().map(u32::from_be_bytes).expect("four bytes");
+                let reply = frame(len as usize);
+                if n > 0 {
+                    assert_eq!(reply[12..], [[0; 4], (NODES as u32 + 3).to_be_bytes()].concat());
+                    left.fetch_sub(1, Ordering::SeqCst);
+                }
+            }
+        });
+        let mut answered = 0;
+        while left.load(Ordering::SeqCst) > 0 {
+            other.stat("/n1").expect("a stat");
+            answered += 1;
+        }
+        answered
+    });
+    tell(&format!("{answered} requests of another client were answered beside {REQUESTS} expensive ones"));
+    // One read of the socket takes all requests of the batch; another client may not have to wait for all.
+    assert!(answered >= 20, "another client got {answered} replies only");
+}

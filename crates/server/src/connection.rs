@@ -27,6 +27,15 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Output memory that an idle connection keeps.
 const OUT_KEEP_MAX: usize = 4 << 10;
 
+/// Most frames in one turn under the replica's lock. Other connections get theirs before the next turn.
+const TURN_FRAMES_MAX: usize = 64;
+
+/// A turn whose frames were answered with so many bytes ends.
+const TURN_OUTPUT_MAX: usize = 256 << 10;
+
+/// A turn that took so long ends with the frame it is at.
+const TURN_TIME_MAX: Duration = Duration::from_millis(1);
+
 /// The part of a connection that its worker's other tasks reach.
 pub(crate) struct Conn {
     id: ConnId,
@@ -127,12 +136,38 @@ enum Stage {
 enum Taken {
     /// More bytes are needed.
     More,
+    /// There is more to take, after others had their turn.
+    TurnOver {
+        /// It ended because of the time it took.
+        slow: bool,
+    },
     /// The replica wants no more for now.
     Paused,
     /// A four-letter word.
     Word(words::Word),
     /// Bytes that no client sends.
     Bad,
+}
+
+/// How much of the replica's time a connection has taken in one go.
+#[derive(Default)]
+struct Turn {
+    frames: usize,
+    /// When the second frame began: a single one pays for no look at the clock.
+    since: Option<std::time::Instant>,
+}
+
+impl Turn {
+    /// Asked before each frame; says whether the turn is over before it.
+    fn over(&mut self, emitted: usize) -> Option<Taken> {
+        self.frames += 1;
+        if self.frames == 1 {
+            return None;
+        }
+        let slow = self.since.get_or_insert_with(std::time::Instant::now).elapsed() >= TURN_TIME_MAX;
+        let over = slow || self.frames > TURN_FRAMES_MAX || emitted >= TURN_OUTPUT_MAX;
+        over.then_some(Taken::TurnOver { slow })
+    }
 }
 
 /// Serves one socket until it ends.
@@ -203,6 +238,14 @@ impl Task<'_> {
             if may_read && !self.buffer.is_empty() {
                 match self.take() {
                     Taken::More => {}
+                    Taken::TurnOver { slow } => {
+                        self.context.deliver();
+                        if slow {
+                            self.core.give_way();
+                        }
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
                     Taken::Paused => {
                         self.context.deliver();
                         continue;
@@ -283,6 +326,7 @@ impl Task<'_> {
         let (stage, buffer, started) = (&mut self.stage, &self.buffer, &mut self.started);
         self.context.attend();
         self.core.with(|session| {
+            let mut turn = Turn::default();
             loop {
                 if !session.replica.takes_frames(id) {
                     return Taken::Paused;
@@ -311,10 +355,36 @@ impl Task<'_> {
                     continue;
                 }
                 let Some(frame) = rest.get(4..4 + len) else { return Taken::More };
+                if let Some(over) = turn.over(session.emitted()) {
+                    return over;
+                }
                 *started = true;
                 session.step(Input::ClientFrame { conn: id, frame });
                 *used += 4 + len;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_ends_by_frames_output_or_time_but_never_before_its_first_frame() {
+        let mut frames = Turn::default();
+        // Only time can end it early, on a machine that stands still for so long.
+        let taken = (0..).take_while(|_| frames.over(0).is_none()).count();
+        assert!((1..=TURN_FRAMES_MAX).contains(&taken), "{taken}");
+
+        let mut output = Turn::default();
+        assert!(output.over(TURN_OUTPUT_MAX).is_none(), "the first frame is always taken");
+        assert!(output.over(TURN_OUTPUT_MAX).is_some());
+
+        let mut time = Turn::default();
+        assert!(time.over(0).is_none());
+        let _ = time.over(0);
+        std::thread::sleep(TURN_TIME_MAX);
+        assert!(matches!(time.over(0), Some(Taken::TurnOver { slow: true })));
     }
 }

@@ -8,9 +8,9 @@ use crate::clock::Clock;
 use crate::log_thread::{LogCommand, LogQueue};
 use crate::outbox::{Delivery, Outbox};
 use farrier_replica::{Action, Actions, ConnId, Input, Level, Replica, SnapshotImage};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 /// Low bits of a connection's name that tell its worker.
@@ -48,6 +48,8 @@ struct Engine {
 #[derive(Debug)]
 pub(crate) struct Core {
     engine: Mutex<Engine>,
+    /// Threads that found the engine locked and wait for it.
+    waiting: AtomicUsize,
     outboxes: Vec<Outbox>,
     pub(crate) log: LogQueue,
     snapshots: SyncSender<Box<SnapshotImage>>,
@@ -71,6 +73,7 @@ impl Core {
         let engine = Engine { replica, out: Actions::default(), notes: Vec::new(), armed: None };
         Self {
             engine: Mutex::new(engine),
+            waiting: AtomicUsize::new(0),
             outboxes,
             log: LogQueue::default(),
             snapshots,
@@ -100,10 +103,31 @@ impl Core {
     /// The lock is poisoned when an invariant of the replica did not hold: its state can't be trusted, and
     /// nothing may leave it any more.
     fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(|_| {
+        let engine = match self.engine.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let engine = self.engine.lock();
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                engine.map_err(drop)
+            }
+            Err(TryLockError::Poisoned(_)) => Err(()),
+            Ok(engine) => Ok(engine),
+        };
+        engine.unwrap_or_else(|()| {
             tracing::error!("an invariant of the replica did not hold (see the panic above); the process ends");
             std::process::abort()
         })
+    }
+
+    /// Lets whoever waits for the replica have it first. The lock is not fair: a thread that wants it back
+    /// at once gets it before those that must wake up. Only for callers who have held it for long.
+    pub(crate) fn give_way(&self) {
+        for _ in 0..GIVE_WAY_MAX {
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            std::thread::sleep(GIVE_WAY);
+        }
     }
 
     /// Steps the replica with one input.
@@ -274,6 +298,12 @@ impl Core {
 /// Longest sleep of the timer.
 const IDLE_TIMER_MAX: Duration = Duration::from_secs(1);
 
+/// One look whether the others have had the replica; about what a thread needs to wake up.
+const GIVE_WAY: Duration = Duration::from_micros(50);
+
+/// Most such looks.
+const GIVE_WAY_MAX: usize = 4;
+
 /// Memory for emitted frames that is kept from batch to batch.
 const OUT_KEEP_MAX: usize = 1 << 20;
 
@@ -287,5 +317,10 @@ pub(crate) struct Session<'a> {
 impl Session<'_> {
     pub(crate) fn step(&mut self, input: Input<'_>) {
         self.replica.step(self.now, input, self.out);
+    }
+
+    /// Bytes for clients that were emitted since the replica was locked.
+    pub(crate) const fn emitted(&self) -> usize {
+        self.out.bytes.len()
     }
 }
