@@ -36,8 +36,11 @@ struct Call {
 impl Call {
     /// The file or socket of the first argument.
     fn target(&self) -> &str {
-        let rest = self.arguments.split_once('<').map_or("", |(_, rest)| rest);
-        rest.split_once(">,").or_else(|| rest.split_once(">)")).map_or(rest.trim_end_matches('>'), |(name, _)| name)
+        let Some((_, rest)) = self.arguments.split_once('<') else { return "" };
+        match rest.split_once(">,").or_else(|| rest.split_once(">)")) {
+            Some((name, _)) => name,
+            None => rest.trim_end_matches('>'),
+        }
     }
 
     fn is_to_log(&self) -> bool {
