@@ -15,7 +15,7 @@ use farrier_proto::client::{EventType, WatcherType};
 use foldhash::fast::FixedState;
 use hashbrown::hash_table::Entry;
 use hashbrown::{HashMap, HashSet, HashTable};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::hash::{BuildHasher, Hash};
 
 /// How a watcher watches a path.
@@ -153,8 +153,9 @@ pub struct WatchTable<W> {
     hasher: FixedState,
     /// Sum of [`weight`] over all registrations.
     count: usize,
-    /// Registrations with the recursive mode; without any, changes need not look at ancestors.
-    recursive: usize,
+    /// How many registrations with the recursive mode there are on paths of each length: a change looks only
+    /// at those of its ancestors, however deep its path is.
+    recursive: BTreeMap<usize, usize>,
     /// Watchers to notify; kept to reuse its memory.
     notified: Vec<W>,
     /// Registrations that a trigger consumed modes of; kept to reuse its memory.
@@ -191,7 +192,7 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
             by_watcher: HashMap::with_hasher(FixedState::default()),
             hasher,
             count: 0,
-            recursive: 0,
+            recursive: BTreeMap::new(),
             notified: Vec::new(),
             consumed: Vec::new(),
         }
@@ -245,7 +246,7 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
         if let Some(id) = id {
             self.fire_at(id, table);
         }
-        if table & RECURSIVE != 0 && self.recursive > 0 {
+        if table & RECURSIVE != 0 {
             self.collect_ancestors(path);
         }
         if self.notified.len() > 1 {
@@ -273,14 +274,14 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
     }
 
     fn collect_ancestors(&mut self, path: &str) {
-        let mut rest = path;
-        while let Some(at) = rest.rfind('/') {
-            // Above the root there is nothing.
-            if rest == "/" {
-                break;
-            }
-            rest = if at == 0 { "/" } else { &rest[..at] };
-            let Some(id) = self.find_path(rest) else { continue };
+        // A watch on "" never fires.
+        for len in self.recursive.range(..path.len()).map(|(len, _)| *len).filter(|len| *len > 0) {
+            let ancestor = match path.as_bytes()[len] {
+                b'/' => &path[..len],
+                _ if len == 1 => "/",
+                _ => continue,
+            };
+            let Some(id) = self.find_path(ancestor) else { continue };
             self.paths[id as usize].watchers.for_each(|w, modes| {
                 if modes & RECURSIVE != 0 {
                     self.notified.push(watcher_entry(&self.watchers, w).watcher);
@@ -315,7 +316,7 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
         let paths = std::mem::take(&mut watcher_entry_mut(&mut self.watchers, id).paths);
         for path in paths {
             let before = self.paths[path as usize].watchers.get(id);
-            self.count_change(before, 0);
+            self.count_change(path, before, 0);
             self.set_on_path(path, id, 0);
         }
         self.forget_watcher(id);
@@ -418,7 +419,7 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
         if before == after {
             return;
         }
-        self.count_change(before, after);
+        self.count_change(path, before, after);
         let entry = watcher_entry_mut(&mut self.watchers, watcher);
         if before == 0 {
             entry.paths.insert(path);
@@ -432,9 +433,21 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
         self.set_on_path(path, watcher, after);
     }
 
-    const fn count_change(&mut self, before: Modes, after: Modes) {
+    fn count_change(&mut self, path: PathId, before: Modes, after: Modes) {
         self.count = self.count + weight(after) - weight(before);
-        self.recursive = self.recursive + (after & RECURSIVE != 0) as usize - (before & RECURSIVE != 0) as usize;
+        let len = self.paths[path as usize].path.len();
+        match (before & RECURSIVE != 0, after & RECURSIVE != 0) {
+            (false, true) => *self.recursive.entry(len).or_default() += 1,
+            (true, false) => {
+                if let btree_map::Entry::Occupied(mut count) = self.recursive.entry(len) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     fn set_on_path(&mut self, path: PathId, watcher: WatcherId, modes: Modes) {
