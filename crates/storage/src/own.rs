@@ -10,7 +10,7 @@
 //! line so far>`, the checksums in eight hexadecimal digits. Lines that are not so are ignored.
 
 use crate::disk::{Dir, Disk, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
-use crate::snapshot::SnapshotWritten;
+use crate::snapshot::{SnapshotFile, SnapshotWritten};
 use std::fmt::Write as _;
 
 /// Name of the file, in dataDir.
@@ -61,6 +61,11 @@ pub(crate) fn read<D: Disk>(disk: &D) -> DiskResult<Vec<OwnSnapshot>> {
     let n = file.read_at(0, &mut bytes)?;
     let text = String::from_utf8_lossy(&bytes[..n]);
     Ok(text.lines().filter_map(OwnSnapshot::parse).collect())
+}
+
+/// Whether a snapshot with that last checksum is an entry.
+pub(crate) fn is_own<D: Disk>(disk: &D, file: &SnapshotFile, seal: u32) -> DiskResult<bool> {
+    Ok(read(disk)?.iter().any(|o| o.name == file.path.name && o.len == file.len && o.seal == seal))
 }
 
 /// Enters a snapshot whose content is durable and which is about to get its name. Entries of files that

@@ -13,9 +13,10 @@ pub(crate) mod scan;
 use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
 use crate::mark::{Mark, MarkFile, MarkRead, mark_path, read_mark};
+use crate::own;
 use crate::segment::{FIRST_RECORD, Segment, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
-    SnapshotError, SnapshotFile, is_plausible, list_snapshots, measure_snapshot, read_snapshot_bounded,
+    SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, measure_snapshot, read_snapshot_bounded,
     remove_temporaries,
 };
 use crate::state::Restore;
@@ -202,6 +203,7 @@ pub fn recover<D: Disk>(
     let loaded = load_snapshot(disk, options, state, &mut warnings)?;
     check_loaded(disk, options, &loaded)?;
     let segments = list_segments(disk)?;
+    check_log_is_there(disk, options, &loaded, &segments)?;
     if loaded.snapshot.is_none() {
         check_without_snapshot(disk, options, &segments)?;
     }
@@ -336,6 +338,8 @@ pub(crate) fn known_mark<D: Disk>(disk: &D, warnings: &mut Vec<String>) -> Resul
 #[derive(Debug, Default)]
 pub(crate) struct Loaded {
     pub(crate) snapshot: Option<SnapshotFile>,
+    /// What was read from it.
+    pub(crate) read: Option<SnapshotRead>,
     /// Newer ones that could not be loaded.
     pub(crate) rejected: Vec<SnapshotFile>,
     /// How many were tried and why the newest of them failed.
@@ -364,8 +368,9 @@ pub(crate) fn load_snapshot<D: Disk>(
         }
         candidates += 1;
         match read_snapshot_bounded(disk, &snapshot.path, options.txn_max, state) {
-            Ok(_) => {
+            Ok(read) => {
                 loaded.snapshot = Some(snapshot);
+                loaded.read = Some(read);
                 return Ok(loaded);
             }
             Err(SnapshotError::Disk(e)) => return Err(e.into()),
@@ -425,6 +430,33 @@ fn check_loaded<D: Disk>(disk: &D, options: &RecoverOptions, loaded: &Loaded) ->
         }),
         _ => Ok(()),
     }
+}
+
+/// Recovery makes the mark durable before a server writes its first snapshot. A snapshot of our own with
+/// neither mark nor log is what a dataLogDir that is not mounted looks like.
+pub(crate) fn check_log_is_there<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    loaded: &Loaded,
+    segments: &[Segment],
+) -> Result<(), Refusal> {
+    let (Some(snapshot), Some(read)) = (&loaded.snapshot, &loaded.read) else { return Ok(()) };
+    if !segments.is_empty() || read_mark(disk)? != MarkRead::Absent || !own::is_own(disk, snapshot, read.seal)? {
+        return Ok(());
+    }
+    let what = repair_what(disk, options);
+    Err(Refusal::setup(
+        Some(disk.describe(&mark_path())),
+        &format!(
+            "neither this file nor any log is there, while Farrier itself wrote {}",
+            disk.describe(&snapshot.path)
+        ),
+        "the log directory in which that server worked",
+        format!(
+            "Nothing was changed. Is dataLogDir mounted, and is it the right one? If the log is lost for good, \
+             `farrier repair {what} --accept-loss` goes on with the snapshot alone"
+        ),
+    ))
 }
 
 /// A log without a snapshot: the snapshots were lost, or the data is of 3.4.

@@ -12,7 +12,10 @@ use crate::disk::{Dir, Disk, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::mark::{Mark, MarkFile};
 use crate::record::Decoded;
 use crate::recover::scan::{Damage, Scan, ScanError, Scanner};
-use crate::recover::{Loaded, RecoverOptions, Refusal, check_directories, check_rejected, known_mark, load_snapshot};
+use crate::recover::{
+    Loaded, RecoverOptions, Refusal, RefusalKind, check_directories, check_log_is_there, check_rejected, known_mark,
+    load_snapshot,
+};
 use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
 use crate::state::Restore;
 use farrier_proto::Zxid;
@@ -128,6 +131,8 @@ struct Look {
     damage: Option<Damage>,
     /// The snapshots that were rejected have to go.
     bad_snapshots: bool,
+    /// The log directory is not the one that the snapshot's server had.
+    log_is_gone: bool,
 }
 
 /// Looks at a directory and changes nothing. `state` is filled on the way, so that a tree which cannot
@@ -158,7 +163,7 @@ pub fn accept_loss<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn 
         repair_once(disk, options, &look, &mut aside)?;
     }
     Err(Refusal {
-        kind: crate::recover::RefusalKind::Damage,
+        kind: RefusalKind::Damage,
         file: None,
         offset: None,
         found: format!("still damaged after {ROUNDS_MAX} rounds of moving files aside"),
@@ -175,7 +180,8 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
     report.snapshot = loaded.snapshot.as_ref().map(|s| s.zxid);
     let after = report.snapshot.unwrap_or(Zxid::ZERO);
     report.last = after;
-    let mut look = Look { report, loaded, segments, mark, scan: None, damage: None, bad_snapshots: false };
+    let mut look =
+        Look { report, loaded, segments, mark, scan: None, damage: None, bad_snapshots: false, log_is_gone: false };
 
     let log_exists = look.segments.iter().any(|s| s.len > 0);
     let none_loads = look.loaded.reason.as_ref().filter(|_| look.loaded.snapshot.is_none());
@@ -196,6 +202,18 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
         look.report.last = Zxid::ZERO;
         look.report.loss = Some(Loss { after: Zxid::ZERO, up_to: known(disk, options, &look, None)? });
         return Ok(look);
+    }
+    match check_log_is_there(disk, options, &look.loaded, &look.segments) {
+        Err(refusal) if refusal.kind == RefusalKind::Setup => {
+            look.log_is_gone = true;
+            look.report.findings.push(Finding {
+                file: refusal.file,
+                offset: None,
+                problem: format!("{}; expected {}. Is dataLogDir mounted?", refusal.found, refusal.expected),
+                remedy: "the server goes on with the snapshot alone".to_owned(),
+            });
+        }
+        other => other?,
     }
     let epoch_mark = mark.filter(|m| m.epoch == options.current_epoch);
     let scanner = Scanner { disk, segments: &look.segments, options, mark: epoch_mark, after };
@@ -314,7 +332,7 @@ fn repair_once<D: Disk>(
         file.set_len(offset)?;
         file.sync()?;
     }
-    if look.mark.is_some() {
+    if look.mark.is_some() || look.log_is_gone {
         // Only what was found is claimed, and nothing about where: the next start judges the log's end
         // without it, and writes a proper one.
         let last = if look.scan.is_none() && look.damage.is_none() { Zxid::ZERO } else { look.report.last };

@@ -759,3 +759,44 @@ fn the_remedy_names_the_configuration() {
     assert!(refusal.remedy.contains("`farrier repair /etc/zoo.cfg`"), "{refusal}");
     assert!(start(&disk).unwrap_err().remedy.contains("`farrier repair /data`"));
 }
+
+// ---- what is not there ------------------------------------------------------------------------------
+
+#[test]
+fn a_log_directory_that_is_not_mounted_is_noticed() {
+    for last in [0, 4] {
+        let disk = Arc::new(MemDisk::new(true));
+        let (_, recovered) = start(&disk).unwrap();
+        let mut log = writer(&disk, &recovered);
+        for z in 1..=9 {
+            log.append(zxid(z), &txn(z));
+        }
+        log.close().unwrap();
+        if last > 0 {
+            snapshot_of(&disk, last);
+        }
+        let whole = Arc::new(disk.fork());
+        for dir in [Dir::Log, Dir::LogVersion] {
+            for name in disk.names(dir) {
+                disk.remove(&DiskPath::new(dir, name)).unwrap();
+            }
+        }
+        let refusal = start(&disk).expect_err("a stale tree");
+        assert_eq!(refusal.kind, RefusalKind::Setup);
+        assert!(refusal.to_string().contains("mounted"), "{refusal}");
+        assert_eq!((disk.names(Dir::Log).len(), disk.names(Dir::LogVersion).len()), (0, 0), "nothing was written");
+        check(&whole, 9, 9, "mounted again");
+        // Somebody insists.
+        let options = RecoverOptions::default();
+        let report = crate::repair::examine(&*disk, &options, &mut Nodes::default()).unwrap();
+        assert_eq!(report.findings.len(), 1, "{report}");
+        let repaired = crate::repair::accept_loss(&*disk, &options, &mut Nodes::default()).unwrap();
+        assert!(repaired.before.loss.is_some());
+        check(&disk, last, last, "the snapshot alone");
+        check(&disk, last, last, "and again");
+        // Only the snapshots of Apache's: what a takeover of a backup looks like.
+        disk.remove(&DiskPath::new(Dir::Data, "farrier.own")).unwrap();
+        disk.remove(&mark_path()).unwrap();
+        check(&disk, last, last, "somebody else's snapshot");
+    }
+}

@@ -171,7 +171,7 @@ fn what_is_not_to_be_repaired() {
     flip(&disk, &log, 40);
     disk.fail_from(1, DiskErrorKind::ReadOnly);
     let refusal = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap_err();
-    assert_eq!(refusal.kind, crate::recover::RefusalKind::Disk);
+    assert_eq!(refusal.kind, RefusalKind::Disk);
 }
 
 #[test]
