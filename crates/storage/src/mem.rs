@@ -542,7 +542,8 @@ impl DiskFile for MemFile {
     }
 
     fn sync(&self) -> DiskResult<()> {
-        let mut state = self.change("sync")?;
+        // Unlike a write, a sync needs no handle that may write.
+        let mut state = self.alive("sync")?;
         let fate = state.fate();
         let file = self.file;
         match fate {

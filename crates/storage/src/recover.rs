@@ -231,13 +231,14 @@ pub fn recover<D: Disk>(
             ),
         ));
     }
-    let in_force = scanner.mark_in_force();
-    settle(disk, &scan, in_force, loaded.snapshot.as_ref(), on_disk.map_or(Zxid::ZERO, |m| m.zxid))?;
+    let in_force = scan.mark;
+    settle(disk, &scan, loaded.snapshot.as_ref())?;
     remove_leftovers(disk, loaded.snapshot.as_ref(), empty && !voteless, &mut warnings)?;
     for dir in [Dir::LogVersion, Dir::DataVersion, Dir::Log, Dir::Data] {
         disk.sync_dir(dir)?;
     }
-    let position = scan.extents.iter().rev().find(|e| e.records > 0);
+    // A log that ends before the snapshot does not bear out a mark, and nothing of it is needed.
+    let position = scan.extents.iter().rev().find(|e| e.records > 0).filter(|e| e.last == scan.last);
     let floor = match (in_force, on_disk) {
         (Some(mark), _) => mark.floor,
         (None, Some(mark)) => mark.floor.max(after),
@@ -501,13 +502,7 @@ pub(crate) fn check_rejected<D: Disk>(
 }
 
 /// Carries out on the log what the scan found, and makes it durable.
-fn settle<D: Disk>(
-    disk: &D,
-    scan: &Scan,
-    mark: Option<Mark>,
-    snapshot: Option<&SnapshotFile>,
-    known: Zxid,
-) -> DiskResult<()> {
+fn settle<D: Disk>(disk: &D, scan: &Scan, snapshot: Option<&SnapshotFile>) -> DiskResult<()> {
     for extent in &scan.extents {
         let path = log_path(extent.first);
         if extent.records == 0 && (extent.first > scan.last || extent.end == 0) {
@@ -515,8 +510,8 @@ fn settle<D: Disk>(
             disk.remove(&path)?;
             continue;
         }
-        let from = match mark {
-            Some(mark) if extent.first < mark.segment => continue,
+        let from = match scan.mark {
+            Some(mark) if extent.first < mark.segment => extent.end,
             Some(mark) if extent.first == mark.segment => mark.offset,
             _ => 0,
         };
@@ -531,9 +526,9 @@ fn settle<D: Disk>(
         rewrite(&file, from, extent.end)?;
         file.sync()?;
     }
-    if let Some(snapshot) = snapshot.filter(|s| s.zxid > known) {
+    if let Some(snapshot) = snapshot {
         // Apache renames snapshots without syncing them, and this one is about to be relied on.
-        disk.open(&snapshot.path, OpenMode::Write)?.sync()?;
+        disk.open(&snapshot.path, OpenMode::Read)?.sync()?;
     }
     Ok(())
 }

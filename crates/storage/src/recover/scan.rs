@@ -75,6 +75,8 @@ pub(crate) struct Extent {
     pub(crate) len: u64,
     /// Good records in it.
     pub(crate) records: u64,
+    /// The last of them.
+    pub(crate) last: Zxid,
     /// What stands at `end`, if that is anything but zeros up to the end of the file.
     pub(crate) rest: Option<Rest>,
 }
@@ -117,6 +119,8 @@ pub(crate) struct Scan {
     /// Steps from one epoch to a later one among what was replayed.
     pub(crate) jumps: Vec<(Zxid, Zxid)>,
     pub(crate) warnings: Vec<String>,
+    /// The mark, if it is in force: nobody has written a segment since, and its own segment bears it out.
+    pub(crate) mark: Option<Mark>,
     /// An extent with an unclean end that no later record has shown to be harmless yet.
     unproven: Option<usize>,
 }
@@ -137,15 +141,13 @@ pub(crate) struct Scanner<'a, D: Disk> {
 pub(crate) type Visit<'v> = dyn FnMut(&TxnHeader, &[u8]) -> Result<(), String> + 'v;
 
 impl<D: Disk> Scanner<'_, D> {
-    /// The mark, if nobody has written a segment since. Where there is a newer one, the mark's segment was
-    /// synced and left by Farrier, or Apache has written: either way the rule without a mark is right.
-    pub(crate) fn mark_in_force(&self) -> Option<Mark> {
-        self.mark.filter(|mark| !self.segments.iter().any(|s| s.first > mark.segment && s.len > 0))
-    }
-
-    /// Whether `offset` in `segment` is below the mark.
-    fn below_mark(&self, segment: Zxid, offset: u64) -> bool {
-        self.mark_in_force().is_some_and(|mark| (segment, offset) < (mark.segment, mark.offset))
+    /// The mark, if it tells of `segment` and nobody has written a later one since. Where there is a newer
+    /// one, the mark's segment was synced and left by Farrier, or Apache has written: either way the rule
+    /// without a mark is right. So it is for older segments, where continuity shows what is missing.
+    fn mark_of(&self, segment: Zxid) -> Option<Mark> {
+        self.mark
+            .filter(|mark| mark.segment == segment && mark.offset > FIRST_RECORD)
+            .filter(|mark| !self.segments.iter().any(|s| s.first > mark.segment && s.len > 0))
     }
 
     /// Reads all that follows the snapshot.
@@ -175,7 +177,9 @@ impl<D: Disk> Scanner<'_, D> {
     fn read(&self, segment: &Segment, scan: &mut Scan, visit: &mut Visit<'_>) -> Result<Extent, ScanError> {
         let path = log_path(segment.first);
         let mut reader = SegmentReader::open(self.disk, &path, self.options.txn_max)?;
-        let mut extent = Extent { first: segment.first, end: 0, len: reader.file_len(), records: 0, rest: None };
+        let mut extent =
+            Extent { first: segment.first, end: 0, len: reader.file_len(), records: 0, last: Zxid::ZERO, rest: None };
+        let claimed = self.mark_of(segment.first);
         let header = reader.header()?;
         let why = if header == SegmentHeader::Good {
             extent.end = FIRST_RECORD;
@@ -185,9 +189,13 @@ impl<D: Disk> Scanner<'_, D> {
                     Decoded::Stop(stop) => break Why::Record(stop),
                     Decoded::Good(txn) => {
                         let len = record_len(txn.len()) as u64;
-                        self.take(segment.first, at, txn, scan, visit)?;
+                        extent.last = self.take(segment.first, at, txn, scan, visit)?;
                         extent.end += len;
                         extent.records += 1;
+                        // A mark of another life of a file of the same name does not fit into this one.
+                        if claimed.is_some_and(|m| m.offset == extent.end && m.zxid == extent.last) {
+                            scan.mark = claimed;
+                        }
                     }
                 }
             }
@@ -209,11 +217,7 @@ impl<D: Disk> Scanner<'_, D> {
         {
             return Err(ScanError::Oversized { segment: segment.first, offset: extent.end, len });
         }
-        if self.below_mark(segment.first, extent.end)
-            && (extent.first == self.mark_in_force().map_or(Zxid::ZERO, |m| m.segment)
-                || !reader.is_zero_from(extent.end)?
-                || extent.end == 0)
-        {
+        if claimed.is_some_and(|m| extent.end < m.offset && extent.last < m.zxid) {
             return Err(ScanError::Damage(Damage {
                 segment: Some(segment.first),
                 offset: Some(extent.end),
@@ -227,7 +231,7 @@ impl<D: Disk> Scanner<'_, D> {
         Ok(extent)
     }
 
-    /// One good record.
+    /// One good record; answers its zxid.
     fn take(
         &self,
         segment: Zxid,
@@ -235,7 +239,7 @@ impl<D: Disk> Scanner<'_, D> {
         txn: &[u8],
         scan: &mut Scan,
         visit: &mut Visit<'_>,
-    ) -> Result<(), ScanError> {
+    ) -> Result<Zxid, ScanError> {
         let damage = |found: String, expected: String| {
             Err(ScanError::Damage(Damage { segment: Some(segment), offset: Some(offset), found, expected }))
         };
@@ -246,14 +250,14 @@ impl<D: Disk> Scanner<'_, D> {
         let zxid = header.zxid;
         self.pass_unclean(zxid, scan)?;
         if zxid <= self.after {
-            return Ok(());
+            return Ok(zxid);
         }
         if zxid == scan.last {
             scan.warnings.push(format!(
                 "{}, offset {offset}: zxid {zxid} stands twice in the log; the first one counts",
                 self.disk.describe(&log_path(segment)),
             ));
-            return Ok(());
+            return Ok(zxid);
         }
         if zxid.to_wire() < 0 || !follows(zxid, scan.last) {
             return damage(
@@ -269,7 +273,7 @@ impl<D: Disk> Scanner<'_, D> {
         }
         scan.last = zxid;
         scan.replayed += 1;
-        Ok(())
+        Ok(zxid)
     }
 
     /// The first record behind a segment that ends in something unclean: nothing is missing if the record's
@@ -311,7 +315,7 @@ impl<D: Disk> Scanner<'_, D> {
         if second.is_some() {
             return damage(first.end, "a clean end, since a later segment was begun");
         }
-        if self.mark_in_force().is_none() {
+        if scan.mark.is_none() {
             let mut reader = SegmentReader::open(self.disk, &log_path(first.first), self.options.txn_max)?;
             if let Some(at) = reader.valid_record_after(first.end, scan.last)? {
                 let expected = format!("a good record, since another one follows at offset {at}");

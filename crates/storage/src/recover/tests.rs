@@ -800,3 +800,91 @@ fn a_log_directory_that_is_not_mounted_is_noticed() {
         check(&disk, last, last, "somebody else's snapshot");
     }
 }
+
+#[test]
+fn apaches_unsynced_snapshot_becomes_durable() {
+    let disk = Arc::new(MemDisk::default());
+    let template = MemDisk::default();
+    snapshot_of(&template, 0);
+    let path = DiskPath::new(Dir::DataVersion, "snapshot.0");
+    disk.open(&path, OpenMode::CreateNew).unwrap().write_at(0, &template.content(&path).unwrap()).unwrap();
+    start(&disk).unwrap();
+    disk.restart(Crash::Power, &mut |_| 0);
+    assert_eq!(disk.content(&path), template.content(&path));
+    start(&disk).unwrap();
+}
+
+// ---- marks that tell of something else --------------------------------------------------------------
+
+/// The mark tells of a `log.1` of this server's; in its place now stands one that Apache wrote over a copy
+/// of older data. Its torn end is Apache's.
+#[test]
+fn a_mark_of_another_life_is_not_in_force() {
+    let disk = used(&[9]);
+    let mark = mark_of(&disk);
+    assert_eq!((mark.segment, mark.zxid), (zxid(1), zxid(9)));
+    for (repeat, torn) in [(1, 20), (1, 3000), (2, 20), (7, 60)] {
+        // Records that stand twice move all later ones away from where the mark has them.
+        let mut records: Vec<u64> = vec![1; repeat];
+        records.extend(2..=14);
+        let mut log = apache_log(records.iter().copied(), 0);
+        let end = log.len();
+        log.extend_from_slice(&apache_log([15], 0)[16..][..30]);
+        log.resize(log.len() + torn, 0);
+        let fits = repeat == 1;
+        let forked = Arc::new(disk.fork());
+        forked.put(&log_file(1), log.clone());
+        check(&forked, 14, 14, "a torn end");
+        assert_eq!(forked.content(&log_file(1)).unwrap().len(), end);
+        // A bad record with good ones behind it: torn only for who wrote the mark.
+        let forked = Arc::new(disk.fork());
+        let at = end - record_len(txn(14).len()) - record_len(txn(13).len()) + 20;
+        log[at] ^= 1;
+        forked.put(&log_file(1), log);
+        assert_eq!(start(&forked).is_ok(), fits, "{repeat}");
+    }
+    // A shorter file with other, shorter records that go further than the mark.
+    let forked = Arc::new(disk.fork());
+    forked.put(&mark_path(), Vec::new());
+    let later = Mark { offset: mark.offset + 5000, ..mark };
+    MarkFile::create(&*forked, later).unwrap();
+    check(&forked, 9, 9, "the file never was that long");
+}
+
+#[test]
+fn a_mark_is_borne_out_after_every_start() {
+    // The snapshot is ahead of the log: the mark names no place in it.
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 6);
+    disk.put(&log_file(1), apache_log(1..=4, 100));
+    for _ in 0..2 {
+        check(&disk, 6, 6, "ahead of the log");
+        assert_eq!((mark_of(&disk).segment, mark_of(&disk).zxid), (Zxid::ZERO, zxid(6)));
+    }
+}
+
+#[test]
+fn a_torn_end_in_an_older_segment_is_judged_by_continuity() {
+    let disk = Arc::new(MemDisk::default());
+    let (_, recovered) = start(&disk).unwrap();
+    let mut log = writer(&disk, &recovered);
+    for z in 1..=3 {
+        log.append(zxid(z), &txn(z));
+    }
+    log.commit().unwrap();
+    log.roll();
+    for z in 4..=5 {
+        log.append(zxid(z), &txn(z));
+    }
+    log.close().unwrap();
+    let good = disk.content(&log_file(1)).unwrap();
+    let mut torn = good.clone();
+    torn.extend_from_slice(&apache_log([4], 0)[16..60]);
+    disk.put(&log_file(1), torn);
+    let (_, recovered) = check(&disk, 5, 5, "nothing is missing");
+    assert_eq!(recovered.warnings.len(), 1);
+    assert_eq!(disk.content(&log_file(1)), Some(good.clone()), "and Apache would stumble over it");
+    // But a record that is missing is damage.
+    disk.put(&log_file(1), good[..good.len() - 3].to_vec());
+    assert_eq!(start(&disk).unwrap_err().kind, RefusalKind::Damage);
+}
