@@ -43,8 +43,9 @@ pub(crate) struct Arguments {
     /// Farrier's binary; by default it is built first, in release
     #[arg(long, env = "FARRIER_BIN", value_name = "FILE")]
     farrier: Option<PathBuf>,
-    /// Flags of Apache's JVM
-    #[arg(long, default_value = "-Xmx2g", allow_hyphen_values = true, value_name = "FLAGS")]
+    /// Flags of Apache's JVM; by default the heap of its own scripts, about twice the live set of a million
+    /// znodes
+    #[arg(long, default_value = "-Xmx1000m", allow_hyphen_values = true, value_name = "FLAGS")]
     jvm: String,
     /// Only one of the servers
     #[arg(long, value_enum)]
