@@ -43,6 +43,22 @@ pub(crate) struct WorkerContext {
 }
 
 impl WorkerContext {
+    pub(crate) fn new(core: &Arc<Core>, index: usize, settings: WorkerSettings) -> Self {
+        Self {
+            core: core.clone(),
+            index,
+            settings,
+            conns: RefCell::default(),
+            deliveries: RefCell::default(),
+            dirty: RefCell::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn only_connection(&self) -> Option<Rc<Conn>> {
+        self.conns.borrow().values().next().cloned()
+    }
+
     pub(crate) fn core(&self) -> &Core {
         &self.core
     }
@@ -145,14 +161,7 @@ pub(crate) fn run(
             return;
         }
     };
-    let context = Rc::new(WorkerContext {
-        core: core.clone(),
-        index,
-        settings,
-        conns: RefCell::default(),
-        deliveries: RefCell::default(),
-        dirty: RefCell::default(),
-    });
+    let context = Rc::new(WorkerContext::new(core, index, settings));
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         loop {
@@ -166,7 +175,14 @@ pub(crate) fn run(
                 }
                 socket = accepted.recv() => {
                     let Some((socket, peer)) = socket else { break };
-                    let Ok(stream) = TcpStream::from_std(socket) else { continue };
+                    let stream = match TcpStream::from_std(socket) {
+                        Ok(stream) => stream,
+                        Err(error) => {
+                            tracing::warn!("cannot serve {peer}: {error}");
+                            context.settings.limits.leave(peer.ip());
+                            continue;
+                        }
+                    };
                     let context = context.clone();
                     tokio::task::spawn_local(async move {
                         let limits = context.settings.limits.clone();
