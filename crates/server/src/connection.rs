@@ -247,6 +247,9 @@ impl Task<'_> {
                         continue;
                     }
                     Taken::Paused => {
+                        // Also where no pause was announced: a replica that halted never heard of this
+                        // connection. A resumption comes later than this, or the frame had been taken.
+                        self.conn.pause();
                         self.context.deliver();
                         continue;
                     }
@@ -369,6 +372,37 @@ impl Task<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_connection_that_the_replica_does_not_know_waits_and_does_not_spin() {
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let core = testing::core();
+            core.step(Input::WriteFailed { error: "a broken disk".into() });
+            let context = testing::worker(&core);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            tokio::task::LocalSet::new().block_on(&runtime, async move {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+                let mut client =
+                    std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+                client.write_all(&[0, 0, 0, 4, 1, 2, 3, 4]).expect("sent");
+                let (stream, peer) = listener.accept().await.expect("a connection");
+                stream.readable().await.expect("something was sent");
+                let served = tokio::task::spawn_local(serve(context.clone(), stream, peer));
+                // Nothing else runs on this thread while the connection spins.
+                while context.only_connection().is_none_or(|conn| !conn.paused.get()) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                context.only_connection().expect("it lives").close();
+                drop(client);
+                served.await.expect("it ends");
+            });
+            let _ = done.send(());
+        });
+        ended.recv_timeout(Duration::from_secs(60)).expect("the connection's task lets others run, and ends");
+    }
 
     #[test]
     fn a_turn_ends_by_frames_output_or_time_but_never_before_its_first_frame() {

@@ -19,6 +19,8 @@ mod mapping;
 mod outbox;
 pub mod repair;
 mod server;
+#[cfg(test)]
+mod testing;
 mod words;
 mod worker;
 
