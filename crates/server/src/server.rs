@@ -16,7 +16,7 @@ use farrier_storage::recover::remove_initialize;
 use farrier_storage::{DiskError, LogWriter, Refusal, RefusalKind, recover, write_snapshot};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -85,6 +85,7 @@ impl StartError {
 pub struct Server {
     core: Arc<Core>,
     address: SocketAddr,
+    listener: Arc<TcpListener>,
     /// How long an orderly stop waits for outstanding writes.
     drain: Duration,
     threads: Mutex<Threads>,
@@ -209,13 +210,15 @@ impl Server {
             let run = move || worker::run(&shared, index, settings, accepted);
             threads.workers.push(spawn("network", Box::new(run))?);
         }
-        let (shared, keep_alive) = (core.clone(), config.client.tcp_keep_alive);
-        let run = move || accept(&shared, &listener, &senders, &limits, keep_alive);
+        let listener = Arc::new(listener);
+        let (shared, listening, keep_alive) = (core.clone(), listener.clone(), config.client.tcp_keep_alive);
+        let run = move || accept(&shared, &listening, &senders, &limits, keep_alive);
         threads.accept = Some(spawn("accept", Box::new(run))?);
         tracing::info!("serving clients on {address} with {workers} network workers");
         Ok(Self {
             core,
             address,
+            listener,
             drain: config.request_throttle.shutdown_timeout,
             threads: Mutex::new(threads),
             _directories: directories,
@@ -239,8 +242,7 @@ impl Server {
         self.core.step(Input::Stop);
         let reason = self.core.wait_drained(self.drain).unwrap_or(ExitReason::Stopped);
         self.core.close();
-        // Wakes the accept thread.
-        let _ = TcpStream::connect_timeout(&reachable(self.address), Duration::from_millis(200));
+        self.wake_accept();
         let mut threads = self.threads.lock().expect("nothing panics while it holds this lock");
         let all =
             threads.accept.take().into_iter().chain(std::mem::take(&mut threads.workers)).chain(threads.log.take());
@@ -251,6 +253,16 @@ impl Server {
             }
         }
         reason
+    }
+}
+
+impl Server {
+    /// Makes the accept thread look whether the server closes. Needs neither a descriptor nor a route to
+    /// ourselves where the system ends accept(2) with the listener's shutdown, as Linux does.
+    fn wake_accept(&self) {
+        if socket2::SockRef::from(&*self.listener).shutdown(Shutdown::Both).is_err() {
+            let _ = TcpStream::connect_timeout(&reachable(self.address), Duration::from_millis(200));
+        }
     }
 }
 
@@ -270,7 +282,7 @@ fn worker_count(config: &ServerConfig) -> usize {
     config.workers.unwrap_or_else(|| cores.min(WORKERS_DEFAULT_MAX)).clamp(1, WORKERS_MAX)
 }
 
-fn word_settings(config: &ServerConfig, address: SocketAddr, clock: Clock) -> WordSettings {
+pub(crate) fn word_settings(config: &ServerConfig, address: SocketAddr, clock: Clock) -> WordSettings {
     WordSettings {
         whitelist: config.words.clone(),
         client_port: address.port(),
