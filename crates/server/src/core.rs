@@ -260,9 +260,12 @@ impl Core {
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.log.close();
+        // Under the lock: between its look at the flag and its sleep the timer thread would not hear it.
+        let engine = self.engine();
         self.timer.notify_all();
+        drop(engine);
         for outbox in &self.outboxes {
-            outbox.wake();
+            outbox.wake_always();
         }
     }
 

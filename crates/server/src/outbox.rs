@@ -101,6 +101,11 @@ impl Outbox {
         }
     }
 
+    /// Tells the worker something that is not in the queue: that the server closes.
+    pub(crate) fn wake_always(&self) {
+        self.notify.notify_one();
+    }
+
     /// The worker will look right after what it is doing now; no wake-ups until [`Self::take`].
     pub(crate) fn attend(&self) {
         self.attended.store(true, Ordering::SeqCst);
@@ -126,6 +131,22 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attending_worker_is_spared_ordinary_wake_ups_only() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let outbox = Outbox::default();
+            let woken = async || tokio::select! { biased; () = outbox.wait() => true, () = async {} => false };
+            outbox.wake();
+            assert!(woken().await);
+            outbox.attend();
+            outbox.wake();
+            assert!(!woken().await, "it looks anyway");
+            outbox.wake_always();
+            assert!(woken().await, "no look in the queue tells it what this is about");
+        });
+    }
 
     #[test]
     fn deliveries_keep_their_order_and_bytes() {
