@@ -17,13 +17,31 @@ pub(crate) enum LogCommand {
     Roll,
 }
 
+impl LogCommand {
+    /// Bytes that it adds to a batch.
+    const fn len(&self) -> usize {
+        match self {
+            Self::Append { txn, .. } => txn.len(),
+            Self::Roll => 0,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     commands: VecDeque<LogCommand>,
+    /// Of the transactions in it.
+    bytes: usize,
     closed: bool,
 }
 
-/// Commands on their way to the log thread. Bounded by the replica's limit of outstanding requests.
+/// Transactions of one sync together, in bytes, unless a single one is longer: what is buffered and
+/// written at once.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+/// Commands on their way to the log thread. Bounded by what the replica lets be outstanding: a connection
+/// that has an unfinished write is not read from beyond `globalOutstandingLimit`, so that there are at most
+/// that many transactions and one more per connection, each no longer than the transaction limit.
 #[derive(Debug, Default)]
 pub(crate) struct LogQueue {
     queue: Mutex<Queue>,
@@ -32,7 +50,9 @@ pub(crate) struct LogQueue {
 
 impl LogQueue {
     pub(crate) fn push(&self, command: LogCommand) {
-        self.queue.lock().expect("nothing panics while it holds this lock").commands.push_back(command);
+        let mut queue = self.queue.lock().expect("nothing panics while it holds this lock");
+        queue.bytes += command.len();
+        queue.commands.push_back(command);
     }
 
     pub(crate) fn wake(&self) {
@@ -45,7 +65,8 @@ impl LogQueue {
         self.filled.notify_all();
     }
 
-    /// Waits for commands and takes at most `max`. Empty when the queue is closed and empty.
+    /// Waits for commands and takes at most `max`, and no more than [`BATCH_BYTES_MAX`] bytes unless the
+    /// first is longer. Empty when the queue is closed and empty.
     fn take(&self, into: &mut Vec<LogCommand>, max: usize, gather: Duration, idle: Duration) {
         let empty = |q: &mut Queue| q.commands.is_empty() && !q.closed;
         let guard = self.queue.lock().expect("nothing panics while it holds this lock");
@@ -53,6 +74,7 @@ impl LogQueue {
         let end = (gather > Duration::ZERO).then(|| Instant::now() + gather);
         while let Some(end) = end
             && queue.commands.len() < max
+            && queue.bytes < BATCH_BYTES_MAX
             && !queue.closed
         {
             let (seen, left) = (queue.commands.len(), end.saturating_duration_since(Instant::now()));
@@ -64,8 +86,15 @@ impl LogQueue {
                 break;
             }
         }
-        let n = queue.commands.len().min(max);
+        let mut bytes = 0;
+        let fits = |command: &&LogCommand| {
+            bytes += command.len();
+            bytes <= BATCH_BYTES_MAX
+        };
+        let n = queue.commands.iter().take(max).take_while(fits).count();
+        let n = n.max(usize::from(!queue.commands.is_empty()));
         into.extend(queue.commands.drain(..n));
+        queue.bytes -= into.iter().map(LogCommand::len).sum::<usize>();
     }
 }
 
@@ -142,4 +171,39 @@ fn failure(error: &farrier_storage::DiskError) -> String {
     format!(
         "the transaction log failed: {error}. Nothing more is acknowledged, and whatever was acknowledged is safe. Remedy: {remedy}, then start the server again"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batches(lens: &[usize], max: usize) -> Vec<Vec<usize>> {
+        let queue = LogQueue::default();
+        for (n, len) in (1..).zip(lens) {
+            let txn = vec![0; *len].into();
+            queue.push(LogCommand::Append { id: WriteId(n), zxid: Zxid::ZERO, txn });
+        }
+        queue.close();
+        let mut all = Vec::new();
+        loop {
+            let mut batch = Vec::new();
+            queue.take(&mut batch, max, Duration::ZERO, Duration::ZERO);
+            if batch.is_empty() {
+                assert_eq!(queue.queue.lock().expect("nobody panicked").bytes, 0);
+                return all;
+            }
+            all.push(batch.iter().map(LogCommand::len).collect());
+        }
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_number_and_bytes_and_takes_what_alone_is_too_long() {
+        const HALF: usize = BATCH_BYTES_MAX / 2;
+        assert_eq!(batches(&[1, 2, 3], 2), [vec![1, 2], vec![3]]);
+        assert_eq!(batches(&[HALF, HALF, 1], 9), [vec![HALF, HALF], vec![1]]);
+        assert_eq!(
+            batches(&[HALF, HALF + 1, 2 * HALF + 1, 4], 9),
+            [vec![HALF], vec![HALF + 1], vec![2 * HALF + 1], vec![4]]
+        );
+    }
 }
