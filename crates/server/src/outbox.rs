@@ -91,7 +91,9 @@ impl Outbox {
             Delivery::ReportFlush => Kind::ReportFlush,
         };
         w.items.push((conn, kind));
-        self.filled.store(true, Ordering::Release);
+        // Before the look at `attended` in `wake`, as `take` clears that before it looks here: in one order
+        // for both, or each could miss what the other did.
+        self.filled.store(true, Ordering::SeqCst);
     }
 
     /// Tells the worker, unless it is about to look.
