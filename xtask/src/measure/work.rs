@@ -115,7 +115,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Of a server that was set up with [`Setup`].
+    /// Of a server that was set up with [`setup`].
     pub(super) fn new() -> Self {
         Self { writes: vec![0; KEYS as usize], created: vec![0; CREATE_PARENTS as usize] }
     }
