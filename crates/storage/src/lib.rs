@@ -9,6 +9,7 @@
 
 #![expect(clippy::len_without_is_empty, reason = "a file's length is asked of a disk and can fail")]
 
+mod aside;
 pub mod compress;
 pub mod disk;
 pub mod epochs;

@@ -7,7 +7,8 @@
 
 use crate::disk::{Dir, Disk, DiskError, DiskPath, DiskResult};
 use crate::own;
-use crate::snapshot::{SnapshotFile, list_snapshots, verify_snapshot, zxid_of_name};
+use crate::segment::parse_log_name;
+use crate::snapshot::{SnapshotFile, list_snapshots, temporary_name, verify_snapshot};
 use farrier_proto::Zxid;
 use farrier_proto::limits::TXN_MAX;
 use std::fmt;
@@ -139,13 +140,13 @@ fn remove_older<D: Disk>(
     let snapshots = snapshots
         .iter()
         .rev()
-        .filter(|f| f.zxid < oldest && (f.regular || f.path.name == format!("snapshot.{:x}.tmp", f.zxid.get())))
+        .filter(|f| f.zxid < oldest && (f.regular || f.path.name == temporary_name(f.zxid)))
         .map(|f| f.path.clone())
         .collect();
     let mut logs: Vec<(Zxid, String)> = logs
         .filter_map(|name| {
-            let zxid = zxid_of_name("log", &name)?;
-            (name == format!("log.{:x}", zxid.get())).then_some((zxid, name))
+            let zxid = parse_log_name(&name)?;
+            Some((zxid, name))
         })
         .collect();
     logs.sort();

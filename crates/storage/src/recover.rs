@@ -10,20 +10,21 @@
 
 pub(crate) mod scan;
 
+use crate::aside::Aside;
 use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
 use crate::mark::{Mark, MarkFile, MarkRead, mark_path, read_mark};
 use crate::own;
-use crate::segment::{FIRST_RECORD, Segment, apache_zxid, list_segments, log_path, parse_log_name};
+use crate::segment::{FIRST_RECORD, Segment, SegmentHeader, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
     SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, measure_snapshot, read_snapshot_bounded,
-    remove_temporaries,
+    remove_temporaries, temporary_name,
 };
 use crate::state::Restore;
 use farrier_proto::Zxid;
 use farrier_proto::limits::TXN_MAX;
 use farrier_proto::txn::read_txn;
-use scan::{Scan, Scanner};
+use scan::{Rest, Scan, Scanner, Why};
 use std::fmt;
 use std::sync::Arc;
 
@@ -83,14 +84,23 @@ pub struct Recovered {
     pub replayed: u64,
     /// For the operator, one sentence each.
     pub warnings: Vec<String>,
-    /// There was nothing. The caller writes `snapshot.0` of the empty tree, then calls
-    /// [`remove_initialize`], and only then appends or serves.
+    /// There was nothing; see [`Recovered::needs_snapshot`].
     pub fresh: bool,
     /// The directory was empty and must not count as an empty database (`db.autocreate=false`): the server
     /// may join a leader, and its vote says that it knows nothing.
     pub voteless: bool,
     /// The mark as it stands on disk.
     pub mark: Mark,
+}
+
+impl Recovered {
+    /// Whether no snapshot stands behind the state: the directory was new, or a log was replayed over the
+    /// empty tree. The caller writes one of the state, then calls [`remove_initialize`], and only then
+    /// appends or serves; without it the next start would be refused.
+    #[must_use]
+    pub const fn needs_snapshot(&self) -> bool {
+        self.snapshot_zxid.is_none() && !self.voteless
+    }
 }
 
 /// What kind of refusal it is.
@@ -141,7 +151,7 @@ impl fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Refusal {
-    fn disk(e: &DiskError) -> Self {
+    pub(crate) fn disk(e: &DiskError) -> Self {
         Self {
             kind: RefusalKind::Disk,
             file: None,
@@ -208,7 +218,7 @@ pub fn recover<D: Disk>(
         check_without_snapshot(disk, options, &segments)?;
     }
     let after = loaded.snapshot.as_ref().map_or(Zxid::ZERO, |s| s.zxid);
-    let scanner = Scanner { disk, segments: &segments, options, mark, after };
+    let scanner = Scanner { disk, segments: &segments, options, mark, after, bare: loaded.snapshot.is_none() };
     let mut scan = scanner
         .run(&mut |_, bytes| {
             let (header, txn, digest) = read_txn(bytes).map_err(|e| e.to_string())?;
@@ -216,6 +226,8 @@ pub fn recover<D: Disk>(
         })
         .map_err(|e| e.into_refusal(disk, options))?;
     check_rejected(disk, options, &loaded.rejected, &scan)?;
+    check_testified(disk, options, &loaded, &scan)?;
+    check_temporaries(disk, options, &loaded, &scan)?;
     warnings.append(&mut scan.warnings);
 
     let empty = loaded.snapshot.is_none() && scan.extents.iter().all(|e| e.records == 0);
@@ -232,7 +244,7 @@ pub fn recover<D: Disk>(
         ));
     }
     let in_force = scan.mark;
-    settle(disk, &scan, loaded.snapshot.as_ref())?;
+    settle(disk, &scan, loaded.snapshot.as_ref(), &mut warnings)?;
     remove_leftovers(disk, loaded.snapshot.as_ref(), empty && !voteless, &mut warnings)?;
     for dir in [Dir::LogVersion, Dir::DataVersion, Dir::Log, Dir::Data] {
         disk.sync_dir(dir)?;
@@ -501,13 +513,98 @@ pub(crate) fn check_rejected<D: Disk>(
     Ok(())
 }
 
+/// The last transaction of which the loaded snapshot may hold effects: Apache goes on while it writes one,
+/// and tells in the trailers how far it came.
+pub(crate) fn testified(loaded: &Loaded) -> Zxid {
+    let Some(read) = &loaded.read else { return Zxid::ZERO };
+    let digest = read.digest.map_or(Zxid::ZERO, |d| d.zxid);
+    let last = read.last_zxid.filter(|z| z.to_wire() > 0).unwrap_or(Zxid::ZERO);
+    digest.max(last)
+}
+
+/// A log that ends before what the snapshot tells of has lost something, and its zxids would be given twice.
+pub(crate) fn check_testified<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    loaded: &Loaded,
+    scan: &Scan,
+) -> Result<(), Refusal> {
+    let testified = testified(loaded);
+    match &loaded.snapshot {
+        Some(snapshot) if testified > scan.last => Err(Refusal {
+            kind: RefusalKind::Damage,
+            file: Some(disk.describe(&snapshot.path)),
+            offset: None,
+            found: format!("this snapshot holds effects up to zxid {testified}, and the log ends with {}", scan.last),
+            expected: format!("log records up to zxid {testified}"),
+            remedy: repair_remedy(disk, options),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Half-written snapshots that go: Apache's left-overs that are not whole, or that the log has overtaken.
+fn is_temporary(file: &SnapshotFile, loaded: Option<&SnapshotFile>) -> bool {
+    file.path.name == temporary_name(file.zxid) && loaded.is_none_or(|s| s.path != file.path)
+}
+
+/// Whole ones that are newer than everything else, and that Apache would have loaded.
+pub(crate) fn newer_temporaries<D: Disk>(disk: &D, loaded: &Loaded, last: Zxid) -> DiskResult<Vec<SnapshotFile>> {
+    let mut newer = Vec::new();
+    for file in list_snapshots(disk)? {
+        if file.zxid > last && is_temporary(&file, loaded.snapshot.as_ref()) && is_plausible(disk, &file)? {
+            newer.push(file);
+        }
+    }
+    Ok(newer)
+}
+
+/// A whole snapshot that was not renamed any more may hold what nothing else does.
+pub(crate) fn check_temporaries<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    loaded: &Loaded,
+    scan: &Scan,
+) -> Result<(), Refusal> {
+    let Some(file) = newer_temporaries(disk, loaded, scan.last)?.into_iter().next() else { return Ok(()) };
+    Err(Refusal {
+        kind: RefusalKind::Damage,
+        file: Some(disk.describe(&file.path)),
+        offset: None,
+        found: format!("a snapshot that never got its name, and the rest ends with zxid {}", scan.last),
+        expected: format!("log records up to zxid {}", file.zxid),
+        remedy: format!(
+            "Rename it to snapshot.{:x} to start with it. {}",
+            file.zxid.get(),
+            repair_remedy(disk, options)
+        ),
+    })
+}
+
 /// Carries out on the log what the scan found, and makes it durable.
-fn settle<D: Disk>(disk: &D, scan: &Scan, snapshot: Option<&SnapshotFile>) -> DiskResult<()> {
+fn settle<D: Disk>(
+    disk: &D,
+    scan: &Scan,
+    snapshot: Option<&SnapshotFile>,
+    warnings: &mut Vec<String>,
+) -> DiskResult<()> {
     for extent in &scan.extents {
         let path = log_path(extent.first);
         if extent.records == 0 && (extent.first > scan.last || extent.end == 0) {
             // Free the name for the transaction that will have it; Apache would stumble over a bad header.
-            disk.remove(&path)?;
+            match extent.rest {
+                Some(Rest { why: Why::Header(SegmentHeader::BadMagic(_)) }) => {
+                    // This was never cut short by a crash. Somebody may still make sense of it.
+                    let mut aside = Aside::new(disk)?;
+                    aside.take(&path)?;
+                    warnings.push(format!(
+                        "{}: no log segment; kept as {}",
+                        disk.describe(&path),
+                        aside.moved.join(", ")
+                    ));
+                }
+                _ => disk.remove(&path)?,
+            }
             continue;
         }
         let from = match scan.mark {
@@ -564,8 +661,7 @@ fn remove_leftovers<D: Disk>(
     }
     remove_temporaries(disk)?;
     for file in list_snapshots(disk)? {
-        let half = file.path.name == format!("snapshot.{:x}.tmp", file.zxid.get());
-        if half && snapshot.is_none_or(|s| s.path != file.path) {
+        if is_temporary(&file, snapshot) {
             warnings.push(format!("{}: left over from an interrupted write; removed", disk.describe(&file.path)));
             disk.remove(&file.path)?;
         }

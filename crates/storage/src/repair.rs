@@ -8,31 +8,30 @@
 //! first; then bad snapshots; only then the segment is cut; the mark comes last. A crash between any two
 //! leaves a directory that is refused again, or one that starts with just what the repair would have kept.
 
+use crate::aside::Aside;
+pub use crate::aside::DAMAGED_PREFIX;
+use crate::compress::{Compression, Stream, split_error};
 use crate::disk::{Dir, Disk, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::mark::{Mark, MarkFile};
 use crate::record::Decoded;
 use crate::recover::scan::{Damage, Scan, ScanError, Scanner};
 use crate::recover::{
-    Loaded, RecoverOptions, Refusal, RefusalKind, check_directories, check_log_is_there, check_rejected, known_mark,
-    load_snapshot,
+    Loaded, RecoverOptions, Refusal, RefusalKind, check_directories, check_log_is_there, check_rejected,
+    check_testified, known_mark, load_snapshot, newer_temporaries, testified,
 };
 use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
+use crate::snapshot::{SNAPSHOT_TEMPORARY, SnapshotFile, snapshot_name};
 use crate::state::Restore;
 use farrier_proto::Zxid;
 use farrier_proto::txn::{read_header, read_txn};
 use std::fmt;
-
-/// Start of the names that files get when they are moved aside.
-pub const DAMAGED_PREFIX: &str = "farrier.damaged.";
+use std::io::Read;
 
 /// Rounds of examining and moving aside. Each takes a file away or shortens one; a few suffice.
 const ROUNDS_MAX: usize = 64;
 
 /// Good records are searched behind a bad one this often, to tell what may be lost.
 const SEARCHES_MAX: usize = 64;
-
-/// Bytes copied at once.
-const COPY_CHUNK: usize = 1 << 20;
 
 /// One thing that is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,6 +132,10 @@ struct Look {
     bad_snapshots: bool,
     /// The log directory is not the one that the snapshot's server had.
     log_is_gone: bool,
+    /// The loaded snapshot tells of more than there is.
+    testifies: bool,
+    /// Whole snapshots without a proper name that are newer than all else.
+    temporaries: Vec<SnapshotFile>,
 }
 
 /// Looks at a directory and changes nothing. `state` is filled on the way, so that a tree which cannot
@@ -151,7 +154,7 @@ pub fn examine<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Rest
 /// # Errors
 /// As [`examine`]; it can simply be called again.
 pub fn accept_loss<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Repaired, Refusal> {
-    let mut aside = Aside { disk, number: next_number(disk)?, moved: Vec::new() };
+    let mut aside = Aside::new(disk)?;
     let mut before = None;
     for _ in 0..ROUNDS_MAX {
         state.reset();
@@ -180,8 +183,18 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
     report.snapshot = loaded.snapshot.as_ref().map(|s| s.zxid);
     let after = report.snapshot.unwrap_or(Zxid::ZERO);
     report.last = after;
-    let mut look =
-        Look { report, loaded, segments, mark, scan: None, damage: None, bad_snapshots: false, log_is_gone: false };
+    let mut look = Look {
+        report,
+        loaded,
+        segments,
+        mark,
+        scan: None,
+        damage: None,
+        bad_snapshots: false,
+        log_is_gone: false,
+        testifies: false,
+        temporaries: Vec::new(),
+    };
 
     let log_exists = look.segments.iter().any(|s| s.len > 0);
     let none_loads = look.loaded.reason.as_ref().filter(|_| look.loaded.snapshot.is_none());
@@ -216,7 +229,14 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
         other => other?,
     }
     let epoch_mark = mark.filter(|m| m.epoch == options.current_epoch);
-    let scanner = Scanner { disk, segments: &look.segments, options, mark: epoch_mark, after };
+    let scanner = Scanner {
+        disk,
+        segments: &look.segments,
+        options,
+        mark: epoch_mark,
+        after,
+        bare: look.loaded.snapshot.is_none(),
+    };
     let mut last = after;
     let scanned = scanner.run(&mut |header, bytes| {
         let (_, txn, digest) = read_txn(bytes).map_err(|e| e.to_string())?;
@@ -235,6 +255,27 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
                     offset: None,
                     problem: format!("{}; expected {}", refusal.found, refusal.expected),
                     remedy: "the snapshot is moved aside".to_owned(),
+                });
+            }
+            if let Err(refusal) = check_testified(disk, options, &look.loaded, &scan) {
+                look.testifies = true;
+                look.report.findings.push(Finding {
+                    file: refusal.file,
+                    offset: None,
+                    problem: format!("{}; expected {}", refusal.found, refusal.expected),
+                    remedy: "it is kept aside, and used without its trailers".to_owned(),
+                });
+            }
+            look.temporaries = newer_temporaries(disk, &look.loaded, scan.last)?;
+            for file in &look.temporaries {
+                look.report.findings.push(Finding {
+                    file: Some(disk.describe(&file.path)),
+                    offset: None,
+                    problem: format!("a snapshot that never got its name, while the rest ends with zxid {}", scan.last),
+                    remedy: format!(
+                        "it is moved aside. To use it instead, rename it to snapshot.{:x}",
+                        file.zxid.get()
+                    ),
                 });
             }
             look.scan = Some(scan);
@@ -268,7 +309,10 @@ fn finding<D: Disk>(disk: &D, damage: &Damage) -> Finding {
 
 /// The last transaction that anything on disk tells of: mark, names, and good records behind the bad one.
 fn known<D: Disk>(disk: &D, options: &RecoverOptions, look: &Look, damage: Option<&Damage>) -> DiskResult<Zxid> {
-    let mut up_to = look.mark.map_or(Zxid::ZERO, |m| m.zxid);
+    let mut up_to = look.mark.map_or(Zxid::ZERO, |m| m.zxid).max(testified(&look.loaded));
+    for snapshot in &look.temporaries {
+        up_to = up_to.max(snapshot.zxid);
+    }
     for snapshot in look.loaded.rejected.iter().filter(|s| s.regular) {
         up_to = up_to.max(snapshot.zxid);
     }
@@ -327,6 +371,14 @@ fn repair_once<D: Disk>(
             aside.take(&snapshot.path)?;
         }
     }
+    for snapshot in &look.temporaries {
+        aside.take(&snapshot.path)?;
+    }
+    if look.testifies
+        && let (Some(snapshot), Some(read)) = (&look.loaded.snapshot, &look.loaded.read)
+    {
+        without_trailers(disk, snapshot, read.body, aside)?;
+    }
     if let Some((segment, offset)) = cut {
         let file = disk.open(&log_path(segment), OpenMode::Write)?;
         file.set_len(offset)?;
@@ -350,58 +402,47 @@ fn repair_once<D: Disk>(
     Ok(())
 }
 
-/// Moves files aside, under one number for one repair.
-struct Aside<'a, D> {
-    disk: &'a D,
-    number: u64,
-    moved: Vec<String>,
-}
-
-impl<D: Disk> Aside<'_, D> {
-    fn name(&self, path: &DiskPath) -> DiskPath {
-        DiskPath::new(path.dir, format!("{DAMAGED_PREFIX}{}.{}", self.number, path.name))
+/// Replaces a snapshot by its part before the trailers, which every reader accepts.
+fn without_trailers<D: Disk>(
+    disk: &D,
+    snapshot: &SnapshotFile,
+    len: u64,
+    aside: &mut Aside<'_, D>,
+) -> Result<(), Refusal> {
+    let plain = DiskPath::new(Dir::DataVersion, snapshot_name(snapshot.zxid, Compression::Plain));
+    if plain == snapshot.path {
+        aside.copy(&plain)?;
     }
-
-    fn take(&mut self, path: &DiskPath) -> DiskResult<()> {
-        let to = self.name(path);
-        self.disk.rename(path, &to)?;
-        self.disk.sync_dir(path.dir)?;
-        self.moved.push(self.disk.describe(&to));
-        Ok(())
-    }
-
-    /// A copy of the whole file, durable when this returns.
-    fn copy(&mut self, path: &DiskPath) -> DiskResult<()> {
-        let to = self.name(path);
-        let from = self.disk.open(path, OpenMode::Read)?;
-        let copy = self.disk.open(&to, OpenMode::CreateTruncate)?;
-        let mut buf = vec![0; COPY_CHUNK];
-        let mut at = 0;
-        loop {
-            let got = from.read_at(at, &mut buf)?;
-            if got == 0 {
-                break;
-            }
-            copy.write_at(at, &buf[..got])?;
-            at += got as u64;
+    let temporary = DiskPath::new(Dir::DataVersion, format!("{SNAPSHOT_TEMPORARY}{:x}", snapshot.zxid.get()));
+    let mut from = Stream::new(disk.open(&snapshot.path, OpenMode::Read)?, snapshot.compression).take(len);
+    let file = disk.open(&temporary, OpenMode::CreateTruncate)?;
+    let mut buf = vec![0; 1 << 16];
+    let mut at = 0;
+    loop {
+        let got = from.read(&mut buf).map_err(|e| match split_error(e) {
+            Ok(error) => Refusal::disk(&error),
+            Err(message) => Refusal {
+                kind: RefusalKind::Damage,
+                file: Some(disk.describe(&snapshot.path)),
+                offset: None,
+                found: message,
+                expected: "what was read a moment ago".to_owned(),
+                remedy: "Check the disk".to_owned(),
+            },
+        })?;
+        if got == 0 {
+            break;
         }
-        copy.sync()?;
-        self.disk.sync_dir(path.dir)?;
-        self.moved.push(self.disk.describe(&to));
-        Ok(())
+        file.write_at(at, &buf[..got])?;
+        at += got as u64;
     }
-}
-
-/// A number that no file aside has.
-fn next_number<D: Disk>(disk: &D) -> DiskResult<u64> {
-    let mut next = 1;
-    for dir in [Dir::DataVersion, Dir::LogVersion] {
-        for entry in disk.list(dir)? {
-            let number = entry.name.strip_prefix(DAMAGED_PREFIX).and_then(|rest| rest.split('.').next()?.parse().ok());
-            next = next.max(number.map_or(0, |n: u64| n.saturating_add(1)));
-        }
+    file.sync()?;
+    disk.rename(&temporary, &plain)?;
+    disk.sync_dir(Dir::DataVersion)?;
+    if plain != snapshot.path {
+        aside.take(&snapshot.path)?;
     }
-    Ok(next)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub(crate) mod tests;
 mod write;
 
 pub use read::{SnapshotError, SnapshotRead, measure_snapshot, read_snapshot, read_snapshot_bounded, verify_snapshot};
+pub(crate) use write::TEMPORARY as SNAPSHOT_TEMPORARY;
 pub use write::{SnapshotOptions, SnapshotWritten, remove_temporaries, write_snapshot, write_snapshot_paced};
 
 use crate::compress::Compression;
@@ -63,6 +64,12 @@ pub fn zxid_of_name(prefix: &str, name: &str) -> Option<Zxid> {
 #[must_use]
 pub fn snapshot_name(zxid: Zxid, compression: Compression) -> String {
     format!("snapshot.{:x}{}", zxid.get(), compression.suffix())
+}
+
+/// The name under which Apache writes a snapshot that it will rename.
+#[must_use]
+pub(crate) fn temporary_name(zxid: Zxid) -> String {
+    format!("snapshot.{:x}.tmp", zxid.get())
 }
 
 /// The files that are snapshots by name, newest first. Of one zxid, the regular names come first.

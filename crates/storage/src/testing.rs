@@ -123,8 +123,8 @@ pub(crate) fn txn(z: u64) -> Vec<u8> {
 pub(crate) fn start(disk: &Arc<MemDisk>) -> Result<(Nodes, Recovered), Refusal> {
     let mut state = Nodes::default();
     let recovered = recover(disk, &RecoverOptions::default(), &mut state)?;
-    if recovered.fresh {
-        write_snapshot(&**disk, &Nodes::default(), &SnapshotOptions::default())?;
+    if recovered.needs_snapshot() {
+        write_snapshot(&**disk, &state, &SnapshotOptions::default())?;
         remove_initialize(&**disk)?;
     }
     Ok((state, recovered))

@@ -135,6 +135,8 @@ pub(crate) struct Scanner<'a, D: Disk> {
     pub(crate) mark: Option<Mark>,
     /// The state before the log: the snapshot's zxid.
     pub(crate) after: Zxid,
+    /// There is no snapshot.
+    pub(crate) bare: bool,
 }
 
 /// Called with each transaction to replay.
@@ -263,6 +265,12 @@ impl<D: Disk> Scanner<'_, D> {
             return damage(
                 format!("a transaction with zxid {zxid}"),
                 format!("the one that follows zxid {}", scan.last),
+            );
+        }
+        if self.bare && scan.replayed == 0 && zxid.epoch() > 1 {
+            return damage(
+                format!("a log without a snapshot that begins with zxid {zxid}"),
+                "the very first transaction, of epoch 0 or 1".to_owned(),
             );
         }
         if let Err(e) = visit(&header, txn) {

@@ -888,3 +888,88 @@ fn a_torn_end_in_an_older_segment_is_judged_by_continuity() {
     disk.put(&log_file(1), good[..good.len() - 3].to_vec());
     assert_eq!(start(&disk).unwrap_err().kind, RefusalKind::Damage);
 }
+
+fn fuzzy_snapshot(disk: &MemDisk, name: u64, last: u64, compression: Compression) -> DiskPath {
+    // A state that had gone on to `last` when its trailers were written, under the name of where it began.
+    let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
+    let written = write_snapshot(disk, &Nodes::up_to(last), &options).unwrap();
+    let to = DiskPath::new(Dir::DataVersion, snapshot_name(zxid(name), compression));
+    disk.rename(&written.path, &to).unwrap();
+    disk.remove(&DiskPath::new(Dir::Data, "farrier.own")).unwrap();
+    to
+}
+
+#[test]
+fn what_the_snapshot_testifies_to_must_be_in_the_log() {
+    for compression in [Compression::Plain, Compression::Gz, Compression::Snappy] {
+        let disk = Arc::new(MemDisk::default());
+        let path = fuzzy_snapshot(&disk, 4, 6, compression);
+        let was = disk.content(&path).unwrap();
+        disk.put(&log_file(1), apache_log(1..=4, 100));
+        let refusal = start(&disk).expect_err("5 and 6 would be given again");
+        assert_eq!(refusal.kind, RefusalKind::Damage);
+        assert!(refusal.to_string().contains("up to zxid 0x6"), "{refusal}");
+        let options = RecoverOptions::default();
+        let repaired = crate::repair::accept_loss(&*disk, &options, &mut Nodes::default()).unwrap();
+        assert_eq!(repaired.before.loss, Some(crate::repair::Loss { after: zxid(4), up_to: zxid(6) }));
+        let aside = disk.names(Dir::DataVersion).into_iter().find(|n| n.starts_with("farrier.damaged")).unwrap();
+        assert_eq!(disk.content(&DiskPath::new(Dir::DataVersion, aside)), Some(was));
+        let (_, recovered) = start(&disk).unwrap();
+        assert_eq!(recovered.last_zxid, zxid(4));
+        assert_eq!(start(&disk).unwrap().1.last_zxid, zxid(4));
+    }
+}
+
+#[test]
+fn a_whole_newer_snapshot_without_its_name_is_not_deleted() {
+    let disk = used(&[5]);
+    let written = write_snapshot(&*disk, &Nodes::up_to(8), &SnapshotOptions::default()).unwrap();
+    let tmp = DiskPath::new(Dir::DataVersion, "snapshot.8.tmp");
+    disk.rename(&written.path, &tmp).unwrap();
+    let forked = Arc::new(disk.fork());
+    let refusal = start(&disk).expect_err("it may be all that is left of 6 to 8");
+    assert_eq!(refusal.kind, RefusalKind::Damage);
+    assert!(refusal.to_string().contains("snapshot.8.tmp") && disk.content(&tmp).is_some(), "{refusal}");
+    disk.rename(&tmp, &written.path).unwrap();
+    check(&disk, 8, 8, "renamed");
+    let options = RecoverOptions::default();
+    let repaired = crate::repair::accept_loss(&*forked, &options, &mut Nodes::default()).unwrap();
+    assert_eq!(repaired.aside, ["/data/version-2/farrier.damaged.1.snapshot.8.tmp"]);
+    check(&forked, 5, 5, "moved aside");
+    // One that the log has overtaken, or that is not whole, goes.
+    let written = write_snapshot(&*forked, &Nodes::up_to(4), &SnapshotOptions::default()).unwrap();
+    forked.rename(&written.path, &DiskPath::new(Dir::DataVersion, "snapshot.4.tmp")).unwrap();
+    forked.put(&tmp, vec![1; 500]);
+    check(&forked, 5, 5, "left-overs");
+    assert!(!forked.names(Dir::DataVersion).iter().any(|n| n.starts_with("snapshot.") && n.ends_with(".tmp")));
+}
+
+#[test]
+fn a_log_without_a_snapshot_is_followed_by_one() {
+    let trusting = RecoverOptions { trust_empty_snapshot: true, ..RecoverOptions::default() };
+    let disk = used(&[3]);
+    disk.remove(&DiskPath::new(Dir::DataVersion, "snapshot.0")).unwrap();
+    let mut state = Nodes::default();
+    let recovered = recover(&disk, &trusting, &mut state).unwrap();
+    assert!(recovered.needs_snapshot());
+    write_snapshot(&*disk, &state, &SnapshotOptions::default()).unwrap();
+    check(&disk, 3, 3, "without the setting");
+    // A log that begins later than the beginning needs the snapshot that it followed.
+    let disk = Arc::new(MemDisk::default());
+    let second = 0x2_0000_0001;
+    disk.put(&log_file(second), apache_log([second], 0));
+    assert_eq!(recover(&disk, &trusting, &mut Nodes::default()).unwrap_err().kind, RefusalKind::Damage);
+    snapshot_of(&disk, 0);
+    assert_eq!(start(&disk).unwrap().1.last_zxid, zxid(second));
+}
+
+#[test]
+fn a_file_that_is_no_segment_is_kept() {
+    let disk = used(&[3]);
+    without_mark(&disk);
+    disk.put(&log_file(4), b"somebody's notes, or a log with a rotten first sector".to_vec());
+    let (_, recovered) = check(&disk, 3, 3, "its name is needed");
+    assert!(recovered.warnings.join(" ").contains("farrier.damaged.1.log.4"), "{:?}", recovered.warnings);
+    assert!(disk.names(Dir::LogVersion).contains(&"farrier.damaged.1.log.4".to_owned()));
+    assert!(!disk.names(Dir::LogVersion).contains(&"log.4".to_owned()));
+}

@@ -1,4 +1,5 @@
 use super::*;
+use crate::aside::next_number;
 use crate::disk::DiskErrorKind;
 use crate::mem::{Crash, MemDisk};
 use crate::record;

@@ -77,6 +77,8 @@ pub struct SnapshotRead {
     pub seal: u32,
     /// Uncompressed bytes that were used.
     pub bytes: u64,
+    /// Uncompressed bytes up to the first seal, it included: a whole snapshot without trailers.
+    pub body: u64,
     /// The longest path, data or ACL list, in bytes: the least limit under which it loads.
     pub widest: u64,
 }
@@ -372,6 +374,7 @@ fn read_content<F: DiskFile>(
         nodes += 1;
     }
     let mut seal = body.seal()?;
+    let sealed = body.offset;
     let mut digest = None;
     let mut last_zxid = None;
     if body.fill(1)? > 0 && !body.last_zxid_follows()? {
@@ -395,7 +398,18 @@ fn read_content<F: DiskFile>(
     }
     state.loaded(zxid, digest)?;
     let (sessions, acls) = (u64::from(sessions), u64::from(acls));
-    Ok(SnapshotRead { zxid, sessions, acls, nodes, digest, last_zxid, seal, bytes, widest: body.widest as u64 })
+    Ok(SnapshotRead {
+        zxid,
+        sessions,
+        acls,
+        nodes,
+        digest,
+        last_zxid,
+        seal,
+        bytes,
+        body: sealed,
+        widest: body.widest as u64,
+    })
 }
 
 fn read_header<F: DiskFile>(body: &mut Body<F>) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use std::io;
 const GATHER: usize = 64 << 10;
 
 /// Start of the names under which snapshots are written. Nobody loads them.
-const TEMPORARY: &str = "farrier.snapshot.";
+pub(crate) const TEMPORARY: &str = "farrier.snapshot.";
 
 /// How to write snapshots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
