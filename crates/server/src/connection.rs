@@ -291,9 +291,13 @@ impl Task<'_> {
     /// Room for the next read: little while idle, more while reads come back full or a frame is long.
     fn reserve(&mut self) {
         if self.buffer.is_empty() {
-            let grown = self.buffer.capacity();
-            if grown > READ_MIN && self.context.is_idle() {
-                self.buffer = Vec::new();
+            if self.context.is_idle() {
+                if self.buffer.capacity() > READ_MIN {
+                    self.buffer = Vec::new();
+                }
+            } else {
+                // What a large frame needed is not kept; what batches of small ones need is.
+                self.buffer.shrink_to(READ_MAX);
             }
         }
         let spare = self.buffer.capacity() - self.buffer.len();
@@ -323,7 +327,26 @@ impl Task<'_> {
         taken
     }
 
+    /// What is known without the replica: that no whole frame is there, as during all but the last read of
+    /// a long one.
+    fn take_alone(&mut self, used: &mut usize) -> Option<Taken> {
+        if let Stage::Skipping { left, .. } = &mut self.stage {
+            if self.buffer.len() >= *left {
+                return None;
+            }
+            *used = self.buffer.len();
+            *left -= *used;
+            return Some(Taken::More);
+        }
+        let Some(prefix) = self.buffer.first_chunk::<4>() else { return Some(Taken::More) };
+        let Ok(len) = usize::try_from(i32::from_be_bytes(*prefix)) else { return Some(Taken::Bad) };
+        (len <= self.context.frame_max() && self.buffer.len() - 4 < len).then_some(Taken::More)
+    }
+
     fn take_frames(&mut self, used: &mut usize) -> Taken {
+        if let Some(taken) = self.take_alone(used) {
+            return taken;
+        }
         let max = self.context.frame_max();
         let id = self.conn.id;
         let (stage, buffer, started) = (&mut self.stage, &self.buffer, &mut self.started);
