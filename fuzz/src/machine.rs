@@ -9,28 +9,21 @@ use crate::input::Choices;
 use farrier_proto::client::{ConnectRequest, ConnectResponse, ReplyHeader, RequestHeader};
 use farrier_proto::jute::{put_buffer, put_i32, put_i64};
 use farrier_proto::multi::put_end;
-use farrier_proto::{Field as _, OpCode, Reader, ServerId, SessionId, Xid, Zxid};
+use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid, Zxid};
 use farrier_replica::{
-    Action, Actions, ConnId, ConnectionThrottleConfig, ContainerConfig, Input, Replica, ReplicaConfig, Time,
+    Action, Actions, ConnId, ContainerConfig, Input, Replica, ReplicaConfig, Time,
     TreeRestore, WriteId,
 };
 use farrier_storage::Restore as _;
-use farrier_tree::AuthConfig;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 fn config(choices: &mut Choices<'_>) -> ReplicaConfig {
     let variant = choices.byte();
     let mut tree = tree_config();
     tree.enforce_quota = variant & 1 == 1;
     ReplicaConfig {
-        server_id: ServerId(1),
-        tick_time: 2000,
-        min_session_timeout: 4000,
-        max_session_timeout: 40_000,
         snap_count: 20,
-        snap_size_limit: 0,
         jute_max_buffer: if variant & 2 == 2 { 4096 } else { 0xf_ffff },
         txn_max: if variant & 2 == 2 { 8192 } else { 2 * 0xf_ffff },
         global_outstanding_limit: if variant & 4 == 4 { 3 } else { 1000 },
@@ -39,23 +32,12 @@ fn config(choices: &mut Choices<'_>) -> ReplicaConfig {
         drop_stale_requests: variant & 128 == 128,
         large_request_threshold: (variant & 32 == 32).then_some(60),
         large_request_max_bytes: 400,
-        connection_throttle: ConnectionThrottleConfig {
-            tokens: 0,
-            fill_time: 1,
-            fill_count: 1,
-            freeze_time: None,
-            drop_increase: 0.02,
-            drop_decrease: 0.002,
-            decrease_ratio: 0.0,
-            session_weight: 1,
-            renew_weight: 1,
-        },
         container: ContainerConfig { check_interval: 1000, max_per_minute: 10_000, max_never_used: 3000 },
         enforce_auth_schemes: if variant & 64 == 64 { vec!["digest".into()] } else { Vec::new() },
         reconfig_enabled: variant & 1 == 1,
-        auth: Arc::new(AuthConfig::default()),
         tree,
         seed: 5,
+        ..ReplicaConfig::default()
     }
 }
 

@@ -1,13 +1,14 @@
 //! `cargo xtask conformance`: the cases of `farrier-testkit`, as a table.
 
-use anyhow::{Context as _, Result, ensure};
+use crate::interop;
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use farrier_testkit::apache::Apache;
 use farrier_testkit::conformance::{Filter, run as run_cases, table};
 use farrier_testkit::server::Target;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// Arguments of the command.
@@ -42,7 +43,7 @@ enum Against {
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut targets = Vec::new();
     if !(arguments.alone && arguments.against == Against::Apache) {
-        targets.push(Target::Farrier(farrier(arguments)?));
+        targets.push(Target::Farrier(interop::farrier(arguments.farrier.as_deref())?));
     }
     if arguments.against == Against::Apache {
         targets.push(Target::Apache(Apache::newest()?));
@@ -66,18 +67,4 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         write!(out, "{}", report.failure_list())?;
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The binary that was named, or a fresh one from the workspace.
-fn farrier(arguments: &Arguments) -> Result<PathBuf> {
-    if let Some(path) = &arguments.farrier {
-        return std::fs::canonicalize(path).with_context(|| path.display().to_string());
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(["build", "--package", "farrier"]).status().context("running cargo")?;
-    ensure!(status.success(), "farrier does not build");
-    // Both binaries of a workspace land in one directory.
-    let path = std::env::current_exe()?.with_file_name("farrier");
-    ensure!(path.exists(), "{} is missing after the build", path.display());
-    Ok(path)
 }

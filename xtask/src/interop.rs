@@ -15,6 +15,7 @@ mod tools;
 
 pub(crate) use clients::{Arguments as ClientsArguments, run as clients};
 pub(crate) use exchange::{Arguments as ExchangeArguments, run as exchange};
+pub(crate) use tools::farrier;
 
 use anyhow::Result;
 use farrier_testkit::server::Config;

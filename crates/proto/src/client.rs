@@ -3,6 +3,7 @@
 use crate::acl::RawAcl;
 use crate::jute::{Field, JBuf, JStr, Reader, plain_record, put_i32, put_i64, put_len, put_str, record};
 use crate::limits::PASSWORD_LEN;
+use crate::numbered::numbered;
 use crate::{Acl, DecodeError, ErrorCode, SessionId, Stat, Xid, Zxid};
 use std::borrow::Cow;
 
@@ -260,26 +261,6 @@ record! {
         /// User, without credentials.
         pub user: Cow<'a, str>,
     }
-}
-
-macro_rules! numbered {
-    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $variant:ident = $code:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-        impl $name {
-            /// The number on the wire.
-            #[must_use]
-            pub const fn code(self) -> i32 {
-                match self { $(Self::$variant => $code,)* }
-            }
-            /// The variant with this number.
-            #[must_use]
-            pub const fn from_code(code: i32) -> Option<Self> {
-                match code { $($code => Some(Self::$variant),)* _ => None }
-            }
-        }
-    };
 }
 
 numbered! {

@@ -15,6 +15,7 @@ pub mod ids;
 pub mod jute;
 pub mod limits;
 pub mod multi;
+mod numbered;
 pub mod opcode;
 pub mod owner;
 pub mod path;

@@ -56,6 +56,21 @@ plain_record! {
 impl Copy for Stat {}
 impl Copy for StatPersisted {}
 
+impl StatPersisted {
+    /// Of the built-in nodes of a virgin tree.
+    pub const ZERO: Self = Self {
+        czxid: Zxid::ZERO,
+        mzxid: Zxid::ZERO,
+        ctime: 0,
+        mtime: 0,
+        version: 0,
+        cversion: 0,
+        aversion: 0,
+        ephemeral_owner: 0,
+        pzxid: Zxid::ZERO,
+    };
+}
+
 impl Stat {
     /// Bytes on the wire.
     pub const LEN: usize = 68;

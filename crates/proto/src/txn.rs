@@ -5,6 +5,7 @@
 
 use crate::jute::{Field, JBuf, Reader, plain_record, put_buffer, put_i32, put_len, record};
 use crate::limits::MULTI_OPS_MAX;
+use crate::numbered::numbered;
 use crate::{Acl, DecodeError, ErrorCode, SessionId, Zxid};
 use std::borrow::Cow;
 
@@ -50,55 +51,38 @@ impl TxnDigest {
     }
 }
 
-macro_rules! txn_types {
-    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
-        /// Type of a transaction.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum TxnType { $($(#[$doc])* $name,)* }
-        impl TxnType {
-            /// The number on wire and disk.
-            #[must_use]
-            pub const fn code(self) -> i32 {
-                match self { $(Self::$name => $code,)* }
-            }
-            /// The type with this number.
-            #[must_use]
-            pub const fn from_code(code: i32) -> Option<Self> {
-                match code { $($code => Some(Self::$name),)* _ => None }
-            }
-        }
-    };
-}
-
-txn_types! {
-    /// A request that failed; takes a zxid and changes nothing.
-    Error = -1,
-    /// Start of a session.
-    CreateSession = -10,
-    /// End of a session, with its ephemerals.
-    CloseSession = -11,
-    /// A node that the client learns by path.
-    Create = 1,
-    /// A node's removal.
-    Delete = 2,
-    /// A node's data.
-    SetData = 5,
-    /// A node's ACL.
-    SetAcl = 7,
-    /// A version that was checked; inside a multi only.
-    Check = 13,
-    /// Several at once.
-    Multi = 14,
-    /// A node that the client learns by path and stat.
-    Create2 = 15,
-    /// A new membership.
-    Reconfig = 16,
-    /// A container.
-    CreateContainer = 19,
-    /// A container's or TTL node's removal by the sweeper.
-    DeleteContainer = 20,
-    /// A TTL node.
-    CreateTtl = 21,
+numbered! {
+    /// Type of a transaction.
+    pub enum TxnType {
+        /// A request that failed; takes a zxid and changes nothing.
+        Error = -1,
+        /// Start of a session.
+        CreateSession = -10,
+        /// End of a session, with its ephemerals.
+        CloseSession = -11,
+        /// A node that the client learns by path.
+        Create = 1,
+        /// A node's removal.
+        Delete = 2,
+        /// A node's data.
+        SetData = 5,
+        /// A node's ACL.
+        SetAcl = 7,
+        /// A version that was checked; inside a multi only.
+        Check = 13,
+        /// Several at once.
+        Multi = 14,
+        /// A node that the client learns by path and stat.
+        Create2 = 15,
+        /// A new membership.
+        Reconfig = 16,
+        /// A container.
+        CreateContainer = 19,
+        /// A container's or TTL node's removal by the sweeper.
+        DeleteContainer = 20,
+        /// A TTL node.
+        CreateTtl = 21,
+    }
 }
 
 record! {

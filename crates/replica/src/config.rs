@@ -1,6 +1,7 @@
 //! Settings of a replica.
 
 use farrier_proto::ServerId;
+use farrier_proto::limits::{JUTE_MAX_BUFFER, TXN_MAX};
 use farrier_tree::{AuthConfig, TreeConfig};
 use std::sync::Arc;
 
@@ -50,6 +51,58 @@ pub struct ReplicaConfig {
     pub tree: TreeConfig,
     /// Drawn by the shell; decides the snapshot's moment and random early drops.
     pub seed: u64,
+}
+
+impl Default for ReplicaConfig {
+    /// What Apache ZooKeeper 3.9 does without any setting, with its sample `tickTime`.
+    fn default() -> Self {
+        Self {
+            server_id: ServerId(1),
+            tick_time: 2000,
+            min_session_timeout: 4000,
+            max_session_timeout: 40_000,
+            snap_count: 100_000,
+            snap_size_limit: 4 << 30,
+            jute_max_buffer: JUTE_MAX_BUFFER,
+            txn_max: TXN_MAX,
+            global_outstanding_limit: 1000,
+            request_throttle_max: 0,
+            throttled_op_wait: 0,
+            drop_stale_requests: false,
+            large_request_threshold: None,
+            large_request_max_bytes: 100 << 20,
+            connection_throttle: ConnectionThrottleConfig::default(),
+            container: ContainerConfig::default(),
+            enforce_auth_schemes: Vec::new(),
+            reconfig_enabled: false,
+            auth: Arc::default(),
+            tree: TreeConfig::default(),
+            seed: 0,
+        }
+    }
+}
+
+impl Default for ContainerConfig {
+    fn default() -> Self {
+        Self { check_interval: 60_000, max_per_minute: 10_000, max_never_used: 0 }
+    }
+}
+
+impl Default for ConnectionThrottleConfig {
+    /// Off.
+    fn default() -> Self {
+        Self {
+            tokens: 0,
+            fill_time: 1,
+            fill_count: 1,
+            freeze_time: None,
+            drop_increase: 0.02,
+            drop_decrease: 0.002,
+            decrease_ratio: 0.0,
+            session_weight: 1,
+            renew_weight: 1,
+        }
+    }
 }
 
 /// `znode.container.*`.

@@ -4,16 +4,16 @@
 //! out by the same judge.
 
 use farrier_proto::client::{ConnectRequest, CreateRequest, ReplyHeader, RequestHeader};
-use farrier_proto::{Field as _, OpCode, RawAcl, Reader, ServerId, SessionId, Xid, Zxid, jute};
+use farrier_proto::{Field as _, OpCode, RawAcl, Reader, SessionId, Xid, Zxid, jute};
 use farrier_replica::{
-    Action, Actions, ConnId, ConnectionThrottleConfig, ContainerConfig, Input, Replica, ReplicaConfig, Time,
+    Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time,
     TreeRestore, WriteId,
 };
 use farrier_storage::mem::{MemDisk, Op};
 use farrier_storage::{
     LogOptions, LogWriter, RecoverOptions, SnapshotOptions, recover, remove_initialize, write_snapshot,
 };
-use farrier_tree::{AuthConfig, TreeConfig};
+use farrier_tree::TreeConfig;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -21,39 +21,7 @@ const TREE: TreeConfig =
     TreeConfig { extended_types: false, ttl_353: false, digest: true, list_closed: true, enforce_quota: false };
 
 fn config() -> ReplicaConfig {
-    ReplicaConfig {
-        server_id: ServerId(1),
-        tick_time: 2000,
-        min_session_timeout: 4000,
-        max_session_timeout: 40_000,
-        snap_count: 60,
-        snap_size_limit: 0,
-        jute_max_buffer: 1 << 20,
-        txn_max: 2 << 20,
-        global_outstanding_limit: 1000,
-        request_throttle_max: 0,
-        throttled_op_wait: 0,
-        drop_stale_requests: false,
-        large_request_threshold: None,
-        large_request_max_bytes: 100 << 20,
-        connection_throttle: ConnectionThrottleConfig {
-            tokens: 0,
-            fill_time: 1,
-            fill_count: 1,
-            freeze_time: None,
-            drop_increase: 0.0,
-            drop_decrease: 0.0,
-            decrease_ratio: 0.0,
-            session_weight: 1,
-            renew_weight: 1,
-        },
-        container: ContainerConfig { check_interval: 60_000, max_per_minute: 10_000, max_never_used: 0 },
-        enforce_auth_schemes: Vec::new(),
-        reconfig_enabled: false,
-        auth: Arc::new(AuthConfig::default()),
-        tree: TREE,
-        seed: 1,
-    }
+    ReplicaConfig { snap_count: 60, tree: TREE, seed: 1, ..ReplicaConfig::default() }
 }
 
 /// What must stand in the log before a reply: bytes of the record, and where the reply is noted.

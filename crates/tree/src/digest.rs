@@ -74,27 +74,13 @@ impl DigestLog {
 mod tests {
     use super::*;
 
-    fn zero() -> StatPersisted {
-        StatPersisted {
-            czxid: Zxid::ZERO,
-            mzxid: Zxid::ZERO,
-            ctime: 0,
-            mtime: 0,
-            version: 0,
-            cversion: 0,
-            aversion: 0,
-            ephemeral_owner: 0,
-            pzxid: Zxid::ZERO,
-        }
-    }
-
     #[test]
     fn digests_of_a_live_server() {
-        assert_eq!(node_digest("", Some(b""), &zero()), 0x0412_8908);
-        assert_eq!(node_digest("/", None, &zero()), 0x0412_8908);
-        assert_eq!(node_digest("/zookeeper", Some(b""), &zero()), 0x4db4_4d58);
-        assert_eq!(node_digest("/zookeeper/quota", Some(b""), &zero()), 0);
-        assert_ne!(node_digest("/zookeeperx", Some(b""), &zero()), 0);
+        assert_eq!(node_digest("", Some(b""), &StatPersisted::ZERO), 0x0412_8908);
+        assert_eq!(node_digest("/", None, &StatPersisted::ZERO), 0x0412_8908);
+        assert_eq!(node_digest("/zookeeper", Some(b""), &StatPersisted::ZERO), 0x4db4_4d58);
+        assert_eq!(node_digest("/zookeeper/quota", Some(b""), &StatPersisted::ZERO), 0);
+        assert_ne!(node_digest("/zookeeperx", Some(b""), &StatPersisted::ZERO), 0);
     }
 
     #[test]

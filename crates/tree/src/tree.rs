@@ -40,21 +40,6 @@ pub struct Tree {
     pub(crate) size: u64,
 }
 
-/// The stat of the nodes that no transaction created.
-pub(crate) const fn zero_stat() -> StatPersisted {
-    StatPersisted {
-        czxid: Zxid::ZERO,
-        mzxid: Zxid::ZERO,
-        ctime: 0,
-        mtime: 0,
-        version: 0,
-        cversion: 0,
-        aversion: 0,
-        ephemeral_owner: 0,
-        pzxid: Zxid::ZERO,
-    }
-}
-
 /// What a path adds to the size of the tree.
 pub(crate) fn path_size(path: &str) -> u64 {
     let units = if path.is_ascii() { path.len() } else { path.encode_utf16().count() };
@@ -92,8 +77,13 @@ impl Tree {
             // The alias "/" of the root.
             size: 1,
         };
-        let root =
-            tree.arena.insert(NodeId::NIL, "", AclKey::OPEN, &Fields::childless(zero_stat()), Some(b"".as_slice()));
+        let root = tree.arena.insert(
+            NodeId::NIL,
+            "",
+            AclKey::OPEN,
+            &Fields::childless(StatPersisted::ZERO),
+            Some(b"".as_slice()),
+        );
         assert!(root == NodeId::ROOT, "the root comes first");
         tree.digest_add("", NodeId::ROOT);
         tree
@@ -107,7 +97,7 @@ impl Tree {
             }
             let (parent, name) = farrier_proto::path::split(path).expect("built-in paths are absolute");
             let parent = self.find(parent).expect("built-in parents come first");
-            let (mut stat, mut acl) = (zero_stat(), AclKey::OPEN);
+            let (mut stat, mut acl) = (StatPersisted::ZERO, AclKey::OPEN);
             if path == CONFIG_PATH {
                 acl = self.acls.intern(&[Acl::world(perms::READ)]);
                 stat.aversion = -1;

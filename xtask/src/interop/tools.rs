@@ -118,7 +118,7 @@ impl Tools {
 }
 
 /// The binary that was named, or a fresh one from the workspace.
-pub(super) fn farrier(named: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn farrier(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = named {
         return fs::canonicalize(path).with_context(|| path.display().to_string());
     }

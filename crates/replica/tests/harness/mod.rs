@@ -2,49 +2,17 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use farrier_proto::client::{ConnectRequest, ConnectResponse, ReplyHeader, RequestHeader};
-use farrier_proto::{Field, OpCode, Reader, ServerId, SessionId, Xid, Zxid};
-use farrier_replica::{
-    Action, Actions, ConnId, ConnectionThrottleConfig, ContainerConfig, Input, Replica, ReplicaConfig, Time,
-    TreeRestore, WriteId,
-};
+use farrier_proto::{Field, OpCode, Reader, SessionId, Xid, Zxid};
+use farrier_replica::{Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId};
 use farrier_storage::{NodeRecord, Restore as _};
-use farrier_tree::{AuthConfig, TreeConfig};
+use farrier_tree::TreeConfig;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 pub(crate) fn config() -> ReplicaConfig {
     ReplicaConfig {
-        server_id: ServerId(1),
-        tick_time: 2000,
-        min_session_timeout: 4000,
-        max_session_timeout: 40_000,
-        snap_count: 100_000,
-        snap_size_limit: 0,
-        jute_max_buffer: 0xf_ffff,
-        txn_max: 2 * 0xf_ffff,
-        global_outstanding_limit: 1000,
-        request_throttle_max: 0,
-        throttled_op_wait: 0,
-        drop_stale_requests: false,
-        large_request_threshold: None,
-        large_request_max_bytes: 100 << 20,
-        connection_throttle: ConnectionThrottleConfig {
-            tokens: 0,
-            fill_time: 1,
-            fill_count: 1,
-            freeze_time: None,
-            drop_increase: 0.02,
-            drop_decrease: 0.002,
-            decrease_ratio: 0.0,
-            session_weight: 1,
-            renew_weight: 1,
-        },
-        container: ContainerConfig { check_interval: 60_000, max_per_minute: 10_000, max_never_used: 0 },
-        enforce_auth_schemes: Vec::new(),
-        reconfig_enabled: false,
-        auth: Arc::new(AuthConfig::default()),
         tree: TreeConfig { extended_types: true, ..TreeConfig::default() },
         seed: 7,
+        ..ReplicaConfig::default()
     }
 }
 

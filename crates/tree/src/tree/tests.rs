@@ -237,11 +237,11 @@ fn acl_lists_are_stored_once_and_counted() {
 #[test]
 fn more_acl_lists_than_short_keys() {
     let mut loader = TreeLoader::new(TreeConfig::default());
-    loader.node("", None, -1, zero_stat()).unwrap();
+    loader.node("", None, -1, StatPersisted::ZERO).unwrap();
     loader.acl(70_000, vec![Acl::world(2)]).unwrap();
     loader.acl(65_535, vec![Acl::world(4)]).unwrap();
-    loader.node("/wide", None, 70_000, zero_stat()).unwrap();
-    loader.node("/short", None, 65_535, zero_stat()).unwrap();
+    loader.node("/wide", None, 70_000, StatPersisted::ZERO).unwrap();
+    loader.node("/short", None, 65_535, StatPersisted::ZERO).unwrap();
     let mut bench = Bench { tree: loader.finish(Zxid::ZERO).unwrap(), counter: 0 };
     for (path, perms) in [("/wide", 4), ("/short", 2), ("/wide", 8)] {
         bench.apply(&Txn::SetAcl(SetAclTxn { path: path.into(), acl: vec![Acl::world(perms)], version: 1 }));
@@ -327,17 +327,20 @@ fn what_a_snapshot_may_not_hold() {
     let config = TreeConfig { extended_types: true, ..TreeConfig::default() };
     let loaded = || {
         let mut loader = TreeLoader::new(config);
-        loader.node("", None, -1, zero_stat()).unwrap();
-        loader.node("/a", None, -1, zero_stat()).unwrap();
+        loader.node("", None, -1, StatPersisted::ZERO).unwrap();
+        loader.node("/a", None, -1, StatPersisted::ZERO).unwrap();
         loader
     };
-    assert_eq!(loaded().node("/x/y", None, -1, zero_stat()).unwrap_err(), "znode \"/x/y\" comes without its parent");
-    assert!(loaded().node("/a", None, -1, zero_stat()).unwrap_err().contains("twice"));
-    assert!(loaded().node("", None, -1, zero_stat()).unwrap_err().contains("twice"));
+    assert_eq!(
+        loaded().node("/x/y", None, -1, StatPersisted::ZERO).unwrap_err(),
+        "znode \"/x/y\" comes without its parent"
+    );
+    assert!(loaded().node("/a", None, -1, StatPersisted::ZERO).unwrap_err().contains("twice"));
+    assert!(loaded().node("", None, -1, StatPersisted::ZERO).unwrap_err().contains("twice"));
     for path in ["/", "/a/", "b"] {
-        assert!(loaded().node(path, None, -1, zero_stat()).is_err(), "{path:?}");
+        assert!(loaded().node(path, None, -1, StatPersisted::ZERO).is_err(), "{path:?}");
     }
-    let stat = StatPersisted { ephemeral_owner: -7, ..zero_stat() };
+    let stat = StatPersisted { ephemeral_owner: -7, ..StatPersisted::ZERO };
     assert!(loaded().node("/b", None, -1, stat).unwrap_err().contains("owner"));
     assert!(loaded().acl(-1, vec![]).is_err());
     assert!(TreeLoader::new(config).finish(Zxid::ZERO).is_err());
@@ -347,9 +350,9 @@ fn what_a_snapshot_may_not_hold() {
 fn what_a_snapshot_may_lack() {
     let mut loader = TreeLoader::new(TreeConfig::default());
     loader.acl(5, vec![Acl::world(1)]).unwrap();
-    loader.node("", Some(b"root"), -1, zero_stat()).unwrap();
-    loader.node("/a", None, 9, zero_stat()).unwrap();
-    let orphan = StatPersisted { ephemeral_owner: 77, ..zero_stat() };
+    loader.node("", Some(b"root"), -1, StatPersisted::ZERO).unwrap();
+    loader.node("/a", None, 9, StatPersisted::ZERO).unwrap();
+    let orphan = StatPersisted { ephemeral_owner: 77, ..StatPersisted::ZERO };
     loader.node("/e", None, 9, orphan).unwrap();
     let tree = loader.finish(Zxid::new(3, 1)).unwrap();
     assert_eq!(tree.node("/a").unwrap().acl(), [], "a list that is not there permits nothing");
@@ -363,11 +366,11 @@ fn what_a_snapshot_may_lack() {
 #[test]
 fn deep_trees_take_no_stack() {
     let mut loader = TreeLoader::new(TreeConfig::default());
-    loader.node("", None, -1, zero_stat()).unwrap();
+    loader.node("", None, -1, StatPersisted::ZERO).unwrap();
     let mut path = String::new();
     for _ in 0..4000 {
         path.push_str("/d");
-        loader.node(&path, None, -1, zero_stat()).unwrap();
+        loader.node(&path, None, -1, StatPersisted::ZERO).unwrap();
     }
     let mut bench = Bench { tree: loader.finish(Zxid::ZERO).unwrap(), counter: 0 };
     assert_eq!(bench.tree.descendants("/d"), Some(3999));
