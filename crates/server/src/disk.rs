@@ -42,21 +42,6 @@ pub enum DirectoryError {
         /// Why it failed.
         error: io::Error,
     },
-    /// Snapshots in the log directory, or logs in the snapshot directory: dataLogDir was changed without
-    /// moving the files, or the two are swapped.
-    #[error(
-        "{} is a {found}, but {expected} belong there: move the files to where the configuration expects them, \
-         or correct dataDir and dataLogDir",
-        path.display()
-    )]
-    Misplaced {
-        /// One of the files.
-        path: PathBuf,
-        /// What it is.
-        found: &'static str,
-        /// What belongs there.
-        expected: &'static str,
-    },
 }
 
 /// dataDir and dataLogDir of one server.
@@ -66,6 +51,7 @@ pub struct RealDisk {
     data_version: PathBuf,
     log: PathBuf,
     log_version: PathBuf,
+    separate: bool,
 }
 
 impl RealDisk {
@@ -76,22 +62,26 @@ impl RealDisk {
     /// # Errors
     /// [`DirectoryError`].
     pub fn open(data_dir: &Path, data_log_dir: &Path, autocreate: bool) -> Result<Self, DirectoryError> {
-        let disk = Self {
+        let mut disk = Self {
             data: data_dir.to_owned(),
             data_version: data_dir.join(VERSION_DIR),
             log: data_log_dir.to_owned(),
             log_version: data_log_dir.join(VERSION_DIR),
+            separate: false,
         };
         for path in [&disk.log_version, &disk.data_version] {
             create(path, autocreate)?;
             rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
                 .map_err(|e| failed("write to", path)(e.into()))?;
         }
-        if !same_file(&disk.data_version, &disk.log_version)? {
-            refuse_misplaced(&disk.log_version, "snapshot.", "snapshot", "logs")?;
-            refuse_misplaced(&disk.data_version, "log.", "log", "snapshots")?;
-        }
+        disk.separate = !same_file(&disk.data_version, &disk.log_version)?;
         Ok(disk)
+    }
+
+    /// Whether logs have a directory of their own, whatever the names of the two look like.
+    #[must_use]
+    pub const fn is_separate(&self) -> bool {
+        self.separate
     }
 
     fn dir(&self, dir: Dir) -> &Path {
@@ -158,21 +148,6 @@ fn same_file(a: &Path, b: &Path) -> Result<bool, DirectoryError> {
 /// Two names with one identity are one file.
 fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
-}
-
-fn refuse_misplaced(
-    dir: &Path,
-    prefix: &str,
-    found: &'static str,
-    expected: &'static str,
-) -> Result<(), DirectoryError> {
-    for entry in std::fs::read_dir(dir).map_err(failed("list", dir))? {
-        let entry = entry.map_err(failed("list", dir))?;
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(prefix)) {
-            return Err(DirectoryError::Misplaced { path: entry.path(), found, expected });
-        }
-    }
-    Ok(())
 }
 
 /// The kinds that storage tells apart.

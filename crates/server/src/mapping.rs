@@ -1,6 +1,7 @@
 //! From the operator's settings to those of the parts.
 
 use crate::config::{PasswordHash, ServerConfig, SnapshotCompression};
+use crate::disk::RealDisk;
 use farrier_proto::ServerId;
 use farrier_replica::{ConnectionThrottleConfig, ContainerConfig, ReplicaConfig};
 use farrier_storage::{Compression, LogOptions, PurgePolicy, RecoverOptions, SnapshotOptions};
@@ -88,7 +89,7 @@ pub(crate) fn replica(config: &ServerConfig, seed: u64) -> ReplicaConfig {
     }
 }
 
-pub(crate) fn recover(config: &ServerConfig) -> RecoverOptions {
+pub(crate) fn recover(config: &ServerConfig, disk: &RealDisk) -> RecoverOptions {
     RecoverOptions {
         trust_empty_snapshot: config.storage.trust_empty_snapshot,
         db_autocreate: config.storage.db_autocreate,
@@ -96,7 +97,7 @@ pub(crate) fn recover(config: &ServerConfig) -> RecoverOptions {
         standalone: true,
         txn_max: config.limits.jute_max_buffer + config.limits.jute_extra_size,
         current_epoch: 0,
-        separate_log_dir: config.data_dir != config.data_log_dir,
+        separate_log_dir: disk.is_separate(),
         config_file: config.config_file.as_ref().map(|file| file.display().to_string()),
     }
 }

@@ -18,7 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 pub fn examine(config: &ServerConfig) -> Result<Report, StartError> {
     let (disk, _lock) = open(config)?;
     let mut state = TreeRestore::new(mapping::tree(config), 0);
-    Ok(repair::examine(&disk, &mapping::recover(config), &mut state)?)
+    Ok(repair::examine(&disk, &mapping::recover(config, &disk), &mut state)?)
 }
 
 /// Moves what is bad aside, so that a server starts on what is left. The client port, unless it is 0, must
@@ -32,7 +32,7 @@ pub fn accept_loss(config: &ServerConfig) -> Result<Repaired, StartError> {
     let _port = TcpListener::bind(address).map_err(|error| StartError::Bind { address, error })?;
     let (disk, _lock) = open(config)?;
     let mut state = TreeRestore::new(mapping::tree(config), 0);
-    Ok(repair::accept_loss(&disk, &mapping::recover(config), &mut state)?)
+    Ok(repair::accept_loss(&disk, &mapping::recover(config, &disk), &mut state)?)
 }
 
 fn open(config: &ServerConfig) -> Result<(RealDisk, DirectoryLock), StartError> {

@@ -110,6 +110,8 @@ pub enum RefusalKind {
     Damage,
     /// The files and the configuration do not go together.
     Setup,
+    /// Snapshots among logs, or logs among snapshots.
+    Misplaced,
     /// The disk refused an operation.
     Disk,
 }
@@ -310,12 +312,14 @@ pub(crate) fn check_directories<D: Disk>(disk: &D, options: &RecoverOptions) -> 
             [(&data, Dir::DataVersion, "log", "dataLogDir"), (&log, Dir::LogVersion, "snapshot", "dataDir")]
         {
             if let Some(entry) = entries.iter().find(|e| apache_zxid(&e.name, prefix).is_some()) {
-                return Err(Refusal::setup(
-                    Some(disk.describe(&DiskPath::new(dir, &*entry.name))),
-                    "a file of the other kind, while dataDir and dataLogDir differ",
-                    &format!("{prefix}.* only in {key}"),
-                    "Check dataDir and dataLogDir, or move the files to where they belong".to_owned(),
-                ));
+                return Err(Refusal {
+                    kind: RefusalKind::Misplaced,
+                    file: Some(disk.describe(&DiskPath::new(dir, &*entry.name))),
+                    offset: None,
+                    found: "a file of the other kind, while dataDir and dataLogDir differ".to_owned(),
+                    expected: format!("{prefix}.* only in {key}"),
+                    remedy: "Check dataDir and dataLogDir, or move the files to where they belong".to_owned(),
+                });
             }
         }
     }

@@ -1,5 +1,7 @@
 use super::*;
+use crate::config::ServerConfig;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 fn disk() -> (tempfile::TempDir, RealDisk) {
     let dir = tempfile::tempdir().unwrap();
@@ -102,18 +104,33 @@ fn a_directory_without_write_permission_is_refused() {
 fn snapshots_among_logs_are_refused_unless_both_share_a_directory() {
     let (dir, _) = disk();
     let (data, log) = (dir.path().join("data"), dir.path().join("log"));
-    std::fs::write(data.join("version-2/snapshot.0"), b"").unwrap();
-    std::fs::write(log.join("version-2/log.1"), b"").unwrap();
-    RealDisk::open(&data, &log, true).unwrap();
-    let error = RealDisk::open(&log, &data, true).unwrap_err();
-    assert!(matches!(error, DirectoryError::Misplaced { .. }), "{error}");
+    let recovered = |data: &Path, log: &Path| {
+        let disk = Arc::new(RealDisk::open(data, log, true).unwrap());
+        let mut config = ServerConfig::standalone(data.to_owned(), (std::net::Ipv4Addr::LOCALHOST, 0).into());
+        config.data_log_dir = log.to_owned();
+        let tree = crate::mapping::tree(&config);
+        let mut state = farrier_replica::TreeRestore::new(tree, 0);
+        let options = crate::mapping::recover(&config, &disk);
+        let recovered = farrier_storage::recover(&disk, &options, &mut state)?;
+        if recovered.needs_snapshot() {
+            farrier_storage::write_snapshot(&*disk, &state.image(), &farrier_storage::SnapshotOptions::default())?;
+        }
+        Ok::<_, farrier_storage::Refusal>(options.separate_log_dir)
+    };
+    assert!(recovered(&data, &log).unwrap());
+    assert!(recovered(&data, &log).unwrap());
+    let refusal = recovered(&log, &data).unwrap_err();
+    assert_eq!(refusal.kind, farrier_storage::RefusalKind::Misplaced, "{refusal}");
+    assert_eq!(crate::server::StartError::from(refusal).exit_code(), 3, "as Apache");
     std::fs::write(data.join("version-2/log.1"), b"").unwrap();
-    let error = RealDisk::open(&data, &log, true).unwrap_err();
-    assert!(error.to_string().contains("version-2/log.1 is a log"), "{error}");
-    RealDisk::open(&data, &data, true).unwrap();
+    assert!(recovered(&data, &log).unwrap_err().to_string().contains("version-2/log.1"));
+    // One directory under two names is one.
+    std::fs::remove_file(data.join("version-2/log.1")).unwrap();
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&data, &link).unwrap();
-    RealDisk::open(&data, &link, true).unwrap();
+    for _ in 0..2 {
+        assert!(!recovered(&data, &link).unwrap());
+    }
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn confused_directories_are_refused() {
         let disk = Arc::new(MemDisk::new(true));
         disk.put(&DiskPath::new(dir, name), b"x".to_vec());
         let refusal = start(&disk).unwrap_err();
-        assert_eq!(refusal.kind, RefusalKind::Setup);
+        assert_eq!(refusal.kind, RefusalKind::Misplaced);
         assert!(refusal.to_string().contains(name), "{refusal}");
     }
 }
