@@ -68,7 +68,7 @@ impl StartError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Unsupported(_) => 2,
-            Self::Directory(_) => 3,
+            Self::Directory(_) | Self::Refused(Refusal { kind: RefusalKind::Misplaced, .. }) => 3,
             Self::Bind { .. } | Self::Locked(_) | Self::Refused(_) | Self::Disk(_) | Self::System(_) => 1,
         }
     }
@@ -119,12 +119,12 @@ impl Server {
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let seed = u64::from_le_bytes(seed);
         let mut state = TreeRestore::new(mapping::tree(&config), seed);
-        let recovered = recover(&disk, &mapping::recover(&config), &mut state)?;
+        let recovered = recover(&disk, &mapping::recover(&config, &disk), &mut state)?;
         for warning in recovered.warnings.iter().map(String::as_str).chain(state.warnings().iter().map(String::as_str))
         {
             tracing::warn!("{warning}");
         }
-        if recovered.fresh {
+        if recovered.needs_snapshot() {
             write_snapshot(&*disk, &state.image(), &mapping::snapshots(&config))?;
             remove_initialize(&*disk)?;
         }
