@@ -325,3 +325,22 @@ fn a_batch_of_expensive_requests_leaves_room_for_others() {
     // One read of the socket takes all requests of the batch; another client may not have to wait for all.
     assert!(answered >= 20, "another client got {answered} replies only");
 }
+
+#[test]
+fn the_last_reply_arrives_though_the_client_sent_more() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut server = Process::new(dir.path(), &["preAllocSize=1024"]);
+    server.start();
+    for _ in 0..20 {
+        let mut socket = socket(server.addr());
+        let close = framed(&body().i(1).i(OpCode::CloseSession.code()).0);
+        // More than a read takes, and nobody wants it.
+        socket.write_all(&[handshake(), close, vec![0; 300_000]].concat()).expect("sent");
+        socket.shutdown(std::net::Shutdown::Write).expect("a socket of our own");
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).expect("an orderly end and no reset");
+        assert_eq!(answer.len(), 41 + 20, "the handshake's answer and one reply");
+        assert_eq!(answer[41..49], [0, 0, 0, 16, 0, 0, 0, 1]);
+        assert_eq!(answer[57..], [0; 4], "no error");
+    }
+}

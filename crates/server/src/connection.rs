@@ -6,7 +6,7 @@ use crate::worker::WorkerContext;
 use farrier_replica::{ConnId, FRAME_SKIP_MAX, Input};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -23,6 +23,15 @@ const READ_MAX: usize = 64 << 10;
 
 /// How long a closing connection may take to accept what is left for it.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// How long a client may take to close its end after we closed ours, and how many bytes it may still send
+/// in that time: closing a socket with unread input resets the connection, and a reset can destroy the
+/// last reply on its way.
+const HANG_UP: Duration = Duration::from_secs(1);
+const HANG_UP_BYTES: usize = 1 << 20;
+
+/// The same time where the whole server closes.
+const HANG_UP_CLOSING: Duration = Duration::from_millis(200);
 
 /// Output memory that an idle connection keeps.
 const OUT_KEEP_MAX: usize = 4 << 10;
@@ -44,6 +53,8 @@ pub(crate) struct Conn {
     paused: Cell<bool>,
     closing: Cell<bool>,
     broken: Cell<bool>,
+    /// The client closed its end.
+    ended: Cell<bool>,
     /// Wakes the connection's task: read on, wait for room to write, or end.
     wake: Notify,
 }
@@ -174,7 +185,7 @@ impl Turn {
 pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
     let core = context.core();
     let id = core.name_connection(context.index());
-    let (read, write) = stream.into_split();
+    let (mut read, write) = stream.into_split();
     let conn = Rc::new(Conn {
         id,
         write,
@@ -182,13 +193,14 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
         paused: Cell::new(false),
         closing: Cell::new(false),
         broken: Cell::new(false),
+        ended: Cell::new(false),
         wake: Notify::new(),
     });
     context.register(&conn);
     core.step(Input::ClientUp { conn: id, peer });
     context.deliver();
     let word = Task { context: &context, core, conn: &conn, stage: Stage::Start, buffer: Vec::new(), started: false }
-        .run(read)
+        .run(&mut read)
         .await;
     // Harmless if the replica closed it first.
     core.step(Input::ClientDown { conn: id });
@@ -197,21 +209,50 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
         tracing::info!("processing {} command from {peer}", word.name());
         conn.queue(words::answer(&context, word, peer).as_bytes());
     }
-    finish(&conn).await;
+    if finish(&conn).await && !conn.ended.get() {
+        hang_up(&conn, &read, if core.is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;
+    }
     context.unregister(id);
 }
 
-/// Sends what is left, within bounds, and closes the socket by dropping it.
-async fn finish(conn: &Conn) {
+/// Sends what is left, within bounds; true if everything is sent.
+async fn finish(conn: &Conn) -> bool {
     let deadline = Instant::now() + LINGER;
     loop {
         conn.flush();
         if conn.broken.get() || !conn.has_output() {
-            return;
+            return !conn.broken.get();
         }
         tokio::select! {
-            ready = conn.write.writable() => if ready.is_err() { return },
+            ready = conn.write.writable() => if ready.is_err() { return false },
+            () = sleep_until(deadline) => return false,
+        }
+    }
+}
+
+/// Closes our end and waits, within bounds, for the client to close its own.
+async fn hang_up(conn: &Conn, read: &OwnedReadHalf, patience: Duration) {
+    if socket2::SockRef::from(conn.write.as_ref()).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    let deadline = Instant::now() + patience;
+    let mut left = HANG_UP_BYTES;
+    while discard(read, &mut left) {
+        tokio::select! {
+            ready = read.readable() => if ready.is_err() { return },
             () = sleep_until(deadline) => return,
+        }
+    }
+}
+
+/// Reads away what is there; true if more may come.
+fn discard(read: &OwnedReadHalf, left: &mut usize) -> bool {
+    let mut nowhere = [0; 8 << 10];
+    loop {
+        match read.try_read(&mut nowhere) {
+            Ok(n) if n > 0 && n < *left => *left -= n,
+            Ok(_) => return false,
+            Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
         }
     }
 }
@@ -228,7 +269,7 @@ struct Task<'a> {
 
 impl Task<'_> {
     /// Returns the four-letter word that the connection turned out to be, if it did.
-    async fn run(mut self, mut read: OwnedReadHalf) -> Option<words::Word> {
+    async fn run(mut self, read: &mut OwnedReadHalf) -> Option<words::Word> {
         let sessionless = Instant::now() + self.context.sessionless_timeout();
         loop {
             if self.conn.closing.get() || self.conn.broken.get() || self.core.is_closing() {
@@ -268,7 +309,10 @@ impl Task<'_> {
                 biased;
                 () = conn.wake.notified() => {}
                 got = read.read_buf(&mut self.buffer), if may_read => match got {
-                    Ok(0) | Err(_) => return None,
+                    Ok(0) | Err(_) => {
+                        conn.ended.set(true);
+                        return None;
+                    }
                     Ok(_) => {}
                 },
                 ready = conn.write.writable(), if conn.has_output() => {
