@@ -189,8 +189,6 @@ pub fn fuzz_records(data: &[u8]) {
         let mut txn = choices.take(len).to_vec();
         txn.resize(txn.len().max(TxnHeader::LEN), 0);
         txn[12..20].copy_from_slice(&z.to_be_bytes());
-        // Sessions of server 255 can own nothing where extended types are on.
-        txn[0] &= 0x7f;
         record::encode(&mut content, &txn);
     }
     disk.put(&log_path(zxid(1)), content);

@@ -85,12 +85,10 @@ impl TreeLoader {
     /// A znode.
     ///
     /// # Errors
-    /// When the path is illegal, taken or without parent, or the owner is illegal under the configuration.
+    /// When the path is illegal, taken or without parent. An owner that is illegal under the configuration
+    /// counts as a session's, as it does when it is replayed from the log.
     pub fn node(&mut self, path: &str, data: Option<&[u8]>, acl_key: i64, stat: StatPersisted) -> Result<(), String> {
         let tree = &self.tree;
-        if Owner::decode(stat.ephemeral_owner, tree.config.extended_types, tree.config.ttl_353).is_none() {
-            return Err(format!("znode {path:?} has the illegal owner {:#x}", stat.ephemeral_owner));
-        }
         if path.is_empty() {
             return self.root(data, acl_key, stat);
         }

@@ -341,7 +341,7 @@ fn what_a_snapshot_may_not_hold() {
         assert!(loaded().node(path, None, -1, StatPersisted::ZERO).is_err(), "{path:?}");
     }
     let stat = StatPersisted { ephemeral_owner: -7, ..StatPersisted::ZERO };
-    assert!(loaded().node("/b", None, -1, stat).unwrap_err().contains("owner"));
+    assert_eq!(loaded().node("/b", None, -1, stat), Ok(()), "what replay takes, a snapshot of it may hold");
     assert!(loaded().acl(-1, vec![]).is_err());
     assert!(TreeLoader::new(config).finish(Zxid::ZERO).is_err());
 }
