@@ -2,7 +2,11 @@
 
 use crate::core::Core;
 use farrier_replica::{Input, SnapshotImage};
-use farrier_storage::{Disk, PurgePolicy, SnapshotOptions, prepare_segment, purge, write_snapshot};
+use farrier_storage::{
+    Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, PurgePolicy,
+    SnapshotOptions, prepare_segment, purge, write_snapshot,
+};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,18 +15,105 @@ use std::time::{Duration, Instant};
 /// half done.
 pub(crate) type SnapshotFiles = Arc<Mutex<()>>;
 
-/// Writes the snapshots that the replica asks for, until the channel closes.
+/// A disk whose files fail once the server closes: work that can be given up ends early. What is left
+/// behind is what a crash would leave.
+#[derive(Debug)]
+struct UntilClosing<D> {
+    disk: Arc<D>,
+    closing: Arc<AtomicBool>,
+}
+
+impl<D: Disk> UntilClosing<D> {
+    fn new(disk: &Arc<D>, core: &Core) -> Self {
+        Self { disk: disk.clone(), closing: core.closing_flag() }
+    }
+}
+
+impl<D: Disk> Disk for UntilClosing<D> {
+    type File = FileUntilClosing<D::File>;
+
+    fn list(&self, dir: Dir) -> DiskResult<Vec<DirEntry>> {
+        self.disk.list(dir)
+    }
+
+    fn open(&self, path: &DiskPath, mode: OpenMode) -> DiskResult<Self::File> {
+        let file = self.disk.open(path, mode)?;
+        Ok(FileUntilClosing { file, path: self.disk.describe(path), closing: self.closing.clone() })
+    }
+
+    fn rename(&self, from: &DiskPath, to: &DiskPath) -> DiskResult<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &DiskPath) -> DiskResult<()> {
+        self.disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: Dir) -> DiskResult<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn describe(&self, path: &DiskPath) -> String {
+        self.disk.describe(path)
+    }
+}
+
+#[derive(Debug)]
+struct FileUntilClosing<F> {
+    file: F,
+    path: String,
+    closing: Arc<AtomicBool>,
+}
+
+impl<F> FileUntilClosing<F> {
+    fn check(&self, operation: &'static str) -> DiskResult<()> {
+        if !self.closing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (path, message) = (self.path.clone(), "the server stops".to_owned());
+        Err(DiskError { operation, path, kind: DiskErrorKind::Other, message })
+    }
+}
+
+impl<F: DiskFile> DiskFile for FileUntilClosing<F> {
+    fn len(&self) -> DiskResult<u64> {
+        self.file.len()
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> DiskResult<usize> {
+        self.check("read")?;
+        self.file.read_at(offset, buf)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> DiskResult<()> {
+        self.check("write")?;
+        self.file.write_at(offset, bytes)
+    }
+
+    fn set_len(&self, len: u64) -> DiskResult<()> {
+        self.check("resize")?;
+        self.file.set_len(len)
+    }
+
+    fn sync(&self) -> DiskResult<()> {
+        self.check("sync")?;
+        self.file.sync()
+    }
+}
+
+/// Writes the snapshots that the replica asks for, until the server closes.
 pub(crate) fn run_snapshots<D: Disk>(
     core: &Core,
-    disk: &D,
+    disk: &Arc<D>,
     options: SnapshotOptions,
     images: &Receiver<Box<SnapshotImage>>,
     files: &SnapshotFiles,
 ) {
+    let disk = UntilClosing::new(disk, core);
     while let Some(image) = next_image(core, images) {
         let start = Instant::now();
         let guard = files.lock().expect("nothing panics while it holds this lock");
-        let written = write_snapshot(disk, &*image, &options);
+        let written = write_snapshot(&disk, &*image, &options);
         drop(guard);
         // Many znodes: their memory goes before anybody is told.
         drop(image);
@@ -31,6 +122,10 @@ pub(crate) fn run_snapshots<D: Disk>(
                 let ms = start.elapsed().as_millis();
                 tracing::info!("snapshot {} written: {} znodes, {} bytes, {ms} ms", done.zxid, done.nodes, done.len);
                 None
+            }
+            Err(_) if core.is_closing() => {
+                tracing::info!("a snapshot was given up because the server stops; the log keeps everything");
+                return;
             }
             Err(e) => Some(format!(
                 "no snapshot was written: {e}. The log keeps everything, so nothing is lost; the next one is tried after snapCount more transactions"
@@ -43,19 +138,24 @@ pub(crate) fn run_snapshots<D: Disk>(
 fn next_image(core: &Core, images: &Receiver<Box<SnapshotImage>>) -> Option<Box<SnapshotImage>> {
     loop {
         match images.recv_timeout(Duration::from_millis(500)) {
+            _ if core.is_closing() => return None,
             Ok(image) => return Some(image),
-            Err(RecvTimeoutError::Timeout) if !core.is_closing() => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
 }
 
-/// Zero-fills the next log segment whenever one was begun, until the channel closes.
-pub(crate) fn run_preparer<D: Disk>(disk: &D, segment_size: u64, wanted: &Receiver<()>) {
+/// Zero-fills the next log segment whenever one was begun, until the channel or the server closes.
+pub(crate) fn run_preparer<D: Disk>(core: &Core, disk: &Arc<D>, segment_size: u64, wanted: &Receiver<()>) {
+    let disk = UntilClosing::new(disk, core);
     while wanted.recv().is_ok() {
         // Short rests leave the disk to the log's syncs.
         let mut rest = |_: u64| std::thread::sleep(Duration::from_micros(500));
-        if let Err(e) = prepare_segment(disk, segment_size, &mut rest) {
+        if let Err(e) = prepare_segment(&disk, segment_size, &mut rest) {
+            if core.is_closing() {
+                return;
+            }
             tracing::warn!(
                 "the next log segment cannot be prepared: {e}. The current one goes on; the server stops when it is full and there is still no room"
             );
@@ -66,11 +166,12 @@ pub(crate) fn run_preparer<D: Disk>(disk: &D, segment_size: u64, wanted: &Receiv
 /// Purges at every interval, the first time one interval after the start.
 pub(crate) fn run_purge<D: Disk>(
     core: &Core,
-    disk: &D,
+    disk: &Arc<D>,
     policy: &PurgePolicy,
     interval: Duration,
     files: &SnapshotFiles,
 ) {
+    let disk = UntilClosing::new(disk, core);
     let mut next = Instant::now() + interval;
     while !core.is_closing() {
         let now = Instant::now();
@@ -80,9 +181,16 @@ pub(crate) fn run_purge<D: Disk>(
         }
         next = now + interval;
         let guard = files.lock().expect("nothing panics while it holds this lock");
-        let purged = purge(disk, policy);
+        let purged = purge(&disk, policy);
         drop(guard);
         match purged {
+            // What could not be read in time was not found wanting.
+            Ok(purged) if core.is_closing() => {
+                for file in &purged.removed {
+                    tracing::info!("purged {file}");
+                }
+            }
+            Err(_) if core.is_closing() => {}
             Ok(purged) => {
                 for file in &purged.removed {
                     tracing::info!("purged {file}");
@@ -99,5 +207,35 @@ pub(crate) fn run_purge<D: Disk>(
             }
             Err(e) => tracing::warn!("nothing purged: {e}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+    use crate::testing;
+
+    #[test]
+    fn files_fail_once_the_server_closes_and_no_image_is_taken_up() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let disk = Arc::new(RealDisk::open(dir.path(), dir.path(), true).expect("a disk"));
+        let core = testing::core();
+        let disk = UntilClosing::new(&disk, &core);
+        let path = DiskPath::new(Dir::Data, "some");
+        let file = disk.open(&path, OpenMode::CreateNew).expect("made");
+        file.write_at(0, b"abc").and_then(|()| file.sync()).expect("written");
+        core.close();
+        let error = file.write_at(3, b"d").expect_err("the server closes").to_string();
+        assert!(error.contains("cannot write") && error.ends_with("the server stops"), "{error}");
+        file.sync().expect_err("the server closes");
+        file.read_at(0, &mut [0; 3]).expect_err("the server closes");
+        assert_eq!(file.len(), Ok(3));
+        disk.remove(&path).expect("what is half done may be cleaned up");
+
+        let (sender, images) = std::sync::mpsc::sync_channel(1);
+        let mut state = farrier_replica::TreeRestore::new(farrier_tree::TreeConfig::default(), 7);
+        sender.send(Box::new(state.image())).expect("there is room");
+        assert!(next_image(&core, &images).is_none());
     }
 }

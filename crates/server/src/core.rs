@@ -10,7 +10,7 @@ use crate::outbox::{Delivery, Outbox};
 use farrier_replica::{Action, Actions, ConnId, Input, Level, Replica, SnapshotImage};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Condvar, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 /// Low bits of a connection's name that tell its worker.
@@ -59,7 +59,7 @@ pub(crate) struct Core {
     life_changed: Condvar,
     timer: Condvar,
     /// Set once the server goes down; loops end when they see it.
-    closing: AtomicBool,
+    closing: Arc<AtomicBool>,
 }
 
 impl Core {
@@ -82,7 +82,7 @@ impl Core {
             life: Mutex::default(),
             life_changed: Condvar::new(),
             timer: Condvar::new(),
-            closing: AtomicBool::new(false),
+            closing: Arc::default(),
         }
     }
 
@@ -271,6 +271,11 @@ impl Core {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// What [`Self::is_closing`] reads, for those who outlive a look at it.
+    pub(crate) fn closing_flag(&self) -> Arc<AtomicBool> {
+        self.closing.clone()
     }
 
     /// The timer thread: fires deadlines until the server closes.

@@ -89,8 +89,8 @@ pub struct Server {
     /// How long an orderly stop waits for outstanding writes.
     drain: Duration,
     threads: Mutex<Threads>,
-    /// Locked for as long as the server runs.
-    _directories: DirectoryLock,
+    /// Locked for as long as the server runs, and as any thread of it writes there.
+    _directories: Arc<DirectoryLock>,
 }
 
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl Server {
         let listener = bind(&config)?;
         let address = listener.local_addr()?;
         let disk = RealDisk::open(&config.data_dir, &config.data_log_dir, config.storage.datadir_autocreate)?;
-        let directories = DirectoryLock::acquire(&config.data_dir, &config.data_log_dir)?;
+        let directories = Arc::new(DirectoryLock::acquire(&config.data_dir, &config.data_log_dir)?);
         let disk = Arc::new(disk);
 
         let clock = Clock::new();
@@ -151,7 +151,7 @@ impl Server {
         listener: TcpListener,
         address: SocketAddr,
         disk: Arc<RealDisk>,
-        directories: DirectoryLock,
+        directories: Arc<DirectoryLock>,
         clock: Clock,
         writer: LogWriter<RealDisk>,
         replica: Replica,
@@ -168,14 +168,22 @@ impl Server {
             words: Arc::new(word_settings(config, address, clock)),
         };
         let mut threads = Threads { accept: None, workers: Vec::new(), log: None, others: Vec::new() };
-        let spawn = |name: &str, f: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(f);
+        let spawn = |name: &str, f: Box<dyn FnOnce() + Send>| {
+            // A thread that outlives the server keeps others off its files.
+            let locked = directories.clone();
+            let run = move || {
+                let _locked = locked;
+                f();
+            };
+            std::thread::Builder::new().name(name.into()).spawn(run)
+        };
 
         let (prepare, wanted) = sync_channel(1);
         let segment_size = config.storage.preallocate;
         let preparing = segment_size > 0;
         if preparing {
-            let disk = disk.clone();
-            let run = move || background::run_preparer(&*disk, segment_size, &wanted);
+            let (shared, disk) = (core.clone(), disk.clone());
+            let run = move || background::run_preparer(&shared, &disk, segment_size, &wanted);
             threads.others.push(spawn("segments", Box::new(run))?);
             request(&prepare);
         }
@@ -192,11 +200,11 @@ impl Server {
         let files = SnapshotFiles::default();
         let (shared, snapshot_disk, options, guard) =
             (core.clone(), disk.clone(), mapping::snapshots(config), files.clone());
-        let run = move || background::run_snapshots(&shared, &*snapshot_disk, options, &images, &guard);
+        let run = move || background::run_snapshots(&shared, &snapshot_disk, options, &images, &guard);
         threads.others.push(spawn("snapshots", Box::new(run))?);
         if let Some((policy, interval)) = mapping::purge(config) {
             let shared = core.clone();
-            let run = move || background::run_purge(&shared, &*disk, &policy, interval, &files);
+            let run = move || background::run_purge(&shared, &disk, &policy, interval, &files);
             threads.others.push(spawn("purge", Box::new(run))?);
         }
         let shared = core.clone();
@@ -246,7 +254,10 @@ impl Server {
         let mut threads = self.threads.lock().expect("nothing panics while it holds this lock");
         let all =
             threads.accept.take().into_iter().chain(std::mem::take(&mut threads.workers)).chain(threads.log.take());
-        let all: Vec<_> = all.chain(std::mem::take(&mut threads.others)).collect();
+        // A snapshot or a purge that runs is given up, but after a failure nobody waits even for that: they
+        // may hang on the same disk.
+        let others = std::mem::take(&mut threads.others).into_iter().filter(|_| reason == ExitReason::Stopped);
+        let all: Vec<_> = all.chain(others).collect();
         for thread in all {
             if thread.join().is_err() {
                 tracing::error!("a thread of the server had panicked");
