@@ -24,7 +24,8 @@ pub(crate) const WORKERS_MAX: usize = 1 << WORKER_BITS;
 pub enum ExitReason {
     /// It was asked to.
     Stopped,
-    /// It must not go on: a write or sync of the log failed, or an invariant did not hold.
+    /// It must not go on: a write or sync of the log failed, or an invariant did not hold. Or it was asked
+    /// to stop and could not answer everything in time.
     Halted(String),
 }
 
@@ -256,6 +257,19 @@ impl Core {
         }
     }
 
+    /// Ends the wait of an orderly stop whose time is over, unless it was drained in this moment.
+    pub(crate) fn give_up_draining(&self) -> ExitReason {
+        let left = self.with(|s| s.replica.outstanding_requests());
+        let mut life = self.life();
+        if !life.drained && life.halted.is_none() {
+            life.halted = Some(format!(
+                "the time for an orderly stop (request_throttler.shutdownTimeout) is over and {left} requests are not answered: the log's disk is slow or hangs. Whatever was acknowledged is safe"
+            ));
+            self.life_changed.notify_all();
+        }
+        life.halted.clone().map_or(ExitReason::Stopped, ExitReason::Halted)
+    }
+
     /// Tells every loop to end.
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
@@ -330,5 +344,36 @@ impl Session<'_> {
     /// Bytes for clients that were emitted since the replica was locked.
     pub(crate) const fn emitted(&self) -> usize {
         self.out.bytes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use farrier_proto::jute::{put_buffer, put_i32, put_i64};
+
+    #[test]
+    fn a_stop_that_cannot_drain_is_a_failure_and_says_what_is_left() {
+        let core = testing::core();
+        let conn = core.name_connection(0);
+        core.step(Input::ClientUp { conn, peer: "127.0.0.1:1".parse().expect("an address") });
+        let mut connect = Vec::new();
+        put_i32(&mut connect, 0);
+        put_i64(&mut connect, 0);
+        put_i32(&mut connect, 30_000);
+        put_i64(&mut connect, 0);
+        put_buffer(&mut connect, Some(&[0; 16]));
+        core.step(Input::ClientFrame { conn, frame: &connect });
+        core.step(Input::Stop);
+        // Nobody writes the log here, so the new session's transaction stays on its way.
+        assert_eq!(core.wait_drained(Duration::ZERO), None);
+        let ExitReason::Halted(why) = core.give_up_draining() else { panic!("something was outstanding") };
+        assert!(why.contains("1 requests are not answered"), "{why}");
+        assert_eq!(core.wait(), ExitReason::Halted(why));
+
+        let idle = testing::core();
+        idle.step(Input::Stop);
+        assert_eq!(idle.give_up_draining(), ExitReason::Stopped);
     }
 }

@@ -20,11 +20,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, Tc
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// listen(2) backlog when the file is silent: what Java asks for.
 const BACKLOG_DEFAULT: u32 = 50;
+
+/// How long threads that were told to end may take; a sync of a slow disk is the longest.
+const JOIN_MAX: Duration = Duration::from_secs(10);
 
 /// Most workers that the server takes by itself.
 const WORKERS_DEFAULT_MAX: usize = 8;
@@ -245,10 +248,11 @@ impl Server {
     }
 
     /// Orderly stop: no new requests, outstanding writes are finished and answered, the log is closed.
-    /// Returns why the server ended, which is a failure if it had halted before.
+    /// Returns why the server ended, which is a failure if it had halted before, or if outstanding writes
+    /// took longer than `request_throttler.shutdownTimeout`. Bounded in time whatever the disk does.
     pub fn stop(&self) -> ExitReason {
         self.core.step(Input::Stop);
-        let reason = self.core.wait_drained(self.drain).unwrap_or(ExitReason::Stopped);
+        let reason = self.core.wait_drained(self.drain).unwrap_or_else(|| self.core.give_up_draining());
         self.core.close();
         self.wake_accept();
         let mut threads = self.threads.lock().expect("nothing panics while it holds this lock");
@@ -258,11 +262,7 @@ impl Server {
         // may hang on the same disk.
         let others = std::mem::take(&mut threads.others).into_iter().filter(|_| reason == ExitReason::Stopped);
         let all: Vec<_> = all.chain(others).collect();
-        for thread in all {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the server had panicked");
-            }
-        }
+        join(all);
         reason
     }
 }
@@ -280,6 +280,29 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Waits for threads that were told to end, within [`JOIN_MAX`].
+fn join(mut threads: Vec<JoinHandle<()>>) {
+    let deadline = Instant::now() + JOIN_MAX;
+    loop {
+        for ended in threads.extract_if(.., |t| t.is_finished()) {
+            if ended.join().is_err() {
+                tracing::error!("a thread of the server had panicked");
+            }
+        }
+        if threads.is_empty() {
+            return;
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for thread in threads {
+        let name = thread.thread().name().unwrap_or_default();
+        tracing::error!("the thread `{name}` does not end and is left behind; does the disk answer?");
     }
 }
 
