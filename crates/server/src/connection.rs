@@ -207,7 +207,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
     context.deliver();
     if let Some(word) = word {
         tracing::info!("processing {} command from {peer}", word.name());
-        conn.queue(words::answer(&context, word, peer).as_bytes());
+        conn.queue(words::answer(&context, word, peer).await.as_bytes());
     }
     if finish(&conn).await && !conn.ended.get() {
         hang_up(&conn, &read, if core.is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;

@@ -99,8 +99,13 @@ impl WordSettings {
     }
 }
 
+/// Reads files on another thread: a slow disk must not hold up this worker's connections.
+async fn aside<T: Default + Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(read).await.unwrap_or_default()
+}
+
 /// The text for `word`, asked by `peer`.
-pub(crate) fn answer(context: &WorkerContext, word: Word, peer: SocketAddr) -> String {
+pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr) -> String {
     let settings = context.words();
     let name = word.name();
     if word.name == Name::TelnetClose || !settings.whitelist.allows(name) {
@@ -127,12 +132,11 @@ pub(crate) fn answer(context: &WorkerContext, word: Word, peer: SocketAddr) -> S
             core.with(|s| s.replica.reset_stats());
             "Server stats reset.\n".into()
         }
-        Name::Conf => conf_text(settings),
-        Name::Dirs => format!(
-            "datadir_size: {}\nlogdir_size: {}\n",
-            directory_size(&settings.data_dir),
-            directory_size(&settings.data_log_dir)
-        ),
+        Name::Conf => conf_text(settings, directory_sizes(settings).await),
+        Name::Dirs => {
+            let (data, log) = directory_sizes(settings).await;
+            format!("datadir_size: {data}\nlogdir_size: {log}\n")
+        }
         Name::Envi => environment_text(),
         Name::Dump => dump_text(context, peer),
         Name::Wchs => core.with(|s| {
@@ -154,8 +158,9 @@ pub(crate) fn answer(context: &WorkerContext, word: Word, peer: SocketAddr) -> S
             out
         }),
         Name::Mntr => {
+            let open = aside(descriptors).await;
             let now = core.clock().now().mono;
-            core.with(|s| monitor_text(s.replica, now.saturating_sub(settings.started_mono)))
+            core.with(|s| monitor_text(s.replica, now.saturating_sub(settings.started_mono), open))
         }
         Name::TelnetClose => unreachable!("answered above"),
     }
@@ -251,8 +256,7 @@ fn put_connection(out: &mut String, c: &ConnectionInfo) {
     out.push_str(")\n");
 }
 
-fn conf_text(s: &WordSettings) -> String {
-    let (data, log) = (directory_size(&s.data_dir), directory_size(&s.data_log_dir));
+fn conf_text(s: &WordSettings, (data, log): (u64, u64)) -> String {
     format!(
         "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={data}\ndataLogDir={}\ndataLogSize={log}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId=0\n",
         s.client_port,
@@ -264,6 +268,12 @@ fn conf_text(s: &WordSettings) -> String {
         s.max_session_timeout,
         s.backlog,
     )
+}
+
+/// Bytes in the directories of snapshots and logs.
+async fn directory_sizes(settings: &WordSettings) -> (u64, u64) {
+    let (data, log) = (settings.data_dir.clone(), settings.data_log_dir.clone());
+    aside(move || (directory_size(&data), directory_size(&log))).await
 }
 
 /// Bytes of the plain files in a directory.
@@ -392,10 +402,9 @@ fn watches_by_path(replica: &Replica) -> String {
 }
 
 /// The classic keys first, in the order in which old scripts expect them.
-fn monitor_text(replica: &Replica, uptime: u64) -> String {
+fn monitor_text(replica: &Replica, uptime: u64, (open, max): (u64, u64)) -> String {
     let stats = replica.stats();
     let tree = replica.tree();
-    let (open, max) = descriptors();
     let mut out = String::new();
     let rows: [(&str, String); 34] = [
         ("version", VERSION.into()),

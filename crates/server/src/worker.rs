@@ -19,6 +19,9 @@ use tokio::task::LocalSet;
 /// Accepted sockets on their way to a worker.
 pub(crate) const HAND_OFF_MAX: usize = 1024;
 
+/// Most threads that read files for the four-letter words of one worker.
+const ASIDE_MAX: usize = 2;
+
 /// What a worker is told at its start.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSettings {
@@ -154,13 +157,14 @@ pub(crate) fn run(
     settings: WorkerSettings,
     mut accepted: mpsc::Receiver<(std::net::TcpStream, SocketAddr)>,
 ) {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            core.step(Input::WriteFailed { error: format!("a network worker cannot start: {error}") });
-            return;
-        }
-    };
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(ASIDE_MAX).build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                core.step(Input::WriteFailed { error: format!("a network worker cannot start: {error}") });
+                return;
+            }
+        };
     let context = Rc::new(WorkerContext::new(core, index, settings));
     let local = LocalSet::new();
     local.block_on(&runtime, async {
