@@ -1,7 +1,8 @@
 //! `<dataLogDir>/farrier.mark`: how far the log is known to be durable.
 //!
-//! Two slots in two sectors, written in turns, each with magic, version, sequence number and checksum.
-//! A torn slot leaves the other one. A mark is written after the log sync that it tells of and never
+//! Two slots in two sectors, each with magic, version, sequence number and checksum.
+//! One slot is written until a sync of it has returned, then the other one: a torn slot leaves one that
+//! is durable. A mark is written after the log sync that it tells of and never
 //! before, so what it claims is true whenever it reaches the disk; it may only be old.
 //!
 //! Slot, big-endian, 64 bytes, at 0 and 4096: `FARRMARK`, version u32, currentEpoch u32, sequence u64,
@@ -166,6 +167,8 @@ impl<F: DiskFile> MarkFile<F> {
             Err(e) if e.kind == DiskErrorKind::NotFound => disk.open(&mark_path(), OpenMode::CreateNew)?,
             other => other?,
         };
+        // What a process that died has left unsynced is as good as lost, until it is synced.
+        file.sync()?;
         let mut this = Self { file: Some(file), last: mark, unsynced: false };
         // One slot after the other, so that one is whole at any time.
         for _ in 0..2 {
@@ -188,9 +191,11 @@ impl<F: DiskFile> MarkFile<F> {
         self.unsynced
     }
 
-    /// Writes a mark into the older slot; gives it the next sequence number.
+    /// Writes a mark into the slot that is not durable; gives it a higher sequence number.
     pub fn write<D: Disk<File = F>>(&mut self, disk: &D, mark: Mark) -> DiskResult<()> {
-        let mark = Mark { sequence: self.last.sequence.wrapping_add(1), ..mark };
+        // The parity chooses the slot.
+        let step = if self.unsynced { 2 } else { 1 };
+        let mark = Mark { sequence: self.last.sequence.wrapping_add(step), ..mark };
         if self.file.is_none() {
             self.file = Some(disk.open(&mark_path(), OpenMode::Write)?);
         }
@@ -208,5 +213,32 @@ impl<F: DiskFile> MarkFile<F> {
         }
         self.unsynced = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::{Crash, MemDisk};
+
+    /// However many marks were written since the last sync, all of them torn, the synced one is left.
+    #[test]
+    fn the_synced_mark_survives_unsynced_ones() {
+        for writes in 1..6 {
+            let disk = MemDisk::default();
+            let mut file = MarkFile::create(&disk, Mark::default()).unwrap();
+            file.write(&disk, Mark { offset: 100, ..Mark::default() }).unwrap();
+            file.sync().unwrap();
+            for n in 1..=writes {
+                file.write(&disk, Mark { offset: 100 + n, ..Mark::default() }).unwrap();
+            }
+            let newest = file.last().slot_offset();
+            assert!(matches!(read_mark(&disk).unwrap(), MarkRead::Mark(m) if m.offset == 100 + writes));
+            let torn = disk.open(&mark_path(), OpenMode::Write).unwrap();
+            torn.write_at(newest, &[0xee; SLOT_LEN / 2]).unwrap();
+            disk.restart(Crash::Process, &mut |_| 0);
+            let read = read_mark(&disk).unwrap();
+            assert!(matches!(read, MarkRead::Mark(m) if m.offset == 100), "{writes}: {read:?}");
+        }
     }
 }
