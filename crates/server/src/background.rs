@@ -4,7 +4,7 @@ use crate::core::Core;
 use farrier_replica::{Input, SnapshotImage};
 use farrier_storage::{
     Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, PurgePolicy,
-    SnapshotOptions, prepare_segment, purge, write_snapshot,
+    SnapshotOptions, prepare_segment, purge, write_snapshot_paced,
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -51,6 +51,10 @@ impl<D: Disk> Disk for UntilClosing<D> {
 
     fn sync_dir(&self, dir: Dir) -> DiskResult<()> {
         self.disk.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, dir: Dir) -> DiskResult<Option<u64>> {
+        self.disk.free_bytes(dir)
     }
 
     fn describe(&self, path: &DiskPath) -> String {
@@ -101,6 +105,11 @@ impl<F: DiskFile> DiskFile for FileUntilClosing<F> {
     }
 }
 
+/// A rest after each piece that is written, to leave the disk to the log's syncs.
+fn rest(_written: u64) {
+    std::thread::sleep(Duration::from_micros(500));
+}
+
 /// Writes the snapshots that the replica asks for, until the server closes.
 pub(crate) fn run_snapshots<D: Disk>(
     core: &Core,
@@ -113,7 +122,7 @@ pub(crate) fn run_snapshots<D: Disk>(
     while let Some(image) = next_image(core, images) {
         let start = Instant::now();
         let guard = files.lock().expect("nothing panics while it holds this lock");
-        let written = write_snapshot(&disk, &*image, &options);
+        let written = write_snapshot_paced(&disk, &*image, &options, &mut rest);
         drop(guard);
         // Many znodes: their memory goes before anybody is told.
         drop(image);
@@ -150,8 +159,6 @@ fn next_image(core: &Core, images: &Receiver<Box<SnapshotImage>>) -> Option<Box<
 pub(crate) fn run_preparer<D: Disk>(core: &Core, disk: &Arc<D>, segment_size: u64, wanted: &Receiver<()>) {
     let disk = UntilClosing::new(disk, core);
     while wanted.recv().is_ok() {
-        // Short rests leave the disk to the log's syncs.
-        let mut rest = |_: u64| std::thread::sleep(Duration::from_micros(500));
         if let Err(e) = prepare_segment(&disk, segment_size, &mut rest) {
             if core.is_closing() {
                 return;
@@ -199,7 +206,7 @@ pub(crate) fn run_purge<D: Disk>(
                     tracing::warn!("a snapshot does not read back: {text}");
                 }
                 if let Some(why) = purged.held_back {
-                    tracing::info!("nothing purged yet: {why:?}");
+                    tracing::info!("nothing purged yet: {why}");
                 }
                 if let Some(e) = purged.failed {
                     tracing::warn!("purging stopped: {e}");

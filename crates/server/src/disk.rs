@@ -232,6 +232,13 @@ impl Disk for RealDisk {
         sync_directory(path).map_err(disk_error("sync", path))
     }
 
+    fn free_bytes(&self, dir: Dir) -> DiskResult<Option<u64>> {
+        let path = self.dir(dir);
+        let stat = rustix::fs::statvfs(path).map_err(|e| disk_error("examine", path)(e.into()))?;
+        // Without those that only the superuser may take.
+        Ok(stat.f_bavail.checked_mul(stat.f_frsize))
+    }
+
     fn describe(&self, path: &DiskPath) -> String {
         self.path(path).display().to_string()
     }

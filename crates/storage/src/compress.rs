@@ -3,7 +3,7 @@
 //!
 //! Checksums of the snapshot format cover the uncompressed bytes and are none of this module's business.
 
-use crate::disk::{DiskError, DiskFile};
+use crate::disk::{DiskError, DiskFile, DiskResult};
 use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use std::io::{self, BufRead, Read, Write};
@@ -97,7 +97,7 @@ struct Sink<'p, F> {
     offset: u64,
     synced: u64,
     failed: bool,
-    pace: &'p mut dyn FnMut(u64),
+    pace: &'p mut dyn FnMut(u64) -> DiskResult<()>,
 }
 
 impl<F: DiskFile> Sink<'_, F> {
@@ -114,8 +114,8 @@ impl<F: DiskFile> Sink<'_, F> {
             self.file.sync()?;
             self.synced = self.offset;
         }
+        (self.pace)(written)?;
         self.failed = false;
-        (self.pace)(written);
         Ok(())
     }
 }
@@ -189,7 +189,7 @@ pub(crate) struct Writer<'p, F: DiskFile>(Encoder<'p, F>);
 
 impl<'p, F: DiskFile> Writer<'p, F> {
     /// Starts at the beginning of the empty `file`; `pace` hears how many bytes each write took.
-    pub(crate) fn new(file: F, compression: Compression, pace: &'p mut dyn FnMut(u64)) -> Self {
+    pub(crate) fn new(file: F, compression: Compression, pace: &'p mut dyn FnMut(u64) -> DiskResult<()>) -> Self {
         let sink = Sink { file, buffer: Vec::with_capacity(WRITE_CHUNK), offset: 0, synced: 0, failed: false, pace };
         Self(match compression {
             Compression::Plain => Encoder::Plain(sink),

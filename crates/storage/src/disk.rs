@@ -112,6 +112,8 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     fn remove(&self, path: &DiskPath) -> DiskResult<()>;
     /// Makes creates, renames and removals in a directory durable.
     fn sync_dir(&self, dir: Dir) -> DiskResult<()>;
+    /// Bytes that may still be written to files in a directory; `None` where the system can't tell.
+    fn free_bytes(&self, dir: Dir) -> DiskResult<Option<u64>>;
     /// The file as the operator knows it, for messages.
     fn describe(&self, path: &DiskPath) -> String;
 }

@@ -35,6 +35,9 @@ pub const NEW_NAME: &str = "farrier.new";
 /// The mark is synced no more often than this by [`LogWriter::maintain`], in milliseconds.
 pub const MARK_SYNC_INTERVAL_MS: u64 = 1000;
 
+/// Bytes of the disk that whatever can wait leaves to the log's commits.
+pub const RESERVE: u64 = 2 * TXN_MAX as u64;
+
 /// Bytes written at once while a segment is zero-filled.
 const FILL_CHUNK: usize = 1 << 20;
 
@@ -326,16 +329,16 @@ pub(crate) fn follows(next: Zxid, last: Zxid) -> bool {
     last.get() < u64::MAX && next.follows(last)
 }
 
-/// A segment of that name with records in it is somebody's history.
+/// A segment of that name with anything in it but its header is somebody's history.
 fn refuse_to_overwrite<D: Disk>(disk: &D, path: &DiskPath) -> DiskResult<()> {
     match SegmentReader::open(disk, path, TXN_MAX) {
         Ok(mut reader) => {
-            if reader.has_records()? {
+            if !reader.is_zero_from(FIRST_RECORD)? {
                 return Err(DiskError {
                     operation: "start the log segment",
                     path: disk.describe(path),
                     kind: DiskErrorKind::Exists,
-                    message: "the file exists and holds records".to_owned(),
+                    message: "the file exists and is not empty".to_owned(),
                 });
             }
             Ok(())
@@ -385,6 +388,7 @@ pub fn prepare_segment<D: Disk>(disk: &D, len: u64, pace: &mut dyn FnMut(u64)) -
     if prepared_len(disk)? == Some(len.max(FIRST_RECORD)) {
         return Ok(());
     }
+    keep_reserve(disk, Dir::LogVersion, len)?;
     let tmp = DiskPath::new(Dir::LogVersion, NEXT_TMP_NAME);
     let filled = fill(disk, &tmp, len, pace);
     if let Err(e) = filled {
@@ -396,6 +400,20 @@ pub fn prepare_segment<D: Disk>(disk: &D, len: u64, pace: &mut dyn FnMut(u64)) -
     disk.sync_dir(Dir::LogVersion)
 }
 
+/// Refuses what can wait, and would need `len` more bytes, where less than [`RESERVE`] would be left: what is
+/// made beforehand must not fill the disk under a commit.
+pub(crate) fn keep_reserve<D: Disk>(disk: &D, dir: Dir, len: u64) -> DiskResult<()> {
+    match disk.free_bytes(dir)? {
+        Some(free) if free < len.saturating_add(RESERVE) => Err(DiskError {
+            operation: "take more room in",
+            path: disk.describe(&DiskPath::new(dir, ".")),
+            kind: DiskErrorKind::Full,
+            message: format!("{free} bytes are free, {len} are needed, and {RESERVE} are kept for the log"),
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn fill<D: Disk>(disk: &D, tmp: &DiskPath, len: u64, pace: &mut dyn FnMut(u64)) -> DiskResult<()> {
     let file = disk.open(tmp, OpenMode::CreateTruncate)?;
     file.write_at(0, &header())?;
@@ -405,6 +423,8 @@ fn fill<D: Disk>(disk: &D, tmp: &DiskPath, len: u64, pace: &mut dyn FnMut(u64)) 
         let n = usize::try_from(len - at).unwrap_or(FILL_CHUNK).min(FILL_CHUNK);
         file.write_at(at, &zeros[..n])?;
         at += n as u64;
+        // Others write to the same disk meanwhile.
+        keep_reserve(disk, Dir::LogVersion, 0)?;
         pace(at);
     }
     file.sync()

@@ -133,6 +133,8 @@ struct State {
     /// How many bytes of the write during which it happens get through.
     torn: usize,
     crashed: bool,
+    /// What [`Disk::free_bytes`] counts down from.
+    capacity: Option<u64>,
     /// Handles opened before a restart are of a dead process.
     life: u64,
 }
@@ -194,6 +196,12 @@ impl MemDisk {
             Dir::LogVersion if !self.separate => Dir::DataVersion,
             other => other,
         }
+    }
+
+    /// From now on [`Disk::free_bytes`] answers what all files together leave of `bytes`. Writes do not fail
+    /// for it.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity = Some(bytes);
     }
 
     /// Changing operations so far.
@@ -471,6 +479,12 @@ impl Disk for MemDisk {
         });
         state.ops.push(Op::SyncDir { dir });
         Ok(())
+    }
+
+    fn free_bytes(&self, _: Dir) -> DiskResult<Option<u64>> {
+        let state = self.lock();
+        let used: u64 = state.seen.values().map(|i| state.inodes[*i].seen.len() as u64).sum();
+        Ok(state.capacity.map(|capacity| capacity.saturating_sub(used)))
     }
 
     fn describe(&self, path: &DiskPath) -> String {

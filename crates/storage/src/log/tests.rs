@@ -2,7 +2,7 @@ use super::*;
 use crate::mem::{MemDisk, Op};
 use crate::recover::{RecoverOptions, recover};
 use crate::segment::list_segments;
-use crate::testing::{Nodes, TEST_LOG, start, txn, zxid};
+use crate::testing::{Nodes, TEST_LOG, start, txn, writer, zxid};
 use std::collections::BTreeMap;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -258,4 +258,41 @@ fn a_gap_is_never_appended() {
     let disk = Arc::new(MemDisk::default());
     let (_, recovered) = start(&disk).unwrap();
     LogWriter::open(disk, &recovered, TEST_LOG).append(zxid(2), &txn(2));
+}
+
+#[test]
+fn a_file_with_anything_in_it_is_not_overwritten() {
+    let disk = Arc::new(MemDisk::default());
+    let (_, recovered) = start(&disk).unwrap();
+    // No record within the limit in force, but something.
+    let mut content = header().to_vec();
+    content.resize(500, 0);
+    content[400] = 1;
+    disk.put(&log_path(zxid(1)), content.clone());
+    let mut log = writer(&disk, &recovered);
+    log.append(zxid(1), &txn(1));
+    assert_eq!(log.commit().unwrap_err().kind, DiskErrorKind::Exists);
+    assert_eq!(disk.content(&log_path(zxid(1))), Some(content));
+}
+
+#[test]
+fn what_can_wait_leaves_room_for_the_log() {
+    let disk = MemDisk::default();
+    disk.set_capacity(RESERVE + 99_999);
+    let before = disk.count();
+    assert_eq!(prepare_segment(&disk, 100_000, &mut |_| {}).unwrap_err().kind, DiskErrorKind::Full);
+    assert_eq!(disk.count(), before, "not even begun");
+    // The room goes while it is being filled: it is given back.
+    disk.set_capacity(RESERVE + (4 << 20));
+    let error = prepare_segment(&disk, 3 << 20, &mut |_| disk.set_capacity(RESERVE + (1 << 20))).unwrap_err();
+    assert_eq!(error.kind, DiskErrorKind::Full);
+    assert_eq!(disk.names(Dir::LogVersion), Vec::<String>::new());
+    disk.set_capacity(RESERVE + (4 << 20));
+    prepare_segment(&disk, 3 << 20, &mut |_| {}).unwrap();
+    // The same for a snapshot that can wait.
+    let options = crate::snapshot::SnapshotOptions::default();
+    disk.set_capacity((3 << 20) + RESERVE);
+    let error = crate::snapshot::write_snapshot_paced(&disk, &Nodes::up_to(5), &options, &mut |_| {}).unwrap_err();
+    assert_eq!(error.kind, DiskErrorKind::Full);
+    assert_eq!(disk.names(Dir::DataVersion), [NEXT_NAME]);
 }

@@ -3,6 +3,7 @@
 use super::{END, MAGIC, VERSION, snapshot_name, zxid_of_name};
 use crate::compress::{Compression, Writer, split_error};
 use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::log::keep_reserve;
 use crate::own;
 use crate::state::Image;
 use farrier_proto::jute::{put_buffer, put_i32, put_i64, put_len, put_str};
@@ -52,19 +53,32 @@ pub fn write_snapshot<D: Disk, I: Image>(
     image: &I,
     options: &SnapshotOptions,
 ) -> DiskResult<SnapshotWritten> {
-    write_snapshot_paced(disk, image, options, &mut |_| {})
+    write(disk, image, options, &mut |_| Ok(()))
 }
 
 /// [`write_snapshot`]; after each write of about 1 MiB `pace` hears how many bytes it took and may block
-/// for a while, so that a large snapshot leaves room for others.
+/// for a while, so that a large snapshot leaves the disk to others.
 ///
 /// # Errors
-/// As [`write_snapshot`].
+/// As [`write_snapshot`]; and a full disk already where less than [`crate::log::RESERVE`] would be left.
 pub fn write_snapshot_paced<D: Disk, I: Image>(
     disk: &D,
     image: &I,
     options: &SnapshotOptions,
     pace: &mut dyn FnMut(u64),
+) -> DiskResult<SnapshotWritten> {
+    keep_reserve(disk, Dir::DataVersion, 0)?;
+    write(disk, image, options, &mut |bytes| {
+        pace(bytes);
+        keep_reserve(disk, Dir::DataVersion, 0)
+    })
+}
+
+fn write<D: Disk, I: Image>(
+    disk: &D,
+    image: &I,
+    options: &SnapshotOptions,
+    pace: &mut dyn FnMut(u64) -> DiskResult<()>,
 ) -> DiskResult<SnapshotWritten> {
     let name = snapshot_name(image.zxid(), options.compression);
     let path = DiskPath::new(Dir::DataVersion, name);
@@ -108,7 +122,7 @@ fn write_temporary<D: Disk, I: Image>(
     disk: &D,
     image: &I,
     options: &SnapshotOptions,
-    pace: &mut dyn FnMut(u64),
+    pace: &mut dyn FnMut(u64) -> DiskResult<()>,
     temporary: &DiskPath,
     path: DiskPath,
 ) -> DiskResult<SnapshotWritten> {
