@@ -97,7 +97,8 @@ impl<'a> Reader<'a> {
 
     /// A nullable string.
     pub fn string(&mut self) -> Result<JStr<'a>, DecodeError> {
-        Ok(self.counted("string")?.map(String::from_utf8_lossy))
+        let text = |bytes| std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
+        Ok(self.counted("string")?.map(text))
     }
 
     fn counted(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {

@@ -36,6 +36,10 @@ pub(crate) const IDENTITY_BYTES_MAX: usize = 64 << 10;
 /// size of ACLs of scheme `auth`.
 pub(crate) const IDENTITIES_MAX: usize = 64;
 
+/// Znodes that the queued requests of one connection may count in one step; the rest follow in later steps,
+/// so that others get their turn.
+pub(crate) const WALK_MAX: usize = 250_000;
+
 /// A timer that is late by more than this, or by half a tick if that is more, shows that the process was
 /// stopped or starved. Milliseconds.
 pub(crate) const LATE_MIN: u64 = 50;

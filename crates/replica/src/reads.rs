@@ -22,6 +22,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) identities: &'a [Identity],
     /// Longest frame that clients take.
     pub(crate) reply_max: usize,
+    /// See [`Done::walked`].
+    pub(crate) walked: usize,
 }
 
 impl Scope<'_> {
@@ -39,6 +41,8 @@ pub(crate) struct Done {
     pub(crate) frames: usize,
     /// Of the reply's header.
     pub(crate) zxid: i64,
+    /// Znodes that were counted for it.
+    pub(crate) walked: usize,
 }
 
 /// Why a read has no body.
@@ -78,7 +82,7 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
             }
             Err(_) => put_reply(out, header.xid, zxid, Err(ErrorCode::MarshallingError), |_| {}),
         }
-        return Done { op: name(op), frames, zxid };
+        return Done { op: name(op), frames, zxid, walked: 0 };
     }
     let xid = if op == OpCode::Ping { Xid::PING } else { header.xid };
     let at = begin_frame(out);
@@ -103,7 +107,7 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
             put_reply(out, xid, zxid, Err(code), |_| {});
         }
     }
-    Done { op: name(op), frames, zxid }
+    Done { op: name(op), frames, zxid, walked: scope.walked }
 }
 
 /// Appends a request's body. `start` is where the reply began, for those that watch its size as it grows.
@@ -147,6 +151,7 @@ fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut V
             let path = path_of(&request.path)?;
             readable(scope, path)?;
             let n = scope.tree.descendants(path).ok_or(ErrorCode::NoNode)?;
+            scope.walked = n;
             put_len(out, n);
             Ok(None)
         }

@@ -68,6 +68,10 @@ pub struct Replica {
     unflushed_max: usize,
     /// Bytes of large requests in flight.
     pub(crate) large_in_flight: usize,
+    /// Znodes that requests of one connection have counted in this run of its queue.
+    pub(crate) walked: usize,
+    /// Connections whose queue goes on with the next timer.
+    pub(crate) unfinished: Vec<ConnId>,
     /// Connections that wait because of `request_throttle_max_requests`.
     pub(crate) throttled: Vec<ConnId>,
     pub(crate) snapshot: SnapshotSchedule,
@@ -140,6 +144,8 @@ impl Replica {
             unflushed_max: CONN_UNFLUSHED_MAX
                 .max(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 4) * config.jute_max_buffer),
             large_in_flight: 0,
+            walked: 0,
+            unfinished: Vec::new(),
             throttled: Vec::new(),
             snapshot,
             stopping: false,
@@ -192,6 +198,9 @@ impl Replica {
         if self.halted {
             return None;
         }
+        if !self.unfinished.is_empty() {
+            return Some(self.newest);
+        }
         let sweep = self.sweeper.next_at();
         Some(self.tracker.next_expiry().map_or(sweep, |e| e.min(sweep)))
     }
@@ -222,6 +231,10 @@ impl Replica {
     }
 
     fn timer(&mut self, now: Time, out: &mut Actions) {
+        for id in std::mem::take(&mut self.unfinished) {
+            self.run_waiting(now, id, out);
+            self.balance(id, out);
+        }
         for session in self.tracker.expire(now) {
             self.stats.expired_sessions += 1;
             out.note(Level::Info, format!("Expiring session {session}: nothing heard within its timeout"));

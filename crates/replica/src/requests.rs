@@ -116,6 +116,7 @@ impl Replica {
                 conn: id,
                 identities,
                 reply_max: self.config.jute_max_buffer,
+                walked: 0,
             },
             frame,
             &mut out.bytes,
@@ -127,6 +128,7 @@ impl Replica {
         self.finish(now, id, done.op, arrived, done.zxid);
         self.emit(id, start, out);
         self.balance_after_output(id, out);
+        self.walked += done.walked;
     }
 
     fn balance_after_output(&mut self, id: ConnId, out: &mut Actions) {

@@ -2,6 +2,7 @@
 
 use crate::conn::Waiting;
 use crate::io::{Actions, ConnId, Level, Time};
+use crate::limits::WALK_MAX;
 use crate::replica::Replica;
 use farrier_proto::client::{RequestHeader, put_reply};
 use farrier_proto::{ErrorCode, Field, OpCode, Reader, Zxid};
@@ -27,12 +28,18 @@ impl Replica {
         }
     }
 
-    /// Runs what waits for nothing any more, as long as the connection takes its replies.
+    /// Runs what waits for nothing any more, as long as the connection takes its replies. What would take too
+    /// long for the others follows with the next timer, which is due at once.
     pub(crate) fn run_waiting(&mut self, now: Time, id: ConnId, out: &mut Actions) {
+        self.walked = 0;
         while let Some(conn) = self.conns.get_mut(&id)
             && !conn.is_stalled()
             && !matches!(conn.waiting.front(), None | Some(Waiting::Write(_)))
         {
+            if self.walked >= WALK_MAX {
+                self.unfinished.push(id);
+                return;
+            }
             self.run_front(now, id, out);
         }
     }

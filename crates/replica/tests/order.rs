@@ -512,3 +512,30 @@ fn a_reply_that_is_refused_for_its_size_leaves_no_watch() {
     w.request(c, 101, OpCode::Create, &create("/more", b"", 0));
     assert_eq!(w.replies(c), [(101, 0)], "no event");
 }
+
+#[test]
+fn requests_that_count_many_znodes_take_turns_with_others() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(40_000);
+    w.request(c, 1, OpCode::Create, &create("/t", b"", 0));
+    for i in 0..3000 {
+        w.request(c, i, OpCode::Create, &create(&format!("/t/{i}"), b"", 0));
+    }
+    w.take(c);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/x", b"", 0));
+    let count = encode(&PathOnly { path: Some("/t".into()) });
+    for xid in 2..302 {
+        w.request(c, xid, OpCode::GetAllChildrenNumber, &count);
+    }
+    w.sync();
+    let first = w.replies(c).len();
+    assert!(first < 200, "not all in one step: {first}");
+    assert_eq!(w.replica.next_deadline(), Some(w.now.mono), "the rest is due at once");
+    let mut total = first;
+    while w.replica.next_deadline() == Some(w.now.mono) {
+        w.step(Input::TimerFired);
+        total += w.replies(c).len();
+    }
+    assert_eq!(total, 301);
+}
