@@ -95,9 +95,9 @@ struct Current<F> {
 }
 
 impl<F> Current<F> {
-    /// A segment takes a record that fits; one without records takes any.
+    /// A segment takes a record that fits; the first one is in it from the beginning, however long it is.
     const fn takes(&self, len: u64) -> bool {
-        self.pos == FIRST_RECORD || self.pos.saturating_add(len) <= self.capacity
+        self.pos.saturating_add(len) <= self.capacity
     }
 }
 

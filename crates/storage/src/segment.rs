@@ -4,6 +4,7 @@
 //! disk.
 
 use crate::disk::{Dir, DirEntry, Disk, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::log::follows;
 use crate::record::{self, Decoded, PREFIX, Stop};
 use farrier_proto::txn::{TxnHeader, read_header};
 use farrier_proto::{TxnType, Zxid};
@@ -229,12 +230,15 @@ impl<F: DiskFile> SegmentReader<F> {
         }
     }
 
-    /// Looks, at every byte behind `offset`, for a whole record of a later transaction than `after`.
+    /// Looks, at every byte behind `offset`, for a whole record of a later transaction than `after`. What a
+    /// client stored may look like a record: inside a record at `offset` that bears the next transaction,
+    /// only that counts which starts where this one would end if merely its length were wrong.
     /// Answers its offset. A file so made that the search would cost too much counts as one that has
     /// such a record, at the place where the search gave up.
     pub fn valid_record_after(&mut self, offset: u64, after: Zxid) -> DiskResult<Option<u64>> {
         let mut budget = SCAN_BUDGET;
         let mut at = offset + 1;
+        let inside = self.claimed_end(offset, after)?;
         loop {
             // A record starts with four zero bytes and four of a checksum, and its length is not zero:
             // in a run of zeros only the last 11 places can start one.
@@ -243,7 +247,12 @@ impl<F: DiskFile> SegmentReader<F> {
             let limit = nonzero + 1;
             while at < limit {
                 match self.candidate(at, after)? {
-                    Some((cost, true)) if cost <= budget => return Ok(Some(at)),
+                    Some((cost, true)) if cost <= budget => {
+                        if at >= inside || self.ends_at(offset, at)? {
+                            return Ok(Some(at));
+                        }
+                        budget -= cost;
+                    }
                     Some((cost, _)) if cost > budget => return Ok(Some(at)),
                     Some((cost, _)) => budget -= cost,
                     None => {}
@@ -251,6 +260,29 @@ impl<F: DiskFile> SegmentReader<F> {
                 at += 1;
             }
         }
+    }
+
+    /// Where the record at `offset` says that it ends, if it bears a transaction that follows `after`;
+    /// otherwise 0.
+    fn claimed_end(&mut self, offset: u64, after: Zxid) -> DiskResult<u64> {
+        let txn_max = self.txn_max;
+        let prefix = self.bytes(offset, PREFIX + TxnHeader::LEN)?;
+        let Some(Ok(head)) = prefix.get(PREFIX..).map(read_header) else { return Ok(0) };
+        if prefix[..4] != [0; 4] || !follows(head.zxid, after) || TxnType::from_code(head.kind).is_none() {
+            return Ok(0);
+        }
+        Ok(offset + record::wanted(prefix, txn_max) as u64)
+    }
+
+    /// Whether the record at `offset` is good but for its length if it ends before `end`.
+    fn ends_at(&mut self, offset: u64, end: u64) -> DiskResult<bool> {
+        let want = usize::try_from(end - offset).unwrap_or(usize::MAX);
+        let bytes = self.bytes(offset, want)?;
+        if bytes.len() < want || want < record::record_len(TxnHeader::LEN) || bytes[want - 1] != record::MARKER {
+            return Ok(false);
+        }
+        let stored = u64::from_be_bytes(bytes[..8].try_into().expect("the length was checked"));
+        Ok(stored == u64::from(record::checksum(&bytes[PREFIX..want - 1])))
     }
 
     /// Whether a record of a later transaction than `after` starts at `at`, with the bytes that it cost to

@@ -974,3 +974,49 @@ fn a_file_that_is_no_segment_is_kept() {
     assert!(disk.names(Dir::LogVersion).contains(&"farrier.damaged.1.log.4".to_owned()));
     assert!(!disk.names(Dir::LogVersion).contains(&"log.4".to_owned()));
 }
+
+/// A client stores what looks like a record, and the power goes while that is written as the first record of
+/// a segment.
+#[test]
+fn a_clients_data_does_not_make_a_torn_record_damage() {
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 0);
+    let mut inner = vec![7; 600];
+    record::encode(&mut inner, &txn(2));
+    inner.extend_from_slice(&[7; 600]);
+    let header = farrier_proto::TxnHeader {
+        session: farrier_proto::SessionId(7),
+        cxid: 3,
+        zxid: zxid(1),
+        time: 99,
+        kind: farrier_proto::TxnType::Create.code(),
+    };
+    let body = farrier_proto::txn::CreateTxn {
+        path: "/n1".into(),
+        data: Some(inner.into()),
+        acl: Vec::new(),
+        ephemeral: false,
+        parent_cversion: 1,
+    };
+    let mut bytes = Vec::new();
+    farrier_proto::txn::write_txn(&mut bytes, &header, &farrier_proto::Txn::Create(body), None);
+    let mut log = self::header().to_vec();
+    record::encode(&mut log, &bytes);
+    let end = log.len();
+    log.resize(end + 4096, 0);
+    for torn in [100..200, 100..512, 1000..end, 1200..1201, end - 1..end] {
+        let disk = Arc::new(disk.fork());
+        let mut log = log.clone();
+        log[torn.clone()].fill(0);
+        disk.put(&log_file(1), log.clone());
+        let (state, _) = start(&disk).unwrap_or_else(|e| panic!("{torn:?}: {e}"));
+        assert_eq!(state.zxids, Vec::<u64>::new());
+        // With a good record where the torn one ends, it is damage all the same.
+        let mut good = Vec::new();
+        record::encode(&mut good, &txn(2));
+        log[end..end + good.len()].copy_from_slice(&good);
+        disk.put(&log_file(1), log);
+        without_mark(&disk);
+        assert_eq!(start(&disk).unwrap_err().kind, RefusalKind::Damage, "{torn:?}");
+    }
+}
