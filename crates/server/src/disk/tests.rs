@@ -125,11 +125,11 @@ fn snapshots_among_logs_are_refused_unless_both_share_a_directory() {
     std::fs::write(data.join("version-2/log.1"), b"").unwrap();
     assert!(recovered(&data, &log).unwrap_err().to_string().contains("version-2/log.1"));
     // One directory under two names is one.
-    std::fs::remove_file(data.join("version-2/log.1")).unwrap();
-    let link = dir.path().join("link");
-    std::os::unix::fs::symlink(&data, &link).unwrap();
+    let (one, link) = (dir.path().join("one"), dir.path().join("link"));
+    std::fs::create_dir(&one).unwrap();
+    std::os::unix::fs::symlink(&one, &link).unwrap();
     for _ in 0..2 {
-        assert!(!recovered(&data, &link).unwrap());
+        assert!(!recovered(&one, &link).unwrap());
     }
 }
 
