@@ -11,8 +11,7 @@ use farrier_proto::jute::{put_buffer, put_i32, put_i64};
 use farrier_proto::multi::put_end;
 use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid, Zxid};
 use farrier_replica::{
-    Action, Actions, ConnId, ContainerConfig, Input, Replica, ReplicaConfig, Time,
-    TreeRestore, WriteId,
+    Action, Actions, ConnId, ContainerConfig, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId,
 };
 use farrier_storage::Restore as _;
 use std::collections::{BTreeMap, VecDeque};

@@ -33,6 +33,9 @@ const HANG_UP_BYTES: usize = 1 << 20;
 /// The same time where the whole server closes.
 const HANG_UP_CLOSING: Duration = Duration::from_millis(200);
 
+/// Most bytes that are worth waiting for, besides one reply of full size.
+const LINGER_BYTES: usize = 4 << 20;
+
 /// Output memory that an idle connection keeps.
 const OUT_KEEP_MAX: usize = 4 << 10;
 
@@ -101,8 +104,12 @@ impl Conn {
     }
 
     fn has_output(&self) -> bool {
+        self.backlog() > 0
+    }
+
+    fn backlog(&self) -> usize {
         let out = self.out.borrow();
-        out.sent < out.bytes.len()
+        out.bytes.len() - out.sent
     }
 
     /// Writes what the socket takes. True when everything is sent and somebody wants to know.
@@ -179,6 +186,12 @@ impl Turn {
         let over = slow || self.frames > TURN_FRAMES_MAX || emitted >= TURN_OUTPUT_MAX;
         over.then_some(Taken::TurnOver { slow })
     }
+
+    /// Nothing whole is left. Whoever pipelines has the next batch in its socket already, and would keep the
+    /// worker from the others.
+    const fn end(&self) -> Taken {
+        if self.frames > 1 { Taken::TurnOver { slow: false } } else { Taken::More }
+    }
 }
 
 /// Serves one socket until it ends.
@@ -209,17 +222,21 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
         tracing::info!("processing {} command from {peer}", word.name());
         conn.queue(words::answer(&context, word, peer).await.as_bytes());
     }
-    if finish(&conn).await && !conn.ended.get() {
+    if finish(&conn, LINGER_BYTES + context.frame_max()).await && !conn.ended.get() {
         hang_up(&conn, &read, if core.is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;
     }
     context.unregister(id);
 }
 
-/// Sends what is left, within bounds; true if everything is sent.
-async fn finish(conn: &Conn) -> bool {
+/// Sends what is left, within bounds of time and of `worth` bytes; true if everything is sent.
+async fn finish(conn: &Conn, worth: usize) -> bool {
     let deadline = Instant::now() + LINGER;
     loop {
         conn.flush();
+        if conn.backlog() > worth {
+            // It was closed because it does not read; what it was sent only costs memory.
+            return false;
+        }
         if conn.broken.get() || !conn.has_output() {
             return !conn.broken.get();
         }
@@ -413,7 +430,7 @@ impl Task<'_> {
                     *stage = Stage::Frames;
                     continue;
                 }
-                let Some(prefix) = rest.first_chunk::<4>() else { return Taken::More };
+                let Some(prefix) = rest.first_chunk::<4>() else { return turn.end() };
                 let Ok(len) = usize::try_from(i32::from_be_bytes(*prefix)) else { return Taken::Bad };
                 if len > max {
                     if len > FRAME_SKIP_MAX || !*started {
@@ -424,7 +441,7 @@ impl Task<'_> {
                     *used += 12;
                     continue;
                 }
-                let Some(frame) = rest.get(4..4 + len) else { return Taken::More };
+                let Some(frame) = rest.get(4..4 + len) else { return turn.end() };
                 if let Some(over) = turn.over(session.emitted()) {
                     return over;
                 }

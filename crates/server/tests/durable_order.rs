@@ -5,10 +5,7 @@
 
 use farrier_proto::client::{ConnectRequest, CreateRequest, ReplyHeader, RequestHeader};
 use farrier_proto::{Field as _, OpCode, RawAcl, Reader, SessionId, Xid, Zxid, jute};
-use farrier_replica::{
-    Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time,
-    TreeRestore, WriteId,
-};
+use farrier_replica::{Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId};
 use farrier_storage::mem::{MemDisk, Op};
 use farrier_storage::{
     LogOptions, LogWriter, RecoverOptions, SnapshotOptions, recover, remove_initialize, write_snapshot,
