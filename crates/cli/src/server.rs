@@ -30,7 +30,7 @@ Exit codes: 0 stopped on request or check passed, 1 the server failed, 2 argumen
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// A configuration file; or Apache's bare form: PORT DATADIR [TICKTIME] [MAXCNXNS]
+    /// A configuration file; or Apache's bare form: PORT DATADIR TICKTIME MAXCNXNS, of which the last two may be left out
     #[arg(required = true, num_args = 1..=4, value_name = "ZOO.CFG")]
     what: Vec<String>,
 

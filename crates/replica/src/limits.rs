@@ -14,7 +14,7 @@ pub(crate) const CONN_WAITING_BYTES_MAX: usize = 4 << 20;
 pub(crate) const CONN_UNFLUSHED_PAUSE: usize = 1 << 20;
 
 /// Bytes at which a connection that does not read is closed, or more where `jute.maxbuffer` is larger. Watch
-/// events and [`FORCED_READS_MAX`] replies can get a connection from [`CONN_UNFLUSHED_PAUSE`] to here.
+/// events and a few replies can get a connection here; other requests wait from 1 MiB on.
 pub const CONN_UNFLUSHED_MAX: usize = 16 << 20;
 
 /// Largest request that is skipped and answered with an error. A longer one closes the connection: nobody
