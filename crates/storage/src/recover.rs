@@ -1,6 +1,6 @@
 //! Start-up: from the files of a directory to a state that is known to be durable.
 //!
-//! Owns the choice of the snapshot, the replay, the verdict "torn tail or damage" (see [`scan`]), and that
+//! Owns the choice of the snapshot, the replay, the verdict "torn tail or damage" (see `scan`), and that
 //! everything recovered is durable before anybody may quote it: a process may have died between write and
 //! sync, so what was read back past the mark is written again in place and synced. Nothing on disk changes
 //! before the whole state has been read and found good; a refusal leaves the directory as it was.

@@ -3,7 +3,7 @@
 //!
 //! A snapshot is written under a name that nobody loads, synced, and renamed; so a file under its final
 //! name is whole, unless Apache wrote it. The zxid is that of the name. This module never decides which
-//! snapshots go (see [`crate::purge`]) nor whether the log reaches up to one.
+//! snapshots go (see `purge`) nor whether the log reaches up to one.
 
 mod read;
 #[cfg(test)]
