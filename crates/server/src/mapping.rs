@@ -93,7 +93,6 @@ pub(crate) fn recover(config: &ServerConfig, disk: &RealDisk) -> RecoverOptions 
     RecoverOptions {
         trust_empty_snapshot: config.storage.trust_empty_snapshot,
         db_autocreate: config.storage.db_autocreate,
-        digest: config.tree.digest,
         standalone: true,
         txn_max: config.limits.jute_max_buffer + config.limits.jute_extra_size,
         current_epoch: 0,

@@ -44,8 +44,6 @@ pub struct RecoverOptions {
     pub trust_empty_snapshot: bool,
     /// `db.autocreate`: an empty directory is a new, empty database.
     pub db_autocreate: bool,
-    /// Whether digests are verified; passed on to whoever reads snapshots.
-    pub digest: bool,
     /// A standalone server: there is nobody to ask for what is missing.
     pub standalone: bool,
     /// Largest transaction accepted, in bytes.
@@ -63,7 +61,6 @@ impl Default for RecoverOptions {
         Self {
             trust_empty_snapshot: false,
             db_autocreate: true,
-            digest: true,
             standalone: true,
             txn_max: TXN_MAX,
             current_epoch: 0,

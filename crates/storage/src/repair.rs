@@ -104,7 +104,7 @@ impl fmt::Display for Report {
                 writeln!(f, "may be lost: every transaction after zxid {after}; known of are those up to {up_to}")
             }
             Some(Loss { after, .. }) => writeln!(f, "may be lost: transactions after zxid {after}, if there were any"),
-            None => writeln!(f, "nothing is lost"),
+            None => Ok(()),
         }
     }
 }

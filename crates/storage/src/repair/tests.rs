@@ -46,7 +46,7 @@ fn a_sound_directory_is_left_alone() {
     let report = examine(&*disk, &options(), &mut Nodes::default()).unwrap();
     assert!(report.is_sound(), "{report}");
     assert_eq!((report.last, report.snapshot, report.loss), (zxid(30), Some(Zxid::ZERO), None));
-    assert!(report.to_string().contains("nothing is lost"));
+    assert!(!report.to_string().contains("lost"));
     let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
     assert_eq!(repaired.aside, Vec::<String>::new());
     assert_eq!((contents(&disk), disk.count()), before);
