@@ -39,9 +39,7 @@ pub enum StartError {
     #[error(transparent)]
     Unsupported(#[from] ConfigError),
     /// The client port can't be had.
-    #[error(
-        "cannot listen on {address}: {error}. Is another server running there? Choose another clientPort, or stop the other"
-    )]
+    #[error("cannot listen on {address}: {error}. {}", bind_remedy(error))]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -63,6 +61,15 @@ pub enum StartError {
     /// The system gives no thread, socket or random number.
     #[error("the operating system refused a resource: {0}")]
     System(#[from] io::Error),
+}
+
+fn bind_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "Is another server running there? Choose another clientPort, or stop the other",
+        io::ErrorKind::AddrNotAvailable => "This machine has no such address; see clientPortAddress",
+        io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege; choose another clientPort",
+        _ => "See clientPort and clientPortAddress",
+    }
 }
 
 impl StartError {

@@ -208,8 +208,9 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
             file: None,
             offset: None,
             problem,
-            remedy: "all snapshots and logs are moved aside, and the server starts empty. A log that starts with \
-                     the very first transaction needs no snapshot: try snapshot.trust.empty=true first"
+            remedy: "all snapshots and logs are moved aside, and the server starts empty. Before that: a log that starts \
+                     with the very first transaction needs no snapshot. Move the files snapshot.* elsewhere and start once \
+                     with snapshot.trust.empty=true"
                 .to_owned(),
         });
         look.report.last = Zxid::ZERO;
