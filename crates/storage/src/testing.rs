@@ -82,17 +82,7 @@ impl Image for Nodes {
     }
 }
 
-const STAT: StatPersisted = StatPersisted {
-    czxid: Zxid::ZERO,
-    mzxid: Zxid::ZERO,
-    ctime: 0,
-    mtime: 0,
-    version: 0,
-    cversion: 0,
-    aversion: 0,
-    ephemeral_owner: 0,
-    pzxid: Zxid::ZERO,
-};
+const STAT: StatPersisted = StatPersisted::ZERO;
 
 pub(crate) const fn zxid(z: u64) -> Zxid {
     Zxid::from_wire(z.cast_signed())

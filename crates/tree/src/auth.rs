@@ -9,11 +9,11 @@ pub mod ip;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use core::net::IpAddr;
 use farrier_proto::limits::JUTE_EXTRA_SIZE;
 use farrier_proto::{Acl, ErrorCode, RawAcl, perms};
 use sha1::Digest as _;
 use std::borrow::Cow;
-use std::net::IpAddr;
 use subtle::ConstantTimeEq as _;
 
 const DIGEST: &str = "digest";

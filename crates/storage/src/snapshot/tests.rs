@@ -27,17 +27,7 @@ pub(crate) struct TestState {
     nodes: Vec<TestNode>,
 }
 
-const NO_STAT: StatPersisted = StatPersisted {
-    czxid: Zxid::ZERO,
-    mzxid: Zxid::ZERO,
-    ctime: 0,
-    mtime: 0,
-    version: 0,
-    cversion: 0,
-    aversion: 0,
-    ephemeral_owner: 0,
-    pzxid: Zxid::ZERO,
-};
+const NO_STAT: StatPersisted = StatPersisted::ZERO;
 
 impl TestState {
     /// The tree before the first transaction, with Apache's ACL table.

@@ -1,6 +1,6 @@
 //! Scheme ip: addresses and prefixes in Java's spelling.
 
-use std::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 
 /// The text of a peer's address as Java prints it: IPv6 in eight groups without compression, IPv4 inside
 /// IPv6 as IPv4.
