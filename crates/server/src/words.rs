@@ -406,7 +406,7 @@ fn monitor_text(replica: &Replica, uptime: u64, (open, max): (u64, u64)) -> Stri
     let stats = replica.stats();
     let tree = replica.tree();
     let mut out = String::new();
-    let rows: [(&str, String); 34] = [
+    let rows: [(&str, String); 29] = [
         ("version", VERSION.into()),
         ("server_state", "standalone".into()),
         ("avg_latency", java_average(stats.latency.average())),
@@ -422,16 +422,11 @@ fn monitor_text(replica: &Replica, uptime: u64, (open, max): (u64, u64)) -> Stri
         ("approximate_data_size", tree.approximate_data_size().to_string()),
         ("open_file_descriptor_count", open.to_string()),
         ("max_file_descriptor_count", max.to_string()),
-        ("last_client_response_size", "-1".into()),
-        ("max_client_response_size", "-1".into()),
-        ("min_client_response_size", "-1".into()),
         ("outstanding_tls_handshake", "0".into()),
         ("uptime", uptime.to_string()),
         ("global_sessions", replica.session_count().to_string()),
         ("local_sessions", "0".into()),
         ("auth_failed_count", stats.auth_failures.to_string()),
-        ("non_mtls_local_conn_count", "0".into()),
-        ("non_mtls_remote_conn_count", "0".into()),
         ("last_zxid", replica.last_zxid().get().to_string()),
         ("commit_count", stats.commits.to_string()),
         ("snapshot_count", stats.snapshots.to_string()),
