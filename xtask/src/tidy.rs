@@ -8,14 +8,15 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("tree", &["proto"]),
+    ("zab", &["proto"]),
     ("storage", &["proto"]),
-    ("replica", &["proto", "tree", "storage"]),
-    ("server", &["proto", "tree", "storage", "replica"]),
+    ("replica", &["proto", "zab", "tree", "storage"]),
+    ("server", &["proto", "zab", "tree", "storage", "replica"]),
     ("cli", &["proto", "storage", "server"]),
     ("testkit", &["proto"]),
 ];
 
-const PURE: &[&str] = &["proto", "tree", "storage", "replica"];
+const PURE: &[&str] = &["proto", "zab", "tree", "storage", "replica"];
 
 /// Bans that each pure crate's clippy.toml must carry.
 const BANS: &[&str] = &[

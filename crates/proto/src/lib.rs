@@ -19,6 +19,7 @@ mod numbered;
 pub mod opcode;
 pub mod owner;
 pub mod path;
+pub mod quorum;
 pub mod session;
 pub mod stat;
 pub mod txn;

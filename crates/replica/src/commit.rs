@@ -1,7 +1,7 @@
 //! The other end of the pipeline: a durable transaction is applied, watched for, answered.
 
 use crate::conn::Waiting;
-use crate::io::{Action, Actions, ConnId, Level, SnapshotImage, Time, WriteId};
+use crate::io::{Action, Actions, ConnId, Level, SnapshotImage, Time};
 use crate::reads;
 use crate::replica::{Origin, Outstanding, Replica};
 use farrier_proto::client::{put_event, put_reply};
@@ -10,6 +10,7 @@ use farrier_proto::multi::{put_end, put_error_result, put_result};
 use farrier_proto::txn::read_txn;
 use farrier_proto::{ErrorCode, Field, OpCode, Txn, TxnDigest, Xid, Zxid, perms};
 use farrier_tree::{Change, OpOutcome, Outcome};
+use farrier_zab::WriteId;
 
 impl Replica {
     /// Everything up to this write is in the log for good: commit in order.

@@ -1,10 +1,14 @@
 //! What goes into a replica and what comes out.
 
+use crate::restore::TreeRestore;
 use bytes::Bytes;
 use core::net::SocketAddr;
+use farrier_proto::quorum::{LeaderPacket, LearnerPacket, Notification};
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId};
 use farrier_proto::{Acl, SessionId, Zxid};
 use farrier_storage::{Image, NodeRecord};
 use farrier_tree::TreeImage;
+use farrier_zab::{LinkId, ReadId, WriteId};
 
 /// The two clocks, read by the shell once per input.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,10 +22,6 @@ pub struct Time {
 /// A client connection. Fresh per connection, so that whatever is late for an old one is recognised.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnId(pub u64);
-
-/// A write to the log. Fresh per write: a zxid names a transaction, not one particular write of it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct WriteId(pub u64);
 
 /// Everything that can wake a replica.
 #[derive(Debug)]
@@ -75,6 +75,32 @@ pub enum Input<'a> {
     SnapshotDone {
         /// What went wrong.
         error: Option<String>,
+    },
+    /// Ensemble: everything that concerns the peers, their links and the log, except completions of writes
+    /// ([`Self::Durable`] and the three below).
+    Zab(farrier_zab::Input),
+    /// Ensemble: a SNAP and its whole stream arrived on this link.
+    SnapReceived {
+        /// On which link.
+        link: LinkId,
+        /// The packet's zxid.
+        zxid: Zxid,
+        /// What the stream held, not yet finished.
+        state: Box<TreeRestore>,
+    },
+    /// Ensemble: [`Action::Truncate`] was carried out, or refused.
+    Truncated {
+        /// Which write.
+        id: WriteId,
+        /// The state as the disk has it now; `None` if the log could not be cut there and nothing was changed.
+        state: Option<Box<TreeRestore>>,
+    },
+    /// Ensemble: [`Action::Reload`] was carried out.
+    Reloaded {
+        /// Which write.
+        id: WriteId,
+        /// The state as the disk has it.
+        state: Box<TreeRestore>,
     },
     /// A deadline passed.
     TimerFired,
@@ -139,10 +165,122 @@ pub enum Action {
     },
     /// Begin a new log segment with the next append.
     RollLog,
-    /// Write a snapshot, then give [`Input::SnapshotDone`].
+    /// Write a snapshot once every append before this is durable, then give [`Input::SnapshotDone`].
     TakeSnapshot {
-        /// The state; everything in it is durable in the log.
+        /// The state; everything in it is in the appends before.
         image: Box<SnapshotImage>,
+    },
+    /// Ensemble, in order with the appends, then [`Input::Durable`]: write the file `acceptedEpoch`.
+    SaveAcceptedEpoch {
+        /// Quoted by the completion.
+        id: WriteId,
+        /// The number.
+        epoch: AcceptedEpoch,
+    },
+    /// Ensemble, in order with the appends, then [`Input::Durable`]: write the file `currentEpoch`.
+    SaveCurrentEpoch {
+        /// Quoted by the completion.
+        id: WriteId,
+        /// The number.
+        epoch: CurrentEpoch,
+    },
+    /// Ensemble, in order with the appends, then [`Input::Truncated`]: cut the log and load the state again.
+    Truncate {
+        /// Quoted by the completion.
+        id: WriteId,
+        /// The last transaction to keep.
+        after: Zxid,
+    },
+    /// Ensemble, in order with the appends, then [`Input::Durable`]: make this state the whole history on disk, and
+    /// write `currentEpoch` (safety contract 4.1).
+    InstallSnapshot {
+        /// Quoted by the completion.
+        id: WriteId,
+        /// Goes into the file `currentEpoch`.
+        epoch: CurrentEpoch,
+        /// The state; its zxid is where the log goes on.
+        image: Box<SnapshotImage>,
+    },
+    /// Ensemble, in order with the appends, then [`Input::Reloaded`]: load the state from disk.
+    Reload {
+        /// Quoted by the completion.
+        id: WriteId,
+    },
+    /// Ensemble: find a zxid in the log; then [`farrier_zab::Input::Located`].
+    Locate {
+        /// Quoted by the answer.
+        read: ReadId,
+        /// Quoted by the answer.
+        link: LinkId,
+        /// The zxid.
+        zxid: Zxid,
+    },
+    /// Ensemble: read transactions from the log; then [`farrier_zab::Input::TxnsRead`].
+    ReadTxns {
+        /// Quoted by the answer.
+        read: ReadId,
+        /// Quoted by the answer.
+        link: LinkId,
+        /// Exclusive.
+        after: Zxid,
+        /// Inclusive.
+        to: Zxid,
+    },
+    /// Ensemble: send a message to a server's election port. A newer one replaces an unsent older one.
+    Notify {
+        /// To whom.
+        to: ServerId,
+        /// What to say.
+        notification: Notification,
+    },
+    /// Ensemble: dial a server's quorum port; then [`farrier_zab::Input::LinkUp`] or
+    /// [`farrier_zab::Input::DialFailed`]. Replaces any earlier dial.
+    Dial {
+        /// Whose.
+        leader: ServerId,
+    },
+    /// Ensemble: send to our leader.
+    SendLeader {
+        /// The link.
+        link: LinkId,
+        /// The packet.
+        packet: LearnerPacket,
+    },
+    /// Ensemble: send to a learner of ours.
+    SendLearner {
+        /// The link.
+        link: LinkId,
+        /// The packet.
+        packet: LeaderPacket,
+    },
+    /// Ensemble: send a SNAP packet with the image's zxid, then the image as a stream.
+    SendSnapshot {
+        /// The link.
+        link: LinkId,
+        /// The state.
+        image: Box<SnapshotImage>,
+    },
+    /// Ensemble: give [`farrier_zab::Input::Flushed`] once nothing for this link is left to send.
+    ReportLinkFlush {
+        /// Which.
+        link: LinkId,
+    },
+    /// Ensemble: stop reading from a link.
+    PauseLink {
+        /// Which.
+        link: LinkId,
+    },
+    /// Ensemble: read from it again.
+    ResumeLink {
+        /// Which.
+        link: LinkId,
+    },
+    /// Ensemble: close a link after what was sent to it.
+    CloseLink {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        reason: String,
     },
     /// Something for the log of the server.
     Note {

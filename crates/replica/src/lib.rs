@@ -30,8 +30,9 @@ mod waiting;
 mod writes;
 
 pub use config::{ConnectionThrottleConfig, ContainerConfig, ReplicaConfig};
+pub use farrier_zab::WriteId;
 pub use inspect::{ConnectionInfo, SessionBucket};
-pub use io::{Action, Actions, ConnId, Input, Level, SnapshotImage, Time, WriteId};
+pub use io::{Action, Actions, ConnId, Input, Level, SnapshotImage, Time};
 pub use limits::{CONN_UNFLUSHED_MAX, FRAME_SKIP_MAX};
 pub use replica::Replica;
 pub use restore::TreeRestore;

@@ -2,7 +2,7 @@
 
 use crate::config::ReplicaConfig;
 use crate::conn::{Conn, Phase};
-use crate::io::{Action, Actions, ConnId, Input, Level, Time, WriteId};
+use crate::io::{Action, Actions, ConnId, Input, Level, Time};
 use crate::limits::{
     CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX, FORCED_READS_MAX, LATE_MIN,
     OUTSTANDING_BYTES_MAX,
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use farrier_proto::session::first_session_id;
 use farrier_proto::{OpCode, SessionId, Xid, Zxid};
 use farrier_tree::{Prep, Tree, WatchTable};
+use farrier_zab::WriteId;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
@@ -185,6 +186,9 @@ impl Replica {
                 }
             }
             Input::TimerFired => self.timer(now, out),
+            Input::Zab(_) | Input::SnapReceived { .. } | Input::Truncated { .. } | Input::Reloaded { .. } => {
+                unreachable!("a standalone server has no peers")
+            }
             Input::Stop => {
                 self.stopping = true;
                 self.report_stopped(out);

@@ -1,7 +1,7 @@
 //! Writes: from a frame to a transaction on its way to the log.
 
 use crate::conn::{Phase, Waiting};
-use crate::io::{Action, Actions, ConnId, Time, WriteId};
+use crate::io::{Action, Actions, ConnId, Time};
 use crate::limits::FORCED_READS_MAX;
 use crate::replica::{Origin, Outstanding, Replica};
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use farrier_proto::multi::read_multi;
 use farrier_proto::txn::write_txn;
 use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, TxnHeader, Zxid};
 use farrier_tree::{Identity, RequestContext, WriteRequest};
+use farrier_zab::WriteId;
 
 impl Replica {
     /// Proposes a write at once; its answer comes with its commit, in turn.

@@ -1,0 +1,195 @@
+//! Settings of a peer, the members of its ensemble, and what it starts from.
+
+use bytes::Bytes;
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Settings. Milliseconds and ticks.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Config {
+    /// This server (`myid`).
+    pub server: ServerId,
+    /// `tickTime` in milliseconds; at least 1.
+    pub tick_time: u64,
+    /// `initLimit` in ticks: for discovery and synchronization, each wait by itself.
+    pub init_limit: u64,
+    /// `syncLimit` in ticks: without contact a peer is lost.
+    pub sync_limit: u64,
+    /// `connectToLearnerMasterLimit` in ticks; 0 for `init_limit`.
+    pub connect_limit: u64,
+    /// How long an election waits for a better vote once it has a quorum, unless everybody reachable agreed.
+    pub finalize_wait: u64,
+    /// Longest interval between repeated notifications (`zookeeper.fastleader.maxNotificationInterval`).
+    pub notification_interval_max: u64,
+    /// Committed transactions kept in memory for learners that lack them (`zookeeper.commitLogCount`).
+    pub window_txns: usize,
+    /// Bytes of them.
+    pub window_bytes: usize,
+    /// `zookeeper.snapshotSizeFactor` in thousandths: the log on disk is sent as a difference up to this part of
+    /// the newest snapshot's size; 0 without limit; `None` never.
+    pub log_diff_permille: Option<u64>,
+    /// `zookeeper.forceSnapshotSync`: every learner gets a SNAP.
+    pub force_snapshot_sync: bool,
+    /// Most learners without a vote that get a SNAP at once (`zookeeper.leader.maxConcurrentSnapSyncs`).
+    pub snap_syncs_max: usize,
+    /// Most that get a DIFF or TRUNC at once (`maxConcurrentDiffSyncs`).
+    pub diff_syncs_max: usize,
+    /// Decides random delays.
+    pub seed: u64,
+}
+
+impl Config {
+    /// Apache ZooKeeper's defaults with the limits of its sample configuration.
+    #[must_use]
+    pub const fn new(server: ServerId) -> Self {
+        Self {
+            server,
+            tick_time: 2000,
+            init_limit: 10,
+            sync_limit: 5,
+            connect_limit: 0,
+            finalize_wait: 200,
+            notification_interval_max: 60_000,
+            window_txns: 500,
+            window_bytes: 32 << 20,
+            log_diff_permille: Some(330),
+            force_snapshot_sync: false,
+            snap_syncs_max: 10,
+            diff_syncs_max: 100,
+            seed: 0,
+        }
+    }
+}
+
+/// Who the members are. Immutable; a reconfiguration makes another.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Ensemble {
+    version: u64,
+    voters: BTreeSet<ServerId>,
+    observers: BTreeSet<ServerId>,
+    verifier: QuorumVerifier,
+    text: Bytes,
+}
+
+/// What a quorum is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum QuorumVerifier {
+    /// More than half of the voters.
+    Majority,
+    /// More than half of the weight in more than half of the groups.
+    Hierarchical {
+        /// Members of each group.
+        groups: BTreeMap<i64, BTreeSet<ServerId>>,
+        /// Weights; 1 for those that are not named.
+        weights: BTreeMap<ServerId, u64>,
+    },
+}
+
+/// Why a list of members makes no ensemble.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum EnsembleError {
+    /// Nobody votes.
+    NoVoter,
+    /// With groups every voter belongs to one.
+    VoterWithoutGroup(ServerId),
+    /// It belongs to more than one group.
+    InTwoGroups(ServerId),
+    /// A group names somebody who is no voter.
+    NotAVoter {
+        /// The group.
+        group: i64,
+        /// Who.
+        server: ServerId,
+    },
+    /// No group has any weight.
+    NoWeight,
+}
+
+/// Whether a server remembers everything that it acknowledged (safety contract 3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Recovering {
+    /// It does.
+    No,
+    /// Its history may lack what it acknowledged: no voter until an established leader gave it all.
+    History,
+    /// Even what it promised may be lost.
+    Promise,
+}
+
+/// What the disk says at the start; all of it durable.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Durable {
+    /// File `acceptedEpoch`.
+    pub accepted: AcceptedEpoch,
+    /// File `currentEpoch`.
+    pub current: CurrentEpoch,
+    /// The last logged transaction; the state above has all of them.
+    pub last_logged: Zxid,
+    /// Whether that is all.
+    pub recovering: Recovering,
+}
+
+impl Ensemble {
+    /// Members with their rule for quorums. `text` is what Apache calls the configuration's string: the lines
+    /// `server.N=…`, groups, weights, `version=…`; it goes into notifications and NEWLEADER as it is.
+    ///
+    /// # Errors
+    /// [`EnsembleError`]: what is missing, or contradicts itself.
+    pub fn new(
+        version: u64,
+        voters: BTreeSet<ServerId>,
+        observers: BTreeSet<ServerId>,
+        verifier: QuorumVerifier,
+        text: Bytes,
+    ) -> Result<Self, EnsembleError> {
+        if voters.is_empty() {
+            return Err(EnsembleError::NoVoter);
+        }
+        Ok(Self { version, voters, observers, verifier, text })
+    }
+
+    /// Version of the configuration: the zxid of the reconfiguration that made it, or 0.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The configuration as text.
+    #[must_use]
+    pub const fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// Who votes.
+    #[must_use]
+    pub const fn voters(&self) -> &BTreeSet<ServerId> {
+        &self.voters
+    }
+
+    /// Whether a server votes.
+    #[must_use]
+    pub fn is_voter(&self, server: ServerId) -> bool {
+        self.voters.contains(&server)
+    }
+
+    /// Whether a server is listed as one that learns without a vote.
+    #[must_use]
+    pub fn is_observer(&self, server: ServerId) -> bool {
+        self.observers.contains(&server)
+    }
+
+    /// Whether these servers are a quorum. Servers that do not vote do not count.
+    #[must_use]
+    pub fn is_quorum(&self, servers: &BTreeSet<ServerId>) -> bool {
+        2 * servers.intersection(&self.voters).count() > self.voters.len()
+    }
+
+    /// Weight of a server; one of weight 0 never leads.
+    #[must_use]
+    pub fn weight(&self, server: ServerId) -> u64 {
+        match &self.verifier {
+            QuorumVerifier::Majority => u64::from(self.is_voter(server)),
+            QuorumVerifier::Hierarchical { weights, .. } => weights.get(&server).copied().unwrap_or(1),
+        }
+    }
+}

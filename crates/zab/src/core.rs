@@ -1,0 +1,177 @@
+//! What every role of a server shares.
+
+use crate::config::{Config, Ensemble, Recovering};
+use crate::history::History;
+use crate::io::{Level, Output, Outputs, ReadId, WriteId};
+use bytes::Bytes;
+use farrier_proto::quorum::{ElectionRound, Vote};
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Durable numbers, the history, the members; and the names of writes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) ensemble: Ensemble,
+    /// What the disk says, never ahead of it.
+    pub(crate) accepted: AcceptedEpoch,
+    /// What the disk says, never ahead of it.
+    pub(crate) current: CurrentEpoch,
+    pub(crate) recovering: Recovering,
+    pub(crate) history: History,
+    /// Servers with whose election port there is a connection.
+    pub(crate) election_links: BTreeSet<ServerId>,
+    /// Of the last election; only grows.
+    pub(crate) round: ElectionRound,
+    /// What this server answers to those that look for a leader while it has one. Its epoch becomes the new one
+    /// when the leader is established.
+    pub(crate) vote: Vote,
+    last_write: WriteId,
+    durable: WriteId,
+    last_read: ReadId,
+    /// Writes that change what this struct says once they are done, in order.
+    changing: VecDeque<(WriteId, Changing)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Changing {
+    Accepted(AcceptedEpoch),
+    Current(CurrentEpoch),
+    Truncate(Zxid),
+}
+
+impl Core {
+    pub(crate) fn new(config: Config, ensemble: Ensemble, durable: crate::config::Durable) -> Self {
+        Self {
+            config,
+            ensemble,
+            accepted: durable.accepted,
+            current: durable.current,
+            recovering: durable.recovering,
+            history: History::new(durable.last_logged),
+            election_links: BTreeSet::new(),
+            round: ElectionRound::default(),
+            vote: Vote::NONE,
+            last_write: WriteId(0),
+            durable: WriteId(0),
+            last_read: ReadId(0),
+            changing: VecDeque::new(),
+        }
+    }
+
+    /// This server.
+    pub(crate) const fn me(&self) -> ServerId {
+        self.config.server
+    }
+
+    /// Whether this server may vote: it is a voter, and has not forgotten anything.
+    pub(crate) fn may_vote(&self) -> bool {
+        self.recovering == Recovering::No && self.ensemble.is_voter(self.me())
+    }
+
+    /// A fresh name for a write.
+    pub(crate) const fn write_id(&mut self) -> WriteId {
+        self.last_write = WriteId(self.last_write.0 + 1);
+        self.last_write
+    }
+
+    /// A fresh name for a read.
+    pub(crate) const fn read_id(&mut self) -> ReadId {
+        self.last_read = ReadId(self.last_read.0 + 1);
+        self.last_read
+    }
+
+    /// Notes a completion, before any role hears of it. `done` is false for a truncation that was refused.
+    pub(crate) fn completed(&mut self, id: WriteId, done: bool) {
+        assert!(id <= self.last_write, "a completion quotes a write that was asked for");
+        self.durable = self.durable.max(id);
+        while let Some((_, change)) = self.changing.pop_front_if(|(due, _)| *due <= id) {
+            match change {
+                Changing::Accepted(epoch) => self.accepted = epoch,
+                Changing::Current(epoch) => {
+                    self.current = epoch;
+                    self.recovering = Recovering::No;
+                }
+                Changing::Truncate(after) => {
+                    if done {
+                        self.history.truncate(after);
+                    }
+                }
+            }
+            assert!(self.current.0 <= self.accepted.0, "no epoch is adopted that was not promised");
+        }
+    }
+
+    /// Promises an epoch: [`Self::accepted`] has it once it is durable.
+    pub(crate) fn save_accepted(&mut self, epoch: AcceptedEpoch, out: &mut Outputs) -> WriteId {
+        assert!(epoch > self.accepted, "promises only grow");
+        let id = self.write_id();
+        self.changing.push_back((id, Changing::Accepted(epoch)));
+        out.push(Output::SaveAcceptedEpoch { id, epoch });
+        id
+    }
+
+    /// Adopts an epoch: [`Self::current`] has it once it is durable, and everything before it is.
+    pub(crate) fn save_current(&mut self, epoch: CurrentEpoch, out: &mut Outputs) -> WriteId {
+        let id = self.write_id();
+        self.changing.push_back((id, Changing::Current(epoch)));
+        out.push(Output::SaveCurrentEpoch { id, epoch });
+        id
+    }
+
+    /// Makes the adopted state the disk's history, and adopts the epoch.
+    pub(crate) fn install(&mut self, epoch: CurrentEpoch, out: &mut Outputs) -> WriteId {
+        let id = self.write_id();
+        self.changing.push_back((id, Changing::Current(epoch)));
+        out.push(Output::InstallSnapshot { id, zxid: self.history.delivered(), epoch });
+        id
+    }
+
+    /// Cuts the log. The history in memory is cut when it is done; nothing may be appended before.
+    pub(crate) fn truncate(&mut self, after: Zxid, out: &mut Outputs) -> WriteId {
+        let id = self.write_id();
+        self.changing.push_back((id, Changing::Truncate(after)));
+        out.push(Output::Truncate { id, after });
+        id
+    }
+
+    /// Whether every write that was asked for is durable.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.durable == self.last_write
+    }
+
+    /// Puts a transaction at the end of the history and hands it to the log.
+    pub(crate) fn append(&mut self, zxid: Zxid, txn: Bytes, out: &mut Outputs) -> WriteId {
+        self.history.append(zxid, txn.clone());
+        let id = self.write_id();
+        out.push(Output::Append { id, zxid, txn });
+        id
+    }
+
+    /// Delivers everything up to `zxid`, in order, and forgets what nobody needs in memory.
+    pub(crate) fn deliver(&mut self, zxid: Zxid, out: &mut Outputs) {
+        while self.history.delivered() < zxid {
+            let (zxid, txn) = self.history.deliver_next().expect("only what is logged is delivered");
+            out.push(Output::Deliver { zxid, txn });
+        }
+        self.history.trim(self.config.window_txns, self.config.window_bytes);
+    }
+
+    /// Ticks in milliseconds.
+    pub(crate) const fn ticks(&self, n: u64) -> u64 {
+        n * self.config.tick_time
+    }
+}
+
+/// Why a role ends; the server looks for a leader again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Resign {
+    pub(crate) level: Level,
+    pub(crate) reason: String,
+}
+
+impl Resign {
+    pub(crate) fn new(level: Level, reason: impl Into<String>) -> Self {
+        Self { level, reason: reason.into() }
+    }
+}

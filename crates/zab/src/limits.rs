@@ -1,0 +1,20 @@
+//! Bounds of this crate.
+
+/// Bytes sent to a learner beyond which it gets nothing more before all is handed to the system. What waits is a
+/// position in the history, not a queue.
+pub(crate) const LINK_UNFLUSHED_MAX: usize = 1 << 20;
+
+/// About so many bytes of transactions are read from the log on disk at once.
+pub const READ_BYTES_MAX: usize = 1 << 20;
+
+/// Links that dialled us before we lead wait; no more than this many.
+pub(crate) const EARLY_LINKS_MAX: usize = 256;
+
+/// Between two attempts to dial the leader, in milliseconds.
+pub(crate) const REDIAL_INTERVAL: u64 = 10;
+
+/// The first repetition of a notification, in milliseconds; then twice as long each time.
+pub(crate) const NOTIFICATION_INTERVAL_MIN: u64 = 20;
+
+/// Packets that a learner holds back while its log is being cut.
+pub(crate) const HELD_PACKETS_MAX: usize = 4096;

@@ -1,0 +1,345 @@
+//! One server: its roles, and the way from one to the next.
+//!
+//! Settling → Looking → Leading or Learning → Settling. A role is a type of its own and is consumed by the
+//! transition, so that nothing stale leaks into the next. Settling waits until every write is durable and
+//! delivers what is logged: a vote quotes only what is on disk, and the state equals the log.
+
+use crate::config::{Config, Durable, Ensemble};
+use crate::core::{Core, Resign};
+use crate::election::{self, Elected, Election};
+use crate::history::History;
+use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, Role, SyncTicket, WriteId};
+use crate::leader::Leader;
+use crate::learner::Learner;
+use crate::limits::EARLY_LINKS_MAX;
+use bytes::Bytes;
+use farrier_proto::quorum::{LeaderPacket, LearnerPacket, ServerState};
+use farrier_proto::{ServerId, SessionId, Zxid};
+use std::collections::VecDeque;
+
+/// One server of an ensemble. See the crate's documentation for the contract.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Peer {
+    core: Core,
+    state: State,
+    /// Learners that dialled us while we look for a leader: we may become theirs.
+    early: VecDeque<LinkId>,
+    /// What they said already.
+    early_packets: VecDeque<(LinkId, LearnerPacket)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum State {
+    /// Waiting for writes, and for the state to be that of the disk.
+    Settling {
+        reload: Option<WriteId>,
+    },
+    Looking(Box<Election>),
+    Leading(Box<Leader>),
+    Learning(Box<Learner>),
+}
+
+/// How far a role got.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Phase {
+    /// Zab phase 0.
+    Election,
+    /// Zab phase 1.
+    Discovery,
+    /// Zab phase 2.
+    Synchronization,
+    /// Zab phase 3.
+    Broadcast,
+}
+
+/// A learner, as its leader sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LearnerStatus {
+    /// Its link.
+    pub link: LinkId,
+    /// Who; negative if it did not say.
+    pub server: ServerId,
+    /// Whether it came as an observer.
+    pub observer: bool,
+    /// Whether it acknowledged NEWLEADER and was heard of within `syncLimit`.
+    pub synced: bool,
+    /// The last proposal that it acknowledged; of an observer, the last that it was sent.
+    pub acked: Zxid,
+}
+
+/// What operators are shown.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Status {
+    /// As notifications say it.
+    pub state: ServerState,
+    /// How far.
+    pub phase: Phase,
+    /// Who leads, once an election ended.
+    pub leader: Option<ServerId>,
+    /// The established epoch, in broadcast.
+    pub epoch: Option<u32>,
+    /// The last transaction handed to the log.
+    pub last_logged: Zxid,
+    /// The last transaction delivered.
+    pub delivered: Zxid,
+    /// Leader: its learners.
+    pub learners: Vec<LearnerStatus>,
+    /// Leader: syncs that wait for a quorum.
+    pub pending_syncs: usize,
+    /// Whether the server has no voice because it may have forgotten something.
+    pub recovering: bool,
+}
+
+impl Peer {
+    /// A server that just started. It does nothing before its first input.
+    #[must_use]
+    pub fn new(config: Config, ensemble: Ensemble, durable: Durable) -> Self {
+        Self {
+            core: Core::new(config, ensemble, durable),
+            state: State::Settling { reload: None },
+            early: VecDeque::new(),
+            early_packets: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input, at `now` milliseconds of a clock that never goes back, and appends what follows from it.
+    pub fn step(&mut self, now: u64, input: Input, out: &mut Outputs) {
+        match input {
+            Input::ElectionUp { peer } => {
+                self.core.election_links.insert(peer);
+            }
+            Input::ElectionDown { peer } => {
+                self.core.election_links.remove(&peer);
+            }
+            Input::Durable { id } | Input::Reloaded { id, .. } => self.core.completed(id, true),
+            Input::Truncated { id, done } => self.core.completed(id, done),
+            Input::LinkDown { link } => self.early.retain(|l| *l != link),
+            _ => {}
+        }
+        let result = match (&mut self.state, input) {
+            (State::Settling { reload }, Input::Reloaded { id, last }) if *reload == Some(id) => {
+                *reload = None;
+                self.core.history = History::new(last);
+                Ok(None)
+            }
+            (State::Looking(election), Input::Notification { from, notification }) => {
+                Ok(election.notification(&mut self.core, now, from, notification, out))
+            }
+            (State::Looking(election), Input::ElectionUp { .. } | Input::ElectionDown { .. }) => {
+                Ok(election.links_changed(&mut self.core, now, out))
+            }
+            (State::Looking(election), Input::Timer) => Ok(election.timer(&mut self.core, now, out)),
+            (State::Settling { .. } | State::Looking(_), Input::LinkUp { link, kind: LinkKind::Learner }) => {
+                self.early_link(link, out);
+                Ok(None)
+            }
+            (State::Settling { .. } | State::Looking(_), Input::LearnerPacket { link, packet }) => {
+                if self.early.contains(&link) && self.early_packets.len() < EARLY_LINKS_MAX {
+                    self.early_packets.push_back((link, packet));
+                }
+                Ok(None)
+            }
+            (State::Settling { .. }, _) | (State::Looking(_), _) => Ok(None),
+            (state, Input::Notification { from, notification }) => {
+                let server_state = state.server_state(&self.core);
+                election::answer(&self.core, server_state, from, &notification, out);
+                Ok(None)
+            }
+            (State::Leading(leader), input) => leader.step(&mut self.core, now, input, out).map(|()| None),
+            (State::Learning(_), Input::LinkUp { link, kind: LinkKind::Learner }) => {
+                out.push(Output::CloseLink { link, reason: "this server does not lead".into() });
+                Ok(None)
+            }
+            (State::Learning(learner), input) => learner.step(&mut self.core, now, input, out).map(|()| None),
+        };
+        match result {
+            Ok(None) => {}
+            Ok(Some(elected)) => self.take_role(now, elected, out),
+            Err(resign) => self.resign(now, resign, out),
+        }
+        self.forget_early(out);
+        self.settle(now, out);
+    }
+
+    /// When [`Input::Timer`] is wanted next. In the past if it is due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        match &self.state {
+            State::Settling { .. } => None,
+            State::Looking(election) => election.next_deadline(),
+            State::Leading(leader) => leader.next_deadline(),
+            State::Learning(learner) => learner.next_deadline(),
+        }
+    }
+
+    /// The zxid of the next proposal. `None` unless this server leads an established epoch, or if the epoch's
+    /// numbers are used up: then nothing is proposed any more, and the leadership ends.
+    #[must_use]
+    pub fn next_zxid(&self) -> Option<Zxid> {
+        match &self.state {
+            State::Leading(leader) => leader.next_zxid(&self.core),
+            State::Settling { .. } | State::Looking(_) | State::Learning(_) => None,
+        }
+    }
+
+    /// Proposes a transaction.
+    ///
+    /// # Panics
+    /// When `zxid` is not [`Self::next_zxid`].
+    pub fn propose(&mut self, now: u64, zxid: Zxid, txn: Bytes, out: &mut Outputs) {
+        assert_eq!(self.next_zxid(), Some(zxid), "a proposal has the zxid that was lent");
+        if let State::Leading(leader) = &mut self.state {
+            leader.propose(&mut self.core, now, zxid, txn, out);
+        }
+    }
+
+    /// Asks for a sync of one of this leader's own clients; answered by [`Output::Synced`]. False unless this
+    /// server leads an established epoch.
+    pub fn sync(&mut self, now: u64, ticket: SyncTicket, out: &mut Outputs) -> bool {
+        let State::Leading(leader) = &mut self.state else { return false };
+        leader.sync_local(&mut self.core, now, ticket, out)
+    }
+
+    /// Asks for a sync on behalf of a learner, which gets SYNC in its turn.
+    pub fn sync_learner(&mut self, now: u64, link: LinkId, out: &mut Outputs) {
+        if let State::Leading(leader) = &mut self.state {
+            leader.sync_learner(&mut self.core, now, link, out);
+        }
+    }
+
+    /// Answers a learner's REVALIDATE.
+    pub fn answer_revalidate(&mut self, link: LinkId, session: SessionId, valid: bool, out: &mut Outputs) {
+        if let State::Leading(leader) = &mut self.state {
+            leader.send(link, LeaderPacket::Revalidate { session, valid }, out);
+        }
+    }
+
+    /// Answers the leader's PING with the sessions heard of since the last one.
+    pub fn answer_ping(&mut self, zxid: i64, touched: Vec<(SessionId, i32)>, out: &mut Outputs) {
+        self.send_leader(LearnerPacket::Ping { zxid, touched }, out);
+    }
+
+    /// Sends a REQUEST or REVALIDATE to the leader. False unless this server serves as a learner.
+    pub fn send_leader(&mut self, packet: LearnerPacket, out: &mut Outputs) -> bool {
+        let State::Learning(learner) = &self.state else { return false };
+        learner.send(packet, out)
+    }
+
+    /// Who the members are.
+    #[must_use]
+    pub const fn ensemble(&self) -> &Ensemble {
+        &self.core.ensemble
+    }
+
+    /// What operators are shown.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut status = Status {
+            state: self.state.server_state(&self.core),
+            phase: Phase::Election,
+            leader: None,
+            epoch: None,
+            last_logged: self.core.history.last(),
+            delivered: self.core.history.delivered(),
+            learners: Vec::new(),
+            pending_syncs: 0,
+            recovering: self.core.recovering != crate::Recovering::No,
+        };
+        match &self.state {
+            State::Settling { .. } | State::Looking(_) => {}
+            State::Leading(leader) => leader.describe(&self.core, &mut status),
+            State::Learning(learner) => learner.describe(&mut status),
+        }
+        status
+    }
+
+    fn early_link(&mut self, link: LinkId, out: &mut Outputs) {
+        if self.early.len() >= EARLY_LINKS_MAX {
+            out.push(Output::CloseLink { link, reason: "too many servers wait for a leader here".into() });
+        } else {
+            self.early.push_back(link);
+        }
+    }
+
+    /// Early links are of use to a leader only.
+    fn forget_early(&mut self, out: &mut Outputs) {
+        if matches!(self.state, State::Learning(_)) {
+            self.early_packets.clear();
+            for link in self.early.drain(..) {
+                out.push(Output::CloseLink { link, reason: "this server does not lead".into() });
+            }
+        }
+    }
+
+    fn take_role(&mut self, now: u64, elected: Elected, out: &mut Outputs) {
+        self.core.round = elected.round;
+        self.core.vote = elected.vote;
+        let leader = elected.vote.leader;
+        if leader != self.core.me() {
+            self.state = State::Learning(Box::new(Learner::start(&mut self.core, now, leader, out)));
+            return;
+        }
+        self.state = State::Leading(Box::new(Leader::start(&mut self.core, now, out)));
+        for link in std::mem::take(&mut self.early) {
+            self.step(now, Input::LinkUp { link, kind: LinkKind::Learner }, out);
+        }
+        for (link, packet) in std::mem::take(&mut self.early_packets) {
+            self.step(now, Input::LearnerPacket { link, packet }, out);
+        }
+    }
+
+    fn resign(&mut self, now: u64, resign: Resign, out: &mut Outputs) {
+        out.note(resign.level, resign.reason);
+        let reload = match &mut self.state {
+            State::Settling { .. } | State::Looking(_) => None,
+            State::Leading(leader) => {
+                leader.close_links(out);
+                None
+            }
+            State::Learning(learner) => {
+                learner.close_link(out);
+                learner.has_uninstalled_snapshot().then(|| self.core.write_id())
+            }
+        };
+        out.push(Output::Role(Role::Looking));
+        if let Some(id) = reload {
+            out.push(Output::Reload { id });
+        }
+        self.state = State::Settling { reload };
+        self.settle(now, out);
+    }
+
+    /// Begins an election once everything is on disk and in the state.
+    fn settle(&mut self, now: u64, out: &mut Outputs) {
+        if let State::Settling { reload: None } = self.state
+            && self.core.is_settled()
+        {
+            let last = self.core.history.last();
+            self.core.deliver(last, out);
+            let mut election = Box::new(Election::new(&self.core));
+            let elected = election.start(&mut self.core, now, out);
+            self.state = State::Looking(election);
+            if let Some(elected) = elected {
+                self.take_role(now, elected, out);
+            }
+        }
+    }
+}
+
+impl State {
+    fn server_state(&self, core: &Core) -> ServerState {
+        match self {
+            Self::Settling { .. } | Self::Looking(_) => ServerState::Looking,
+            Self::Leading(_) => ServerState::Leading,
+            Self::Learning(_) if core.ensemble.is_observer(core.me()) => ServerState::Observing,
+            Self::Learning(_) => ServerState::Following,
+        }
+    }
+}
+
+impl Resign {
+    /// The link to the leader, or the quorum, is gone.
+    pub(crate) fn lost(reason: impl Into<String>) -> Self {
+        Self::new(Level::Warn, reason)
+    }
+}
