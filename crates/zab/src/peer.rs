@@ -113,7 +113,10 @@ impl Peer {
             }
             Input::Durable { id } | Input::Reloaded { id, .. } => self.core.completed(id, true),
             Input::Truncated { id, done } => self.core.completed(id, done),
-            Input::LinkDown { link } => self.early.retain(|l| *l != link),
+            Input::LinkDown { link } => {
+                self.early.retain(|l| *l != link);
+                self.early_packets.retain(|(l, _)| *l != link);
+            }
             _ => {}
         }
         let result = match (&mut self.state, input) {
