@@ -15,6 +15,9 @@ pub const JUTE_EXTRA_SIZE_MIN: usize = 1024;
 /// settings can decode.
 pub const TXN_MAX: usize = JUTE_MAX_BUFFER + JUTE_EXTRA_SIZE;
 
+/// Bytes of a client's identities in a forwarded request. Apache bounds each string and not their number.
+pub const LEARNER_IDENTITIES_MAX: usize = 4 << 20;
+
 /// Deepest path accepted when a tree is loaded or a node is created. Apache has none besides the
 /// frame; a frame of [`JUTE_MAX_BUFFER`] bytes holds at most half as many components.
 pub const PATH_DEPTH_MAX: usize = JUTE_MAX_BUFFER / 2 + 1;

@@ -4,6 +4,14 @@
 //! that only it may send. The bytes are those of `QuorumPacket` and `FastLeaderElection` in Apache
 //! ZooKeeper 3.5 to 3.9.
 
+mod election;
+mod packet;
+#[cfg(test)]
+mod tests;
+
+pub use election::{ElectionHeader, measure_notification};
+pub use packet::{PacketError, measure};
+
 use crate::ids::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Zxid};
 use bytes::Bytes;
 
