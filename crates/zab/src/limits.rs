@@ -18,3 +18,6 @@ pub(crate) const NOTIFICATION_INTERVAL_MIN: u64 = 20;
 
 /// Packets that a learner holds back while its log is being cut.
 pub(crate) const HELD_PACKETS_MAX: usize = 4096;
+
+/// Bytes of proposals that a learner takes before the oldest of them is committed.
+pub(crate) const UNCOMMITTED_BYTES_MAX: usize = 1 << 30;

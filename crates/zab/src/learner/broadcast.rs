@@ -1,0 +1,134 @@
+//! From the acknowledgement of NEWLEADER on: proposals are logged, acknowledged and delivered.
+
+use super::stream::Stream;
+use super::{Link, Stage, name};
+use crate::core::{Core, Resign};
+use crate::io::{Level, Output, Outputs, Role, WriteId};
+use bytes::Bytes;
+use farrier_proto::Zxid;
+use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
+
+/// Has the leader's history; whether a quorum has it is said by UPTODATE.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Adopted {
+    stream: Stream,
+    /// In force with UPTODATE.
+    config: Option<Bytes>,
+}
+
+/// Up to date.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Broadcast {
+    stream: Stream,
+}
+
+impl Adopted {
+    pub(super) const fn new(stream: Stream, config: Option<Bytes>) -> Self {
+        Self { stream, config }
+    }
+
+    pub(super) fn packet(
+        mut self,
+        core: &mut Core,
+        link: Link,
+        packet: LeaderPacket,
+        out: &mut Outputs,
+    ) -> Result<Stage, Resign> {
+        let stream = &mut self.stream;
+        match packet {
+            LeaderPacket::Proposal { zxid, txn } => stream.proposal(core, link, zxid, txn, out)?,
+            LeaderPacket::Commit { zxid } => stream.commit(core, link, zxid, out)?,
+            LeaderPacket::Inform { zxid, txn } => stream.inform(core, link, zxid, txn, out)?,
+            LeaderPacket::CommitAndActivate { zxid, .. } => stream.commit_and_activate(core, link, zxid, out)?,
+            LeaderPacket::InformAndActivate { zxid, txn, .. } => {
+                stream.inform_and_activate(core, link, zxid, txn, out)?;
+            }
+            LeaderPacket::UpToDate => return Ok(Stage::Broadcast(self.up_to_date(core, link, out))),
+            // As Apache: nothing is answered before UPTODATE.
+            LeaderPacket::Ping { .. } => {}
+            LeaderPacket::NewLeader { .. }
+            | LeaderPacket::LeaderInfo { .. }
+            | LeaderPacket::Diff { .. }
+            | LeaderPacket::Trunc { .. }
+            | LeaderPacket::Snap { .. }
+            | LeaderPacket::Revalidate { .. }
+            | LeaderPacket::Sync => return Err(link.misplaced(&packet, "before UPTODATE")),
+        }
+        Ok(Stage::Adopted(self))
+    }
+
+    fn up_to_date(mut self, core: &mut Core, link: Link, out: &mut Outputs) -> Broadcast {
+        let epoch = self.stream.epoch;
+        self.stream.settle_initial_history(core, out);
+        core.vote.peer_epoch = i64::from(epoch);
+        if let Some(config) = self.config {
+            out.push(Output::Activate { config });
+        }
+        out.push(Output::Role(Role::Learning {
+            leader: link.leader,
+            epoch,
+            observing: self.stream.is_observer(),
+        }));
+        link.send(LearnerPacket::Ack { zxid: Zxid::new(epoch, 0) }, out);
+        Broadcast { stream: self.stream }
+    }
+
+    pub(super) fn durable(&mut self, link: Link, id: WriteId, out: &mut Outputs) {
+        self.stream.durable(link, id, out);
+    }
+}
+
+impl Broadcast {
+    pub(super) const fn epoch(&self) -> u32 {
+        self.stream.epoch
+    }
+
+    pub(super) fn packet(
+        &mut self,
+        core: &mut Core,
+        link: Link,
+        packet: LeaderPacket,
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
+        let stream = &mut self.stream;
+        let observer = stream.is_observer();
+        match packet {
+            LeaderPacket::Proposal { zxid, txn } if !observer => stream.proposal(core, link, zxid, txn, out),
+            LeaderPacket::Commit { zxid } if !observer => stream.commit(core, link, zxid, out),
+            LeaderPacket::CommitAndActivate { zxid, .. } if !observer => {
+                stream.commit_and_activate(core, link, zxid, out)
+            }
+            LeaderPacket::Inform { zxid, txn } if observer => stream.inform(core, link, zxid, txn, out),
+            LeaderPacket::InformAndActivate { zxid, txn, .. } if observer => {
+                stream.inform_and_activate(core, link, zxid, txn, out)
+            }
+            LeaderPacket::Ping { zxid } => {
+                out.push(Output::PingReceived { zxid });
+                Ok(())
+            }
+            LeaderPacket::Revalidate { .. } | LeaderPacket::Sync => {
+                out.push(Output::FromLeader { packet });
+                Ok(())
+            }
+            // Of no use here. Had it been, the next proposal would show a gap.
+            LeaderPacket::Proposal { .. }
+            | LeaderPacket::Commit { .. }
+            | LeaderPacket::CommitAndActivate { .. }
+            | LeaderPacket::Inform { .. }
+            | LeaderPacket::InformAndActivate { .. }
+            | LeaderPacket::UpToDate => {
+                out.note(Level::Warn, format!("leader {} sends {} once too often", link.leader, name(&packet)));
+                Ok(())
+            }
+            LeaderPacket::LeaderInfo { .. }
+            | LeaderPacket::Diff { .. }
+            | LeaderPacket::Trunc { .. }
+            | LeaderPacket::Snap { .. }
+            | LeaderPacket::NewLeader { .. } => Err(link.misplaced(&packet, "after UPTODATE")),
+        }
+    }
+
+    pub(super) fn durable(&mut self, link: Link, id: WriteId, out: &mut Outputs) {
+        self.stream.durable(link, id, out);
+    }
+}

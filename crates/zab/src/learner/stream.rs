@@ -1,0 +1,260 @@
+//! Proposals and commits of one connection: what may follow what, what is logged, delivered and acknowledged.
+//!
+//! Every proposal follows the one before it (safety contract 4.5), and a commit names the oldest one that is not
+//! delivered. What the synchronization began from is skipped when it comes again: Apache's leaders send what their
+//! snapshot has already.
+
+use super::Link;
+use crate::core::{Core, Resign};
+use crate::io::{Level, Output, Outputs, WriteId};
+use crate::limits::UNCOMMITTED_BYTES_MAX;
+use bytes::Bytes;
+use farrier_proto::quorum::LearnerPacket;
+use farrier_proto::txn::read_txn;
+use farrier_proto::{Txn, Zxid};
+use std::collections::VecDeque;
+
+/// One connection's proposals.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Stream {
+    pub(super) epoch: u32,
+    /// Known to be committed, and delivered: what is said about it again changes nothing.
+    settled: Zxid,
+    /// With a SNAP that is not on its way to disk: its proposals that are not committed yet. They follow the history
+    /// and are in no log.
+    unlogged: Option<VecDeque<(Zxid, Bytes)>>,
+    /// Bytes of proposals that are not committed.
+    uncommitted_bytes: usize,
+    /// Appended proposals of this epoch that are to be acknowledged, in order. Observers have none.
+    unacknowledged: VecDeque<(WriteId, Zxid)>,
+    /// What this server is to the leader.
+    observer: bool,
+    /// NEWLEADER came: whatever follows is of its epoch.
+    initial_history_complete: bool,
+    /// The acknowledgement of NEWLEADER left. Nothing is acknowledged before it.
+    acknowledging: bool,
+}
+
+impl Stream {
+    /// After DIFF or TRUNC: what comes is appended to the log.
+    pub(super) fn from_log(core: &Core, epoch: u32) -> Self {
+        Self {
+            epoch,
+            settled: core.history.last(),
+            unlogged: None,
+            uncommitted_bytes: 0,
+            unacknowledged: VecDeque::new(),
+            observer: core.ensemble.is_observer(core.me()),
+            initial_history_complete: false,
+            acknowledging: false,
+        }
+    }
+
+    /// After SNAP, once the history is that of the snapshot.
+    pub(super) fn from_snapshot(core: &Core, epoch: u32) -> Self {
+        Self { unlogged: Some(VecDeque::new()), ..Self::from_log(core, epoch) }
+    }
+
+    pub(super) const fn is_observer(&self) -> bool {
+        self.observer
+    }
+
+    fn last(&self, core: &Core) -> Zxid {
+        let unlogged = self.unlogged.as_ref().and_then(|unlogged| unlogged.back());
+        unlogged.map_or_else(|| core.history.last(), |(zxid, _)| *zxid)
+    }
+
+    /// The oldest proposal that is not delivered.
+    fn next<'a>(&'a self, core: &'a Core) -> Option<&'a (Zxid, Bytes)> {
+        match &self.unlogged {
+            Some(unlogged) => unlogged.front(),
+            None => core.history.after(core.history.delivered()),
+        }
+    }
+
+    pub(super) fn proposal(
+        &mut self,
+        core: &mut Core,
+        link: Link,
+        zxid: Zxid,
+        txn: Bytes,
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
+        if zxid <= self.settled {
+            return Ok(());
+        }
+        let last = self.last(core);
+        if zxid == last {
+            // A request that an Apache leader cannot parse takes the zxid of the one before it.
+            out.note(Level::Warn, format!("leader {} proposes {zxid} twice", link.leader));
+            return Ok(());
+        }
+        if !zxid.follows(last) {
+            return Err(link.violation(format_args!("proposal {zxid} does not follow {last}")));
+        }
+        if zxid.epoch() > self.epoch || (self.initial_history_complete && zxid.epoch() != self.epoch) {
+            return Err(link.violation(format_args!("proposal {zxid} is not of its epoch {}", self.epoch)));
+        }
+        self.uncommitted_bytes += txn.len();
+        if self.uncommitted_bytes > UNCOMMITTED_BYTES_MAX {
+            return Err(link.violation(format_args!("too much is not committed before proposal {zxid}")));
+        }
+        if let Some(unlogged) = &mut self.unlogged {
+            unlogged.push_back((zxid, txn));
+        } else {
+            self.append(core, zxid, txn, out);
+        }
+        Ok(())
+    }
+
+    /// Into history and log. What belongs to an earlier epoch is acknowledged as a whole, with NEWLEADER.
+    fn append(&mut self, core: &mut Core, zxid: Zxid, txn: Bytes, out: &mut Outputs) {
+        let write = core.append(zxid, txn, out);
+        if !self.observer && zxid.epoch() == self.epoch && zxid.counter() != 0 {
+            self.unacknowledged.push_back((write, zxid));
+        }
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        core: &mut Core,
+        link: Link,
+        zxid: Zxid,
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
+        if zxid <= self.settled {
+            return Ok(());
+        }
+        match self.next(core) {
+            Some((next, _)) if *next == zxid => {}
+            Some((next, _)) => {
+                return Err(link.violation(format_args!("commit of {zxid}, but {next} is the oldest proposal")));
+            }
+            None => {
+                return Err(link.violation(format_args!("commit of {zxid}, but no proposal waits for one")));
+            }
+        }
+        self.deliver_next(core, out);
+        if !self.acknowledging {
+            // What is committed by then needs nobody's acknowledgement.
+            while self.unacknowledged.pop_front_if(|(_, waiting)| *waiting <= zxid).is_some() {}
+        }
+        Ok(())
+    }
+
+    /// A commit of a reconfiguration.
+    pub(super) fn commit_and_activate(
+        &mut self,
+        core: &mut Core,
+        link: Link,
+        zxid: Zxid,
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
+        if zxid <= self.settled {
+            return Ok(());
+        }
+        let config = match self.next(core) {
+            Some((next, txn)) if *next == zxid => configuration(txn),
+            Some(_) | None => None,
+        };
+        self.commit(core, link, zxid, out)?;
+        let Some(config) = config else {
+            return Err(link.violation(format_args!("{zxid} is to be activated and is no reconfiguration")));
+        };
+        out.push(Output::Activate { config });
+        Ok(())
+    }
+
+    /// A proposal and its commit in one.
+    pub(super) fn inform(
+        &mut self,
+        core: &mut Core,
+        link: Link,
+        zxid: Zxid,
+        txn: Bytes,
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
+        if self.is_known(core, zxid) {
+            return Ok(());
+        }
+        self.proposal(core, link, zxid, txn, out)?;
+        self.commit(core, link, zxid, out)
+    }
+
+    /// The same of a reconfiguration.
+    pub(super) fn inform_and_activate(
+        &mut self,
+        core: &mut Core,
+        link: Link,
+        zxid: Zxid,
+        txn: Bytes,
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
+        if self.is_known(core, zxid) {
+            return Ok(());
+        }
+        self.proposal(core, link, zxid, txn, out)?;
+        self.commit_and_activate(core, link, zxid, out)
+    }
+
+    /// Settled, or the last one once more.
+    fn is_known(&self, core: &Core, zxid: Zxid) -> bool {
+        zxid <= self.settled || (zxid == self.last(core) && zxid <= core.history.delivered())
+    }
+
+    /// NEWLEADER: everything of the initial history came, and goes to disk before the epoch does.
+    pub(super) fn complete_initial_history(&mut self, core: &mut Core, out: &mut Outputs) -> WriteId {
+        self.initial_history_complete = true;
+        let epoch = farrier_proto::CurrentEpoch(self.epoch);
+        let Some(unlogged) = self.unlogged.take() else { return core.save_current(epoch, out) };
+        let write = core.install(epoch, out);
+        for (zxid, txn) in unlogged {
+            self.append(core, zxid, txn, out);
+        }
+        write
+    }
+
+    /// UPTODATE: a quorum has the initial history, so it is committed even where no commit came.
+    pub(super) fn settle_initial_history(&mut self, core: &mut Core, out: &mut Outputs) {
+        while self.next(core).is_some_and(|(zxid, _)| zxid.epoch() < self.epoch) {
+            self.deliver_next(core, out);
+        }
+        let delivered = core.history.delivered();
+        if delivered.epoch() < self.epoch {
+            self.settled = delivered;
+        }
+    }
+
+    /// NEWLEADER's acknowledgement is the first, and proposals' follow.
+    pub(super) fn acknowledge(&mut self, link: Link, durable: WriteId, out: &mut Outputs) {
+        link.send(LearnerPacket::Ack { zxid: Zxid::new(self.epoch, 0) }, out);
+        self.acknowledging = true;
+        self.durable(link, durable, out);
+    }
+
+    /// Acknowledges what is on disk, if NEWLEADER is acknowledged.
+    pub(super) fn durable(&mut self, link: Link, id: WriteId, out: &mut Outputs) {
+        assert!(self.acknowledging, "nothing is acknowledged before NEWLEADER");
+        while let Some((_, zxid)) = self.unacknowledged.pop_front_if(|(write, _)| *write <= id) {
+            link.send(LearnerPacket::Ack { zxid }, out);
+        }
+    }
+
+    fn deliver_next(&mut self, core: &mut Core, out: &mut Outputs) {
+        let (zxid, txn) = self.next(core).cloned().expect("only what is there is delivered");
+        self.uncommitted_bytes -= txn.len();
+        if let Some(unlogged) = &mut self.unlogged {
+            unlogged.pop_front();
+            core.history.append(zxid, txn);
+        }
+        core.deliver(zxid, out);
+    }
+}
+
+/// The text that a reconfiguration brings.
+fn configuration(txn: &[u8]) -> Option<Bytes> {
+    match read_txn(txn) {
+        Ok((_, Txn::Reconfig(reconfig), _)) => reconfig.data.as_deref().map(Bytes::copy_from_slice),
+        Ok(_) | Err(_) => None,
+    }
+}
