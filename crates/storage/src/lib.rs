@@ -37,8 +37,8 @@ pub use mark::Mark;
 pub use purge::{HeldBack, PurgePolicy, Purged, purge};
 pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, remove_initialize};
 pub use snapshot::{
-    SnapshotError, SnapshotFile, SnapshotOptions, SnapshotRead, SnapshotWritten, is_plausible, list_snapshots,
-    measure_snapshot, read_snapshot, read_snapshot_bounded, remove_temporaries, verify_snapshot, write_snapshot,
-    write_snapshot_paced,
+    Progress, SnapshotError, SnapshotFile, SnapshotOptions, SnapshotRead, SnapshotWritten, StreamReader, is_plausible,
+    list_snapshots, measure_snapshot, read_snapshot, read_snapshot_bounded, remove_temporaries, verify_snapshot,
+    write_snapshot, write_snapshot_paced, write_stream,
 };
 pub use state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};

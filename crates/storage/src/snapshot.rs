@@ -1,16 +1,19 @@
 //! Snapshot files: their names, writing one from an [`crate::Image`], reading one into a
-//! [`crate::Restore`], and the checks in between.
+//! [`crate::Restore`], and the checks in between; and the same content as a stream between servers.
 //!
 //! A snapshot is written under a name that nobody loads, synced, and renamed; so a file under its final
 //! name is whole, unless Apache wrote it. The zxid is that of the name. This module never decides which
 //! snapshots go (see `purge`) nor whether the log reaches up to one.
 
+mod body;
 mod read;
+mod stream;
 #[cfg(test)]
 pub(crate) mod tests;
 mod write;
 
 pub use read::{SnapshotError, SnapshotRead, measure_snapshot, read_snapshot, read_snapshot_bounded, verify_snapshot};
+pub use stream::{Progress, StreamReader, write_stream};
 pub(crate) use write::TEMPORARY as SNAPSHOT_TEMPORARY;
 pub use write::{SnapshotOptions, SnapshotWritten, remove_temporaries, write_snapshot, write_snapshot_paced};
 

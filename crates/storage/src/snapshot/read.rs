@@ -1,17 +1,15 @@
 //! Reading a snapshot: streaming, in bounded memory, believing nothing before its seal.
 
+use super::body::{Failure, Parser, Step, checked_len, damaged};
 use super::{END_BYTES, MAGIC, VERSION, zxid_of_name};
 use crate::compress::{Compression, READ_CHUNK, Stream, split_error};
 use crate::disk::{Disk, DiskError, DiskFile, DiskPath, OpenMode};
 use crate::state::{NodeRecord, Restore, RestoreError, SnapshotDigest};
 use farrier_proto::limits::TXN_MAX;
-use farrier_proto::stat::StatPersisted;
-use farrier_proto::{Acl, DecodeError, Field, Reader, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
+use farrier_proto::{Acl, Reader, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
 use simd_adler32::Adler32;
 use std::io::Read;
 
-/// Bytes of a znode behind its data: ACL key and stat.
-const NODE_TAIL: usize = 8 + 60;
 /// Bytes of a seal: checksum and end marker.
 const SEAL: usize = 8 + END_BYTES.len();
 /// Hexadecimal digits of a digest of the algorithms before version 2.
@@ -122,15 +120,20 @@ fn read_from<D: Disk>(
     body: &mut Body<D::File>,
     state: &mut dyn Restore,
 ) -> Result<SnapshotRead, SnapshotError> {
-    read_content(body, zxid, Compression::of_name(&path.name), state).map_err(|failure| {
-        let (file, offset) = (disk.describe(path), body.offset);
-        match failure {
-            Failure::Disk(error) => SnapshotError::Disk(error),
-            Failure::Damaged(message) => SnapshotError::Damaged { file, offset, message },
-            Failure::Limit(len) => SnapshotError::Limit { file, offset, len, max: body.max },
-            Failure::Refused(reason) => SnapshotError::Refused { file, offset, reason },
+    read_content(body, zxid, Compression::of_name(&path.name), state)
+        .map_err(|failure| failure.at(disk.describe(path), body.offset, body.max))
+}
+
+impl Failure {
+    /// The error that tells of it: in which file, at which byte, under which limit.
+    pub(super) fn at(self, file: String, offset: u64, max: usize) -> SnapshotError {
+        match self {
+            Self::Disk(error) => SnapshotError::Disk(error),
+            Self::Damaged(message) => SnapshotError::Damaged { file, offset, message },
+            Self::Limit(len) => SnapshotError::Limit { file, offset, len, max },
+            Self::Refused(reason) => SnapshotError::Refused { file, offset, reason },
         }
-    })
+    }
 }
 
 /// Reads a snapshot from start to end and checks everything but the tree that it makes.
@@ -179,30 +182,6 @@ impl Restore for Discard {
     }
 }
 
-enum Failure {
-    Disk(DiskError),
-    Damaged(String),
-    /// A field of that many bytes is over the limit.
-    Limit(u64),
-    Refused(RestoreError),
-}
-
-impl From<RestoreError> for Failure {
-    fn from(reason: RestoreError) -> Self {
-        Self::Refused(reason)
-    }
-}
-
-impl From<DecodeError> for Failure {
-    fn from(error: DecodeError) -> Self {
-        Self::Damaged(error.to_string())
-    }
-}
-
-fn damaged(message: impl Into<String>) -> Failure {
-    Failure::Damaged(message.into())
-}
-
 /// The uncompressed bytes, with a window for the record at hand and the checksum of what was consumed.
 struct Body<F: DiskFile> {
     from: Stream<F>,
@@ -217,7 +196,6 @@ struct Body<F: DiskFile> {
     max: usize,
     /// Long data is checksummed and not shown to the state.
     skim: bool,
-    widest: usize,
 }
 
 impl<F: DiskFile> Body<F> {
@@ -232,7 +210,6 @@ impl<F: DiskFile> Body<F> {
             adler: Adler32::new(),
             max,
             skim: false,
-            widest: 0,
         }
     }
 
@@ -285,27 +262,8 @@ impl<F: DiskFile> Body<F> {
         self.offset += n as u64;
     }
 
-    fn peek_i32(&mut self, at: usize, what: &str) -> Result<i32, Failure> {
-        let bytes = self.peek(at + 4, what)?;
-        Ok(Reader::new(&bytes[at..]).i32()?)
-    }
-
-    /// The length field `at` bytes into the window: `None` for null.
-    fn peek_len(&mut self, at: usize, what: &str) -> Result<Option<usize>, Failure> {
-        let len = self.peek_i32(at, what)?;
-        match usize::try_from(len) {
-            Ok(n) if n <= self.max => {
-                self.widest = self.widest.max(n);
-                Ok(Some(n))
-            }
-            Ok(n) => Err(Failure::Limit(n as u64)),
-            Err(_) if len == -1 => Ok(None),
-            Err(_) => Err(damaged(format!("{what} has the length {len}, allowed are 0 to {}", self.max))),
-        }
-    }
-
     fn i32(&mut self, what: &str) -> Result<i32, Failure> {
-        let v = self.peek_i32(0, what)?;
+        let v = Reader::new(self.peek(4, what)?).i32()?;
         self.consume(4);
         Ok(v)
     }
@@ -314,12 +272,6 @@ impl<F: DiskFile> Body<F> {
         let v = Reader::new(self.peek(8, what)?).i64()?;
         self.consume(8);
         Ok(v)
-    }
-
-    /// A count, of which nothing is believed but its sign.
-    fn count(&mut self, what: &str) -> Result<u32, Failure> {
-        let n = self.i32(what)?;
-        u32::try_from(n).map_err(|_| damaged(format!("{what} is {n}")))
     }
 
     /// A seal: the checksum of everything before it.
@@ -359,19 +311,15 @@ fn read_content<F: DiskFile>(
     state: &mut dyn Restore,
 ) -> Result<SnapshotRead, Failure> {
     read_header(body)?;
-    let sessions = body.count("the number of sessions")?;
-    for _ in 0..sessions {
-        let session = SessionId(body.i64("a session")?);
-        let timeout = body.i32("a session")?;
-        state.session(session, timeout)?;
-    }
-    let acls = body.count("the number of ACL lists")?;
-    for _ in 0..acls {
-        read_acl(body, state)?;
-    }
-    let mut nodes = 0;
-    while read_node(body, state)? {
-        nodes += 1;
+    let mut parser = if body.skim { Parser::measuring(body.max) } else { Parser::new(body.max) };
+    while !parser.has_ended() {
+        match parser.step(&body.buffer[body.pos..body.end], state)? {
+            Step::Need { bytes, what } => {
+                body.peek(bytes, what)?;
+            }
+            Step::Took(n) | Step::End(n) => body.consume(n),
+            Step::Skip(n) => body.skip(n, "a znode")?,
+        }
     }
     let mut seal = body.seal()?;
     let sealed = body.offset;
@@ -397,18 +345,17 @@ fn read_content<F: DiskFile>(
         Compression::Plain | Compression::Snappy => {}
     }
     state.loaded(zxid, digest)?;
-    let (sessions, acls) = (u64::from(sessions), u64::from(acls));
     Ok(SnapshotRead {
         zxid,
-        sessions,
-        acls,
-        nodes,
+        sessions: parser.sessions,
+        acls: parser.acls,
+        nodes: parser.nodes,
         digest,
         last_zxid,
         seal,
         bytes,
         body: sealed,
-        widest: body.widest as u64,
+        widest: parser.widest as u64,
     })
 }
 
@@ -425,72 +372,13 @@ fn read_header<F: DiskFile>(body: &mut Body<F>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One entry of the ACL table.
-fn read_acl<F: DiskFile>(body: &mut Body<F>, state: &mut dyn Restore) -> Result<(), Failure> {
-    const WHAT: &str = "an ACL list";
-    let count = body.peek_i32(8, WHAT)?;
-    if count == -1 {
-        return Err(damaged("an ACL list is null"));
-    }
-    // Other negative counts read as empty, as everywhere in jute.
-    let mut len = 8 + 4;
-    for _ in 0..count {
-        len += 4;
-        for _ in 0..2 {
-            let n = body.peek_len(len, WHAT)?.ok_or_else(|| damaged("a string in an ACL list is null"))?;
-            len += 4 + n;
-            if len > body.max.saturating_add(8) {
-                return Err(Failure::Limit(len as u64));
-            }
-        }
-    }
-    body.widest = body.widest.max(len - 8);
-    let bytes = body.peek(len, WHAT)?;
-    let mut r = Reader::new(bytes);
-    let key = r.i64()?;
-    r.i32()?;
-    let mut acl = Vec::new();
-    while !r.is_empty() {
-        acl.push(Acl::read(&mut r)?);
-    }
-    state.acl(key, acl)?;
-    body.consume(len);
-    Ok(())
-}
-
-/// One znode; false for the end of them.
-fn read_node<F: DiskFile>(body: &mut Body<F>, state: &mut dyn Restore) -> Result<bool, Failure> {
-    let path_len = body.peek_len(0, "a path")?.ok_or_else(|| damaged("a path is null"))?;
-    if path_len == 1 && body.peek(END_BYTES.len(), "the end of the znodes")? == END_BYTES {
-        body.consume(END_BYTES.len());
-        return Ok(false);
-    }
-    let data_at = 4 + path_len + 4;
-    let data_len = body.peek_len(4 + path_len, "a znode's data")?;
-    let tail_at = data_at + data_len.unwrap_or(0);
-    let len = tail_at + NODE_TAIL;
-    if body.skim && len > READ_CHUNK {
-        body.skip(len, "a znode")?;
-        return Ok(true);
-    }
-    let bytes = body.peek(len, "a znode")?;
-    let path = std::str::from_utf8(&bytes[4..4 + path_len]).map_err(|_| damaged("a path is not UTF-8"))?;
-    let data = data_len.map(|n| &bytes[data_at..data_at + n]);
-    let mut tail = Reader::new(&bytes[tail_at..]);
-    let acl = tail.i64()?;
-    let stat = StatPersisted::read(&mut tail)?;
-    state.node(NodeRecord { path, data, acl, stat })?;
-    body.consume(len);
-    Ok(true)
-}
-
 /// The digest trailer; `None` if it says that there is no digest.
 fn read_digest<F: DiskFile>(body: &mut Body<F>) -> Result<Option<SnapshotDigest>, Failure> {
     const WHAT: &str = "the digest";
     let zxid = Zxid::from_wire(body.i64(WHAT)?);
     let version = body.i32(WHAT)?;
     let digest = if version < TxnDigest::VERSION {
-        match body.peek_len(0, WHAT)? {
+        match checked_len(Reader::new(body.peek(4, WHAT)?).i32()?, body.max, WHAT)? {
             None => {
                 body.consume(4);
                 0

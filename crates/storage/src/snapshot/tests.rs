@@ -396,7 +396,7 @@ fn lengths_and_counts_are_not_believed() {
     let counts = |bytes: &mut Vec<u8>| bytes.extend_from_slice(&[0; 8]);
     let too_long = i32::try_from(farrier_proto::limits::TXN_MAX).unwrap() + 1;
 
-    assert_eq!(refused(|b| put_i32(b, -1)), (20, "the number of sessions is -1".to_owned()));
+    assert_eq!(refused(|b| put_i32(b, -1)), (16, "the number of sessions is -1".to_owned()));
     let many = refused(|b| put_i32(b, i32::MAX));
     assert!(many.1.starts_with("the file ends inside a session"), "{many:?}");
 

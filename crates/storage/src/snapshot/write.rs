@@ -1,18 +1,16 @@
 //! Writing a snapshot.
 
+use super::body::{GATHER, write_body};
 use super::{END, MAGIC, VERSION, snapshot_name, zxid_of_name};
 use crate::compress::{Compression, Writer, split_error};
 use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::log::keep_reserve;
 use crate::own;
 use crate::state::Image;
-use farrier_proto::jute::{put_buffer, put_i32, put_i64, put_len, put_str};
+use farrier_proto::jute::{put_buffer, put_i32, put_i64};
 use farrier_proto::{Field, TxnDigest, Zxid};
 use simd_adler32::Adler32;
 use std::io;
-
-/// Uncompressed bytes gathered before they are checksummed and compressed.
-const GATHER: usize = 64 << 10;
 
 /// Start of the names under which snapshots are written. Nobody loads them.
 pub(crate) const TEMPORARY: &str = "farrier.snapshot.";
@@ -149,14 +147,7 @@ struct Sealed<'p, F: DiskFile> {
 impl<F: DiskFile> Sealed<'_, F> {
     /// Hands over what was gathered.
     fn hand_over(&mut self) -> io::Result<()> {
-        self.adler.write(&self.gathered);
-        self.to.write_all(&self.gathered)?;
-        self.gathered.clear();
-        Ok(())
-    }
-
-    fn hand_over_if_large(&mut self) -> io::Result<()> {
-        if self.gathered.len() >= GATHER { self.hand_over() } else { Ok(()) }
+        hand_over(&mut self.gathered, &mut self.adler, &mut self.to)
     }
 
     /// Checksum of everything so far, and the end marker.
@@ -170,6 +161,13 @@ impl<F: DiskFile> Sealed<'_, F> {
     }
 }
 
+fn hand_over<F: DiskFile>(gathered: &mut Vec<u8>, adler: &mut Adler32, to: &mut Writer<'_, F>) -> io::Result<()> {
+    adler.write(gathered);
+    to.write_all(gathered)?;
+    gathered.clear();
+    Ok(())
+}
+
 /// The whole content; returns the number of znodes and the last checksum.
 fn write_content<F: DiskFile, I: Image>(
     out: &mut Sealed<'_, F>,
@@ -180,31 +178,8 @@ fn write_content<F: DiskFile, I: Image>(
     put_i32(&mut out.gathered, VERSION);
     put_i64(&mut out.gathered, -1);
 
-    let sessions = image.sessions();
-    put_len(&mut out.gathered, sessions.len());
-    for (session, timeout) in sessions {
-        put_i64(&mut out.gathered, session.0);
-        put_i32(&mut out.gathered, timeout);
-        out.hand_over_if_large()?;
-    }
-    let acls = image.acls();
-    put_len(&mut out.gathered, acls.len());
-    for (key, acl) in acls {
-        put_i64(&mut out.gathered, key);
-        acl.write(&mut out.gathered);
-        out.hand_over_if_large()?;
-    }
-    let mut nodes = 0;
-    image.nodes::<io::Error>(&mut |node| {
-        assert_ne!(node.path, "/", "the root's path is empty; a slash alone ends the znodes");
-        nodes += 1;
-        put_str(&mut out.gathered, node.path);
-        put_buffer(&mut out.gathered, node.data);
-        put_i64(&mut out.gathered, node.acl);
-        node.stat.write(&mut out.gathered);
-        out.hand_over_if_large()
-    })?;
-    put_buffer(&mut out.gathered, Some(END));
+    let Sealed { gathered, adler, to } = out;
+    let nodes = write_body(image, gathered, &mut |gathered| hand_over(gathered, adler, to))?;
     out.seal()?;
 
     // Readers of 3.9 take a last-zxid trailer without a digest trailer for a broken digest, so both
