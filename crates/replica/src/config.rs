@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Everything that a replica is told at its start. Milliseconds throughout.
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
-    /// Top byte of the session ids; 1 for a standalone server.
+    /// Top byte of the session ids; 1 for a standalone server, in an ensemble the server's own.
     pub server_id: ServerId,
     /// `tickTime`: width of an expiry bucket; at least 1.
     pub tick_time: u64,
@@ -45,6 +45,11 @@ pub struct ReplicaConfig {
     pub enforce_auth_schemes: Vec<String>,
     /// `reconfigEnabled`.
     pub reconfig_enabled: bool,
+    /// Ensemble: text and version of the configuration, which `/zookeeper/config` shows.
+    pub config_node: Option<(Vec<u8>, u64)>,
+    /// Ensemble: every member applies create2 inside a multi (`farrier.peers=3.9`). Otherwise it is proposed as
+    /// create, which all of them apply (safety contract 4.8).
+    pub peers_apply_create2: bool,
     /// Authentication and ACLs.
     pub auth: Arc<AuthConfig>,
     /// The tree's.
@@ -75,6 +80,8 @@ impl Default for ReplicaConfig {
             container: ContainerConfig::default(),
             enforce_auth_schemes: Vec::new(),
             reconfig_enabled: false,
+            config_node: None,
+            peers_apply_create2: false,
             auth: Arc::default(),
             tree: TreeConfig::default(),
             seed: 0,

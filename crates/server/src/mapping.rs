@@ -86,6 +86,7 @@ pub(crate) fn replica(config: &ServerConfig, seed: u64) -> ReplicaConfig {
         auth: Arc::new(auth(config)),
         tree: tree(config),
         seed,
+        ..ReplicaConfig::default()
     }
 }
 

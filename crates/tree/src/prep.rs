@@ -90,6 +90,8 @@ pub struct Prepared<'r> {
 pub struct Prep {
     auth: Arc<AuthConfig>,
     txn_max: usize,
+    /// See [`Self::with_plain_creates_in_multi`].
+    plain_creates: bool,
     pending: Outstanding,
 }
 
@@ -98,7 +100,15 @@ impl Prep {
     /// included: what every reader of the log can decode.
     #[must_use]
     pub fn new(auth: Arc<AuthConfig>, txn_max: usize) -> Self {
-        Self { auth, txn_max, pending: Outstanding::default() }
+        Self { auth, txn_max, plain_creates: false, pending: Outstanding::default() }
+    }
+
+    /// Writes create2 inside a multi as create: some servers apply no other (safety contract 4.8). The tree
+    /// after it is the same; what the client gets is up to whoever answers.
+    #[must_use]
+    pub const fn with_plain_creates_in_multi(mut self, on: bool) -> Self {
+        self.plain_creates = on;
+        self
     }
 
     /// Turns a request into the transaction `ctx.zxid`, which is outstanding from now on.
@@ -117,7 +127,8 @@ impl Prep {
         let body_max = self.txn_max.saturating_sub(size::AROUND_BODY);
         // Nearly every request is so small that nobody needs to measure its transaction.
         let measured = size::may_exceed(&request, body_max);
-        let mut op = Op { tree, ctx, auth: &self.auth, body_max, pending: &mut self.pending };
+        let mut op =
+            Op { tree, ctx, auth: &self.auth, body_max, plain_creates: self.plain_creates, pending: &mut self.pending };
         if measured {
             op.pending.begin(tree);
         }
@@ -180,6 +191,7 @@ struct Op<'a> {
     ctx: &'a RequestContext<'a>,
     auth: &'a AuthConfig,
     body_max: usize,
+    plain_creates: bool,
     pending: &'a mut Outstanding,
 }
 

@@ -106,6 +106,20 @@ impl Tree {
         }
     }
 
+    /// Sets what `/zookeeper/config` says, as members do on their own, outside transactions: the digest leaves
+    /// the znode out.
+    pub fn set_membership(&mut self, text: &[u8], version: Zxid, wall_ms: i64) {
+        let id = self.find(CONFIG_PATH).expect("the built-in znodes are always there");
+        let block = self.arena.get(id);
+        let grown = text.len() as i64 - block.data_len() as i64;
+        let mut fields = block.fields();
+        fields.stat.mzxid = version;
+        fields.stat.mtime = wall_ms;
+        fields.stat.version = -1;
+        self.arena.set_data(id, &fields, Some(text));
+        self.size = self.size.checked_add_signed(grown).expect("the size counts what is there");
+    }
+
     /// The configuration.
     #[must_use]
     pub const fn config(&self) -> &TreeConfig {
@@ -157,6 +171,12 @@ impl Tree {
     /// Sessions with their timeouts in milliseconds, in the order of their ids.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> {
         self.sessions.table().iter().map(|(s, timeout)| (*s, *timeout))
+    }
+
+    /// Number of sessions.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.table().len()
     }
 
     /// Paths of a session's ephemerals, sorted.

@@ -3,7 +3,7 @@
 use super::{Checked, Op, size};
 use crate::auth::EXPANDED_MAX;
 use farrier_proto::multi::MultiOp;
-use farrier_proto::{Acl, ErrorCode, RawAcl, Txn};
+use farrier_proto::{Acl, ErrorCode, OpCode, RawAcl, Txn};
 
 impl Op<'_> {
     /// Checks the operations in order, each after the effects of those before it. If one fails, all
@@ -25,6 +25,7 @@ impl Op<'_> {
             let result = match op {
                 MultiOp::Create { op, request, ttl } => {
                     let asked: usize = request.acl.iter().flatten().map(raw_len).sum();
+                    let op = if self.plain_creates && op == OpCode::Create2 { OpCode::Create } else { op };
                     self.create(op, request, ttl).and_then(|txn| {
                         let stored: usize = acl_of(&txn).iter().map(entry_len).sum();
                         expanded += stored.saturating_sub(asked);

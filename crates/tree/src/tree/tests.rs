@@ -378,3 +378,16 @@ fn deep_trees_take_no_stack() {
     let root = bench.tree.node("/").unwrap().digest();
     assert_eq!((bench.tree.node_count(), bench.tree.digest()), (5, root + 0x4db4_4d58));
 }
+
+#[test]
+fn the_membership_stands_outside_of_transactions_and_digest() {
+    let mut tree = Tree::new(TreeConfig::default());
+    let (digest, size) = (tree.digest(), tree.approximate_data_size());
+    tree.set_membership(b"server.1=a", Zxid::new(1, 7), 99);
+    tree.set_membership(b"server.2=b:1", Zxid::new(1, 8), 100);
+    let node = tree.node(CONFIG_PATH).unwrap();
+    let stat = node.stat();
+    assert_eq!(node.data(), Some(b"server.2=b:1".as_slice()));
+    assert_eq!((stat.version, stat.aversion, stat.mzxid, stat.mtime), (-1, -1, Zxid::new(1, 8), 100));
+    assert_eq!((tree.digest(), tree.approximate_data_size(), tree.zxid()), (digest, size + 12, Zxid::ZERO));
+}

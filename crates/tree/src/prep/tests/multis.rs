@@ -15,6 +15,22 @@ fn each_operation_sees_those_before_it_cases_100_and_104() {
 }
 
 #[test]
+fn create2_can_be_written_as_create_with_the_same_tree_after_it() {
+    let mut digests = Vec::new();
+    for plain in [false, true] {
+        let mut s = Server::new();
+        s.prep = Prep::new(Arc::default(), farrier_proto::limits::TXN_MAX).with_plain_creates_in_multi(plain);
+        let create2 = |path| MultiOp::Create { op: OpCode::Create2, request: raw_create(path, 3), ttl: None };
+        let prepared = s.prepare(WriteRequest::Multi(vec![create2("/a"), create2("/a")]));
+        let Txn::Multi(txns) = &prepared.txn else { panic!("{prepared:?}") };
+        assert!(txns.iter().all(|t| if plain { matches!(t, Txn::Create(_)) } else { matches!(t, Txn::Create2(_)) }));
+        s.apply();
+        digests.push(s.tree.digest());
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
 fn a_failure_takes_everything_back_cases_101_and_131() {
     let mut s = Server::new();
     s.ok(create("/p", 0));
