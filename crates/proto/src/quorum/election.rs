@@ -148,11 +148,8 @@ impl ElectionHeader {
         }
         let server = ServerId(r.i64()?);
         let len = r.i32()?;
-        let n = match usize::try_from(len) {
-            Ok(n @ 1..=ELECTION_ADDRESS_MAX) => n,
-            Ok(_) | Err(_) => {
-                return Err(DecodeError::Length { field: "election address", len, max: ELECTION_ADDRESS_MAX });
-            }
+        let Ok(n @ 1..=ELECTION_ADDRESS_MAX) = usize::try_from(len) else {
+            return Err(DecodeError::Length { field: "election address", len, max: ELECTION_ADDRESS_MAX });
         };
         let text = std::str::from_utf8(r.take(n, "election address")?)
             .map_err(|_| DecodeError::Shape("the election address is not UTF-8"))?;
