@@ -7,11 +7,13 @@
 mod disk;
 mod input;
 mod machine;
+mod quorum;
 mod run;
 mod wire;
 
 pub use disk::{fuzz_damaged_directory, fuzz_log, fuzz_records as fuzz_log_records, fuzz_small_files, fuzz_snapshot};
 pub use machine::{fuzz_apply, fuzz_replica, fuzz_watches};
+pub use quorum::{fuzz_leader_packets, fuzz_learner_packets};
 pub use run::{Failure, Ran, run};
 pub use wire::{fuzz_multi, fuzz_properties, fuzz_records, fuzz_txn};
 
@@ -35,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "records", body: fuzz_records, seeds: wire::record_seeds },
     Target { name: "multi", body: fuzz_multi, seeds: wire::multi_seeds },
     Target { name: "txn", body: fuzz_txn, seeds: wire::txn_seeds },
+    Target { name: "leader-packets", body: fuzz_leader_packets, seeds: quorum::leader_seeds },
+    Target { name: "learner-packets", body: fuzz_learner_packets, seeds: quorum::learner_seeds },
     Target { name: "properties", body: fuzz_properties, seeds: wire::properties_seeds },
     Target { name: "log", body: fuzz_log, seeds: disk::log_seeds },
     Target { name: "log-records", body: fuzz_log_records, seeds: disk::record_seeds },

@@ -124,6 +124,22 @@ impl World {
                     assert!(self.clients.contains_key(&conn), "a closed connection is not heard of again");
                 }
                 Action::Note { .. } | Action::RollLog => {}
+                Action::SaveAcceptedEpoch { .. }
+                | Action::SaveCurrentEpoch { .. }
+                | Action::Truncate { .. }
+                | Action::InstallSnapshot { .. }
+                | Action::Reload { .. }
+                | Action::Locate { .. }
+                | Action::ReadTxns { .. }
+                | Action::Notify { .. }
+                | Action::Dial { .. }
+                | Action::SendLeader { .. }
+                | Action::SendLearner { .. }
+                | Action::SendSnapshot { .. }
+                | Action::ReportLinkFlush { .. }
+                | Action::PauseLink { .. }
+                | Action::ResumeLink { .. }
+                | Action::CloseLink { .. } => panic!("a standalone server has no peers: {action:?}"),
             }
         }
     }
