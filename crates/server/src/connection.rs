@@ -155,16 +155,22 @@ enum Taken {
     /// More bytes are needed.
     More,
     /// There is more to take, after others had their turn.
-    TurnOver {
-        /// It ended because of the time it took.
-        slow: bool,
-    },
+    TurnOver,
     /// The replica wants no more for now.
     Paused,
     /// A four-letter word.
     Word(words::Word),
     /// Bytes that no client sends.
     Bad,
+}
+
+/// Why a turn is over though there is more.
+#[derive(Debug, PartialEq, Eq)]
+enum Over {
+    /// It took long.
+    Time,
+    /// Many frames, or much output.
+    Size,
 }
 
 /// How much of the replica's time a connection has taken in one go.
@@ -176,21 +182,22 @@ struct Turn {
 }
 
 impl Turn {
-    /// Asked before each frame; says whether the turn is over before it.
-    fn over(&mut self, emitted: usize) -> Option<Taken> {
+    /// Asked before each frame; says whether and why the turn is over before it.
+    fn over(&mut self, emitted: usize) -> Option<Over> {
         self.frames += 1;
         if self.frames == 1 {
             return None;
         }
-        let slow = self.since.get_or_insert_with(std::time::Instant::now).elapsed() >= TURN_TIME_MAX;
-        let over = slow || self.frames > TURN_FRAMES_MAX || emitted >= TURN_OUTPUT_MAX;
-        over.then_some(Taken::TurnOver { slow })
+        if self.since.get_or_insert_with(std::time::Instant::now).elapsed() >= TURN_TIME_MAX {
+            return Some(Over::Time);
+        }
+        (self.frames > TURN_FRAMES_MAX || emitted >= TURN_OUTPUT_MAX).then_some(Over::Size)
     }
 
     /// Nothing whole is left. Whoever pipelines has the next batch in its socket already, and would keep the
     /// worker from the others.
     const fn end(&self) -> Taken {
-        if self.frames > 1 { Taken::TurnOver { slow: false } } else { Taken::More }
+        if self.frames > 1 { Taken::TurnOver } else { Taken::More }
     }
 }
 
@@ -296,11 +303,8 @@ impl Task<'_> {
             if may_read && !self.buffer.is_empty() {
                 match self.take() {
                     Taken::More => {}
-                    Taken::TurnOver { slow } => {
+                    Taken::TurnOver => {
                         self.context.deliver();
-                        if slow {
-                            self.core.give_way();
-                        }
                         tokio::task::yield_now().await;
                         continue;
                     }
@@ -443,7 +447,10 @@ impl Task<'_> {
                 }
                 let Some(frame) = rest.get(4..4 + len) else { return turn.end() };
                 if let Some(over) = turn.over(session.emitted()) {
-                    return over;
+                    if over == Over::Time {
+                        session.give_way();
+                    }
+                    return Taken::TurnOver;
                 }
                 *started = true;
                 session.step(Input::ClientFrame { conn: id, frame });
@@ -503,6 +510,6 @@ mod tests {
         assert!(time.over(0).is_none());
         let _ = time.over(0);
         std::thread::sleep(TURN_TIME_MAX);
-        assert!(matches!(time.over(0), Some(Taken::TurnOver { slow: true })));
+        assert_eq!(time.over(0), Some(Over::Time));
     }
 }

@@ -8,9 +8,9 @@ use crate::clock::Clock;
 use crate::log_thread::{LogCommand, LogQueue};
 use crate::outbox::{Delivery, Outbox};
 use farrier_replica::{Action, Actions, ConnId, Input, Level, Replica, SnapshotImage};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Low bits of a connection's name that tell its worker.
@@ -43,14 +43,17 @@ struct Engine {
     notes: Vec<(Level, String)>,
     /// The deadline that the timer thread knows of.
     armed: Option<u64>,
+    /// The newest millisecond in which the lock was given to whoever waited for it.
+    gave_way: u64,
 }
 
 /// What every thread of a server shares.
 #[derive(Debug)]
 pub(crate) struct Core {
-    engine: Mutex<Engine>,
-    /// Threads that found the engine locked and wait for it.
-    waiting: AtomicUsize,
+    /// A thread that comes back at once would take it from those who must wake up first, and being fair each
+    /// time would leave it idle while they do. So the first release of each millisecond hands it to one of
+    /// them, and so does the end of a turn that took long: see [`Session::give_way`].
+    engine: parking_lot::Mutex<Engine>,
     outboxes: Vec<Outbox>,
     pub(crate) log: LogQueue,
     snapshots: SyncSender<Box<SnapshotImage>>,
@@ -58,7 +61,7 @@ pub(crate) struct Core {
     next_conn: AtomicU64,
     life: Mutex<Life>,
     life_changed: Condvar,
-    timer: Condvar,
+    timer: parking_lot::Condvar,
     /// Set once the server goes down; loops end when they see it.
     closing: Arc<AtomicBool>,
 }
@@ -71,10 +74,9 @@ impl Core {
         snapshots: SyncSender<Box<SnapshotImage>>,
     ) -> Self {
         assert!(!outboxes.is_empty() && outboxes.len() <= WORKERS_MAX, "1 to {WORKERS_MAX} network workers");
-        let engine = Engine { replica, out: Actions::default(), notes: Vec::new(), armed: None };
+        let engine = Engine { replica, out: Actions::default(), notes: Vec::new(), armed: None, gave_way: 0 };
         Self {
-            engine: Mutex::new(engine),
-            waiting: AtomicUsize::new(0),
+            engine: parking_lot::Mutex::new(engine),
             outboxes,
             log: LogQueue::default(),
             snapshots,
@@ -82,7 +84,7 @@ impl Core {
             next_conn: AtomicU64::new(1),
             life: Mutex::default(),
             life_changed: Condvar::new(),
-            timer: Condvar::new(),
+            timer: parking_lot::Condvar::new(),
             closing: Arc::default(),
         }
     }
@@ -101,36 +103,6 @@ impl Core {
         &self.clock
     }
 
-    /// The lock is poisoned when an invariant of the replica did not hold: its state can't be trusted, and
-    /// nothing may leave it any more.
-    fn engine(&self) -> MutexGuard<'_, Engine> {
-        let engine = match self.engine.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                self.waiting.fetch_add(1, Ordering::Relaxed);
-                let engine = self.engine.lock();
-                self.waiting.fetch_sub(1, Ordering::Relaxed);
-                engine.map_err(drop)
-            }
-            Err(TryLockError::Poisoned(_)) => Err(()),
-            Ok(engine) => Ok(engine),
-        };
-        engine.unwrap_or_else(|()| {
-            tracing::error!("an invariant of the replica did not hold (see the panic above); the process ends");
-            std::process::abort()
-        })
-    }
-
-    /// Lets whoever waits for the replica have it first. The lock is not fair: a thread that wants it back
-    /// at once gets it before those that must wake up. Only for callers who have held it for long.
-    pub(crate) fn give_way(&self) {
-        for _ in 0..GIVE_WAY_MAX {
-            if self.waiting.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            std::thread::sleep(GIVE_WAY);
-        }
-    }
-
     /// Steps the replica with one input.
     pub(crate) fn step(&self, input: Input<'_>) {
         self.with(|session| session.step(input));
@@ -138,11 +110,14 @@ impl Core {
 
     /// Runs `f` with the replica locked, then hands over what followed.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
-        let mut engine = self.engine();
+        let mut engine = self.engine.lock();
+        let whole = Whole;
         // Read under the lock: whoever waited for it must not bring an older time than whoever had it.
         let now = self.clock.now();
         let Engine { replica, out, .. } = &mut *engine;
-        let result = f(&mut Session { replica, out, now });
+        let mut session = Session { replica, out, now, gives_way: false };
+        let result = f(&mut session);
+        let gives_way = session.gives_way || now.mono > engine.gave_way;
         if !engine.out.list.is_empty() {
             self.hand_over(&mut engine);
         }
@@ -151,7 +126,13 @@ impl Core {
             self.timer.notify_one();
         }
         let notes = std::mem::take(&mut engine.notes);
-        drop(engine);
+        std::mem::forget(whole);
+        if gives_way {
+            engine.gave_way = now.mono;
+            parking_lot::MutexGuard::unlock_fair(engine);
+        } else {
+            drop(engine);
+        }
         for (level, text) in notes {
             match level {
                 Level::Error => tracing::error!("{text}"),
@@ -275,7 +256,7 @@ impl Core {
         self.closing.store(true, Ordering::SeqCst);
         self.log.close();
         // Under the lock: between its look at the flag and its sleep the timer thread would not hear it.
-        let engine = self.engine();
+        let engine = self.engine.lock();
         self.timer.notify_all();
         drop(engine);
         for outbox in &self.outboxes {
@@ -304,7 +285,7 @@ impl Core {
                     s.step(Input::TimerFired);
                 }
             });
-            let mut engine = self.engine();
+            let mut engine = self.engine.lock();
             engine.armed = engine.replica.next_deadline();
             let wait =
                 engine.armed.map_or(IDLE_TIMER_MAX, |d| Duration::from_millis(d.saturating_sub(now.mono).max(1)));
@@ -312,7 +293,7 @@ impl Core {
                 return;
             }
             // Woken for an earlier deadline, or at the end; spurious wake-ups only look again.
-            drop(self.timer.wait_timeout(engine, wait.min(IDLE_TIMER_MAX)));
+            self.timer.wait_for(&mut engine, wait.min(IDLE_TIMER_MAX));
         }
     }
 }
@@ -320,25 +301,37 @@ impl Core {
 /// Longest sleep of the timer.
 const IDLE_TIMER_MAX: Duration = Duration::from_secs(1);
 
-/// One look whether the others have had the replica; about what a thread needs to wake up.
-const GIVE_WAY: Duration = Duration::from_micros(50);
-
-/// Most such looks.
-const GIVE_WAY_MAX: usize = 4;
-
 /// Memory for emitted frames that is kept from batch to batch.
 const OUT_KEEP_MAX: usize = 1 << 20;
+
+/// Exists while the replica is stepped. Dropped by a panic only, before the lock is released: an invariant
+/// did not hold, the replica's state can't be trusted, and nothing may leave it any more.
+struct Whole;
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        tracing::error!("an invariant of the replica did not hold (see the panic above); the process ends");
+        std::process::abort()
+    }
+}
 
 /// The replica while it is locked.
 pub(crate) struct Session<'a> {
     pub(crate) replica: &'a mut Replica,
     out: &'a mut Actions,
     now: farrier_replica::Time,
+    gives_way: bool,
 }
 
 impl Session<'_> {
     pub(crate) fn step(&mut self, input: Input<'_>) {
         self.replica.step(self.now, input, self.out);
+    }
+
+    /// Whoever waits for the replica has it next, however soon this thread comes back. For those who have had it
+    /// for long and have more to do.
+    pub(crate) const fn give_way(&mut self) {
+        self.gives_way = true;
     }
 
     /// Bytes for clients that were emitted since the replica was locked.
@@ -352,6 +345,7 @@ mod tests {
     use super::*;
     use crate::testing;
     use farrier_proto::jute::{put_buffer, put_i32, put_i64};
+    use std::sync::atomic::AtomicUsize;
 
     #[test]
     fn a_stop_that_cannot_drain_is_a_failure_and_says_what_is_left() {
@@ -375,5 +369,40 @@ mod tests {
         let idle = testing::core();
         idle.step(Input::Stop);
         assert_eq!(idle.give_up_draining(), ExitReason::Stopped);
+    }
+
+    /// Two threads want the replica, and one comes back for it in the moment in which it released it. Returns
+    /// how many long turns that one had until the other had had its own.
+    fn long_turns_beside(turns_of_other: usize, gives_way: bool) -> usize {
+        let core = testing::core();
+        let left = AtomicUsize::new(turns_of_other);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..turns_of_other {
+                    core.with(|_| left.fetch_sub(1, Ordering::Relaxed));
+                }
+            });
+            let mut turns = 0;
+            while left.load(Ordering::Relaxed) > 0 && turns < 100 * turns_of_other {
+                turns += 1;
+                core.with(|session| {
+                    // Leaves the processor to the other, who can only come to wait.
+                    std::thread::sleep(Duration::from_millis(2));
+                    if gives_way {
+                        session.give_way();
+                    }
+                });
+            }
+            turns
+        })
+    }
+
+    #[test]
+    fn whoever_waits_has_the_replica_before_a_long_turn_is_followed_by_the_next() {
+        for gives_way in [true, false] {
+            let turns = long_turns_beside(20, gives_way);
+            // About 20 where the other comes to wait during each; a hundred times that is nobody's scheduler.
+            assert!(turns < 2000, "the other did not have its turns beside {turns}");
+        }
     }
 }
