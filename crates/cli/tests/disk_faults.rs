@@ -279,7 +279,10 @@ fn an_orderly_stop_leaves_nothing_unknown() {
         let zxid = text.lines().find_map(|l| l.strip_prefix("Zxid: 0x")).expect("srvr tells the zxid");
         let zxid = u64::from_str_radix(zxid, 16).expect("hexadecimal");
         assert_eq!(mark.zxid.get(), zxid, "the mark covers the whole log");
-        assert!(!server.said().contains("WARN"), "nothing to complain about:\n{}", server.said());
+        // But for the speed of the disk.
+        let said = server.said();
+        let complaints = said.lines().filter(|l| l.contains("WARN") && !l.contains("fsync-ing")).count();
+        assert_eq!(complaints, 0, "nothing to complain about:\n{said}");
 
         let mut client = server.client();
         let names = client.children("/", false).and_then(|r| r.names()).expect("names");

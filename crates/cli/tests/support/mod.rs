@@ -120,6 +120,17 @@ impl Process {
         self.ear.lock().text.clone()
     }
 
+    /// What it said, once that is `enough` or patience ends: its words arrive later than its deeds.
+    pub(crate) fn wait_said(&self, enough: impl Fn(&str) -> bool) -> String {
+        let (log, _) = self
+            .ear
+            .0
+            .1
+            .wait_timeout_while(self.ear.lock(), PATIENCE, |l| !enough(&l.text) && !l.ended)
+            .expect("nobody panics while holding the lock");
+        log.text.clone()
+    }
+
     fn write_config(&self) -> PathBuf {
         fs::create_dir_all(self.data()).expect("a data directory");
         let mut text = format!(
