@@ -237,14 +237,7 @@ impl Learner {
         Ok(())
     }
 
-    fn snapshot(
-        &mut self,
-        core: &mut Core,
-        now: u64,
-        link: Link,
-        zxid: Zxid,
-        out: &mut Outputs,
-    ) -> Result<(), Resign> {
+    fn snapshot(&mut self, core: &mut Core, now: u64, link: Link, zxid: Zxid, out: &mut Outputs) -> Result<(), Resign> {
         if let Stage::Choosing(stage) = &self.stage {
             self.stage = Stage::Receiving(stage.snapshot(core, link, zxid, out)?);
             self.snapshot_uninstalled = true;

@@ -64,11 +64,7 @@ impl Adopted {
         if let Some(config) = self.config {
             out.push(Output::Activate { config });
         }
-        out.push(Output::Role(Role::Learning {
-            leader: link.leader,
-            epoch,
-            observing: self.stream.is_observer(),
-        }));
+        out.push(Output::Role(Role::Learning { leader: link.leader, epoch, observing: self.stream.is_observer() }));
         link.send(LearnerPacket::Ack { zxid: Zxid::new(epoch, 0) }, out);
         Broadcast { stream: self.stream }
     }

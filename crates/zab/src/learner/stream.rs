@@ -115,13 +115,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn commit(
-        &mut self,
-        core: &mut Core,
-        link: Link,
-        zxid: Zxid,
-        out: &mut Outputs,
-    ) -> Result<(), Resign> {
+    pub(super) fn commit(&mut self, core: &mut Core, link: Link, zxid: Zxid, out: &mut Outputs) -> Result<(), Resign> {
         if zxid <= self.settled {
             return Ok(());
         }
