@@ -36,41 +36,49 @@ impl Apache {
             }
         }
         match here.into_iter().max() {
-            Some(patch) => Ok(Self::at(&tools, patch)),
-            None => Self::fetch(&tools),
+            Some(patch) => Ok(Self::at(&tools, &format!("3.9.{patch}"))),
+            None => Self::fetch_newest(&tools),
         }
     }
 
-    fn at(tools: &Path, patch: u32) -> Self {
-        let version = format!("3.9.{patch}");
-        let lib = tools.join(format!("apache-zookeeper-{version}"));
-        Self { version, lib }
+    /// One release by its version, fetched unless it is here.
+    pub fn release(version: &str) -> Result<Self> {
+        let tools = tools_dir();
+        fs::create_dir_all(&tools).with_context(|| format!("creating {}", tools.display()))?;
+        let found = Self::at(&tools, version);
+        if !found.lib.is_dir() {
+            found.fetch(&tools)?;
+        }
+        Ok(found)
     }
 
-    fn fetch(tools: &Path) -> Result<Self> {
+    fn at(tools: &Path, version: &str) -> Self {
+        Self { version: version.to_owned(), lib: tools.join(format!("apache-zookeeper-{version}")) }
+    }
+
+    fn fetch_newest(tools: &Path) -> Result<Self> {
         fs::create_dir_all(tools).with_context(|| format!("creating {}", tools.display()))?;
         let mut failures = String::new();
         for patch in listed(tools)?.into_iter().take(TRIES_MAX) {
-            let found = Self::at(tools, patch);
-            let partial = tools.join(format!("partial-{}", std::process::id()));
-            let pom = pom(&found.version);
-            match maven(
-                tools,
-                &pom,
-                &["dependency:copy-dependencies", &format!("-DoutputDirectory={}", partial.display())],
-            ) {
-                Ok(()) => {
-                    if let Err(e) = fs::rename(&partial, &found.lib) {
-                        // Another process may have been faster; then its copy serves.
-                        ensure!(found.lib.is_dir(), "moving the jars into place: {e}");
-                        fs::remove_dir_all(&partial)?;
-                    }
-                    return Ok(found);
-                }
+            let found = Self::at(tools, &format!("3.9.{patch}"));
+            match found.fetch(tools) {
+                Ok(()) => return Ok(found),
                 Err(e) => failures.push_str(&format!("\n{}: {e:#}", found.version)),
             }
         }
         bail!("Maven has no complete 3.9 release of ZooKeeper:{failures}")
+    }
+
+    fn fetch(&self, tools: &Path) -> Result<()> {
+        let partial = tools.join(format!("partial-{}", std::process::id()));
+        let copy = ["dependency:copy-dependencies", &format!("-DoutputDirectory={}", partial.display())];
+        maven(tools, &pom(&self.version), &copy)?;
+        if let Err(e) = fs::rename(&partial, &self.lib) {
+            // Another process may have been faster; then its copy serves.
+            ensure!(self.lib.is_dir(), "moving the jars into place: {e}");
+            fs::remove_dir_all(&partial)?;
+        }
+        Ok(())
     }
 
     /// The class path, for `java -cp`.

@@ -8,5 +8,8 @@ pub mod apache;
 pub mod case;
 pub mod conformance;
 pub mod enc;
+pub mod ensemble;
+pub mod load;
 pub mod raw;
 pub mod server;
+pub mod walk;

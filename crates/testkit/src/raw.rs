@@ -83,7 +83,11 @@ impl Conn {
 
     /// Everything until the server closes, unframed.
     pub fn to_end(&mut self) -> Result<Vec<u8>> {
-        let deadline = Instant::now() + PATIENCE;
+        self.until_end(PATIENCE)
+    }
+
+    fn until_end(&mut self, patience: Duration) -> Result<Vec<u8>> {
+        let deadline = Instant::now() + patience;
         loop {
             match self.fill(deadline)? {
                 Fill::More => {}
@@ -152,9 +156,14 @@ pub fn framed(payload: &[u8]) -> Vec<u8> {
 
 /// The bytes of a four-letter word's answer.
 pub fn four_letter_word(addr: SocketAddr, word: &str) -> Result<String> {
+    four_letter_word_within(addr, word, PATIENCE)
+}
+
+/// The bytes of a four-letter word's answer, if it is complete within `patience`.
+pub fn four_letter_word_within(addr: SocketAddr, word: &str, patience: Duration) -> Result<String> {
     let mut conn = Conn::open(addr)?;
     conn.send(word.as_bytes())?;
-    Ok(String::from_utf8_lossy(&conn.to_end()?).into_owned())
+    Ok(String::from_utf8_lossy(&conn.until_end(patience)?).into_owned())
 }
 
 /// A connect request.

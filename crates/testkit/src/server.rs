@@ -42,6 +42,35 @@ impl Target {
             Self::Farrier(_) => "Farrier".to_owned(),
         }
     }
+
+    /// The command that runs a server on the configuration `cfg` with `-D` flags, written without the
+    /// `-D`; `level` is the least level that Apache logs.
+    #[must_use]
+    pub fn command(&self, cfg: &Path, flags: &[String], level: &str) -> Command {
+        let flags = flags.iter().map(|f| format!("-D{f}"));
+        match self {
+            Self::Apache(apache) => {
+                let mut command = Command::new("java");
+                command
+                    .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+                    .arg(format!("-Dorg.slf4j.simpleLogger.defaultLogLevel={level}"))
+                    .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
+                    .args(flags)
+                    .args(["-cp", &apache.class_path(), "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
+                    .arg(cfg);
+                command
+            }
+            Self::Farrier(binary) => {
+                let mut command = Command::new(binary);
+                command
+                    .arg("server")
+                    .arg(cfg)
+                    .env("SERVER_JVMFLAGS", flags.collect::<Vec<_>>().join(" "))
+                    .env_remove("JVMFLAGS");
+                command
+            }
+        }
+    }
 }
 
 /// A server's configuration besides directory and port.
@@ -140,36 +169,11 @@ impl Server {
         }
         fs::write(&cfg, text)?;
         let log = File::options().create(true).append(true).open(root.join("server.log"))?;
-        let mut command = self.command(&cfg);
+        let mut command = self.target.command(&cfg, &self.config.flags, "warn");
         command.current_dir(root).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("starting {}", self.target.name()))?;
         self.child = Some(child);
         self.wait_until_it_serves()
-    }
-
-    fn command(&self, cfg: &Path) -> Command {
-        let flags = self.config.flags.iter().map(|f| format!("-D{f}"));
-        match &self.target {
-            Target::Apache(apache) => {
-                let mut command = Command::new("java");
-                command
-                    .args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
-                    .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-                    .args(flags)
-                    .args(["-cp", &apache.class_path(), "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
-                    .arg(cfg);
-                command
-            }
-            Target::Farrier(binary) => {
-                let mut command = Command::new(binary);
-                command
-                    .arg("server")
-                    .arg(cfg)
-                    .env("SERVER_JVMFLAGS", flags.collect::<Vec<_>>().join(" "))
-                    .env_remove("JVMFLAGS");
-                command
-            }
-        }
     }
 
     fn wait_until_it_serves(&mut self) -> Result<()> {
@@ -194,7 +198,8 @@ impl Server {
     }
 }
 
-fn tail(log: &str) -> String {
+/// The last lines of a server's log.
+pub(crate) fn tail(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }
