@@ -4,6 +4,7 @@
 
 mod ci;
 mod conformance;
+mod ensemble;
 mod interop;
 mod long;
 mod measure;
@@ -34,6 +35,8 @@ enum Command {
     Clients(interop::ClientsArguments),
     /// Pass a data directory back and forth between Apache and Farrier
     Exchange(interop::ExchangeArguments),
+    /// Run ensembles of Apache and Farrier under load
+    Ensemble(ensemble::Arguments),
     /// Measure Farrier beside Apache on this machine
     Measure(measure::Arguments),
 }
@@ -46,6 +49,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Clients(arguments) => interop::clients(&arguments),
         Command::Exchange(arguments) => interop::exchange(&arguments),
+        Command::Ensemble(arguments) => ensemble::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }

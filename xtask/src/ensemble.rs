@@ -1,0 +1,268 @@
+//! `cargo xtask ensemble`: ensembles of Apache and Farrier in every mixture, under load.
+//!
+//! This module owns the scenarios: which programs run as which members, who is killed, stopped, swapped
+//! and when. What clients do meanwhile and what is checked lies in `farrier_testkit::load`. No duration is
+//! asserted; every wait is bounded.
+
+mod sync;
+
+use crate::interop;
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, ValueEnum};
+use farrier_testkit::apache::Apache;
+use farrier_testkit::ensemble::{Members, Mode, Settings};
+use farrier_testkit::load::Load;
+use farrier_testkit::server::Target;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+/// Clients that write.
+const WRITERS: usize = 4;
+/// Writes that must be acknowledged between two disturbances.
+const BETWEEN: u64 = 100;
+/// How long a paused process stands still: longer than its peers wait for it.
+const PAUSE: Duration = Duration::from_secs(7);
+/// What Apache logs when a digest is not the one that a transaction names.
+const MISMATCH: &str = "Digests are not matching";
+/// What Rust prints when an invariant is broken.
+const PANIC: &str = "panicked at";
+
+/// Arguments of the command.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Scenarios; all by default
+    #[arg(value_enum)]
+    scenarios: Vec<Scenario>,
+    /// How often every disturbance is repeated; with more than one, members are paused too
+    #[arg(long, default_value_t = 1)]
+    rounds: u32,
+    /// Run Apache where the scenario says Farrier: tells a fault of Farrier from one of the test
+    #[arg(long)]
+    apache_alone: bool,
+    /// The release of Apache to use; by default the newest 3.9
+    #[arg(long, value_name = "VERSION")]
+    apache: Option<String>,
+    /// Farrier's binary; by default it is built first
+    #[arg(long, env = "FARRIER_BIN", value_name = "FILE")]
+    farrier: Option<PathBuf>,
+    /// Copy directories and logs of a failed scenario here
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Scenario {
+    /// Three Apache servers
+    Apache,
+    /// Two Apache servers and a Farrier that follows them
+    Follow,
+    /// Two Farrier servers and an Apache that follows them
+    Lead,
+    /// A Farrier observes Apache servers, an Apache observes Farrier servers
+    Observe,
+    /// DIFF, TRUNC and SNAP from Apache to Farrier and from Farrier to Apache
+    Sync,
+    /// Three Apache servers become Farrier servers one by one, and Apache servers again
+    Takeover,
+    /// Three Farrier servers
+    Three,
+    /// Five Farrier servers
+    Five,
+}
+
+/// What a scenario needs.
+struct Bench<'a> {
+    apache: Target,
+    farrier: Target,
+    rounds: u32,
+    keep: Option<&'a Path>,
+}
+
+/// Runs scenarios; fails when one fails.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let apache = match &arguments.apache {
+        Some(version) => Apache::release(version)?,
+        None => Apache::newest()?,
+    };
+    let apache = Target::Apache(apache);
+    let farrier = if arguments.apache_alone || arguments.scenarios == [Scenario::Apache] {
+        apache.clone()
+    } else {
+        Target::Farrier(interop::farrier(arguments.farrier.as_deref())?)
+    };
+    let bench = Bench { apache, farrier, rounds: arguments.rounds.max(1), keep: arguments.keep.as_deref() };
+    let chosen = if arguments.scenarios.is_empty() { Scenario::value_variants() } else { &arguments.scenarios };
+    let (mut passed, mut failed) = (0, 0);
+    for scenario in chosen {
+        let start = Instant::now();
+        let result = bench.scenario(*scenario);
+        let name = scenario.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let seconds = start.elapsed().as_secs();
+        match result {
+            Ok(seen) => {
+                passed += 1;
+                crate::say(&format!("ok   {name}: {seen} ({seconds} s)"));
+            }
+            Err(why) => {
+                failed += 1;
+                crate::say(&format!("FAIL {name}: {why:#} ({seconds} s)"));
+            }
+        }
+    }
+    crate::say(&format!("ensemble: {passed} passed, {failed} failed"));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Bench<'_> {
+    /// The highest number wins the first election: the last voter of each list leads first.
+    fn scenario(&self, scenario: Scenario) -> Result<String> {
+        let (a, f) = (&self.apache, &self.farrier);
+        match scenario {
+            Scenario::Apache => self.rolling("apache", &[a, a, a], None),
+            Scenario::Follow => self.rolling("follow", &[f, a, a], None),
+            Scenario::Lead => self.rolling("lead", &[a, f, f], None),
+            Scenario::Observe => {
+                let one = self.rolling("observe-farrier", &[a, a, a], Some(f))?;
+                let other = self.rolling("observe-apache", &[f, f, f], Some(a))?;
+                Ok(format!("Farrier observes: {one}; Apache observes: {other}"))
+            }
+            Scenario::Sync => sync::run(self),
+            Scenario::Takeover => self.takeover(),
+            Scenario::Three => self.rolling("three", &[f, f, f], None),
+            Scenario::Five => self.rolling("five", &[f, f, f, f, f], None),
+        }
+    }
+
+    /// Starts an ensemble, runs `body`, and on a failure adds what the servers logged.
+    fn with<T>(
+        &self,
+        name: &str,
+        voters: &[&Target],
+        observer: Option<&Target>,
+        settings: Settings,
+        body: impl FnOnce(&mut Members) -> Result<T>,
+    ) -> Result<T> {
+        let voters = voters.iter().map(|&target| (target.clone(), false));
+        let list: Vec<_> = voters.chain(observer.map(|target| (target.clone(), true))).collect();
+        let mut members = Members::new(&list, settings)?;
+        let result = (|| {
+            for index in 0..members.len() {
+                members.spawn(index)?;
+            }
+            members.wait_serving().context("at the start")?;
+            let found = body(&mut members)?;
+            members.check_alive()?;
+            for index in 0..members.len() {
+                let log = members.log(index);
+                for word in [MISMATCH, PANIC] {
+                    if let Some(line) = log.lines().find(|l| l.contains(word)) {
+                        anyhow::bail!("{} logged: {line}", members.name(index));
+                    }
+                }
+            }
+            Ok(found)
+        })();
+        if result.is_err()
+            && let Some(keep) = self.keep
+        {
+            let to = keep.join(name);
+            fs::create_dir_all(&to)?;
+            let copied = Command::new("cp").arg("-a").arg(members.dir()).arg(&to).status()?;
+            ensure!(copied.success(), "the directories of {name} can't be kept in {}", to.display());
+        }
+        result.with_context(|| format!("{name}\n{}", members.logs()))
+    }
+
+    /// Every member in turn is killed hard or stopped in order, and started again, under load.
+    fn rolling(&self, name: &str, voters: &[&Target], observer: Option<&Target>) -> Result<String> {
+        let settings = Settings { tick_ms: 1000, ..Settings::default() };
+        self.with(name, voters, observer, settings, |members| {
+            if observer.is_some() {
+                let mode = members.mode(members.len() - 1);
+                ensure!(mode == Some(Mode::Observer), "{} is {mode:?}", members.name(members.len() - 1));
+            }
+            let load = Load::start(&members.addrs(), WRITERS)?;
+            load.wait_progress(BETWEEN)?;
+            for round in 0..self.rounds {
+                for index in 0..members.len() {
+                    step(members, &load, index, (index + round as usize).is_multiple_of(2))?;
+                }
+                if self.rounds > 1 {
+                    pause(members, &load, round % 2 == 0)?;
+                }
+            }
+            finish(load, members)
+        })
+    }
+
+    /// Apache becomes Farrier and Apache again, one member after the other on its own directory.
+    fn takeover(&self) -> Result<String> {
+        let (a, f) = (&self.apache, &self.farrier);
+        let settings = Settings { tick_ms: 1000, ..Settings::default() };
+        self.with("takeover", &[a, a, a], None, settings, |members| {
+            let load = Load::start(&members.addrs(), WRITERS)?;
+            load.wait_progress(BETWEEN)?;
+            for round in 0..self.rounds {
+                for (to, hard) in [(f, false), (a, round % 2 == 1)] {
+                    for index in 0..members.len() {
+                        end(members, index, hard)?;
+                        members.swap(index, to)?;
+                        members.spawn(index)?;
+                        members.wait_serving().with_context(|| format!("{} takes over", members.name(index)))?;
+                        load.wait_progress(BETWEEN)?;
+                    }
+                }
+            }
+            finish(load, members)
+        })
+    }
+}
+
+fn end(members: &mut Members, index: usize, hard: bool) -> Result<()> {
+    if hard { members.kill(index) } else { members.stop(index) }
+}
+
+/// One member goes and comes back; the others serve meanwhile.
+fn step(members: &mut Members, load: &Load, index: usize, hard: bool) -> Result<()> {
+    let how = if hard { "was killed" } else { "was stopped" };
+    end(members, index, hard)?;
+    members.wait_serving().with_context(|| format!("after {} {how}", members.name(index)))?;
+    load.wait_progress(BETWEEN).with_context(|| format!("while {} is gone", members.name(index)))?;
+    members.spawn(index)?;
+    members.wait_serving().with_context(|| format!("{} {how} and started again", members.name(index)))?;
+    load.wait_progress(BETWEEN).with_context(|| format!("after {} came back", members.name(index)))
+}
+
+/// One process stands still for longer than its peers wait for it.
+fn pause(members: &mut Members, load: &Load, leader: bool) -> Result<()> {
+    let leading = members.wait_serving()?;
+    let index = if leader { leading } else { (leading + 1) % members.len() };
+    members.pause(index)?;
+    std::thread::sleep(PAUSE);
+    let others: Vec<usize> = (0..members.len()).filter(|&i| i != index).collect();
+    let found = members.wait_serving_of(&others);
+    let progress = found.and_then(|_| load.wait_progress(BETWEEN));
+    members.resume(index)?;
+    progress.with_context(|| format!("while {} stood still", members.name(index)))?;
+    members.wait_serving().with_context(|| format!("after {} went on", members.name(index)))?;
+    load.wait_progress(BETWEEN)
+}
+
+/// The verdict on everything that the clients wrote.
+fn finish(load: Load, members: &mut Members) -> Result<String> {
+    members.wait_serving()?;
+    let resting = load.rest()?;
+    let addrs = members.addrs();
+    let tree = resting.verify(&addrs)?;
+    let (acknowledged, unknown) = resting.record.counts();
+    let (refused, moves) = (resting.record.refused, resting.record.moves);
+    resting.end(&addrs)?;
+    Ok(format!(
+        "{acknowledged} writes acknowledged, {refused} refused, {unknown} unknown, {moves} connections, {} znodes on \
+         {} servers",
+        tree.len(),
+        addrs.len()
+    ))
+}

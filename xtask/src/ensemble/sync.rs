@@ -1,0 +1,144 @@
+//! A learner that comes back with a history of its own: DIFF, SNAP and TRUNC, from Apache to Farrier and
+//! from Farrier to Apache.
+//!
+//! What was sent is told by the Apache server of the pair, in its log.
+
+use super::Bench;
+use anyhow::{Context as _, Result, ensure};
+use farrier_proto::OpCode;
+use farrier_testkit::enc::body;
+use farrier_testkit::ensemble::{Members, Settings};
+use farrier_testkit::load::Load;
+use farrier_testkit::raw::{Client, Connect, Sessions};
+use farrier_testkit::server::Target;
+use farrier_testkit::walk::{Tree, differences, walk};
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// More transactions than a leader keeps in memory, and more bytes of log than it reads for a DIFF.
+const MANY: usize = 700;
+/// A few.
+const FEW: usize = 20;
+/// How long something that was sent may take to be in a file.
+const LOGGED_MAX: Duration = Duration::from_secs(30);
+
+pub(super) fn run(bench: &Bench<'_>) -> Result<String> {
+    let (a, f) = (&bench.apache, &bench.farrier);
+    for (name, learner, others) in [("sync-to-farrier", f, a), ("sync-to-apache", a, f)] {
+        let settings = Settings { tick_ms: 1000, ..Settings::default() };
+        // The learner has the highest number, so that it leads first: only a leader gets a tail of its own.
+        bench.with(name, &[others, others, learner], None, settings, |members| cycle(members, learner))?;
+    }
+    Ok("DIFF, TRUNC and SNAP both ways".to_owned())
+}
+
+/// The member that comes back.
+const LEARNER: usize = 2;
+
+fn cycle(members: &mut Members, learner: &Target) -> Result<()> {
+    let leading = members.wait_serving()?;
+    ensure!(leading == LEARNER, "{} leads instead of the last", members.name(leading));
+    write(members, leading, "before", FEW)?;
+    truncated(members).context("TRUNC")?;
+    logged_by_apache(members, learner, &["Truncating log to get in sync", "Sending TRUNC"]).context("TRUNC")?;
+
+    members.stop(LEARNER)?;
+    let leading = members.wait_serving()?;
+    write(members, leading, "diff", FEW)?;
+    come_back(members, "DIFF")?;
+    logged_by_apache(members, learner, &["Getting a diff from the leader", "Sending DIFF"]).context("DIFF")?;
+
+    // A server on an empty directory can only be given everything.
+    members.stop(LEARNER)?;
+    let leading = members.wait_serving()?;
+    write(members, leading, "snap", MANY)?;
+    members.wipe(LEARNER)?;
+    come_back(members, "SNAP")?;
+    logged_by_apache(members, learner, &["Getting a snapshot from leader", "Sending snapshot", "Sending SNAP"])
+        .context("SNAP")?;
+
+    // And what it was given is good for a life as leader.
+    let load = Load::start(&members.addrs(), 2)?;
+    load.wait_progress(FEW as u64)?;
+    super::step(members, &load, 0, true)?;
+    super::step(members, &load, 1, true)?;
+    super::finish(load, members)?;
+    Ok(())
+}
+
+/// The leader logs what nobody else ever hears of, dies, and comes back to a new epoch.
+fn truncated(members: &mut Members) -> Result<()> {
+    let mut client = Client::open(members.addr(LEARNER), &Connect::default(), &Sessions::default())?;
+    for index in 0..LEARNER {
+        members.pause(index)?;
+    }
+    for n in 0..FEW {
+        client.send(OpCode::Create.code(), body().create(format!("/never-{n}"), b"never", 0))?;
+    }
+    let last = format!("/never-{}", FEW - 1);
+    wait_logged(&members.data_dir(LEARNER), last.as_bytes())?;
+    // Paused processes die without having read what their sockets hold.
+    members.kill(LEARNER)?;
+    for index in 0..LEARNER {
+        members.kill(index)?;
+    }
+    for index in 0..LEARNER {
+        members.spawn(index)?;
+    }
+    let leading = members.wait_serving()?;
+    write(members, leading, "instead", FEW)?;
+    let trees = come_back(members, "TRUNC")?;
+    ensure!(!trees.keys().any(|path| path.starts_with("/never")), "what nobody acknowledged came back");
+    Ok(())
+}
+
+/// Starts the learner again and compares all trees.
+fn come_back(members: &mut Members, how: &str) -> Result<Tree> {
+    members.spawn(LEARNER)?;
+    members.wait_serving().with_context(|| format!("{how}: {} comes back", members.name(LEARNER)))?;
+    let first = walk(members.addr(0))?;
+    for index in 1..members.len() {
+        let found = differences(&first, &walk(members.addr(index))?);
+        ensure!(found.is_empty(), "{how}: {} differs: {}", members.name(index), found.join("\n     "));
+    }
+    Ok(first)
+}
+
+/// Creates znodes through one server and waits for all answers.
+fn write(members: &Members, index: usize, name: &str, count: usize) -> Result<()> {
+    let mut client = Client::open(members.addr(index), &Connect::default(), &Sessions::default())?;
+    for n in 0..count {
+        client.send(OpCode::Create.code(), body().create(format!("/{name}-{n}"), &[b'x'; 100], 0))?;
+    }
+    for _ in 0..count {
+        client.reply()?.ok()?;
+    }
+    client.close()?;
+    Ok(())
+}
+
+/// Waits until some log below `data` holds `bytes`.
+fn wait_logged(data: &Path, bytes: &[u8]) -> Result<()> {
+    let deadline = Instant::now() + LOGGED_MAX;
+    while Instant::now() < deadline {
+        for entry in fs::read_dir(data.join("version-2"))? {
+            let path = entry?.path();
+            let is_log = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("log."));
+            if is_log && fs::read(&path)?.windows(bytes.len()).any(|w| w == bytes) {
+                return Ok(());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    anyhow::bail!("{:?} never came to the log", String::from_utf8_lossy(bytes))
+}
+
+/// One of `lines` is in the log of an Apache server: the learner's own or, if that is Farrier, a leader's.
+fn logged_by_apache(members: &Members, learner: &Target, lines: &[&str]) -> Result<()> {
+    let which = if learner.is_farrier() { 0..LEARNER } else { LEARNER..LEARNER + 1 };
+    let logs: Vec<String> = which.map(|index| members.log(index)).collect();
+    let found = logs.iter().any(|log| lines.iter().any(|line| log.contains(line)));
+    ensure!(found, "no Apache server logged any of {lines:?}");
+    Ok(())
+}
