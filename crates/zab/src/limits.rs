@@ -21,3 +21,24 @@ pub(crate) const HELD_PACKETS_MAX: usize = 4096;
 
 /// Bytes of proposals that a learner takes before the oldest of them is committed.
 pub(crate) const UNCOMMITTED_BYTES_MAX: usize = 1 << 30;
+
+/// Learners of one leader, those without a name included.
+pub(crate) const LEARNERS_MAX: usize = 1024;
+
+/// About so many bytes go with every packet beside its transaction.
+pub(crate) const PACKET_OVERHEAD: usize = 64;
+
+/// Pings to one learner that await an answer; then it gets no more before it answers.
+pub(crate) const PINGS_UNANSWERED_MAX: usize = 1024;
+
+/// Syncs that wait at a leader; and confirmed ones that wait for their turn in one learner's stream.
+pub(crate) const SYNCS_PENDING_MAX: usize = 1 << 16;
+
+/// The last epoch: zxids are signed for others.
+pub(crate) const EPOCH_MAX: u32 = 0x7fff_ffff;
+
+/// The last number of a transaction in its epoch.
+pub(crate) const COUNTER_LAST: u32 = 0xffff_fffe;
+
+/// From here on somebody should know that there will be an election.
+pub(crate) const COUNTER_WARN: u32 = 0xc000_0000;

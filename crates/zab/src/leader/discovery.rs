@@ -1,0 +1,176 @@
+//! Zab phase 1: the epoch, and the promises for it.
+
+use super::stream::Stage;
+use super::{Leader, Progress};
+use crate::core::{Core, Resign};
+use crate::io::{Level, LinkId, Outputs};
+use crate::limits::EPOCH_MAX;
+use farrier_proto::quorum::{LEARNER_PROTOCOL_VERSION, LeaderPacket, LearnerInfo};
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
+use std::collections::BTreeSet;
+
+impl Leader {
+    /// FOLLOWERINFO and OBSERVERINFO.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one packet")]
+    pub(super) fn info(
+        &mut self,
+        core: &mut Core,
+        now: u64,
+        link: LinkId,
+        accepted: AcceptedEpoch,
+        info: LearnerInfo,
+        observer: bool,
+        out: &mut Outputs,
+    ) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if learner.stage != Stage::Connected {
+            self.close(link, "PeerViolation: a learner introduces itself once", out);
+            return;
+        }
+        if let Some(reason) = refusal(core, accepted, info) {
+            out.note(Level::Warn, format!("a learner is turned away: {reason}"));
+            self.close(link, reason, out);
+            return;
+        }
+        if let Some(server) = info.server.filter(|s| s.0 >= 0) {
+            learner.server = server;
+        }
+        let server = learner.server;
+        learner.observer = observer;
+        learner.votes = !observer && core.ensemble.is_voter(server);
+        learner.stage = Stage::Waiting;
+        learner.silent_at = None;
+        let votes = learner.votes;
+        let former = self.learners.iter().find(|(l, other)| **l != link && other.server == server).map(|(l, _)| *l);
+        if let Some(former) = former {
+            self.close(former, format!("server {server} came again on another link"), out);
+        }
+        match self.progress {
+            Progress::Choosing => {
+                self.highest = self.highest.max(accepted);
+                if votes {
+                    self.heard.insert(server);
+                }
+            }
+            Progress::Promising => {}
+            Progress::Gathering | Progress::Synchronizing | Progress::Broadcasting => self.offer(core, now, link, out),
+        }
+    }
+
+    /// One above all promises that were heard of. Nobody hears of it before this server promised it too.
+    pub(super) fn choose_epoch(&mut self, core: &mut Core, now: u64, out: &mut Outputs) -> Result<(), Resign> {
+        if self.highest.0 >= EPOCH_MAX {
+            return Err(Resign::new(
+                Level::Error,
+                format!("epoch {} is the last one: there is none above", self.highest.0),
+            ));
+        }
+        self.epoch = self.highest.0 + 1;
+        assert!(self.epoch > core.history.last().epoch(), "no history is ahead of its server's promise");
+        out.note(Level::Info, format!("servers {:?} make it epoch {}", ids(&self.heard), self.epoch));
+        core.save_accepted(AcceptedEpoch(self.epoch), out);
+        self.progress = Progress::Promising;
+        self.wait_until = now + core.ticks(core.config.init_limit);
+        Ok(())
+    }
+
+    /// The own promise is durable.
+    pub(super) fn offer_epoch(&mut self, core: &Core, now: u64, out: &mut Outputs) {
+        self.progress = Progress::Gathering;
+        self.promised.insert(core.me());
+        let waiting: Vec<_> =
+            self.learners.iter().filter(|(_, l)| l.stage == Stage::Waiting).map(|(link, _)| *link).collect();
+        for link in waiting {
+            self.offer(core, now, link, out);
+        }
+    }
+
+    fn offer(&mut self, core: &Core, now: u64, link: LinkId, out: &mut Outputs) {
+        if let Some(learner) = self.learners.get_mut(&link) {
+            let packet = LeaderPacket::LeaderInfo { epoch: self.epoch, protocol_version: LEARNER_PROTOCOL_VERSION };
+            learner.send(link, packet, out);
+            learner.stage = Stage::Offered;
+            learner.silent_at = Some(now + core.ticks(core.config.init_limit));
+        }
+    }
+
+    /// ACKEPOCH. Until a quorum promised, somebody with a fresher history should lead instead; after that, what
+    /// anybody has beyond ours cannot have been committed.
+    pub(super) fn ack_epoch(
+        &mut self,
+        core: &mut Core,
+        now: u64,
+        link: LinkId,
+        last_logged: i64,
+        current: Option<CurrentEpoch>,
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
+        let Some(learner) = self.learners.get_mut(&link) else { return Ok(()) };
+        if learner.stage != Stage::Offered {
+            self.close(link, "PeerViolation: ACKEPOCH answers LEADERINFO, once", out);
+            return Ok(());
+        }
+        learner.stage = Stage::Promised { last_logged };
+        learner.silent_at = None;
+        let (server, votes) = (learner.server, learner.votes);
+        match self.progress {
+            Progress::Gathering => {
+                if let Some(current) = current
+                    && votes
+                    && last_logged >= 0
+                {
+                    let theirs = (current, Zxid::from_wire(last_logged));
+                    if theirs > self.elected {
+                        let reason = format!(
+                            "server {server} is ahead of this leader: epoch {} and {} against epoch {} and {}",
+                            theirs.0.0, theirs.1, self.elected.0.0, self.elected.1
+                        );
+                        return Err(Resign::new(Level::Warn, reason));
+                    }
+                    self.promised.insert(server);
+                }
+            }
+            Progress::Synchronizing | Progress::Broadcasting => self.synchronize(core, now, link, out),
+            Progress::Choosing | Progress::Promising => unreachable!("no epoch was offered yet"),
+        }
+        Ok(())
+    }
+
+    /// A quorum promised the epoch: this server's history is the one to be adopted.
+    pub(super) fn begin_synchronization(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
+        self.progress = Progress::Synchronizing;
+        self.wait_until = now + core.ticks(core.config.init_limit);
+        core.save_current(CurrentEpoch(self.epoch), out);
+        let ready: Vec<_> = self
+            .learners
+            .iter()
+            .filter(|(_, l)| matches!(l.stage, Stage::Promised { .. }))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in ready {
+            self.synchronize(core, now, link, out);
+        }
+    }
+}
+
+/// Why a learner cannot be one of ours.
+fn refusal(core: &Core, accepted: AcceptedEpoch, info: LearnerInfo) -> Option<String> {
+    if info.server == Some(core.me()) {
+        return Some(format!(
+            "it claims to be server {}, which is this server: two servers have the same myid",
+            core.me()
+        ));
+    }
+    if info.protocol_version < LEARNER_PROTOCOL_VERSION {
+        return Some(format!("its protocol version {:#x} is older than ZooKeeper 3.4", info.protocol_version));
+    }
+    if info.config_version > core.ensemble.version() {
+        let (theirs, ours) = (info.config_version, core.ensemble.version());
+        return Some(format!("it knows configuration {theirs:#x}, which is newer than {ours:#x} here"));
+    }
+    (accepted.0 >= EPOCH_MAX).then(|| format!("PeerViolation: it promised epoch {}, which cannot be", accepted.0))
+}
+
+fn ids(servers: &BTreeSet<ServerId>) -> Vec<i64> {
+    servers.iter().map(|s| s.0).collect()
+}
