@@ -1,8 +1,7 @@
-//! Settings of a peer, the members of its ensemble, and what it starts from.
+//! Settings of a peer, and what it starts from.
 
-use bytes::Bytes;
+pub use crate::ensemble::{Ensemble, EnsembleError, QuorumVerifier};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Settings. Milliseconds and ticks.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -61,50 +60,6 @@ impl Config {
     }
 }
 
-/// Who the members are. Immutable; a reconfiguration makes another.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Ensemble {
-    version: u64,
-    voters: BTreeSet<ServerId>,
-    observers: BTreeSet<ServerId>,
-    verifier: QuorumVerifier,
-    text: Bytes,
-}
-
-/// What a quorum is.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum QuorumVerifier {
-    /// More than half of the voters.
-    Majority,
-    /// More than half of the weight in more than half of the groups.
-    Hierarchical {
-        /// Members of each group.
-        groups: BTreeMap<i64, BTreeSet<ServerId>>,
-        /// Weights; 1 for those that are not named.
-        weights: BTreeMap<ServerId, u64>,
-    },
-}
-
-/// Why a list of members makes no ensemble.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum EnsembleError {
-    /// Nobody votes.
-    NoVoter,
-    /// With groups every voter belongs to one.
-    VoterWithoutGroup(ServerId),
-    /// It belongs to more than one group.
-    InTwoGroups(ServerId),
-    /// A group names somebody who is no voter.
-    NotAVoter {
-        /// The group.
-        group: i64,
-        /// Who.
-        server: ServerId,
-    },
-    /// No group has any weight.
-    NoWeight,
-}
-
 /// Whether a server remembers everything that it acknowledged (safety contract 3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Recovering {
@@ -127,69 +82,4 @@ pub struct Durable {
     pub last_logged: Zxid,
     /// Whether that is all.
     pub recovering: Recovering,
-}
-
-impl Ensemble {
-    /// Members with their rule for quorums. `text` is what Apache calls the configuration's string: the lines
-    /// `server.N=…`, groups, weights, `version=…`; it goes into notifications and NEWLEADER as it is.
-    ///
-    /// # Errors
-    /// [`EnsembleError`]: what is missing, or contradicts itself.
-    pub fn new(
-        version: u64,
-        voters: BTreeSet<ServerId>,
-        observers: BTreeSet<ServerId>,
-        verifier: QuorumVerifier,
-        text: Bytes,
-    ) -> Result<Self, EnsembleError> {
-        if voters.is_empty() {
-            return Err(EnsembleError::NoVoter);
-        }
-        Ok(Self { version, voters, observers, verifier, text })
-    }
-
-    /// Version of the configuration: the zxid of the reconfiguration that made it, or 0.
-    #[must_use]
-    pub const fn version(&self) -> u64 {
-        self.version
-    }
-
-    /// The configuration as text.
-    #[must_use]
-    pub const fn text(&self) -> &Bytes {
-        &self.text
-    }
-
-    /// Who votes.
-    #[must_use]
-    pub const fn voters(&self) -> &BTreeSet<ServerId> {
-        &self.voters
-    }
-
-    /// Whether a server votes.
-    #[must_use]
-    pub fn is_voter(&self, server: ServerId) -> bool {
-        self.voters.contains(&server)
-    }
-
-    /// Whether a server is listed as one that learns without a vote.
-    #[must_use]
-    pub fn is_observer(&self, server: ServerId) -> bool {
-        self.observers.contains(&server)
-    }
-
-    /// Whether these servers are a quorum. Servers that do not vote do not count.
-    #[must_use]
-    pub fn is_quorum(&self, servers: &BTreeSet<ServerId>) -> bool {
-        2 * servers.intersection(&self.voters).count() > self.voters.len()
-    }
-
-    /// Weight of a server; one of weight 0 never leads.
-    #[must_use]
-    pub fn weight(&self, server: ServerId) -> u64 {
-        match &self.verifier {
-            QuorumVerifier::Majority => u64::from(self.is_voter(server)),
-            QuorumVerifier::Hierarchical { weights, .. } => weights.get(&server).copied().unwrap_or(1),
-        }
-    }
 }

@@ -19,6 +19,7 @@
 mod config;
 mod core;
 mod election;
+mod ensemble;
 mod history;
 mod io;
 mod leader;
