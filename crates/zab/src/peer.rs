@@ -102,6 +102,14 @@ impl Peer {
         }
     }
 
+    /// A server that was elected at time 0, whatever the others say.
+    #[cfg(test)]
+    pub(crate) fn leading(config: Config, ensemble: Ensemble, durable: Durable, out: &mut Outputs) -> Self {
+        let mut peer = Self::new(config, ensemble, durable);
+        peer.state = State::Leading(Box::new(Leader::start(&mut peer.core, 0, out)));
+        peer
+    }
+
     /// Takes one input, at `now` milliseconds of a clock that never goes back, and appends what follows from it.
     pub fn step(&mut self, now: u64, input: Input, out: &mut Outputs) {
         match input {
@@ -226,6 +234,17 @@ impl Peer {
     pub fn send_leader(&mut self, packet: LearnerPacket, out: &mut Outputs) -> bool {
         let State::Learning(learner) = &self.state else { return false };
         learner.send(packet, out)
+    }
+
+    /// Leader: number of the last round of pings, and of the last round that every learner still there answered; 0
+    /// for anybody else. After a pause a leader waits until a round that began behind it is answered before it
+    /// expires a session (what touches it may still be in the sockets).
+    #[must_use]
+    pub fn ping_rounds(&self) -> (u64, u64) {
+        match &self.state {
+            State::Leading(leader) => leader.ping_rounds(),
+            State::Settling { .. } | State::Looking(_) | State::Learning(_) => (0, 0),
+        }
     }
 
     /// Who the members are.
