@@ -1,58 +1,75 @@
 //! The other end of the pipeline: a durable transaction is applied, watched for, answered.
 
-use crate::conn::Waiting;
+use crate::conn::{Asked, Waiting};
 use crate::io::{Action, Actions, ConnId, Level, SnapshotImage, Time};
+use crate::members::Membership;
 use crate::reads;
 use crate::replica::{Origin, Outstanding, Replica};
+use bytes::Bytes;
 use farrier_proto::client::{put_event, put_reply};
 use farrier_proto::jute::put_str;
 use farrier_proto::multi::{put_end, put_error_result, put_result};
 use farrier_proto::txn::read_txn;
-use farrier_proto::{ErrorCode, Field, OpCode, Txn, TxnDigest, Xid, Zxid, perms};
+use farrier_proto::{ErrorCode, Field, OpCode, Txn, TxnDigest, Zxid, perms};
 use farrier_tree::{Change, OpOutcome, Outcome};
 use farrier_zab::WriteId;
 
 impl Replica {
     /// Everything up to this write is in the log for good: commit in order.
     pub(crate) fn durable(&mut self, now: Time, id: WriteId, out: &mut Actions) {
-        assert!(id <= self.last_write, "a completion quotes a write that was asked for");
-        while let Some(front) = self.outstanding.front()
-            && front.id <= id
-        {
-            let Some(next) = self.outstanding.pop_front() else { break };
-            self.commit(now, next, out);
+        let Membership::Alone(alone) = &self.membership else {
+            return self.peer_step(now, farrier_zab::Input::Durable { id });
+        };
+        let missing = alone.writes_behind(id);
+        while self.outstanding.len() > missing {
+            let next = self.take_outstanding();
+            self.commit(now, next.zxid, &next.txn, next.origin, out);
         }
+        self.after_commits(out);
+    }
+
+    /// The oldest proposal, which is committed now.
+    pub(crate) fn take_outstanding(&mut self) -> Outstanding {
+        let next = self.outstanding.pop_front().expect("only what was proposed is committed");
+        self.outstanding_bytes -= next.txn.len();
+        next
+    }
+
+    /// What one or more commits made possible.
+    pub(crate) fn after_commits(&mut self, out: &mut Actions) {
         self.wake_throttled(out);
         self.snapshot_if_due(out);
         self.report_stopped(out);
     }
 
-    fn commit(&mut self, now: Time, next: Outstanding, out: &mut Actions) {
-        let (header, txn, digest) = read_txn(&next.txn).expect("a transaction of our own decodes");
-        assert_eq!(header.zxid, next.zxid, "the log and the queue hold one history");
-        assert!(next.zxid.follows(self.tree.zxid()), "{} is committed right after {}", next.zxid, self.tree.zxid());
-        if let Origin::Request { conn, .. } = next.origin {
-            self.run_before(now, conn, next.zxid, out);
+    /// The one way by which a transaction gets into the tree of a running server.
+    pub(crate) fn commit(&mut self, now: Time, zxid: Zxid, bytes: &Bytes, origin: Origin, out: &mut Actions) {
+        let (header, txn, digest) = read_txn(bytes).expect("what is logged was decoded before");
+        assert_eq!(header.zxid, zxid, "the log and the queue hold one history");
+        assert!(zxid.follows(self.tree.zxid()), "{zxid} is committed right after {}", self.tree.zxid());
+        let ours = !matches!(origin, Origin::Elsewhere);
+        let origin = if ours { origin } else { self.origin_here(&header, &txn) };
+        if let Origin::Request { conn, .. } = origin {
+            self.run_before(now, conn, zxid, out);
         }
         let mut changes = Vec::new();
         let outcome = self.tree.apply(&header, &txn, &mut changes);
-        self.prep.applied(next.zxid);
-        self.outstanding_bytes -= next.txn.len();
+        self.prep.applied(zxid);
         self.stats.commits += 1;
         self.snapshot.txns += 1;
-        self.snapshot.bytes += next.txn.len() as u64;
-        self.check_digest(next.zxid, digest, out);
+        self.snapshot.bytes += bytes.len() as u64;
+        self.check_digest(zxid, digest, ours, out);
         if !self.watches.is_empty() {
             for change in &changes {
-                self.notify(next.zxid, change, out);
+                self.notify(zxid, change, out);
             }
         }
         match &txn {
-            Txn::CreateSession(timeout) => self.tracker.add(header.session, *timeout, now),
+            Txn::CreateSession(timeout) => self.session_opened(now, header.session, *timeout),
             Txn::CloseSession(_) => {
-                self.tracker.remove(header.session);
+                self.session_closed(header.session);
                 // The connection of a session that did not close itself goes without a word.
-                if !matches!(next.origin, Origin::Request { .. })
+                if !matches!(origin, Origin::Request { .. })
                     && let Some(conn) = self.attached.get(&header.session).copied()
                 {
                     self.close(conn, out);
@@ -60,34 +77,44 @@ impl Replica {
             }
             _ => {}
         }
-        match next.origin {
-            Origin::Server => {}
+        match origin {
+            Origin::Server | Origin::Elsewhere => {}
+            Origin::Connect(conn) if matches!(outcome, Outcome::Failed(_)) => self.close(conn, out),
             Origin::Connect(conn) => self.establish(now, conn, out),
-            Origin::Request { conn, xid, op, arrived, large } => {
-                self.large_in_flight -= large;
-                self.finish(now, conn, reads::name(op), arrived, next.zxid.to_wire());
-                self.reply(now, conn, xid, op, next.zxid, &txn, &outcome, out);
+            Origin::Request { conn, asked } => {
+                self.large_in_flight -= asked.large;
+                self.finish(now, conn, reads::name(asked.op), asked.arrived, zxid.to_wire());
+                self.reply(now, conn, &asked, zxid, &txn, &outcome, out);
             }
         }
     }
 
-    fn check_digest(&mut self, zxid: Zxid, digest: Option<TxnDigest>, out: &mut Actions) {
+    fn check_digest(&mut self, zxid: Zxid, digest: Option<TxnDigest>, ours: bool, out: &mut Actions) {
         let Some(digest) = digest else { return };
-        if digest.version != TxnDigest::VERSION || digest.tree == self.tree.digest().cast_signed() {
+        if digest.version != TxnDigest::VERSION
+            || !self.config.tree.digest
+            || !self.membership.compares_digests(zxid)
+            || digest.tree == self.tree.digest().cast_signed()
+        {
             return;
         }
         self.stats.digest_mismatches += 1;
         if self.stats.digest_mismatches == 1 {
+            let (predicted, have) = (digest.tree, self.tree.digest());
             out.note(
                 Level::Error,
-                format!(
-                    "digest mismatch at {zxid}: predicted {:#x}, the tree has {:#x}; a follower would report it too. Please report this as a bug with the log segment that holds {zxid}",
-                    digest.tree,
-                    self.tree.digest()
-                ),
+                if ours {
+                    format!(
+                        "digest mismatch at {zxid}: predicted {predicted:#x}, the tree has {have:#x}; a follower would report it too. Please report this as a bug with the log segment that holds {zxid}"
+                    )
+                } else {
+                    format!(
+                        "digest mismatch at {zxid}: the leader's tree has {predicted:#x}, the one here {have:#x}. One of them is wrong: compare the servers' data, and report this with the log segment that holds {zxid}"
+                    )
+                },
             );
         }
-        debug_assert!(false, "predicted digest {:#x}, tree {:#x} at {zxid}", digest.tree, self.tree.digest());
+        debug_assert!(!ours, "predicted digest {:#x}, tree {:#x} at {zxid}", digest.tree, self.tree.digest());
     }
 
     /// Sends the events of one change. A connection that may not read the node hears nothing, and its
@@ -111,25 +138,35 @@ impl Replica {
         &mut self,
         now: Time,
         id: ConnId,
-        xid: Xid,
-        op: OpCode,
+        asked: &Asked,
         zxid: Zxid,
         txn: &Txn<'_>,
         outcome: &Outcome,
         out: &mut Actions,
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let front = conn.waiting.pop_front();
-        assert!(matches!(front, Some(Waiting::Write(z)) if z == zxid), "replies leave in the order of requests");
+        match conn.waiting.pop_front() {
+            Some(Waiting::Write(front)) => assert_eq!(front, zxid, "replies leave in the order of requests"),
+            Some(Waiting::Forwarded { asked, bytes }) => {
+                self.forwarded -= 1;
+                self.outstanding_bytes -= bytes;
+                self.large_in_flight -= asked.large;
+            }
+            other => unreachable!("a write that is answered is in front, not {other:?}"),
+        }
+        if is_moved(outcome) {
+            // Another server has the session; whoever holds this connection is not to hear of it.
+            return self.close(id, out);
+        }
         let start = out.bytes.len();
-        put_write_reply(&mut out.bytes, xid, op, zxid, txn, outcome);
+        put_write_reply(&mut out.bytes, asked, zxid, txn, outcome);
         if out.bytes.len() - start - 4 > self.config.jute_max_buffer {
             // The write took place, but clients would take the frame for garbage.
             out.bytes.truncate(start);
-            put_reply(&mut out.bytes, xid, zxid.to_wire(), Err(ErrorCode::MarshallingError), |_| {});
+            put_reply(&mut out.bytes, asked.xid, zxid.to_wire(), Err(ErrorCode::MarshallingError), |_| {});
         }
         self.emit(id, start, out);
-        if op == OpCode::CloseSession {
+        if asked.op == OpCode::CloseSession {
             return self.close(id, out);
         }
         self.run_waiting(now, id, out);
@@ -137,7 +174,7 @@ impl Replica {
     }
 
     fn wake_throttled(&mut self, out: &mut Actions) {
-        if self.throttled.is_empty() || self.outstanding.len() >= self.config.request_throttle_max {
+        if self.throttled.is_empty() || self.outstanding_requests() >= self.config.request_throttle_max {
             return;
         }
         for id in std::mem::take(&mut self.throttled) {
@@ -148,21 +185,37 @@ impl Replica {
         }
     }
 
-    /// The log up to the tree's zxid is durable here, so an image of the tree is never ahead of it.
+    /// The log up to the tree's zxid is durable by the time at which the shell writes the image. Nothing is taken
+    /// before there is a leader: what the log ends with then may not be committed.
     fn snapshot_if_due(&mut self, out: &mut Actions) {
         let s = &self.snapshot;
-        if s.running || (s.txns < s.at_txns && s.bytes < s.at_bytes) {
+        if !self.membership.is_serving() || s.running || (s.txns < s.at_txns && s.bytes < s.at_bytes) {
             return;
         }
         self.redraw_snapshot();
         self.snapshot.running = true;
         out.push(Action::RollLog);
-        out.push(Action::TakeSnapshot { image: Box::new(SnapshotImage(self.tree.image())) });
+        out.push(Action::TakeSnapshot { image: self.image() });
+    }
+
+    /// The tree as it is now.
+    pub(crate) fn image(&self) -> Box<SnapshotImage> {
+        Box::new(SnapshotImage(self.tree.image()))
     }
 }
 
-fn put_write_reply(out: &mut Vec<u8>, xid: Xid, op: OpCode, zxid: Zxid, txn: &Txn<'_>, outcome: &Outcome) {
-    let zxid = zxid.to_wire();
+/// Whether a write, or an operation of a multi, failed because its session is another server's now.
+fn is_moved(outcome: &Outcome) -> bool {
+    const MOVED: i32 = ErrorCode::SessionMoved.code();
+    match outcome {
+        Outcome::Failed(code) => *code == MOVED,
+        Outcome::Multi(results) => results.contains(&OpOutcome::Failed(MOVED)),
+        Outcome::Done | Outcome::Created { .. } | Outcome::Stat(_) => false,
+    }
+}
+
+fn put_write_reply(out: &mut Vec<u8>, asked: &Asked, zxid: Zxid, txn: &Txn<'_>, outcome: &Outcome) {
+    let (xid, zxid) = (asked.xid, zxid.to_wire());
     match outcome {
         Outcome::Failed(code) => {
             let code = ErrorCode::from_code(*code).unwrap_or(ErrorCode::SystemError);
@@ -172,20 +225,20 @@ fn put_write_reply(out: &mut Vec<u8>, xid: Xid, op: OpCode, zxid: Zxid, txn: &Tx
         Outcome::Stat(stat) => put_reply(out, xid, zxid, Ok(()), |out| stat.write(out)),
         Outcome::Created { path, stat } => put_reply(out, xid, zxid, Ok(()), |out| {
             put_str(out, path);
-            if op != OpCode::Create {
+            if asked.op != OpCode::Create {
                 stat.write(out);
             }
         }),
         Outcome::Multi(results) => {
             let Txn::Multi(txns) = txn else { unreachable!("only a multi has several outcomes") };
-            put_reply(out, xid, zxid, Ok(()), |out| put_multi_results(out, txns, results));
+            put_reply(out, xid, zxid, Ok(()), |out| put_multi_results(out, txns, results, &asked.create2));
         }
     }
 }
 
-fn put_multi_results(out: &mut Vec<u8>, txns: &[Txn<'_>], results: &[OpOutcome]) {
+fn put_multi_results(out: &mut Vec<u8>, txns: &[Txn<'_>], results: &[OpOutcome], create2: &[bool]) {
     assert_eq!(txns.len(), results.len(), "one outcome per operation");
-    for (txn, result) in txns.iter().zip(results) {
+    for (i, (txn, result)) in txns.iter().zip(results).enumerate() {
         match result {
             OpOutcome::Failed(code) => put_error_result(out, *code),
             OpOutcome::Done => {
@@ -196,7 +249,7 @@ fn put_multi_results(out: &mut Vec<u8>, txns: &[Txn<'_>], results: &[OpOutcome])
                 stat.write(out);
             }
             OpOutcome::Created { path, stat } => {
-                let plain = matches!(txn, Txn::Create(_));
+                let plain = matches!(txn, Txn::Create(_)) && !create2.get(i).is_some_and(|is| *is);
                 put_result(out, if plain { OpCode::Create } else { OpCode::Create2 });
                 put_str(out, path);
                 if !plain {

@@ -3,8 +3,9 @@
 use crate::io::Time;
 use crate::stats::LatencyStats;
 use core::net::SocketAddr;
-use farrier_proto::{SessionId, Zxid};
+use farrier_proto::{OpCode, SessionId, Xid, Zxid};
 use farrier_tree::{AuthConfig, Identity};
+use farrier_zab::SyncTicket;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -13,7 +14,9 @@ use std::sync::Arc;
 pub(crate) enum Phase {
     /// Nothing received yet: the next frame is a connect request.
     Fresh,
-    /// Its createSession is outstanding; frames wait in the shell.
+    /// Its connect request waits for this server to have a role; frames wait in the shell.
+    Held,
+    /// Its createSession is outstanding, or the leader is asked for its session; frames wait in the shell.
     Creating,
     /// Requests are served.
     Serving,
@@ -21,16 +24,44 @@ pub(crate) enum Phase {
     Ending,
 }
 
+/// What the reply to a write needs of the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) xid: Xid,
+    pub(crate) op: OpCode,
+    pub(crate) arrived: u64,
+    /// What it counts against the budget of large requests.
+    pub(crate) large: usize,
+    /// Of a multi with a create2: which operations are one. The transaction may say create for all of them.
+    pub(crate) create2: Box<[bool]>,
+}
+
 /// Something that takes its turn in the order of a connection's replies.
 #[derive(Debug)]
 pub(crate) enum Waiting {
     /// A write that was proposed; its commit answers it.
     Write(Zxid),
+    /// A write that was sent to the leader, with the bytes of the request; the commit of a transaction with its
+    /// session and xid answers it.
+    Forwarded { asked: Asked, bytes: usize },
+    /// A sync that was asked for, and whether it is confirmed.
+    Sync { ticket: SyncTicket, frame: Box<[u8]>, identities: Arc<[Identity]>, arrived: u64, done: bool },
     /// A request that may only run when the writes before it are applied, with the identities that the
     /// connection had when it arrived.
     Frame { frame: Box<[u8]>, identities: Arc<[Identity]>, arrived: u64 },
     /// An answer that was known at once. `close` ends the connection behind it.
     Answer { frame: Vec<u8>, close: bool },
+}
+
+impl Waiting {
+    /// Whether what is behind it has to wait.
+    pub(crate) const fn blocks(&self) -> bool {
+        match self {
+            Self::Write(_) | Self::Forwarded { .. } => true,
+            Self::Sync { done, .. } => !*done,
+            Self::Frame { .. } | Self::Answer { .. } => false,
+        }
+    }
 }
 
 /// Counters of one connection.
@@ -107,6 +138,11 @@ impl Conn {
             paused: false,
             stats: ConnStats::new(now),
         }
+    }
+
+    /// Whether nothing was done for it yet.
+    pub(crate) const fn is_new(&self) -> bool {
+        matches!(self.phase, Phase::Fresh | Phase::Held)
     }
 
     /// Whether requests may run now, as far as the connection's own output is concerned.

@@ -13,15 +13,19 @@ impl Replica {
         let Ok(request) = ConnectRequest::read(&mut Reader::new(frame)) else {
             return self.close(id, out);
         };
+        if self.membership.is_looking() {
+            return self.hold(now, id, frame, out);
+        }
         let renew = request.session != SessionId::NONE;
         if !self.throttle.admit(now.mono, renew, &mut self.random) {
             self.stats.throttled_connections += 1;
             return self.close(id, out);
         }
+        let newest = self.newest_shown();
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.read_only_byte = request.read_only.is_some();
         // Signed, as in Apache: some clients take -1 from the headers of events.
-        if request.last_zxid_seen.to_wire() > self.tree.zxid().to_wire() {
+        if request.last_zxid_seen.to_wire() > newest.to_wire() {
             let (peer, seen, have) = (conn.peer, request.last_zxid_seen, self.tree.zxid());
             out.note(
                 Level::Warn,
@@ -45,7 +49,16 @@ impl Replica {
         conn.phase = Phase::Creating;
         let timeout = conn.timeout;
         self.attached.insert(session, id);
-        self.propose(now, session, 0, &[], WriteRequest::CreateSession { timeout }, Origin::Connect(id), out);
+        let sent = if self.membership.is_learning() {
+            self.forward_session(session, timeout)
+        } else {
+            self.membership.own_here(session);
+            let request = WriteRequest::CreateSession { timeout };
+            self.propose(now, session, 0, &[], request, Origin::Connect(id), out).is_some()
+        };
+        if !sent {
+            return self.close(id, out);
+        }
         self.balance(id, out);
     }
 
@@ -53,22 +66,34 @@ impl Replica {
     /// disconnect others by guessing session ids.
     fn reattach(&mut self, now: Time, id: ConnId, request: &ConnectRequest<'_>, out: &mut Actions) {
         let session = request.session;
-        if !password_matches(session, request.password.as_deref()) || !self.tracker.contains(session) {
+        if !password_matches(session, request.password.as_deref()) {
             return self.refuse_session(id, out);
         }
+        if self.membership.is_learning() {
+            return self.revalidate(id, session, out);
+        }
+        if !self.tracker.contains(session) {
+            return self.refuse_session(id, out);
+        }
+        let Some(conn) = self.conns.get(&id) else { return };
+        self.tracker.add(session, conn.timeout, now);
+        self.membership.own_here(session);
+        self.attach(now, id, session, out);
+    }
+
+    /// The session lives, and is this connection's from now on.
+    pub(crate) fn attach(&mut self, now: Time, id: ConnId, session: SessionId, out: &mut Actions) {
         if let Some(old) = self.attached.get(&session).copied() {
             self.close(old, out);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.session = session;
-        let timeout = conn.timeout;
-        self.tracker.add(session, timeout, now);
         self.attached.insert(session, id);
         self.establish(now, id, out);
     }
 
     /// Tells the client that its session is gone, and closes.
-    fn refuse_session(&mut self, id: ConnId, out: &mut Actions) {
+    pub(crate) fn refuse_session(&mut self, id: ConnId, out: &mut Actions) {
         self.answer_connect(id, None, out);
         self.close(id, out);
     }
@@ -107,7 +132,7 @@ impl Replica {
         let Some(conn) = self.conns.get(&id) else { return };
         let (peer, max) = (conn.peer, self.config.jute_max_buffer);
         match conn.phase {
-            Phase::Fresh | Phase::Creating => {
+            Phase::Fresh | Phase::Held | Phase::Creating => {
                 out.note(
                     Level::Warn,
                     format!("closing {peer}: its first frame has {len} bytes, jute.maxbuffer allows {max}"),

@@ -2,6 +2,7 @@
 
 use crate::conn::Phase;
 use crate::io::ConnId;
+use crate::members::Membership;
 use crate::replica::Replica;
 use crate::stats::{LatencyStats, ServerStats};
 use core::net::SocketAddr;
@@ -80,7 +81,7 @@ impl Replica {
     /// Requests proposed and not yet answered.
     #[must_use]
     pub fn outstanding_requests(&self) -> usize {
-        self.outstanding.len()
+        self.outstanding.len() + self.forwarded
     }
 
     /// Connections, four-letter words not among them.
@@ -89,10 +90,25 @@ impl Replica {
         self.conns.len()
     }
 
-    /// Sessions that may expire.
+    /// Sessions that live.
     #[must_use]
     pub fn session_count(&self) -> usize {
-        self.tracker.len()
+        if self.membership.proposes() { self.tracker.len() } else { self.tree.session_count() }
+    }
+
+    /// Whether clients are served: always, or in an ensemble while there is a leader.
+    #[must_use]
+    pub const fn is_serving(&self) -> bool {
+        self.membership.is_serving()
+    }
+
+    /// In an ensemble, what is to be told of elections, leader and learners.
+    #[must_use]
+    pub fn peer_status(&self) -> Option<farrier_zab::Status> {
+        match &self.membership {
+            Membership::Alone(_) => None,
+            Membership::Ensemble(members) => Some(members.peer.status()),
+        }
     }
 
     /// Resets the server's counters (`srst`).

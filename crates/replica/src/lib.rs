@@ -13,10 +13,14 @@
 mod commit;
 mod config;
 mod conn;
+mod forward;
 mod handshake;
+mod held;
 mod inspect;
 mod io;
+mod leading;
 mod limits;
+mod members;
 mod reads;
 mod replica;
 mod requests;

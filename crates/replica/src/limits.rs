@@ -40,6 +40,18 @@ pub(crate) const IDENTITIES_MAX: usize = 64;
 /// so that others get their turn.
 pub(crate) const WALK_MAX: usize = 250_000;
 
+/// Connect requests that wait for a role.
+pub(crate) const HELD_MAX: usize = 4096;
+
+/// Longest of them. The usual ones have 45 bytes.
+pub(crate) const HELD_FRAME_MAX: usize = 256;
+
+/// How long they wait. Milliseconds.
+pub(crate) const HELD_MS_MAX: u64 = 500;
+
+/// Questions of each kind to the leader that wait for an answer: syncs, and sessions of clients that moved here.
+pub(crate) const ASKED_MAX: usize = 1 << 16;
+
 /// A timer that is late by more than this, or by half a tick if that is more, shows that the process was
 /// stopped or starved. Milliseconds.
 pub(crate) const LATE_MIN: u64 = 50;

@@ -1,12 +1,13 @@
 //! The state machine itself: its parts, its inputs, its deadlines.
 
 use crate::config::ReplicaConfig;
-use crate::conn::{Conn, Phase};
+use crate::conn::{Asked, Conn, Phase, Waiting};
 use crate::io::{Action, Actions, ConnId, Input, Level, Time};
 use crate::limits::{
     CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX, FORCED_READS_MAX, LATE_MIN,
     OUTSTANDING_BYTES_MAX,
 };
+use crate::members::{Alone, Membership};
 use crate::restore::TreeRestore;
 use crate::stats::ServerStats;
 use crate::sweep::Sweeper;
@@ -14,9 +15,8 @@ use crate::throttle::{ConnectionThrottle, Random};
 use crate::tracker::SessionTracker;
 use bytes::Bytes;
 use farrier_proto::session::first_session_id;
-use farrier_proto::{OpCode, SessionId, Xid, Zxid};
+use farrier_proto::{SessionId, Zxid};
 use farrier_tree::{Prep, Tree, WatchTable};
-use farrier_zab::WriteId;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
@@ -28,13 +28,14 @@ pub(crate) enum Origin {
     /// A handshake, for the session that the transaction creates.
     Connect(ConnId),
     /// A request.
-    Request { conn: ConnId, xid: Xid, op: OpCode, arrived: u64, large: usize },
+    Request { conn: ConnId, asked: Asked },
+    /// Another server, or one of its clients.
+    Elsewhere,
 }
 
 /// A transaction that was proposed and is not yet committed.
 #[derive(Debug)]
 pub(crate) struct Outstanding {
-    pub(crate) id: WriteId,
     pub(crate) zxid: Zxid,
     pub(crate) txn: Bytes,
     pub(crate) origin: Origin,
@@ -44,6 +45,7 @@ pub(crate) struct Outstanding {
 #[derive(Debug)]
 pub struct Replica {
     pub(crate) config: ReplicaConfig,
+    pub(crate) membership: Membership,
     pub(crate) tree: Tree,
     pub(crate) prep: Prep,
     pub(crate) watches: WatchTable<ConnId>,
@@ -52,14 +54,14 @@ pub struct Replica {
     /// The connection that a session is attached to.
     pub(crate) attached: HashMap<SessionId, ConnId, foldhash::fast::FixedState>,
     pub(crate) outstanding: VecDeque<Outstanding>,
-    pub(crate) last_proposed: Zxid,
-    pub(crate) last_write: WriteId,
+    /// Writes of own clients that were sent to the leader.
+    pub(crate) forwarded: usize,
     pub(crate) next_session: SessionId,
     pub(crate) sweeper: Sweeper,
     pub(crate) throttle: ConnectionThrottle,
     pub(crate) random: Random,
     pub(crate) stats: ServerStats,
-    /// Bytes of the transactions in `outstanding`.
+    /// Bytes of the transactions in `outstanding`, and of what was forwarded.
     pub(crate) outstanding_bytes: usize,
     /// Inputs taken so far.
     steps: u64,
@@ -77,7 +79,7 @@ pub struct Replica {
     pub(crate) throttled: Vec<ConnId>,
     pub(crate) snapshot: SnapshotSchedule,
     stopping: bool,
-    halted: bool,
+    pub(crate) halted: bool,
 }
 
 /// When the next snapshot is due.
@@ -118,22 +120,27 @@ impl Replica {
     pub fn standalone(config: ReplicaConfig, state: TreeRestore, last_zxid: Zxid, replayed: u64, now: Time) -> Self {
         let tree = state.into_tree();
         assert_eq!(tree.zxid(), last_zxid, "recovery and tree agree on the last transaction");
+        let mut replica = Self::over(config, tree, Membership::Alone(Alone::new(last_zxid)), replayed, now);
+        replica.track_sessions(now);
+        replica.find_orphans();
+        replica
+    }
+
+    /// What both kinds of server begin with.
+    pub(crate) fn over(config: ReplicaConfig, tree: Tree, membership: Membership, replayed: u64, now: Time) -> Self {
         let mut random = Random::new(config.seed);
         let mut snapshot = SnapshotSchedule::draw(&config, &mut random);
         snapshot.txns = replayed;
-        let mut tracker = SessionTracker::new(config.tick_time);
-        for (session, timeout) in tree.sessions() {
-            tracker.add(session, timeout, now);
-        }
-        let mut replica = Self {
-            prep: Prep::new(config.auth.clone(), config.txn_max),
+        let plain_creates = membership.is_ensemble() && !config.peers_apply_create2;
+        Self {
+            membership,
+            prep: Prep::new(config.auth.clone(), config.txn_max).with_plain_creates_in_multi(plain_creates),
             watches: WatchTable::with_hash_seed(config.seed),
-            tracker,
+            tracker: SessionTracker::new(config.tick_time),
             conns: HashMap::default(),
             attached: HashMap::default(),
             outstanding: VecDeque::new(),
-            last_proposed: last_zxid,
-            last_write: WriteId(0),
+            forwarded: 0,
             next_session: first_session_id(config.server_id, now.wall),
             sweeper: Sweeper::new(now.mono + config.container.check_interval),
             throttle: ConnectionThrottle::new(config.connection_throttle.clone()),
@@ -153,9 +160,20 @@ impl Replica {
             halted: false,
             tree,
             config,
-        };
-        replica.find_orphans();
-        replica
+        }
+    }
+
+    /// Nobody expires here.
+    pub(crate) fn track_nobody(&mut self) {
+        self.tracker = SessionTracker::new(self.config.tick_time);
+    }
+
+    /// Every session of the tree gets its full timeout from now on.
+    pub(crate) fn track_sessions(&mut self, now: Time) {
+        self.track_nobody();
+        for (session, timeout) in self.tree.sessions() {
+            self.tracker.add(session, timeout, now);
+        }
     }
 
     /// Takes one input and appends what follows from it to `out`.
@@ -174,10 +192,7 @@ impl Replica {
             Input::ClientDown { conn } => self.forget(conn),
             Input::Flushed { conn } => self.flushed(now, conn, out),
             Input::Durable { id } => self.durable(now, id, out),
-            Input::WriteFailed { error } => {
-                self.halted = true;
-                out.push(Action::Halt { reason: error });
-            }
+            Input::WriteFailed { error } => self.halt(error, out),
             Input::SnapshotDone { error } => {
                 self.snapshot.running = false;
                 match error {
@@ -186,14 +201,22 @@ impl Replica {
                 }
             }
             Input::TimerFired => self.timer(now, out),
-            Input::Zab(_) | Input::SnapReceived { .. } | Input::Truncated { .. } | Input::Reloaded { .. } => {
-                unreachable!("a standalone server has no peers")
-            }
+            Input::Zab(input) => self.peer_input(now, input, out),
+            Input::SnapReceived { link, zxid, state } => self.snap_received(now, link, zxid, state, out),
+            Input::Truncated { id, state } => self.truncated(now, id, state, out),
+            Input::Reloaded { id, state } => self.reloaded(now, id, *state, out),
             Input::Stop => {
                 self.stopping = true;
                 self.report_stopped(out);
             }
         }
+        self.follow_peer(now, out);
+    }
+
+    /// Nothing may leave any more.
+    pub(crate) fn halt(&mut self, reason: String, out: &mut Actions) {
+        self.halted = true;
+        out.push(Action::Halt { reason });
     }
 
     /// The moment of [`Time::mono`] at which [`Input::TimerFired`] is wanted next.
@@ -205,8 +228,11 @@ impl Replica {
         if !self.unfinished.is_empty() {
             return Some(self.newest);
         }
-        let sweep = self.sweeper.next_at();
-        Some(self.tracker.next_expiry().map_or(sweep, |e| e.min(sweep)))
+        let own = self.membership.proposes().then(|| {
+            let sweep = self.sweeper.next_at();
+            self.tracker.next_expiry().map_or(sweep, |e| e.min(sweep))
+        });
+        own.into_iter().chain(self.membership.next_deadline()).min()
     }
 
     /// Whether frames of this connection may be given.
@@ -220,8 +246,10 @@ impl Replica {
     fn notice_pause(&mut self, now: Time) {
         let tick = self.config.tick_time;
         let late = LATE_MIN.max(tick / 2);
-        if self.tracker.next_expiry().is_some_and(|due| now.mono > due + late) {
+        let due = self.membership.next_ping().into_iter().chain(self.tracker.next_expiry()).min();
+        if due.is_some_and(|due| now.mono > due + late) {
             self.tracker.hold(now.mono + tick);
+            self.membership.expect_pings();
         }
     }
 
@@ -238,6 +266,14 @@ impl Replica {
         for id in std::mem::take(&mut self.unfinished) {
             self.run_waiting(now, id, out);
             self.balance(id, out);
+        }
+        self.peer_timer(now);
+        self.drop_overdue(now, out);
+        if !self.membership.proposes() {
+            return;
+        }
+        if self.membership.awaits_pings() {
+            self.tracker.hold(now.mono + self.config.tick_time.div_ceil(2));
         }
         for session in self.tracker.expire(now) {
             self.stats.expired_sessions += 1;
@@ -256,6 +292,15 @@ impl Replica {
         self.watches.drop_watcher(id);
         let waiting: usize = conn.waiting.iter().map(|w| self.large_size(w)).sum();
         self.large_in_flight -= waiting;
+        for item in &conn.waiting {
+            if let Waiting::Forwarded { bytes, .. } = item {
+                self.forwarded -= 1;
+                self.outstanding_bytes -= bytes;
+            }
+        }
+        if conn.phase == Phase::Held {
+            self.membership.let_go(id);
+        }
     }
 
     /// Closes a connection without a word.
@@ -303,12 +348,12 @@ impl Replica {
 
     /// Pauses or resumes a connection, as the bounds demand.
     pub(crate) fn balance(&mut self, id: ConnId, out: &mut Actions) {
-        let outstanding = self.outstanding.len();
+        let outstanding = self.outstanding_requests();
         let throttle = self.config.request_throttle_max;
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let throttled = throttle > 0 && outstanding >= throttle;
         let must_wait = match conn.phase {
-            Phase::Creating | Phase::Ending => true,
+            Phase::Held | Phase::Creating | Phase::Ending => true,
             Phase::Fresh => false,
             Phase::Serving => {
                 conn.waiting.len() >= CONN_WAITING_MAX
@@ -337,7 +382,7 @@ impl Replica {
 
     /// After a stop: says so once nothing is outstanding.
     pub(crate) fn report_stopped(&mut self, out: &mut Actions) {
-        if self.stopping && self.outstanding.is_empty() {
+        if self.stopping && !self.halted && self.outstanding_requests() == 0 {
             self.halted = true;
             out.push(Action::Stopped);
         }

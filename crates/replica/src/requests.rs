@@ -23,7 +23,7 @@ impl Replica {
         match conn.phase {
             Phase::Fresh => self.connect(now, id, frame, out),
             // The shell was told to wait.
-            Phase::Creating => self.close(id, out),
+            Phase::Held | Phase::Creating => self.close(id, out),
             Phase::Serving => self.request(now, id, frame, out),
             // Behind the end of a session nothing is answered.
             Phase::Ending => {}
@@ -36,12 +36,18 @@ impl Replica {
             return self.close(id, out);
         };
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        if !self.tracker.touch(conn.session, now) {
+        conn.stats.last_cxid = i64::from(header.xid.0);
+        let (session, timeout) = (conn.session, conn.timeout);
+        if !self.touch(now, session, timeout) {
             // The session is being closed; its connection will be, by the commit of that.
             return;
         }
-        conn.stats.last_cxid = i64::from(header.xid.0);
         let op = OpCode::from_code(header.op);
+        if op != Some(OpCode::CloseSession) && !self.membership.owns_here(session) {
+            // The client moved on, and must not be answered from here.
+            return self.close(id, out);
+        }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         if !self.config.enforce_auth_schemes.is_empty() && !matches!(op, Some(OpCode::Auth | OpCode::Sasl)) {
             let schemes = &self.config.enforce_auth_schemes;
             if !conn.identities.iter().any(|i| schemes.iter().any(|s| **s == *i.scheme)) {
@@ -67,12 +73,13 @@ impl Replica {
             | OpCode::Multi
             | OpCode::Reconfig
             | OpCode::CloseSession => self.write(now, id, &header, frame, out),
-            OpCode::Exists
+            OpCode::Sync if self.membership.is_ensemble() => self.write(now, id, &header, frame, out),
+            OpCode::Sync
+            | OpCode::Exists
             | OpCode::GetData
             | OpCode::GetAcl
             | OpCode::GetChildren
             | OpCode::GetChildren2
-            | OpCode::Sync
             | OpCode::Ping
             | OpCode::CheckWatches
             | OpCode::RemoveWatches
@@ -183,7 +190,7 @@ impl Replica {
         let [a, b, c, d, ..] = head;
         let xid = Xid(i32::from_be_bytes([a, b, c, d]));
         let Some(conn) = self.conns.get(&id) else { return };
-        if self.tracker.touch(conn.session, now) {
+        if self.touch(now, conn.session, conn.timeout) {
             self.answer(now, id, xid, self.tree.zxid().to_wire(), Err(ErrorCode::MarshallingError), false, out);
         }
     }

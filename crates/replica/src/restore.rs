@@ -44,6 +44,12 @@ impl TreeRestore {
         crate::io::SnapshotImage(self.tree().image())
     }
 
+    /// Ends a state that came over the network, and is the one at `zxid`.
+    pub(crate) fn received(mut self, zxid: Zxid) -> Result<Self, RestoreError> {
+        self.loaded(zxid, None)?;
+        Ok(self)
+    }
+
     pub(crate) fn into_tree(mut self) -> Tree {
         self.tree();
         match self.stage {

@@ -53,6 +53,18 @@ impl SessionTracker {
         true
     }
 
+    /// Notes a sign of life that somebody else took, with the timeout that the session has there. False for a
+    /// session that is not tracked.
+    pub(crate) fn touch_with(&mut self, session: SessionId, timeout: i32, now: Time) -> bool {
+        let timeout_ms = u64::try_from(timeout).unwrap_or(0);
+        match self.sessions.get(&session) {
+            None => return false,
+            Some(t) if t.timeout == timeout_ms || timeout_ms == 0 => {}
+            Some(_) => self.add(session, timeout, now),
+        }
+        self.touch(session, now)
+    }
+
     pub(crate) fn remove(&mut self, session: SessionId) {
         if let Some(t) = self.sessions.remove(&session) {
             self.leave(session, t.expires);

@@ -34,7 +34,7 @@ impl Replica {
         self.walked = 0;
         while let Some(conn) = self.conns.get_mut(&id)
             && !conn.is_stalled()
-            && !matches!(conn.waiting.front(), None | Some(Waiting::Write(_)))
+            && conn.waiting.front().is_some_and(|front| !front.blocks())
         {
             if self.walked >= WALK_MAX {
                 self.unfinished.push(id);
@@ -44,7 +44,7 @@ impl Replica {
         }
     }
 
-    /// Runs everything in front of the write `zxid`, which is about to be applied: no later state may show
+    /// Runs everything in front of the first write, which is `zxid` and is about to be applied: no later state may show
     /// in the replies of earlier requests. There is no choice any more whether the connection takes them, so
     /// a write is only proposed while few requests wait ([`Replica::write`]).
     pub(crate) fn run_before(&mut self, now: Time, id: ConnId, zxid: Zxid, out: &mut Actions) {
@@ -54,7 +54,12 @@ impl Replica {
                     assert_eq!(*front, zxid, "writes of a connection commit in the order of its requests");
                     return;
                 }
-                Some(Waiting::Frame { .. } | Waiting::Answer { .. }) => self.run_front(now, id, out),
+                Some(Waiting::Forwarded { .. }) => return,
+                // A sync that is not confirmed yet is with this: a later request of the same connection was
+                // committed, by a quorum and behind everything that the sync was to wait for.
+                Some(Waiting::Frame { .. } | Waiting::Answer { .. } | Waiting::Sync { .. }) => {
+                    self.run_front(now, id, out);
+                }
                 None => unreachable!("a proposed write waits in its connection's queue"),
             }
         }
@@ -65,7 +70,13 @@ impl Replica {
         let timeout = u64::from(conn.timeout.unsigned_abs());
         match conn.waiting.pop_front() {
             None => {}
-            Some(write @ Waiting::Write(_)) => conn.waiting.push_front(write),
+            Some(write @ (Waiting::Write(_) | Waiting::Forwarded { .. })) => conn.waiting.push_front(write),
+            Some(Waiting::Sync { frame, identities, arrived, .. }) => {
+                conn.waiting_bytes -= frame.len();
+                conn.reads_waiting -= 1;
+                self.release_large(frame.len());
+                self.run_read(now, id, &frame, &identities, arrived, out);
+            }
             Some(Waiting::Answer { frame, close }) => {
                 conn.waiting_bytes -= frame.len();
                 let start = out.bytes.len();
@@ -88,7 +99,7 @@ impl Replica {
                 if self.refuse_late(id, &frame, waited, out) {
                     return;
                 }
-                if is_write(&frame) {
+                if self.is_submitted(&frame) {
                     self.run_deferred_write(now, id, &frame, &identities, arrived, out);
                 } else {
                     self.run_read(now, id, &frame, &identities, arrived, out);
@@ -102,27 +113,28 @@ impl Replica {
         now: Time,
         id: ConnId,
         frame: &[u8],
-        identities: &[Identity],
+        identities: &Arc<[Identity]>,
         arrived: u64,
         out: &mut Actions,
     ) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.writes_deferred -= 1;
         let session = conn.session;
-        if !self.tracker.contains(session) {
+        if !self.is_live(session) {
             // It expired meanwhile; the commit of that closes the connection.
             return;
         }
+        let Some(conn) = self.conns.get_mut(&id) else { return };
         // Whatever is behind it must not be answered before it.
         let behind = std::mem::take(&mut conn.waiting);
-        let proposed = self.propose_request(now, id, frame, identities, arrived, out);
+        let submitted = self.submit(now, id, frame, identities, arrived, out);
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let answered = std::mem::replace(&mut conn.waiting, behind);
         for item in answered.into_iter().rev() {
             conn.waiting.push_front(item);
         }
-        if let Some(zxid) = proposed {
-            conn.waiting.push_front(Waiting::Write(zxid));
+        if let Some(item) = submitted {
+            conn.waiting.push_front(item);
         }
     }
 
@@ -136,7 +148,7 @@ impl Replica {
         if header.op == OpCode::Ping.code() || header.op == OpCode::CloseSession.code() {
             return false;
         }
-        if is_write(frame)
+        if self.is_submitted(frame)
             && let Some(conn) = self.conns.get_mut(&id)
         {
             conn.writes_deferred -= 1;
@@ -152,8 +164,10 @@ impl Replica {
     pub(crate) fn large_size(&self, waiting: &Waiting) -> usize {
         match waiting {
             Waiting::Frame { frame, .. } if self.is_large(frame.len()) => frame.len(),
-            // A write's bytes are released by its commit.
-            Waiting::Frame { .. } | Waiting::Write(_) | Waiting::Answer { .. } => 0,
+            Waiting::Sync { frame, .. } if self.is_large(frame.len()) => frame.len(),
+            Waiting::Forwarded { asked, .. } => asked.large,
+            // A proposal's bytes are released by its commit.
+            Waiting::Frame { .. } | Waiting::Sync { .. } | Waiting::Write(_) | Waiting::Answer { .. } => 0,
         }
     }
 
@@ -186,12 +200,13 @@ impl Replica {
         }
         Some(len)
     }
-}
 
-/// Whether a queued request is a write that was not proposed when it arrived.
-fn is_write(frame: &[u8]) -> bool {
-    let header = RequestHeader::read(&mut Reader::new(frame));
-    header.is_ok_and(|h| OpCode::from_code(h.op).is_some_and(OpCode::is_write))
+    /// Whether a queued request is one for [`Self::submit`] that was not submitted when it arrived.
+    fn is_submitted(&self, frame: &[u8]) -> bool {
+        let header = RequestHeader::read(&mut Reader::new(frame));
+        let op = header.ok().and_then(|h| OpCode::from_code(h.op));
+        op.is_some_and(|op| op.is_write() || (op == OpCode::Sync && self.membership.is_ensemble()))
+    }
 }
 
 /// An answer that quotes a zxid of the tree quotes that of the moment when it leaves: the replies that it

@@ -1,24 +1,25 @@
 //! Writes: from a frame to a transaction on its way to the log.
 
-use crate::conn::{Phase, Waiting};
+use crate::conn::{Asked, Phase, Waiting};
 use crate::io::{Action, Actions, ConnId, Time};
 use crate::limits::FORCED_READS_MAX;
+use crate::members::Membership;
 use crate::replica::{Origin, Outstanding, Replica};
 use bytes::Bytes;
 use farrier_proto::client::{
     CreateRequest, CreateTtlRequest, PathVersion, ReconfigRequest, RequestHeader, SetAclRequest, SetDataRequest,
 };
-use farrier_proto::multi::read_multi;
+use farrier_proto::multi::{MultiOp, read_multi};
 use farrier_proto::txn::write_txn;
 use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, TxnHeader, Zxid};
 use farrier_tree::{Identity, RequestContext, WriteRequest};
-use farrier_zab::WriteId;
+use std::sync::Arc;
 
 impl Replica {
-    /// Proposes a write at once; its answer comes with its commit, in turn.
+    /// Submits a write at once, and in an ensemble a sync; its answer comes with its commit, in turn.
     ///
-    /// Once proposed it commits whatever its connection does, and what waits in front of it has to run
-    /// before that. So it is not proposed, but waits its turn like a read, while the connection does not take
+    /// Once submitted it commits whatever its connection does, and what waits in front of it has to run
+    /// before that. So it is not submitted, but waits its turn like a read, while the connection does not take
     /// its replies, or too many reads would have to run at once.
     pub(crate) fn write(&mut self, now: Time, id: ConnId, header: &RequestHeader, frame: &[u8], out: &mut Actions) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
@@ -30,43 +31,56 @@ impl Replica {
             conn.writes_deferred += 1;
             return self.enqueue(now, id, frame, identities, out);
         }
-        if let Some(zxid) = self.propose_request(now, id, frame, &identities, now.mono, out)
+        if let Some(item) = self.submit(now, id, frame, &identities, now.mono, out)
             && let Some(conn) = self.conns.get_mut(&id)
         {
-            conn.waiting.push_back(Waiting::Write(zxid));
+            conn.waiting.push_back(item);
         }
         self.balance(id, out);
     }
 
-    /// Proposes the write in a frame. An undecodable one is answered instead, in turn, and not proposed: it
-    /// must not cost an ensemble a transaction.
-    pub(crate) fn propose_request(
+    /// Proposes the write in a frame, or sends it to the leader; what waits for the answer is returned. An
+    /// undecodable one is answered instead, in turn, and not proposed: it must not cost an ensemble a transaction.
+    pub(crate) fn submit(
         &mut self,
         now: Time,
         id: ConnId,
         frame: &[u8],
-        identities: &[Identity],
+        identities: &Arc<[Identity]>,
         arrived: u64,
         out: &mut Actions,
-    ) -> Option<Zxid> {
+    ) -> Option<Waiting> {
         let mut body = Reader::new(frame);
         let header = RequestHeader::read(&mut body).expect("the header was decoded when the frame arrived");
         let op = OpCode::from_code(header.op).expect("the type was told when the frame arrived");
+        if op == OpCode::Sync {
+            return self.submit_sync(now, id, frame, identities, arrived, out);
+        }
+        let start = body.position();
         let Ok(request) = self.decode_write(op, &mut body) else {
             let zxid = self.tree.zxid().to_wire();
             self.answer(now, id, header.xid, zxid, Err(ErrorCode::MarshallingError), false, out);
             return None;
         };
         let session = self.conns.get(&id)?.session;
+        let large = self.count_large(id, frame.len(), out)?;
+        let asked = Asked { xid: header.xid, op, arrived, large, create2: create2_of(&request) };
+        if self.membership.is_learning() {
+            return self.forward(id, asked, &frame[start..], identities, out);
+        }
         if matches!(request, WriteRequest::CloseSession) {
             self.tracker.remove(session);
         }
-        let large = self.count_large(id, frame.len(), out)?;
-        let origin = Origin::Request { conn: id, xid: header.xid, op, arrived, large };
-        Some(self.propose(now, session, header.xid.0, identities, request, origin, out))
+        let origin = Origin::Request { conn: id, asked };
+        let zxid = self.propose(now, session, header.xid.0, identities, request, origin, out);
+        if zxid.is_none() {
+            self.large_in_flight -= large;
+            self.close(id, out);
+        }
+        zxid.map(Waiting::Write)
     }
 
-    fn decode_write<'f>(&self, op: OpCode, body: &mut Reader<'f>) -> Result<WriteRequest<'f>, DecodeError> {
+    pub(crate) fn decode_write<'f>(&self, op: OpCode, body: &mut Reader<'f>) -> Result<WriteRequest<'f>, DecodeError> {
         Ok(match op {
             OpCode::Create | OpCode::Create2 | OpCode::CreateContainer => {
                 let request = CreateRequest::read(body)?;
@@ -107,7 +121,8 @@ impl Replica {
         })
     }
 
-    /// Turns a request into a transaction with the next zxid and sends it to the log.
+    /// Turns a request into a transaction with the next zxid and proposes it: to the log, or to the ensemble.
+    /// `None` if nothing can be proposed any more, since the leadership is about to end.
     #[expect(clippy::too_many_arguments, reason = "what a transaction header and a reply need")]
     pub(crate) fn propose(
         &mut self,
@@ -118,27 +133,38 @@ impl Replica {
         request: WriteRequest<'_>,
         origin: Origin,
         out: &mut Actions,
-    ) -> Zxid {
-        let last = self.last_proposed;
-        let zxid = last.next().unwrap_or_else(|| Zxid::new(last.epoch() + 1, 0));
+    ) -> Option<Zxid> {
+        let zxid = self.membership.next_zxid()?;
         let context = RequestContext { session, cxid, zxid, time: now.wall, identities };
         let prepared = self.prep.prepare(&self.tree, &context, request);
         let header = TxnHeader { session, cxid, zxid, time: now.wall, kind: prepared.txn.kind().code() };
         let mut bytes = Vec::with_capacity(256);
         write_txn(&mut bytes, &header, &prepared.txn, prepared.digest);
         assert!(bytes.len() <= self.config.txn_max, "prep keeps transactions within what every reader can decode");
-        self.last_proposed = zxid;
-        self.last_write = WriteId(self.last_write.0 + 1);
-        let id = self.last_write;
         let txn = Bytes::from(bytes);
         self.outstanding_bytes += txn.len();
-        out.push(Action::Append { id, zxid, txn: txn.clone() });
-        self.outstanding.push_back(Outstanding { id, zxid, txn, origin });
-        zxid
+        match &mut self.membership {
+            Membership::Alone(alone) => {
+                let id = alone.wrote(zxid);
+                out.push(Action::Append { id, zxid, txn: txn.clone() });
+            }
+            Membership::Ensemble(members) => members.peer.propose(now.mono, zxid, txn.clone(), &mut members.outputs),
+        }
+        self.outstanding.push_back(Outstanding { zxid, txn, origin });
+        Some(zxid)
     }
 
     /// A session that nobody closes: expired, or owner of ephemerals without a session.
     pub(crate) fn close_session_of_server(&mut self, now: Time, session: SessionId, out: &mut Actions) {
         self.propose(now, session, 0, &[], WriteRequest::CloseSession, Origin::Server, out);
+    }
+}
+
+/// See [`Asked::create2`].
+fn create2_of(request: &WriteRequest<'_>) -> Box<[bool]> {
+    let is_create2 = |op: &MultiOp<'_>| matches!(op, MultiOp::Create { op: OpCode::Create2, .. });
+    match request {
+        WriteRequest::Multi(ops) if ops.iter().any(is_create2) => ops.iter().map(is_create2).collect(),
+        _ => Box::default(),
     }
 }

@@ -104,6 +104,7 @@ impl World {
                 Action::Note { text, .. } => self.notes.push(text),
                 Action::Halt { reason } => self.halted = Some(reason),
                 Action::Stopped => self.stopped = true,
+                other => panic!("a standalone server has no peers: {other:?}"),
             }
         }
         if self.sync_at_once {

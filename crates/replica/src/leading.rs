@@ -1,0 +1,162 @@
+//! What a leader does for the ensemble: requests of its learners, owners of sessions, and who is alive.
+
+use crate::io::{Actions, ConnId, Time};
+use crate::members::Membership;
+use crate::replica::{Origin, Replica};
+use farrier_proto::quorum::{ForwardedRequest, LearnerPacket};
+use farrier_proto::{ErrorCode, OpCode, Reader, SessionId};
+use farrier_tree::{Identity, WriteRequest};
+use farrier_zab::{LinkId, SyncTicket};
+use hashbrown::HashMap;
+use std::collections::BTreeMap;
+
+/// Where the client of a session is connected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Owner {
+    /// To this server.
+    Here,
+    /// To a learner. One that is gone owns them still: its clients come back by another link, or another server.
+    Learner(LinkId),
+}
+
+/// An established leadership.
+#[derive(Debug)]
+pub(crate) struct Leading {
+    pub(crate) epoch: u32,
+    owners: HashMap<SessionId, Owner, foldhash::fast::FixedState>,
+    /// Pings that a learner has not answered yet.
+    unanswered: BTreeMap<LinkId, u32>,
+    /// Answers that are missing before a session may expire. A process that was stopped finds answers in its
+    /// sockets that were given long ago; only one to a later ping tells who was heard of meanwhile (safety
+    /// contract 5.2).
+    missing: BTreeMap<LinkId, u32>,
+}
+
+impl Leading {
+    pub(crate) fn new(epoch: u32) -> Self {
+        Self { epoch, owners: HashMap::default(), unanswered: BTreeMap::new(), missing: BTreeMap::new() }
+    }
+
+    /// The session moved.
+    pub(crate) fn give(&mut self, session: SessionId, owner: Owner) {
+        self.owners.insert(session, owner);
+    }
+
+    /// Whether the session's requests may come from there. Behind a change of leadership, the first who sends one
+    /// owns it.
+    pub(crate) fn claim(&mut self, session: SessionId, owner: Owner) -> bool {
+        *self.owners.entry(session).or_insert(owner) == owner
+    }
+
+    pub(crate) fn closed(&mut self, session: SessionId) {
+        self.owners.remove(&session);
+    }
+
+    pub(crate) fn pinged(&mut self, link: LinkId) {
+        *self.unanswered.entry(link).or_insert(0) += 1;
+    }
+
+    fn answered(&mut self, link: LinkId) {
+        if let Some(n) = self.unanswered.get_mut(&link) {
+            *n = n.saturating_sub(1);
+        }
+        if let Some(n) = self.missing.get_mut(&link) {
+            *n -= 1;
+            if *n == 0 {
+                self.missing.remove(&link);
+            }
+        }
+    }
+
+    pub(crate) fn gone(&mut self, link: LinkId) {
+        self.unanswered.remove(&link);
+        self.missing.remove(&link);
+    }
+
+    pub(crate) fn expect_pings(&mut self, learners: impl Iterator<Item = LinkId>) {
+        let answers = |link| 1 + self.unanswered.get(&link).copied().unwrap_or(0);
+        self.missing = learners.map(|link| (link, answers(link))).collect();
+    }
+
+    pub(crate) fn awaits_pings(&self) -> bool {
+        !self.missing.is_empty()
+    }
+}
+
+impl Replica {
+    pub(crate) fn from_learner(&mut self, now: Time, link: LinkId, packet: LearnerPacket, out: &mut Actions) {
+        let Some(leading) = self.membership.leading() else { return };
+        match packet {
+            LearnerPacket::Request(request) => self.learners_request(now, link, &request, out),
+            LearnerPacket::Revalidate { session, timeout } => {
+                let valid = self.tracker.touch_with(session, timeout, now) && !self.prep.is_closing(session);
+                if valid {
+                    leading.give(session, Owner::Learner(link));
+                }
+                if let Some(m) = self.membership.members() {
+                    m.peer.answer_revalidate(link, session, valid, &mut m.outputs);
+                }
+            }
+            LearnerPacket::Ping { zxid: _, touched } => {
+                leading.answered(link);
+                for (session, timeout) in touched {
+                    self.tracker.touch_with(session, timeout, now);
+                }
+            }
+            LearnerPacket::FollowerInfo { .. }
+            | LearnerPacket::ObserverInfo { .. }
+            | LearnerPacket::AckEpoch { .. }
+            | LearnerPacket::Ack { .. } => unreachable!("the peer deals with {packet:?} itself"),
+        }
+    }
+
+    /// Turns a request of a learner's client into a transaction, always: the learner waits for one.
+    fn learners_request(&mut self, now: Time, link: LinkId, asked: &ForwardedRequest, out: &mut Actions) {
+        let session = asked.session;
+        let known = self.tracker.touch(session, now);
+        let op = OpCode::from_code(asked.op);
+        if op == Some(OpCode::Sync) {
+            if let Some(m) = self.membership.members() {
+                m.peer.sync_learner(now.mono, link, &mut m.outputs);
+            }
+            return;
+        }
+        let Some(leading) = self.membership.leading() else { return };
+        let mut body = Reader::new(&asked.body);
+        let request = match op {
+            Some(OpCode::CreateSession) => match body.i32() {
+                Ok(timeout) => {
+                    leading.give(session, Owner::Learner(link));
+                    WriteRequest::CreateSession { timeout }
+                }
+                Err(_) => WriteRequest::Failed(ErrorCode::MarshallingError),
+            },
+            // Whoever has the session's number and password may end it, wherever it is attached, as in Apache.
+            Some(OpCode::CloseSession) => {
+                self.tracker.remove(session);
+                WriteRequest::CloseSession
+            }
+            _ if known && !leading.claim(session, Owner::Learner(link)) => {
+                WriteRequest::Failed(ErrorCode::SessionMoved)
+            }
+            Some(op) if op.is_write() && op != OpCode::DeleteContainer => {
+                self.decode_write(op, &mut body).unwrap_or(WriteRequest::Failed(ErrorCode::MarshallingError))
+            }
+            Some(_) | None => WriteRequest::Failed(ErrorCode::Unimplemented),
+        };
+        let identities: Vec<Identity> =
+            asked.identities.iter().map(|(scheme, id)| Identity::new(scheme, id.as_str())).collect();
+        self.propose(now, session, asked.cxid, &identities, request, Origin::Server, out);
+    }
+
+    /// Asks a quorum whether this server leads still, for a client of its own.
+    pub(crate) fn ask_quorum(&mut self, now: Time, id: ConnId) -> Option<SyncTicket> {
+        let Membership::Ensemble(m) = &mut self.membership else { return None };
+        let ticket = m.ticket();
+        if !m.peer.sync(now.mono, ticket, &mut m.outputs) {
+            return None;
+        }
+        m.syncs.push_back((ticket, id));
+        Some(ticket)
+    }
+}

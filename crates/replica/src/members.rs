@@ -1,0 +1,541 @@
+//! A server by itself, or one of an ensemble: where transactions get their zxid and go to, and when they are
+//! committed. The rest of the replica asks here, and is the same for both.
+//!
+//! In an ensemble it owns the [`Peer`] and turns what comes out of it into actions, in its order.
+
+use crate::forward::Learning;
+use crate::held::Held;
+use crate::io::{Action, Actions, ConnId, Level, Time};
+use crate::leading::{Leading, Owner};
+use crate::replica::{Origin, Replica};
+use crate::restore::TreeRestore;
+use crate::sweep::Sweeper;
+use crate::{ReplicaConfig, WriteId};
+use farrier_proto::quorum::LeaderPacket;
+use farrier_proto::txn::read_txn;
+use farrier_proto::{SessionId, Zxid};
+use farrier_zab::{LinkId, Output, Outputs, Peer, Role, SyncTicket};
+use std::collections::VecDeque;
+
+/// How this server comes to commits.
+#[derive(Debug)]
+pub(crate) enum Membership {
+    Alone(Alone),
+    Ensemble(Box<Members>),
+}
+
+/// A standalone server commits what is durable.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    last_proposed: Zxid,
+    last_write: WriteId,
+}
+
+impl Alone {
+    pub(crate) const fn new(last: Zxid) -> Self {
+        Self { last_proposed: last, last_write: WriteId(0) }
+    }
+
+    /// Notes a proposal; the name of the write that makes it durable.
+    pub(crate) const fn wrote(&mut self, zxid: Zxid) -> WriteId {
+        self.last_proposed = zxid;
+        self.last_write = WriteId(self.last_write.0 + 1);
+        self.last_write
+    }
+
+    /// How many writes came after `id`.
+    pub(crate) fn writes_behind(&self, id: WriteId) -> usize {
+        let behind = self.last_write.0.checked_sub(id.0).expect("a completion quotes a write that was asked for");
+        usize::try_from(behind).expect("each write is in the queue of proposals")
+    }
+}
+
+/// A server of an ensemble.
+#[derive(Debug)]
+pub(crate) struct Members {
+    pub(crate) peer: Peer,
+    /// Whether the peer had an input: it does nothing before.
+    started: bool,
+    /// What the peer put out and is not turned into actions yet.
+    pub(crate) outputs: Outputs,
+    pub(crate) term: Term,
+    /// Connect requests that wait for a role.
+    pub(crate) held: VecDeque<Held>,
+    /// Syncs of own clients that are asked for, in their order.
+    pub(crate) syncs: VecDeque<(SyncTicket, ConnId)>,
+    last_ticket: u64,
+    /// A state from the leader that the peer has not adopted yet.
+    received: Option<(Zxid, TreeRestore)>,
+    digests: Digests,
+}
+
+/// What this server may do for its clients.
+#[derive(Debug)]
+pub(crate) enum Term {
+    Looking,
+    Leading(Leading),
+    Learning(Learning),
+}
+
+/// Whether the digests of transactions are compared with the tree's. A state from another server may hold
+/// effects of transactions that are yet to come (safety contract 7).
+#[derive(Clone, Copy, Debug)]
+enum Digests {
+    Compared,
+    /// Once the first ping behind the state tells up to where.
+    AfterPing,
+    /// Behind this transaction.
+    After(Zxid),
+}
+
+impl Members {
+    pub(crate) const fn ticket(&mut self) -> SyncTicket {
+        self.last_ticket += 1;
+        SyncTicket(self.last_ticket)
+    }
+}
+
+impl Membership {
+    pub(crate) const fn is_ensemble(&self) -> bool {
+        matches!(self, Self::Ensemble(_))
+    }
+
+    pub(crate) const fn is_looking(&self) -> bool {
+        matches!(self, Self::Ensemble(m) if matches!(m.term, Term::Looking))
+    }
+
+    pub(crate) const fn is_learning(&self) -> bool {
+        matches!(self, Self::Ensemble(m) if matches!(m.term, Term::Learning(_)))
+    }
+
+    /// Whether clients are served.
+    pub(crate) const fn is_serving(&self) -> bool {
+        !self.is_looking()
+    }
+
+    /// Whether this server makes transactions of requests, expires sessions and sweeps.
+    pub(crate) const fn proposes(&self) -> bool {
+        match self {
+            Self::Alone(_) => true,
+            Self::Ensemble(m) => matches!(m.term, Term::Leading(_)),
+        }
+    }
+
+    /// The established epoch.
+    const fn epoch(&self) -> Option<u32> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Ensemble(m) => match &m.term {
+                Term::Looking => None,
+                Term::Leading(leading) => Some(leading.epoch),
+                Term::Learning(learning) => Some(learning.epoch),
+            },
+        }
+    }
+
+    pub(crate) const fn leading(&mut self) -> Option<&mut Leading> {
+        match self {
+            Self::Ensemble(m) => match &mut m.term {
+                Term::Leading(leading) => Some(leading),
+                Term::Looking | Term::Learning(_) => None,
+            },
+            Self::Alone(_) => None,
+        }
+    }
+
+    pub(crate) const fn learning(&mut self) -> Option<&mut Learning> {
+        match self {
+            Self::Ensemble(m) => match &mut m.term {
+                Term::Learning(learning) => Some(learning),
+                Term::Looking | Term::Leading(_) => None,
+            },
+            Self::Alone(_) => None,
+        }
+    }
+
+    pub(crate) fn members(&mut self) -> Option<&mut Members> {
+        match self {
+            Self::Ensemble(members) => Some(members),
+            Self::Alone(_) => None,
+        }
+    }
+
+    /// The zxid of the next proposal, if there can be one.
+    pub(crate) fn next_zxid(&self) -> Option<Zxid> {
+        match self {
+            Self::Alone(a) => Some(a.last_proposed.next().unwrap_or_else(|| Zxid::new(a.last_proposed.epoch() + 1, 0))),
+            Self::Ensemble(m) => m.peer.next_zxid(),
+        }
+    }
+
+    /// When the timer is wanted, beside what every server wants it for.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        match self {
+            Self::Alone(_) => None,
+            Self::Ensemble(m) => {
+                let peer = if m.started { m.peer.next_deadline() } else { Some(0) };
+                peer.into_iter().chain(m.held.front().map(|h| h.until)).min()
+            }
+        }
+    }
+
+    /// On a leader, when its peer wants the timer: that it comes much later shows a pause even if no session is due.
+    pub(crate) fn next_ping(&self) -> Option<u64> {
+        match self {
+            Self::Ensemble(m) if matches!(m.term, Term::Leading(_)) => m.peer.next_deadline(),
+            Self::Ensemble(_) | Self::Alone(_) => None,
+        }
+    }
+
+    /// After a pause: every learner has to answer a ping that is sent from now on before a session expires.
+    pub(crate) fn expect_pings(&mut self) {
+        if let Self::Ensemble(m) = self
+            && let Term::Leading(leading) = &mut m.term
+        {
+            leading.expect_pings(m.peer.status().learners.iter().filter(|l| l.synced).map(|l| l.link));
+        }
+    }
+
+    /// Whether some of those answers are still missing.
+    pub(crate) fn awaits_pings(&mut self) -> bool {
+        self.leading().is_some_and(|l| l.awaits_pings())
+    }
+
+    /// A client of this server has the session now.
+    pub(crate) fn own_here(&mut self, session: SessionId) {
+        if let Some(leading) = self.leading() {
+            leading.give(session, Owner::Here);
+        }
+    }
+
+    /// Whether requests of the session may come from a client of this server, as far as it knows: learners ask
+    /// the leader.
+    pub(crate) fn owns_here(&mut self, session: SessionId) -> bool {
+        self.leading().is_none_or(|l| l.claim(session, Owner::Here))
+    }
+
+    /// Whether the digest of this transaction says something about the tree.
+    pub(crate) fn compares_digests(&mut self, zxid: Zxid) -> bool {
+        let Self::Ensemble(m) = self else { return true };
+        if matches!(m.digests, Digests::After(last) if zxid > last) {
+            m.digests = Digests::Compared;
+        }
+        matches!(m.digests, Digests::Compared)
+    }
+
+    /// A connection whose connect request waited is gone.
+    pub(crate) fn let_go(&mut self, conn: ConnId) {
+        if let Self::Ensemble(m) = self {
+            m.held.retain(|h| h.conn != conn);
+        }
+    }
+}
+
+impl Replica {
+    /// A server of an ensemble over the state that recovery restored; `replayed` is recovery's. It looks for a
+    /// leader once it gets its first input, for which it is due at once.
+    ///
+    /// # Panics
+    /// When `durable` names another last transaction than the state.
+    #[must_use]
+    pub fn ensemble(
+        config: ReplicaConfig,
+        zab: farrier_zab::Config,
+        members: farrier_zab::Ensemble,
+        durable: farrier_zab::Durable,
+        state: TreeRestore,
+        replayed: u64,
+        now: Time,
+    ) -> Self {
+        let tree = state.into_tree();
+        assert_eq!(tree.zxid(), durable.last_logged, "recovery and tree agree on the last transaction");
+        let members = Members {
+            peer: Peer::new(zab, members, durable),
+            started: false,
+            outputs: Outputs::default(),
+            term: Term::Looking,
+            held: VecDeque::new(),
+            syncs: VecDeque::new(),
+            last_ticket: 0,
+            received: None,
+            digests: Digests::Compared,
+        };
+        let mut replica = Self::over(config, tree, Membership::Ensemble(Box::new(members)), replayed, now);
+        replica.show_membership(now);
+        replica
+    }
+
+    /// Gives the peer an input. What comes out is dealt with at the end of the step.
+    pub(crate) fn peer_step(&mut self, now: Time, input: farrier_zab::Input) {
+        let Membership::Ensemble(m) = &mut self.membership else { unreachable!("a standalone server has no peers") };
+        m.started = true;
+        m.peer.step(now.mono, input, &mut m.outputs);
+    }
+
+    /// Gives the peer its timer if that is due.
+    pub(crate) fn peer_timer(&mut self, now: Time) {
+        if let Membership::Ensemble(m) = &self.membership
+            && (!m.started || m.peer.next_deadline().is_some_and(|due| due <= now.mono))
+        {
+            self.peer_step(now, farrier_zab::Input::Timer);
+        }
+    }
+
+    /// An input for the peer. What a transaction from elsewhere may not be is refused before it gets into the log.
+    pub(crate) fn peer_input(&mut self, now: Time, input: farrier_zab::Input, out: &mut Actions) {
+        use farrier_zab::Input as In;
+        match &input {
+            In::LeaderPacket {
+                link,
+                packet:
+                    LeaderPacket::Proposal { zxid, txn }
+                    | LeaderPacket::Inform { zxid, txn }
+                    | LeaderPacket::InformAndActivate { zxid, txn, .. },
+            } => {
+                let reason = match read_txn(txn) {
+                    Ok((header, ..)) if header.zxid == *zxid => None,
+                    Ok((header, ..)) => Some(format!("the transaction {} came as {zxid}", header.zxid)),
+                    Err(e) => Some(format!("the transaction {zxid} is not one that this server knows: {e}")),
+                };
+                if let Some(reason) = reason {
+                    return self.refuse_link(now, *link, reason, out);
+                }
+            }
+            In::SnapReceived { .. } | In::Truncated { .. } | In::Reloaded { .. } => {
+                unreachable!("a state comes along with this, as an input of the replica")
+            }
+            In::LeaderPacket { .. }
+            | In::ElectionUp { .. }
+            | In::ElectionDown { .. }
+            | In::Notification { .. }
+            | In::LinkUp { .. }
+            | In::DialFailed { .. }
+            | In::LinkDown { .. }
+            | In::LearnerPacket { .. }
+            | In::Flushed { .. }
+            | In::Located { .. }
+            | In::TxnsRead { .. }
+            | In::Durable { .. }
+            | In::Timer => {}
+        }
+        self.peer_step(now, input);
+    }
+
+    fn refuse_link(&mut self, now: Time, link: LinkId, reason: String, out: &mut Actions) {
+        out.note(Level::Error, format!("closing the link to the leader: {reason}"));
+        out.push(Action::CloseLink { link, reason });
+        self.peer_step(now, farrier_zab::Input::LinkDown { link });
+    }
+
+    pub(crate) fn snap_received(
+        &mut self,
+        now: Time,
+        link: LinkId,
+        zxid: Zxid,
+        state: Box<TreeRestore>,
+        out: &mut Actions,
+    ) {
+        match state.received(zxid) {
+            Ok(state) => {
+                let Some(members) = self.membership.members() else { unreachable!("a standalone server has no peers") };
+                members.received = Some((zxid, state));
+                self.peer_step(now, farrier_zab::Input::SnapReceived { link, zxid });
+            }
+            Err(e) => self.refuse_link(now, link, format!("the state that it sent is not one: {e}"), out),
+        }
+    }
+
+    pub(crate) fn truncated(&mut self, now: Time, id: WriteId, state: Option<Box<TreeRestore>>, out: &mut Actions) {
+        let done = state.is_some();
+        if let Some(state) = state {
+            self.replace_tree(now, *state, Digests::Compared, out);
+        }
+        self.peer_step(now, farrier_zab::Input::Truncated { id, done });
+    }
+
+    pub(crate) fn reloaded(&mut self, now: Time, id: WriteId, state: TreeRestore, out: &mut Actions) {
+        self.replace_tree(now, state, Digests::Compared, out);
+        self.peer_step(now, farrier_zab::Input::Reloaded { id, last: self.tree.zxid() });
+    }
+
+    fn replace_tree(&mut self, now: Time, state: TreeRestore, digests: Digests, out: &mut Actions) {
+        assert!(self.membership.is_looking(), "the state of a server that serves is its own");
+        for warning in state.warnings() {
+            out.note(Level::Warn, warning.clone());
+        }
+        self.tree = state.into_tree();
+        if let Some(members) = self.membership.members() {
+            members.digests = digests;
+        }
+        self.show_membership(now);
+    }
+
+    /// Lets `/zookeeper/config` say what this server knows.
+    fn show_membership(&mut self, now: Time) {
+        if let Some((text, version)) = &self.config.config_node {
+            self.tree.set_membership(text, Zxid::from_wire(version.cast_signed()), now.wall);
+        }
+    }
+
+    /// Does what the peer put out, in its order, until nothing is left.
+    pub(crate) fn follow_peer(&mut self, now: Time, out: &mut Actions) {
+        loop {
+            let Some(members) = self.membership.members() else { return };
+            let outputs = std::mem::take(&mut members.outputs.list);
+            if outputs.is_empty() {
+                break;
+            }
+            for output in outputs {
+                if self.halted {
+                    return;
+                }
+                self.output(now, output, out);
+            }
+        }
+        if !self.halted {
+            self.after_commits(out);
+        }
+    }
+
+    fn output(&mut self, now: Time, output: Output, out: &mut Actions) {
+        match output {
+            Output::Notify { to, notification } => out.push(Action::Notify { to, notification }),
+            Output::Dial { leader } => out.push(Action::Dial { leader }),
+            Output::SendLeader { link, packet } => out.push(Action::SendLeader { link, packet }),
+            Output::SendLearner { link, packet } => {
+                if matches!(packet, LeaderPacket::Ping { .. })
+                    && let Some(leading) = self.membership.leading()
+                {
+                    leading.pinged(link);
+                }
+                out.push(Action::SendLearner { link, packet });
+            }
+            Output::SendSnapshot { link, zxid } => {
+                assert_eq!(self.tree.zxid(), zxid, "a learner gets the delivered state");
+                out.push(Action::SendSnapshot { link, image: self.image() });
+            }
+            Output::ReportFlush { link } => out.push(Action::ReportLinkFlush { link }),
+            Output::PauseLink { link } => out.push(Action::PauseLink { link }),
+            Output::ResumeLink { link } => out.push(Action::ResumeLink { link }),
+            Output::CloseLink { link, reason } => out.push(Action::CloseLink { link, reason }),
+            Output::Append { id, zxid, txn } => out.push(Action::Append { id, zxid, txn }),
+            Output::SaveAcceptedEpoch { id, epoch } => out.push(Action::SaveAcceptedEpoch { id, epoch }),
+            Output::SaveCurrentEpoch { id, epoch } => out.push(Action::SaveCurrentEpoch { id, epoch }),
+            Output::Truncate { id, after } => out.push(Action::Truncate { id, after }),
+            Output::AdoptSnapshot { zxid } => {
+                let received = self.membership.members().and_then(|m| m.received.take());
+                let (of, state) = received.expect("only a state that was received is adopted");
+                assert_eq!(of, zxid, "the state that is adopted is the one that was received last");
+                self.replace_tree(now, state, Digests::AfterPing, out);
+            }
+            Output::InstallSnapshot { id, zxid, epoch } => {
+                assert_eq!(self.tree.zxid(), zxid, "what becomes the disk's history is the delivered state");
+                out.push(Action::InstallSnapshot { id, epoch, image: self.image() });
+            }
+            Output::Reload { id } => out.push(Action::Reload { id }),
+            Output::Locate { read, link, zxid } => out.push(Action::Locate { read, link, zxid }),
+            Output::ReadTxns { read, link, after, to } => out.push(Action::ReadTxns { read, link, after, to }),
+            Output::Deliver { zxid, txn } => {
+                let origin = if self.membership.proposes() {
+                    let front = self.take_outstanding();
+                    assert_eq!(front.zxid, zxid, "a leader delivers what it proposed, in order");
+                    front.origin
+                } else {
+                    Origin::Elsewhere
+                };
+                self.commit(now, zxid, &txn, origin, out);
+            }
+            Output::Role(role) => self.take_role(now, role, out),
+            Output::FromLearner { link, server: _, packet } => self.from_learner(now, link, packet, out),
+            Output::LearnerGone { link } => {
+                if let Some(leading) = self.membership.leading() {
+                    leading.gone(link);
+                }
+            }
+            Output::FromLeader { packet } => self.from_leader(now, packet, out),
+            Output::PingReceived { zxid } => self.answer_ping(zxid),
+            Output::Synced { ticket } => self.synced(now, ticket, out),
+            Output::Activate { config } => {
+                let version = version_of(&config);
+                self.config.config_node = Some((config.to_vec(), version));
+                self.show_membership(now);
+            }
+            Output::Halt { reason } => self.halt(reason, out),
+            Output::Note { level, text } => out.note(level_of(level), text),
+        }
+    }
+
+    fn take_role(&mut self, now: Time, role: Role, out: &mut Actions) {
+        self.leave_term(out);
+        let term = match role {
+            Role::Looking => Term::Looking,
+            Role::Leading { epoch } => {
+                self.track_sessions(now);
+                self.sweeper = Sweeper::new(now.mono + self.config.container.check_interval);
+                self.find_orphans();
+                Term::Leading(Leading::new(epoch))
+            }
+            Role::Learning { leader: _, epoch, observing: _ } => Term::Learning(Learning::new(epoch)),
+        };
+        if let Some(members) = self.membership.members() {
+            members.term = term;
+        }
+        if self.membership.is_serving() {
+            self.admit_held(now, out);
+        }
+    }
+
+    /// Ends what was served. Whether a write that was not answered takes place is for its client to find out.
+    fn leave_term(&mut self, out: &mut Actions) {
+        self.outstanding.clear();
+        self.prep.reset();
+        self.track_nobody();
+        if let Some(members) = self.membership.members() {
+            members.term = Term::Looking;
+            members.syncs.clear();
+            members.received = None;
+        }
+        let mut served: Vec<ConnId> = self.conns.iter().filter(|(_, c)| !c.is_new()).map(|(id, _)| *id).collect();
+        served.sort_unstable();
+        for id in served {
+            self.close(id, out);
+        }
+        assert_eq!(self.forwarded, 0, "who forwarded something is gone");
+        self.outstanding_bytes = 0;
+        self.large_in_flight = 0;
+        self.unfinished.clear();
+        self.throttled.clear();
+    }
+
+    /// The newest zxid that a client may have been shown by this ensemble: Apache's servers show the one of
+    /// NEWLEADER, which names no transaction.
+    pub(crate) fn newest_shown(&self) -> Zxid {
+        let applied = self.tree.zxid();
+        self.membership.epoch().map_or(applied, |epoch| applied.max(Zxid::new(epoch, 0)))
+    }
+
+    /// The first ping behind a state from the leader tells what that may hold the effects of.
+    pub(crate) fn fuzzy_until(&mut self, last: Zxid) {
+        if let Some(members) = self.membership.members()
+            && matches!(members.digests, Digests::AfterPing)
+        {
+            members.digests = Digests::After(last);
+        }
+    }
+}
+
+/// The last line of a configuration says `version=<hex>`.
+fn version_of(config: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(config);
+    let version = text.lines().rev().find_map(|line| line.strip_prefix("version="));
+    version.and_then(|v| u64::from_str_radix(v.trim(), 16).ok()).unwrap_or(0)
+}
+
+const fn level_of(level: farrier_zab::Level) -> Level {
+    match level {
+        farrier_zab::Level::Error => Level::Error,
+        farrier_zab::Level::Warn => Level::Warn,
+        farrier_zab::Level::Info => Level::Info,
+        farrier_zab::Level::Debug => Level::Debug,
+    }
+}
