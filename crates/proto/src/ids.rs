@@ -130,11 +130,11 @@ impl Xid {
 }
 
 /// The highest epoch that a server promised not to go below (file `acceptedEpoch`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct AcceptedEpoch(pub u32);
 
 /// The epoch of the last leader whose history a server adopted (file `currentEpoch`).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct CurrentEpoch(pub u32);
 
 #[cfg(test)]

@@ -31,6 +31,16 @@ pub enum NumberError {
     },
 }
 
+/// Path of `acceptedEpoch`.
+pub(crate) fn accepted_epoch_path() -> DiskPath {
+    DiskPath::new(Dir::DataVersion, ACCEPTED)
+}
+
+/// Path of `currentEpoch`.
+pub(crate) fn current_epoch_path() -> DiskPath {
+    DiskPath::new(Dir::DataVersion, CURRENT)
+}
+
 /// Reads `acceptedEpoch`; `None` if the file does not exist.
 ///
 /// # Errors

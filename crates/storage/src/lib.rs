@@ -11,6 +11,7 @@
 
 mod aside;
 pub mod compress;
+pub mod difference;
 pub mod disk;
 pub mod epochs;
 pub mod log;
@@ -20,6 +21,7 @@ mod own;
 pub mod purge;
 pub mod record;
 pub mod recover;
+pub mod recovering;
 pub mod repair;
 pub mod segment;
 pub mod snapshot;
@@ -28,6 +30,7 @@ pub mod state;
 mod testing;
 
 pub use compress::Compression;
+pub use difference::{Location, LogCursor, locate, read_txns};
 pub use disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 pub use epochs::{
     NumberError, read_accepted_epoch, read_current_epoch, read_myid, write_accepted_epoch, write_current_epoch,
@@ -36,6 +39,7 @@ pub use log::{Committed, LogOptions, LogWriter, prepare_segment};
 pub use mark::Mark;
 pub use purge::{HeldBack, PurgePolicy, Purged, purge};
 pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, remove_initialize};
+pub use recovering::{Recovering, raise_recovering, read_recovering};
 pub use snapshot::{
     Progress, SnapshotError, SnapshotFile, SnapshotOptions, SnapshotRead, SnapshotWritten, StreamReader, is_plausible,
     list_snapshots, measure_snapshot, read_snapshot, read_snapshot_bounded, remove_temporaries, verify_snapshot,

@@ -16,10 +16,15 @@
 //! **Without `forceSync`** the syncs of ordinary commits are left out and the mark stays where it is. The
 //! syncs above stay, once per segment, because recovery relies on them.
 
+mod epochs;
+pub(crate) mod install;
+mod truncate;
+
 use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::mark::{Mark, MarkFile};
 use crate::record;
 use crate::recover::Recovered;
+use crate::recovering::Recovering;
 use crate::segment::{FIRST_RECORD, HEADER_LEN, SEGMENT_SIZE, SegmentReader, header, log_path};
 use farrier_proto::limits::TXN_MAX;
 use farrier_proto::{TxnHeader, Zxid};
@@ -116,6 +121,9 @@ pub struct LogWriter<D: Disk> {
     epoch: u32,
     floor: Zxid,
     roll: bool,
+    /// The file [`crate::recovering`] is about is there.
+    recovering: bool,
+    txn_max: usize,
     failed: Option<DiskError>,
 }
 
@@ -137,8 +145,17 @@ impl<D: Disk> LogWriter<D> {
             epoch: recovered.mark.epoch,
             floor: recovered.mark.floor,
             roll: false,
+            recovering: recovered.recovering != Recovering::No,
+            txn_max: TXN_MAX,
             failed: None,
         }
+    }
+
+    /// Transactions in the log have up to this many bytes; [`TXN_MAX`] unless told.
+    #[must_use]
+    pub const fn with_txn_max(mut self, txn_max: usize) -> Self {
+        self.txn_max = txn_max;
+        self
     }
 
     /// Takes a transaction into the next commit. After a failure it is dropped: no commit will succeed.
@@ -213,6 +230,25 @@ impl<D: Disk> LogWriter<D> {
         self.options.force_sync = true;
         self.commit()?;
         self.mark.sync()
+    }
+
+    /// A step that is no commit: after everything appended, and just as final when it fails.
+    fn step<T>(&mut self, step: impl FnOnce(&mut Self) -> DiskResult<T>) -> DiskResult<T> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let done = self.try_commit().and_then(|_| self.sync_log()).and_then(|()| step(self));
+        done.map_err(|e| self.fail(e))
+    }
+
+    /// Syncs what commits without `forceSync` have left unsynced.
+    fn sync_log(&mut self) -> DiskResult<()> {
+        if let Some(current) = self.current.as_mut().filter(|c| c.unsynced) {
+            current.file.sync()?;
+            current.unsynced = false;
+            self.write_mark()?;
+        }
+        Ok(())
     }
 
     fn fail(&mut self, error: DiskError) -> DiskError {

@@ -126,16 +126,10 @@ pub enum MarkRead {
 
 /// Reads the mark.
 pub fn read_mark<D: Disk>(disk: &D) -> DiskResult<MarkRead> {
-    let file = match disk.open(&mark_path(), OpenMode::Read) {
-        Ok(file) => file,
-        Err(e) if e.kind == DiskErrorKind::NotFound => return Ok(MarkRead::Absent),
-        Err(e) => return Err(e),
-    };
+    let Some(slots) = read_slots(disk)? else { return Ok(MarkRead::Absent) };
     let mut best = MarkRead::Unreadable;
-    for offset in [0, SLOT_SPACING] {
-        let mut bytes = [0; SLOT_LEN];
-        let got = file.read_at(offset, &mut bytes)?;
-        match (decode(&bytes[..got]), &best) {
+    for slot in slots {
+        match (slot, &best) {
             (Slot::Newer(version), _) => return Ok(MarkRead::Newer(version)),
             (Slot::Good(mark), MarkRead::Mark(other)) if other.sequence >= mark.sequence => {}
             (Slot::Good(mark), _) => best = MarkRead::Mark(mark),
@@ -143,6 +137,32 @@ pub fn read_mark<D: Disk>(disk: &D) -> DiskResult<MarkRead> {
         }
     }
     Ok(best)
+}
+
+/// The newest whole mark of this currentEpoch. A server writes the mark of a new epoch before that epoch's
+/// file; if it died in between, the other slot still has the old epoch's, and that one counts.
+pub(crate) fn mark_of_epoch<D: Disk>(disk: &D, epoch: u32) -> DiskResult<Option<Mark>> {
+    let slots = read_slots(disk)?.unwrap_or([Slot::Bad; 2]);
+    let marks = slots.into_iter().filter_map(|slot| match slot {
+        Slot::Good(mark) => Some(mark),
+        Slot::Bad | Slot::Newer(_) => None,
+    });
+    Ok(marks.filter(|mark| mark.epoch == epoch).max_by_key(|mark| mark.sequence))
+}
+
+fn read_slots<D: Disk>(disk: &D) -> DiskResult<Option<[Slot; 2]>> {
+    let file = match disk.open(&mark_path(), OpenMode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind == DiskErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut slots = [Slot::Bad; 2];
+    for (slot, offset) in slots.iter_mut().zip([0, SLOT_SPACING]) {
+        let mut bytes = [0; SLOT_LEN];
+        let got = file.read_at(offset, &mut bytes)?;
+        *slot = decode(&bytes[..got]);
+    }
+    Ok(Some(slots))
 }
 
 /// The mark being kept up by whoever writes the log.
@@ -163,20 +183,31 @@ impl<F: DiskFile> MarkFile<F> {
     /// Creates the file or takes over whatever stands in it, with `mark` in both slots, durable by the time
     /// this returns, name included.
     pub fn create<D: Disk<File = F>>(disk: &D, mark: Mark) -> DiskResult<Self> {
+        let mut this = Self::take_over(disk, mark.sequence)?;
+        this.write_both(disk, mark)?;
+        disk.sync_dir(Dir::Log)?;
+        Ok(this)
+    }
+
+    /// Creates the file or takes over whatever stands in it. The first mark goes into the slot that does not
+    /// hold the one with this sequence number.
+    pub(crate) fn take_over<D: Disk<File = F>>(disk: &D, sequence: u64) -> DiskResult<Self> {
         let file = match disk.open(&mark_path(), OpenMode::Write) {
             Err(e) if e.kind == DiskErrorKind::NotFound => disk.open(&mark_path(), OpenMode::CreateNew)?,
             other => other?,
         };
         // What a process that died has left unsynced is as good as lost, until it is synced.
         file.sync()?;
-        let mut this = Self { file: Some(file), last: mark, unsynced: false };
-        // One slot after the other, so that one is whole at any time.
+        Ok(Self { file: Some(file), last: Mark { sequence, ..Mark::default() }, unsynced: false })
+    }
+
+    /// Writes `mark` into both slots, one after the other, so that one is whole at any time.
+    pub(crate) fn write_both<D: Disk<File = F>>(&mut self, disk: &D, mark: Mark) -> DiskResult<()> {
         for _ in 0..2 {
-            this.write(disk, mark)?;
-            this.sync()?;
+            self.write(disk, mark)?;
+            self.sync()?;
         }
-        disk.sync_dir(Dir::Log)?;
-        Ok(this)
+        Ok(())
     }
 
     /// The last mark written.

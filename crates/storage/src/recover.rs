@@ -5,25 +5,31 @@
 //! sync, so what was read back past the mark is written again in place and synced. Nothing on disk changes
 //! before the whole state has been read and found good; a refusal leaves the directory as it was.
 //!
+//! An ensemble's member: see `member`.
+//!
 //! Order of durable steps, each of which leaves the directory recoverable: torn ends cut, segments without
 //! any record removed, records past the mark written again, leftovers removed, directories synced, mark.
 
+mod member;
 pub(crate) mod scan;
 
 use crate::aside::Aside;
 use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::log::install::{Intent, IntentRead, intent_path, read_intent};
 use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
-use crate::mark::{Mark, MarkFile, MarkRead, mark_path, read_mark};
+use crate::mark::{Mark, MarkFile, MarkRead, mark_of_epoch, mark_path, read_mark};
 use crate::own;
+use crate::recovering::{Recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentHeader, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
     SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, measure_snapshot, read_snapshot_bounded,
     remove_temporaries, temporary_name,
 };
 use crate::state::Restore;
-use farrier_proto::Zxid;
 use farrier_proto::limits::TXN_MAX;
 use farrier_proto::txn::read_txn;
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, Zxid};
+pub(crate) use member::with_epoch;
 use scan::{Rest, Scan, Scanner, Why};
 use std::fmt;
 use std::sync::Arc;
@@ -44,11 +50,12 @@ pub struct RecoverOptions {
     pub trust_empty_snapshot: bool,
     /// `db.autocreate`: an empty directory is a new, empty database.
     pub db_autocreate: bool,
-    /// A standalone server: there is nobody to ask for what is missing.
+    /// A standalone server: there is nobody to ask for what is missing. Otherwise a member of an ensemble, which
+    /// moves damage aside and counts as recovering.
     pub standalone: bool,
     /// Largest transaction accepted, in bytes.
     pub txn_max: usize,
-    /// Content of the file `currentEpoch`; 0 for a standalone server.
+    /// 0 for a standalone server. Not asked of a member: recovery reads its files.
     pub current_epoch: u32,
     /// Whether `dataLogDir` differs from `dataDir`. Differing listings show it too.
     pub separate_log_dir: bool,
@@ -88,6 +95,17 @@ pub struct Recovered {
     pub voteless: bool,
     /// The mark as it stands on disk.
     pub mark: Mark,
+    /// A member: the file `acceptedEpoch`.
+    pub accepted: AcceptedEpoch,
+    /// A member: the file `currentEpoch`.
+    pub current: CurrentEpoch,
+    /// A member: whether it remembers everything that it acknowledged. While it may not, its state is what was
+    /// left, and of no use but to an operator who accepts the loss.
+    pub recovering: Recovering,
+    /// A member: there is neither a transaction nor an epoch, and no file `initialize` vouches that there never
+    /// was. It counts as one that has forgotten everything as soon as others show an epoch above 0; then
+    /// [`raise_recovering`](crate::raise_recovering) comes before it votes.
+    pub fresh_without_initialize: bool,
 }
 
 impl Recovered {
@@ -130,8 +148,8 @@ pub struct Refusal {
     pub remedy: String,
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Refusal {
+    fn fmt_damage(&self, f: &mut impl fmt::Write) -> fmt::Result {
         if let Some(file) = &self.file {
             write!(f, "{file}")?;
             if let Some(offset) = self.offset {
@@ -143,6 +161,20 @@ impl fmt::Display for Refusal {
         if !self.expected.is_empty() {
             write!(f, "; expected {}", self.expected)?;
         }
+        Ok(())
+    }
+
+    /// Where what is wrong, without what to do about it.
+    fn damage(&self) -> String {
+        let mut text = String::new();
+        self.fmt_damage(&mut text).expect("a string takes everything");
+        text
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_damage(f)?;
         write!(f, ". {}", self.remedy)
     }
 }
@@ -198,6 +230,9 @@ pub(crate) fn repair_what<D: Disk>(disk: &D, options: &RecoverOptions) -> String
 
 /// Brings the files of a directory into `state` and makes sure that all of it is durable.
 ///
+/// A member's damage is no reason for a refusal: what is bad is moved aside, after
+/// [`Recovered::recovering`] has become durable.
+///
 /// # Errors
 /// A [`Refusal`], which says what to do. The content of `state` is then undefined.
 pub fn recover<D: Disk>(
@@ -206,9 +241,80 @@ pub fn recover<D: Disk>(
     state: &mut dyn Restore,
 ) -> Result<Recovered, Refusal> {
     let disk = &**disk;
+    if !options.standalone {
+        return member::recover_member(disk, options, state);
+    }
+    if read_recovering(disk)? != Recovering::No {
+        let what = repair_what(disk, options);
+        return Err(Refusal::setup(
+            None,
+            "as a member of its ensemble this server may have forgotten what it acknowledged, and it has not been given \
+             everything by a leader since",
+            "a start as a member",
+            format!("Nothing was changed. `farrier repair {what} --accept-loss` goes on with what is there"),
+        ));
+    }
+    finish_install(disk, options)?;
+    recover_files(disk, options, state, &mut |_, _| Ok(options.current_epoch))
+}
+
+/// Called with the last transaction, and asked twice: for the epoch that the mark is to carry, before a mark is
+/// written, and to write the epoch files, when one mark and all the history are durable.
+type Epochs<'e> = dyn FnMut(Zxid, EpochStep) -> DiskResult<u32> + 'e;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum EpochStep {
+    Tell,
+    Write,
+}
+
+/// Whether there is an interrupted installation; or why it can't be finished.
+pub(crate) fn install_pends<D: Disk>(disk: &D) -> DiskResult<Result<bool, String>> {
+    Ok(pending_install(disk)?.map(|intent| intent.is_some()))
+}
+
+fn pending_install<D: Disk>(disk: &D) -> DiskResult<Result<Option<Intent>, String>> {
+    match read_intent(disk)? {
+        IntentRead::Absent => Ok(Ok(None)),
+        IntentRead::Damaged => Ok(Err("the file says nothing that could be carried out".to_owned())),
+        IntentRead::Intent(intent) => match intent.verify(disk) {
+            Ok(()) => Ok(Ok(Some(intent))),
+            Err(SnapshotError::Disk(e)) if e.kind != DiskErrorKind::NotFound => Err(e),
+            Err(e) => Ok(Err(e.to_string())),
+        },
+    }
+}
+
+/// An installation that was interrupted is finished before anything else is looked at.
+fn finish_install<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<(), Refusal> {
+    match pending_install(disk)? {
+        Ok(None) => Ok(()),
+        Ok(Some(intent)) => {
+            known_mark(disk, &mut Vec::new())?;
+            intent.finish(disk)?;
+            Ok(())
+        }
+        Err(found) => Err(Refusal {
+            kind: RefusalKind::Damage,
+            file: Some(disk.describe(&intent_path())),
+            offset: None,
+            found: format!("the installation of a leader's snapshot was interrupted and can't be finished: {found}"),
+            expected: "the whole snapshot".to_owned(),
+            remedy: repair_remedy(disk, options),
+        }),
+    }
+}
+
+/// From files without an unfinished installation to a state.
+fn recover_files<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    state: &mut dyn Restore,
+    epochs: &mut Epochs<'_>,
+) -> Result<Recovered, Refusal> {
     let mut warnings = check_directories(disk, options)?;
     let on_disk = known_mark(disk, &mut warnings)?;
-    let mark = on_disk.filter(|mark| mark.epoch == options.current_epoch);
+    let mark = mark_of_epoch(disk, options.current_epoch)?;
     let loaded = load_snapshot(disk, options, state, &mut warnings)?;
     check_loaded(disk, options, &loaded)?;
     let segments = list_segments(disk)?;
@@ -255,15 +361,29 @@ pub fn recover<D: Disk>(
         (None, Some(mark)) => mark.floor.max(after),
         (None, None) => after,
     };
+    // The first mark goes into the slot of the one that is not in force, if there is such a one.
+    let sequence = match (on_disk, mark) {
+        (Some(newest), Some(mark)) if newest.sequence != mark.sequence => newest.sequence.wrapping_add(1),
+        (newest, _) => newest.map_or(0, |m| m.sequence),
+    };
     let mark = Mark {
-        sequence: on_disk.map_or(0, |m| m.sequence),
+        sequence,
         segment: position.map_or(Zxid::ZERO, |e| e.first),
         offset: position.map_or(0, |e| e.end),
         zxid: scan.last,
-        epoch: options.current_epoch,
+        epoch: epochs(scan.last, EpochStep::Tell)?,
         floor,
     };
-    let mark = MarkFile::create(disk, mark)?.last();
+    let mut file = MarkFile::take_over(disk, sequence)?;
+    file.write(disk, mark)?;
+    file.sync()?;
+    disk.sync_dir(Dir::Log)?;
+    // Only now: an epoch tells that its whole initial history is there. Until its file is written, the other slot
+    // has the mark of the old one.
+    epochs(scan.last, EpochStep::Write)?;
+    file.write(disk, mark)?;
+    file.sync()?;
+    let mark = file.last();
     Ok(Recovered {
         last_zxid: scan.last,
         snapshot_zxid: loaded.snapshot.map(|s| s.zxid),
@@ -272,6 +392,7 @@ pub fn recover<D: Disk>(
         fresh: empty && !voteless,
         voteless,
         mark,
+        ..Recovered::default()
     })
 }
 
@@ -514,13 +635,9 @@ pub(crate) fn check_rejected<D: Disk>(
     Ok(())
 }
 
-/// The last transaction of which the loaded snapshot may hold effects: Apache goes on while it writes one,
-/// and tells in the trailers how far it came.
+/// The last transaction of which the loaded snapshot may hold effects.
 pub(crate) fn testified(loaded: &Loaded) -> Zxid {
-    let Some(read) = &loaded.read else { return Zxid::ZERO };
-    let digest = read.digest.map_or(Zxid::ZERO, |d| d.zxid);
-    let last = read.last_zxid.filter(|z| z.to_wire() > 0).unwrap_or(Zxid::ZERO);
-    digest.max(last)
+    loaded.read.as_ref().map_or(Zxid::ZERO, SnapshotRead::testified)
 }
 
 /// A log that ends before what the snapshot tells of has lost something, and its zxids would be given twice.

@@ -12,13 +12,15 @@ use crate::aside::Aside;
 pub use crate::aside::DAMAGED_PREFIX;
 use crate::compress::{Compression, Stream, split_error};
 use crate::disk::{Dir, Disk, DiskFile, DiskPath, DiskResult, OpenMode};
-use crate::mark::{Mark, MarkFile};
+use crate::log::install::intent_path;
+use crate::mark::{Mark, MarkFile, mark_of_epoch};
 use crate::record::Decoded;
 use crate::recover::scan::{Damage, Scan, ScanError, Scanner};
 use crate::recover::{
     Loaded, RecoverOptions, Refusal, RefusalKind, check_directories, check_log_is_there, check_rejected,
-    check_testified, known_mark, load_snapshot, newer_temporaries, testified,
+    check_testified, install_pends, known_mark, load_snapshot, newer_temporaries, testified, with_epoch,
 };
+use crate::recovering::{Recovering, clear_recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
 use crate::snapshot::{SNAPSHOT_TEMPORARY, SnapshotFile, snapshot_name};
 use crate::state::Restore;
@@ -75,6 +77,27 @@ impl Report {
     #[must_use]
     pub const fn is_sound(&self) -> bool {
         self.findings.is_empty()
+    }
+
+    /// A member without a vote: it starts, but an operator may want it back.
+    fn add_recovering(&mut self, recovering: Recovering) {
+        let problem = match recovering {
+            Recovering::No => return,
+            Recovering::History => "transactions that this member acknowledged may be missing",
+            Recovering::Promise => {
+                "transactions that this member acknowledged, and epochs that it promised, may be missing"
+            }
+        };
+        self.findings.push(Finding {
+            file: None,
+            offset: None,
+            problem: format!("{problem}; it has no vote until a leader has given it everything"),
+            remedy:
+                "it votes with what it has. Only where no leader can be elected otherwise: the ensemble may lose what \
+                     it had acknowledged"
+                    .to_owned(),
+        });
+        self.loss.get_or_insert(Loss { after: self.last, up_to: self.last });
     }
 }
 
@@ -136,6 +159,8 @@ struct Look {
     testifies: bool,
     /// Whole snapshots without a proper name that are newer than all else.
     temporaries: Vec<SnapshotFile>,
+    /// An installation that was interrupted and can't be finished.
+    bad_intent: bool,
 }
 
 /// Looks at a directory and changes nothing. `state` is filled on the way, so that a tree which cannot
@@ -145,15 +170,36 @@ struct Look {
 /// A [`Refusal`] where the files are not what has to be repaired: a failing disk, a limit that is too
 /// small, directories that were confused.
 pub fn examine<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Report, Refusal> {
-    Ok(look(disk, options, state)?.report)
+    let options = &with_epoch(disk, options)?;
+    let mut report = look(disk, options, state)?.report;
+    if !options.standalone {
+        report.add_recovering(read_recovering(disk)?);
+    }
+    Ok(report)
 }
 
-/// Moves what is bad aside, so that a server starts on what is left, and tells what that was. Does nothing
-/// to a sound directory.
+/// Moves what is bad aside, so that a server starts on what is left, and tells what that was. A member then has its
+/// vote again. Does nothing to a sound directory.
 ///
 /// # Errors
 /// As [`examine`]; it can simply be called again.
 pub fn accept_loss<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Repaired, Refusal> {
+    let options = &with_epoch(disk, options)?;
+    let mut repaired = set_aside(disk, options, state)?;
+    let recovering = read_recovering(disk)?;
+    if recovering != Recovering::No {
+        repaired.before.add_recovering(recovering);
+        clear_recovering(disk)?;
+    }
+    Ok(repaired)
+}
+
+/// The moving aside, which leaves a member what it is.
+pub(crate) fn set_aside<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    state: &mut dyn Restore,
+) -> Result<Repaired, Refusal> {
     let mut aside = Aside::new(disk)?;
     let mut before = None;
     for _ in 0..ROUNDS_MAX {
@@ -194,7 +240,26 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
         log_is_gone: false,
         testifies: false,
         temporaries: Vec::new(),
+        bad_intent: false,
     };
+
+    match install_pends(disk)? {
+        Ok(false) => {}
+        Ok(true) => {
+            let note = "a leader's snapshot is being installed; the next start finishes that first";
+            look.report.warnings.push(note.to_owned());
+            return Ok(look);
+        }
+        Err(problem) => {
+            look.bad_intent = true;
+            look.report.findings.push(Finding {
+                file: Some(disk.describe(&intent_path())),
+                offset: None,
+                problem: format!("the installation of a leader's snapshot can't be finished: {problem}"),
+                remedy: "it is given up".to_owned(),
+            });
+        }
+    }
 
     let log_exists = look.segments.iter().any(|s| s.len > 0);
     let none_loads = look.loaded.reason.as_ref().filter(|_| look.loaded.snapshot.is_none());
@@ -229,7 +294,7 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
         }
         other => other?,
     }
-    let epoch_mark = mark.filter(|m| m.epoch == options.current_epoch);
+    let epoch_mark = mark_of_epoch(disk, options.current_epoch)?;
     let scanner = Scanner {
         disk,
         segments: &look.segments,
@@ -360,6 +425,9 @@ fn repair_once<D: Disk>(
         // Without any snapshot the whole log goes; otherwise only snapshots do.
         None => (look.scan.is_none().then_some(Zxid::ZERO), None),
     };
+    if look.bad_intent {
+        aside.take(&intent_path())?;
+    }
     if let Some((segment, _)) = cut {
         aside.copy(&log_path(segment))?;
     }

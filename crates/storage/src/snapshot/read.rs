@@ -81,6 +81,17 @@ pub struct SnapshotRead {
     pub widest: u64,
 }
 
+impl SnapshotRead {
+    /// The last transaction of which it may hold effects: Apache goes on while it writes one, and tells in the
+    /// trailers how far it came.
+    #[must_use]
+    pub(crate) fn testified(&self) -> Zxid {
+        let digest = self.digest.map_or(Zxid::ZERO, |d| d.zxid);
+        let last = self.last_zxid.filter(|z| z.to_wire() > 0).unwrap_or(Zxid::ZERO);
+        digest.max(last)
+    }
+}
+
 /// Loads a snapshot into `state` and ends with [`Restore::loaded`]. Fields are bounded by [`TXN_MAX`].
 ///
 /// # Errors
@@ -110,17 +121,18 @@ pub fn read_snapshot_bounded<D: Disk>(
     };
     let compression = Compression::of_name(&path.name);
     let file = disk.open(path, OpenMode::Read)?;
-    read_from(disk, path, zxid, &mut Body::new(Stream::new(file, compression), max), state)
+    read_from(disk, path, zxid, compression, &mut Body::new(Stream::new(file, compression), max), state)
 }
 
 fn read_from<D: Disk>(
     disk: &D,
     path: &DiskPath,
     zxid: Zxid,
+    compression: Compression,
     body: &mut Body<D::File>,
     state: &mut dyn Restore,
 ) -> Result<SnapshotRead, SnapshotError> {
-    read_content(body, zxid, Compression::of_name(&path.name), state)
+    read_content(body, zxid, compression, state)
         .map_err(|failure| failure.at(disk.describe(path), body.offset, body.max))
 }
 
@@ -150,14 +162,23 @@ pub fn verify_snapshot<D: Disk>(disk: &D, path: &DiskPath, max: usize) -> Result
 /// # Errors
 /// As [`read_snapshot`], but never [`SnapshotError::Limit`] for what the format allows.
 pub fn measure_snapshot<D: Disk>(disk: &D, path: &DiskPath) -> Result<SnapshotRead, SnapshotError> {
-    let Some(zxid) = zxid_of_name("snapshot", &path.name) else {
+    measure_unnamed(disk, path, path)
+}
+
+/// [`measure_snapshot`] of a file that has yet to get the name that tells zxid and compression.
+pub(crate) fn measure_unnamed<D: Disk>(
+    disk: &D,
+    path: &DiskPath,
+    name: &DiskPath,
+) -> Result<SnapshotRead, SnapshotError> {
+    let Some(zxid) = zxid_of_name("snapshot", &name.name) else {
         return verify_snapshot(disk, path, TXN_MAX);
     };
     let file = disk.open(path, OpenMode::Read)?;
-    let stream = Stream::new(file, Compression::of_name(&path.name));
-    let mut body = Body::new(stream, usize::try_from(i32::MAX).unwrap_or(usize::MAX));
+    let compression = Compression::of_name(&name.name);
+    let mut body = Body::new(Stream::new(file, compression), usize::try_from(i32::MAX).unwrap_or(usize::MAX));
     body.skim = true;
-    read_from(disk, path, zxid, &mut body, &mut Discard)
+    read_from(disk, path, zxid, compression, &mut body, &mut Discard)
 }
 
 /// A state that forgets what it is told.

@@ -78,11 +78,7 @@ fn write<D: Disk, I: Image>(
     options: &SnapshotOptions,
     pace: &mut dyn FnMut(u64) -> DiskResult<()>,
 ) -> DiskResult<SnapshotWritten> {
-    let name = snapshot_name(image.zxid(), options.compression);
-    let path = DiskPath::new(Dir::DataVersion, name);
-    if zxid_of_name("snapshot", &path.name).is_none() {
-        return Err(error_of(disk, &path, "no reader would find the zxid in this name".to_owned()));
-    }
+    let path = path_of(disk, image.zxid(), options)?;
     let temporary = DiskPath::new(Dir::DataVersion, format!("{TEMPORARY}{:x}", image.zxid().get()));
     let written = write_temporary(disk, image, options, pace, &temporary, path).and_then(|written| {
         own::record(disk, &written)?;
@@ -95,6 +91,26 @@ fn write<D: Disk, I: Image>(
         let _ = disk.remove(&temporary);
     }
     written
+}
+
+/// Writes `image` under a name of the caller's that nobody loads, synced; the caller makes the name durable and
+/// renames the file to the path that is answered. On failure the file is left.
+pub(crate) fn write_unnamed<D: Disk, I: Image>(
+    disk: &D,
+    image: &I,
+    options: &SnapshotOptions,
+    temporary: &DiskPath,
+) -> DiskResult<SnapshotWritten> {
+    let path = path_of(disk, image.zxid(), options)?;
+    write_temporary(disk, image, options, &mut |_| Ok(()), temporary, path)
+}
+
+fn path_of<D: Disk>(disk: &D, zxid: Zxid, options: &SnapshotOptions) -> DiskResult<DiskPath> {
+    let path = DiskPath::new(Dir::DataVersion, snapshot_name(zxid, options.compression));
+    if zxid_of_name("snapshot", &path.name).is_none() {
+        return Err(error_of(disk, &path, "no reader would find the zxid in this name".to_owned()));
+    }
+    Ok(path)
 }
 
 /// Removes what writers that died left behind. Only while no snapshot is being written.
