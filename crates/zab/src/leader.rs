@@ -11,6 +11,8 @@ mod discovery;
 mod liveness;
 mod stream;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use crate::core::{Core, Resign};
 use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, Role, WriteId};

@@ -102,12 +102,15 @@ impl Peer {
         }
     }
 
-    /// A server that was elected at time 0, whatever the others say.
+    /// Makes this server the leader, whatever the others say.
     #[cfg(test)]
-    pub(crate) fn leading(config: Config, ensemble: Ensemble, durable: Durable, out: &mut Outputs) -> Self {
-        let mut peer = Self::new(config, ensemble, durable);
-        peer.state = State::Leading(Box::new(Leader::start(&mut peer.core, 0, out)));
-        peer
+    pub(crate) fn lead(&mut self, now: u64, out: &mut Outputs) {
+        self.state = State::Leading(Box::new(Leader::start(&mut self.core, now, out)));
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn core_mut(&mut self) -> &mut Core {
+        &mut self.core
     }
 
     /// Takes one input, at `now` milliseconds of a clock that never goes back, and appends what follows from it.
