@@ -129,8 +129,8 @@ impl Stream {
             }
         }
         self.deliver_next(core, out);
-        if !self.acknowledging {
-            // What is committed by then needs nobody's acknowledgement.
+        if !self.initial_history_complete {
+            // Nobody waits for the acknowledgement of what came as committed.
             while self.unacknowledged.pop_front_if(|(_, waiting)| *waiting <= zxid).is_some() {}
         }
         Ok(())
