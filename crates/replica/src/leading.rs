@@ -8,7 +8,6 @@ use farrier_proto::{ErrorCode, OpCode, Reader, SessionId};
 use farrier_tree::{Identity, WriteRequest};
 use farrier_zab::{LinkId, SyncTicket};
 use hashbrown::HashMap;
-use std::collections::BTreeMap;
 
 /// Where the client of a session is connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,17 +23,15 @@ pub(crate) enum Owner {
 pub(crate) struct Leading {
     pub(crate) epoch: u32,
     owners: HashMap<SessionId, Owner, foldhash::fast::FixedState>,
-    /// Pings that a learner has not answered yet.
-    unanswered: BTreeMap<LinkId, u32>,
-    /// Answers that are missing before a session may expire. A process that was stopped finds answers in its
-    /// sockets that were given long ago; only one to a later ping tells who was heard of meanwhile (safety
-    /// contract 5.2).
-    missing: BTreeMap<LinkId, u32>,
+    /// The round of pings that every learner has to answer before a session may expire. A process that was stopped
+    /// finds answers in its sockets that were given long ago; only those to later pings tell who was heard of
+    /// meanwhile (safety contract 5.2).
+    pub(crate) awaited_round: u64,
 }
 
 impl Leading {
     pub(crate) fn new(epoch: u32) -> Self {
-        Self { epoch, owners: HashMap::default(), unanswered: BTreeMap::new(), missing: BTreeMap::new() }
+        Self { epoch, owners: HashMap::default(), awaited_round: 0 }
     }
 
     /// The session moved.
@@ -50,36 +47,6 @@ impl Leading {
 
     pub(crate) fn closed(&mut self, session: SessionId) {
         self.owners.remove(&session);
-    }
-
-    pub(crate) fn pinged(&mut self, link: LinkId) {
-        *self.unanswered.entry(link).or_insert(0) += 1;
-    }
-
-    fn answered(&mut self, link: LinkId) {
-        if let Some(n) = self.unanswered.get_mut(&link) {
-            *n = n.saturating_sub(1);
-        }
-        if let Some(n) = self.missing.get_mut(&link) {
-            *n -= 1;
-            if *n == 0 {
-                self.missing.remove(&link);
-            }
-        }
-    }
-
-    pub(crate) fn gone(&mut self, link: LinkId) {
-        self.unanswered.remove(&link);
-        self.missing.remove(&link);
-    }
-
-    pub(crate) fn expect_pings(&mut self, learners: impl Iterator<Item = LinkId>) {
-        let answers = |link| 1 + self.unanswered.get(&link).copied().unwrap_or(0);
-        self.missing = learners.map(|link| (link, answers(link))).collect();
-    }
-
-    pub(crate) fn awaits_pings(&self) -> bool {
-        !self.missing.is_empty()
     }
 }
 
@@ -98,7 +65,6 @@ impl Replica {
                 }
             }
             LearnerPacket::Ping { zxid: _, touched } => {
-                leading.answered(link);
                 for (session, timeout) in touched {
                     self.tracker.touch_with(session, timeout, now);
                 }

@@ -192,13 +192,20 @@ impl Membership {
         if let Self::Ensemble(m) = self
             && let Term::Leading(leading) = &mut m.term
         {
-            leading.expect_pings(m.peer.status().learners.iter().filter(|l| l.synced).map(|l| l.link));
+            let (begun, _) = m.peer.ping_rounds();
+            leading.awaited_round = begun + 1;
         }
     }
 
     /// Whether some of those answers are still missing.
-    pub(crate) fn awaits_pings(&mut self) -> bool {
-        self.leading().is_some_and(|l| l.awaits_pings())
+    pub(crate) fn awaits_pings(&self) -> bool {
+        match self {
+            Self::Ensemble(m) => match &m.term {
+                Term::Leading(leading) => m.peer.ping_rounds().1 < leading.awaited_round,
+                Term::Looking | Term::Learning(_) => false,
+            },
+            Self::Alone(_) => false,
+        }
     }
 
     /// A client of this server has the session now.
@@ -402,14 +409,7 @@ impl Replica {
             Output::Notify { to, notification } => out.push(Action::Notify { to, notification }),
             Output::Dial { leader } => out.push(Action::Dial { leader }),
             Output::SendLeader { link, packet } => out.push(Action::SendLeader { link, packet }),
-            Output::SendLearner { link, packet } => {
-                if matches!(packet, LeaderPacket::Ping { .. })
-                    && let Some(leading) = self.membership.leading()
-                {
-                    leading.pinged(link);
-                }
-                out.push(Action::SendLearner { link, packet });
-            }
+            Output::SendLearner { link, packet } => out.push(Action::SendLearner { link, packet }),
             Output::SendSnapshot { link, zxid } => {
                 assert_eq!(self.tree.zxid(), zxid, "a learner gets the delivered state");
                 out.push(Action::SendSnapshot { link, image: self.image() });
@@ -447,11 +447,8 @@ impl Replica {
             }
             Output::Role(role) => self.take_role(now, role, out),
             Output::FromLearner { link, server: _, packet } => self.from_learner(now, link, packet, out),
-            Output::LearnerGone { link } => {
-                if let Some(leading) = self.membership.leading() {
-                    leading.gone(link);
-                }
-            }
+            // Its sessions move when their clients come back, from wherever.
+            Output::LearnerGone { link: _ } => {}
             Output::FromLeader { packet } => self.from_leader(now, packet, out),
             Output::PingReceived { zxid } => self.answer_ping(zxid),
             Output::Synced { ticket } => self.synced(now, ticket, out),

@@ -1,6 +1,8 @@
 //! A replica with a clock, a log and connections that the test holds in its hands.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod ensemble;
+
 use farrier_proto::client::{ConnectRequest, ConnectResponse, ReplyHeader, RequestHeader};
 use farrier_proto::{Field, OpCode, Reader, SessionId, Xid, Zxid};
 use farrier_replica::{Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId};

@@ -1,0 +1,409 @@
+//! Three servers over a network and disks in memory: what clients of different servers see of each other.
+
+mod harness;
+
+use farrier_proto::client::{CreateRequest, PathOnly, PathWatch, SetDataRequest};
+use farrier_proto::{OpCode, RawAcl};
+use harness::encode;
+use harness::ensemble::{Client, Cluster};
+use std::borrow::Cow;
+
+fn create(path: &str, flags: i32) -> Vec<u8> {
+    let open = RawAcl { perms: 31, scheme: Some("world".into()), id: Some("anyone".into()) };
+    encode(&CreateRequest { path: Some(Cow::Borrowed(path)), data: Some(b"d".into()), acl: Some(vec![open]), flags })
+}
+
+fn read(path: &str, watch: bool) -> Vec<u8> {
+    encode(&PathWatch { path: Some(Cow::Borrowed(path)), watch })
+}
+
+fn set(path: &str, data: &[u8]) -> Vec<u8> {
+    encode(&SetDataRequest { path: Some(Cow::Borrowed(path)), data: Some(Cow::Borrowed(data)), version: -1 })
+}
+
+fn sync() -> Vec<u8> {
+    encode(&PathOnly { path: Some("/".into()) })
+}
+
+#[test]
+fn sessions_and_writes_through_every_server() {
+    let mut c = Cluster::of_three();
+    let clients: Vec<Client> = [1, 2, 3].into_iter().map(|s| c.connect(s, 10_000)).collect();
+    for (i, client) in clients.iter().enumerate() {
+        assert_eq!(client.session.0 >> 56, i as i64 + 1, "a session's top byte is its server's number");
+        c.request(*client, 1, OpCode::Create, &create(&format!("/{i}"), 0));
+        assert_eq!(c.replies(*client), [(1, 0)]);
+    }
+    for client in &clients {
+        for i in 0..3 {
+            c.request(*client, 2, OpCode::Exists, &read(&format!("/{i}"), false));
+        }
+        assert_eq!(c.replies(*client), [(2, 0); 3]);
+    }
+    c.assert_equal();
+}
+
+#[test]
+fn replies_of_a_followers_client_leave_in_request_order_cases_212_to_214() {
+    let mut c = Cluster::of_three();
+    let f = c.followers()[0];
+    let a = c.connect(f, 10_000);
+    for i in 0..5 {
+        c.request(a, 2 * i, OpCode::Create, &create(&format!("/{i}"), 0));
+        c.request(a, 2 * i + 1, OpCode::Exists, &read(&format!("/{i}"), false));
+    }
+    assert_eq!(c.replies(a), (0..10).map(|xid| (xid, 0)).collect::<Vec<_>>());
+    c.request(a, 20, OpCode::Create, &create("/0", 0));
+    c.request(a, -2, OpCode::Ping, &[]);
+    c.request(a, 21, OpCode::Create, &[]);
+    c.request(a, 22, OpCode::Sync, &sync());
+    c.request(a, 23, OpCode::Sync, &[0, 0]);
+    c.request(a, 24, OpCode::SetData, &set("/0", b"x"));
+    c.request(a, 25, OpCode::CloseSession, &[]);
+    let zxid = c.replica(f).last_zxid();
+    assert_eq!(c.replies(a), [(20, -110), (-2, 0), (21, -5), (22, 0), (23, -5), (24, 0), (25, 0)]);
+    assert!(c.is_closed(a.conn));
+    let took = c.replica(f).last_zxid().get() - zxid.get();
+    assert_eq!(took, 3, "what cannot be decoded is not forwarded, what fails is");
+    c.assert_equal();
+}
+
+#[test]
+fn a_write_is_answered_once_a_quorum_has_it() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let (a, b) = (c.connect(l, 10_000), c.connect(f[0], 10_000));
+    c.hold_disk(f[0], true);
+    c.hold_disk(f[1], true);
+    c.request(a, 1, OpCode::Create, &create("/a", 0));
+    c.request(b, 1, OpCode::Create, &create("/b", 0));
+    assert_eq!((c.replies(a), c.replies(b)), (vec![], vec![]), "the leader alone is no quorum");
+    c.hold_disk(f[1], false);
+    assert_eq!((c.replies(a), c.replies(b)), (vec![(1, 0)], vec![(1, 0)]));
+    assert_eq!(c.replica(f[0]).tree().node_count(), c.replica(l).tree().node_count(), "delivered with the commit");
+    c.hold_disk(f[0], false);
+    c.assert_equal();
+}
+
+#[test]
+fn a_sync_waits_for_a_quorum_and_takes_its_turn() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let (a, b) = (c.connect(l, 10_000), c.connect(f[0], 10_000));
+    c.freeze(f[1]);
+    c.request(a, 1, OpCode::Sync, &sync());
+    c.request(a, 2, OpCode::Exists, &read("/", false));
+    assert_eq!(c.replies(a), [(1, 0), (2, 0)], "one follower answers, which makes two");
+    c.freeze(f[0]);
+    c.request(a, 3, OpCode::Sync, &sync());
+    c.request(a, 4, OpCode::Exists, &read("/", false));
+    assert_eq!(c.replies(a), [], "nobody confirms that this server leads still");
+    c.request(b, 1, OpCode::Sync, &sync());
+    c.request(b, 2, OpCode::Exists, &read("/", false));
+    c.thaw(f[0]);
+    assert_eq!(c.replies(a), [(3, 0), (4, 0)]);
+    assert_eq!(c.replies(b), [(1, 0), (2, 0)]);
+    c.thaw(f[1]);
+    c.assert_equal();
+}
+
+#[test]
+fn a_sync_shows_what_was_committed_before_it_case_211() {
+    let mut c = Cluster::of_three();
+    let f = c.followers();
+    let (a, b) = (c.connect(f[0], 10_000), c.connect(f[1], 10_000));
+    for i in 0..200 {
+        let path = format!("/z{i}");
+        c.request(a, i, OpCode::Create, &create(&path, 0));
+        assert_eq!(c.replies(a), [(i, 0)]);
+        c.request(b, 2 * i, OpCode::Sync, &sync());
+        c.request(b, 2 * i + 1, OpCode::Exists, &read(&path, false));
+        assert_eq!(c.replies(b), [(2 * i, 0), (2 * i + 1, 0)]);
+    }
+}
+
+#[test]
+fn the_leader_expires_whom_nobody_hears_of_and_no_other() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let (silent, alive, own) = (c.connect(f[0], 4000), c.connect(f[1], 4000), c.connect(l, 4000));
+    for (client, path) in [(silent, "/silent"), (alive, "/alive"), (own, "/own")] {
+        c.request(client, 1, OpCode::Create, &create(path, 1));
+        assert_eq!(c.replies(client), [(1, 0)]);
+    }
+    for _ in 0..20 {
+        c.pass(1000);
+        c.request(alive, -2, OpCode::Ping, &[]);
+        c.request(own, -2, OpCode::Ping, &[]);
+    }
+    for s in [1, 2, 3] {
+        let has = |path| c.replica(s).tree().node(path).is_some();
+        assert_eq!((has("/silent"), has("/alive"), has("/own")), (false, true, true), "on {s}");
+        assert_eq!(c.replica(s).session_count(), 2, "on {s}");
+    }
+    assert!(c.is_closed(silent.conn) && !c.is_closed(alive.conn) && !c.is_closed(own.conn));
+    assert_eq!(c.reattach(f[1], silent.session).map(|c| c.session), None, "expired");
+    c.assert_equal();
+}
+
+#[test]
+fn a_session_whose_pings_could_be_delivered_survives_a_pause_of_the_leader() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let (a, own) = (c.connect(f[0], 4000), c.connect(l, 4000));
+    c.pass(3000);
+    c.freeze(l);
+    for _ in 0..8 {
+        c.pass(1000);
+        c.request(a, -2, OpCode::Ping, &[]);
+    }
+    c.thaw(l);
+    // The leader's timer fires before anybody is heard.
+    c.pass(0);
+    c.request(own, -2, OpCode::Ping, &[]);
+    for _ in 0..5 {
+        c.pass(1000);
+        c.request(a, -2, OpCode::Ping, &[]);
+        c.request(own, -2, OpCode::Ping, &[]);
+    }
+    assert_eq!(c.leader(), l);
+    assert_eq!(c.replica(l).session_count(), 2);
+    assert!(!c.is_closed(a.conn) && !c.is_closed(own.conn));
+}
+
+#[test]
+fn a_session_moves_between_followers_cases_205_206_and_208() {
+    let mut c = Cluster::of_three();
+    let f = c.followers();
+    let old = c.connect(f[0], 10_000);
+    c.request(old, 1, OpCode::Create, &create("/e", 1));
+    assert_eq!(c.replies(old), [(1, 0)]);
+    let new = c.reattach(f[1], old.session).expect("the session moves");
+    assert_eq!(new.session, old.session);
+    c.request(new, 1, OpCode::Exists, &read("/e", false));
+    assert_eq!(c.replies(new), [(1, 0)]);
+    c.request(old, 2, OpCode::Exists, &read("/e", false));
+    assert_eq!(c.replies(old), [(2, 0)], "reads are answered still");
+    c.request(old, 3, OpCode::Create, &create("/y", 0));
+    assert_eq!(c.replies(old), [], "without a reply");
+    assert!(c.is_closed(old.conn));
+    c.request(new, 2, OpCode::Exists, &read("/y", false));
+    c.request(new, 3, OpCode::Create, &create("/y", 0));
+    assert_eq!(c.replies(new), [(2, -101), (3, 0)]);
+    // And back, by a multi of the connection that is the old one now.
+    let back = c.reattach(f[0], old.session).expect("the session moves back");
+    c.request(new, 4, OpCode::Multi, &multi(&[("/m", 1)]));
+    assert_eq!(c.replies(new), []);
+    assert!(c.is_closed(new.conn) && !c.is_closed(back.conn));
+    assert!(c.replica(f[0]).tree().node("/m").is_none());
+    c.assert_equal();
+}
+
+#[test]
+fn the_leader_checks_reads_of_a_session_that_moved_too_case_207() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let old = c.connect(l, 10_000);
+    let new = c.reattach(f[0], old.session).expect("the session moves");
+    c.request(old, 1, OpCode::Exists, &read("/", false));
+    assert_eq!(c.replies(old), []);
+    assert!(c.is_closed(old.conn) && !c.is_closed(new.conn));
+    let back = c.reattach(l, old.session).expect("the session moves back");
+    c.request(new, 1, OpCode::Create, &create("/y", 0));
+    assert_eq!(c.replies(new), []);
+    c.request(back, 1, OpCode::Create, &create("/y", 0));
+    assert_eq!(c.replies(back), [(1, 0)]);
+    c.assert_equal();
+}
+
+#[test]
+fn a_stale_connection_can_end_the_session_case_209() {
+    let mut c = Cluster::of_three();
+    let f = c.followers();
+    let old = c.connect(f[0], 10_000);
+    c.request(old, 1, OpCode::Create, &create("/e", 1));
+    assert_eq!(c.replies(old), [(1, 0)]);
+    let new = c.reattach(f[1], old.session).expect("the session moves");
+    c.request(old, 2, OpCode::CloseSession, &[]);
+    assert_eq!(c.replies(old), [(2, 0)]);
+    assert!(c.is_closed(new.conn));
+    assert!(c.replica(f[1]).tree().node("/e").is_none());
+}
+
+#[test]
+fn who_cannot_have_the_session_is_told_that_it_expired_case_210() {
+    let mut c = Cluster::of_three();
+    let f = c.followers();
+    let a = c.connect(f[0], 10_000);
+    let conn = c.dial(f[1]);
+    c.frame(conn, &harness::connect_frame(10_000, a.session, &[1; 16], 0));
+    c.run();
+    assert_eq!(c.frames(conn).len(), 1);
+    assert!(c.is_closed(conn) && !c.is_closed(a.conn), "a wrong password");
+    let nobody = farrier_proto::SessionId(0x77);
+    assert_eq!(c.reattach(f[1], nobody).map(|c| c.session), None, "no such session");
+    let again = c.reattach(f[0], a.session).expect("on the same server");
+    assert!(c.is_closed(a.conn) && !c.is_closed(again.conn));
+}
+
+/// A multi of creates: path and operation code.
+fn multi(ops: &[(&str, i32)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (path, op) in ops {
+        farrier_proto::multi::put_result(&mut out, OpCode::from_code(*op).expect("an operation"));
+        // A request's header says -1 where a result's says 0.
+        let at = out.len() - 4;
+        out[at..].copy_from_slice(&(-1i32).to_be_bytes());
+        out.extend_from_slice(&create(path, 0));
+    }
+    farrier_proto::multi::put_end(&mut out);
+    out
+}
+
+#[test]
+fn create2_in_a_multi_is_answered_in_full_and_proposed_as_create() {
+    let mut c = Cluster::of_three();
+    let mut lengths = Vec::new();
+    for s in [1, 2, 3] {
+        let a = c.connect(s, 10_000);
+        c.request(a, 1, OpCode::Multi, &multi(&[(&format!("/a{s}"), 15), (&format!("/b{s}"), 1)]));
+        c.run();
+        let frames = c.frames(a.conn);
+        let result = &frames[0][16..];
+        assert_eq!(&result[..4], &15i32.to_be_bytes(), "a create2's result");
+        lengths.push(frames[0].len());
+        let (_, txn) = c.log(s).last().expect("a record");
+        let (_, txn, _) = farrier_proto::txn::read_txn(txn).expect("a transaction");
+        let farrier_proto::Txn::Multi(txns) = txn else { panic!("{txn:?}") };
+        assert!(txns.iter().all(|t| matches!(t, farrier_proto::Txn::Create(_))), "{txns:?}");
+    }
+    assert_eq!(lengths, [lengths[0]; 3], "the same from leader and followers");
+    c.assert_equal();
+}
+
+#[test]
+fn the_leader_dies_and_its_clients_go_on_elsewhere() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let (a, b) = (c.connect(l, 20_000), c.connect(f[0], 20_000));
+    for (client, path) in [(a, "/a"), (b, "/b")] {
+        c.request(client, 1, OpCode::Create, &create(path, 1));
+        assert_eq!(c.replies(client), [(1, 0)]);
+    }
+    c.freeze(f[1]);
+    c.crash(l);
+    assert!(c.is_closed(b.conn), "without a leader nobody is served");
+    assert!(!c.replica(f[0]).is_serving());
+    let conn = c.dial(f[0]);
+    c.frame(conn, &harness::connect_frame(20_000, a.session, &farrier_proto::session::password(a.session), 0));
+    c.run();
+    assert!(!c.is_closed(conn) && c.frames(conn).is_empty(), "held until there is one");
+    c.pass(400);
+    c.thaw(f[1]);
+    c.run();
+    assert_eq!(c.connected(conn), Some(a.session), "{:#?}", c.notes);
+    let b = c.reattach(f[1], b.session).expect("the session lives");
+    let a = Client { conn, ..a };
+    for (client, path) in [(a, "/a"), (b, "/b")] {
+        c.request(client, 2, OpCode::Exists, &read(path, false));
+        c.request(client, 3, OpCode::Create, &create(&format!("{path}2"), 0));
+        assert_eq!(c.replies(client), [(2, 0), (3, 0)]);
+    }
+    c.start(l);
+    c.settle();
+    c.assert_equal();
+    let again = c.connect(l, 10_000);
+    c.request(again, 1, OpCode::Exists, &read("/a2", false));
+    assert_eq!(c.replies(again), [(1, 0)]);
+}
+
+#[test]
+fn what_a_deposed_leader_could_not_commit_is_never_answered() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let (a, b) = (c.connect(l, 10_000), c.connect(f[0], 10_000));
+    c.hold_disk(f[0], true);
+    c.hold_disk(f[1], true);
+    c.request(a, 1, OpCode::Create, &create("/lost", 0));
+    c.request(b, 1, OpCode::Create, &create("/lost2", 0));
+    c.run();
+    assert_eq!(c.log(l).last().map(|(z, _)| z.counter()), Some(4), "both are in the leader's log");
+    c.crash(f[0]);
+    c.crash(f[1]);
+    c.pass(3000);
+    assert!(c.is_closed(a.conn) && c.replies(a).is_empty(), "its outcome is unknown");
+    assert!(c.replies(b).is_empty());
+    c.crash(l);
+    c.hold_disk(f[0], false);
+    c.hold_disk(f[1], false);
+    c.start(f[0]);
+    c.start(f[1]);
+    c.settle();
+    let b = c.connect(f[0], 10_000);
+    c.request(b, 1, OpCode::Create, &create("/kept", 0));
+    assert_eq!(c.replies(b), [(1, 0)]);
+    c.start(l);
+    c.settle();
+    c.assert_equal();
+    for s in [1, 2, 3] {
+        let tree = c.replica(s).tree();
+        assert!(tree.node("/kept").is_some() && tree.node("/lost").is_none(), "on {s}");
+    }
+}
+
+/// Writes through one server; then a member that was away comes back.
+fn join_late(configure: fn(&mut farrier_replica::ReplicaConfig, &mut farrier_zab::Config)) -> Cluster {
+    let mut c = Cluster::new(&[1, 2, 3], configure);
+    for s in [1, 2, 3] {
+        c.start(s);
+    }
+    c.settle();
+    let late = c.followers()[1];
+    let a = c.connect(c.leader(), 10_000);
+    c.run();
+    c.crash(late);
+    for i in 0..50 {
+        c.request(a, i, OpCode::Create, &create(&format!("/{i}"), i32::from(i % 10 == 0)));
+    }
+    assert_eq!(c.replies(a).len(), 50);
+    c.start(late);
+    c.settle();
+    c.request(a, 50, OpCode::Create, &create("/behind", 0));
+    assert_eq!(c.replies(a), [(50, 0)]);
+    c.assert_equal();
+    let b = c.connect(late, 10_000);
+    c.request(b, 1, OpCode::GetChildren, &read("/", true));
+    c.request(b, 2, OpCode::Create, &create("/b", 0));
+    assert_eq!(c.replies(b), [(1, 0), (-1, 0), (2, 0)], "the event before the reply");
+    // What it has on its disk is what it serves.
+    c.crash(late);
+    c.start(late);
+    c.settle();
+    c.assert_equal();
+    c
+}
+
+#[test]
+fn a_late_member_gets_the_difference() {
+    assert_eq!(join_late(|_, _| {}).streams, 0);
+    let from_disk = join_late(|_, zab| zab.window_txns = 2);
+    assert_eq!(from_disk.streams, 0);
+}
+
+#[test]
+fn a_late_member_gets_the_state() {
+    assert!(join_late(|_, zab| zab.force_snapshot_sync = true).streams > 0);
+}
+
+#[test]
+fn the_membership_shows() {
+    let mut c = join_late(|_, zab| zab.force_snapshot_sync = true);
+    for s in [1, 2, 3] {
+        let node = c.replica(s).tree().node("/zookeeper/config").expect("a built-in znode");
+        assert_eq!(node.data(), Some(b"server.1=a\nversion=0".as_slice()), "on {s}");
+        assert_eq!(node.stat().version, -1);
+    }
+    let a = c.connect(1, 10_000);
+    c.request(a, 1, OpCode::GetData, &read("/zookeeper/config", false));
+    assert_eq!(c.replies(a), [(1, 0)]);
+}
