@@ -60,7 +60,7 @@ impl<'a, D: Disk> Aside<'a, D> {
 /// A number that no file aside has.
 pub(crate) fn next_number<D: Disk>(disk: &D) -> DiskResult<u64> {
     let mut next = 1;
-    for dir in [Dir::DataVersion, Dir::LogVersion] {
+    for dir in [Dir::Data, Dir::DataVersion, Dir::LogVersion] {
         for entry in disk.list(dir)? {
             let number = entry.name.strip_prefix(DAMAGED_PREFIX).and_then(|rest| rest.split('.').next()?.parse().ok());
             next = next.max(number.map_or(0, |n: u64| n.saturating_add(1)));

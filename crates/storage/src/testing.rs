@@ -5,6 +5,7 @@ use crate::mem::MemDisk;
 use crate::recover::{RecoverOptions, Recovered, Refusal, recover, remove_initialize};
 use crate::snapshot::{SnapshotOptions, write_snapshot};
 use crate::state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};
+use farrier_proto::limits::TXN_MAX;
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::txn::{CreateTxn, write_txn};
 use farrier_proto::{Acl, SessionId, Txn, TxnDigest, TxnHeader, TxnType, Zxid};
@@ -119,6 +120,27 @@ pub(crate) fn start(disk: &Arc<MemDisk>) -> Result<(Nodes, Recovered), Refusal> 
     }
     Ok((state, recovered))
 }
+
+/// [`start`] for a member of an ensemble.
+pub(crate) fn start_member(disk: &Arc<MemDisk>) -> Result<(Nodes, Recovered), Refusal> {
+    let mut state = Nodes::default();
+    let recovered = recover(disk, &MEMBER, &mut state)?;
+    if recovered.needs_snapshot() {
+        write_snapshot(&**disk, &state, &SnapshotOptions::default())?;
+        remove_initialize(&**disk)?;
+    }
+    Ok((state, recovered))
+}
+
+pub(crate) const MEMBER: RecoverOptions = RecoverOptions {
+    trust_empty_snapshot: false,
+    db_autocreate: true,
+    standalone: false,
+    txn_max: TXN_MAX,
+    current_epoch: 0,
+    separate_log_dir: false,
+    config_file: None,
+};
 
 pub(crate) const TEST_LOG: LogOptions = LogOptions { segment_size: 1200, size_limit: 0, force_sync: true };
 

@@ -227,3 +227,6 @@ fn set_aside<D: Disk>(
     state.reset();
     Ok(recovering)
 }
+
+#[cfg(test)]
+mod tests;
