@@ -152,9 +152,7 @@ impl LogCursor {
                 passed = passed.filter(|passed| zxid == *passed || follows(zxid, *passed));
                 if zxid < after {
                     passed = Some(zxid);
-                } else if zxid == after {
-                    behind = true;
-                } else if zxid <= to && goes_on(passed, after, Some(zxid)) {
+                } else if zxid == after || zxid <= to && goes_on(passed, after, Some(zxid)) {
                     behind = true;
                 } else {
                     break;

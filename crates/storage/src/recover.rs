@@ -11,10 +11,15 @@
 //! any record removed, records past the mark written again, leftovers removed, directories synced, mark.
 
 mod member;
+mod refusal;
 pub(crate) mod scan;
 
+pub(crate) use member::with_epoch;
+pub use refusal::{Refusal, RefusalKind};
+pub(crate) use refusal::{repair_remedy, repair_what};
+
 use crate::aside::Aside;
-use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::disk::{Dir, DirEntry, Disk, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::log::install::{Intent, IntentRead, intent_path, read_intent};
 use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
 use crate::mark::{Mark, MarkFile, MarkRead, mark_of_epoch, mark_path, read_mark};
@@ -29,9 +34,7 @@ use crate::state::Restore;
 use farrier_proto::limits::TXN_MAX;
 use farrier_proto::txn::read_txn;
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, Zxid};
-pub(crate) use member::with_epoch;
 use scan::{Rest, Scan, Scanner, Why};
-use std::fmt;
 use std::sync::Arc;
 
 /// Marker of an operator who vouches that an empty directory is a new server's.
@@ -116,116 +119,6 @@ impl Recovered {
     pub const fn needs_snapshot(&self) -> bool {
         self.snapshot_zxid.is_none() && !self.voteless
     }
-}
-
-/// What kind of refusal it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum RefusalKind {
-    /// Acknowledged data is missing or bad.
-    Damage,
-    /// The files and the configuration do not go together.
-    Setup,
-    /// Snapshots among logs, or logs among snapshots.
-    Misplaced,
-    /// The disk refused an operation.
-    Disk,
-}
-
-/// Why a server does not start on these files.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Refusal {
-    /// What kind it is.
-    pub kind: RefusalKind,
-    /// The file, as the operator knows it.
-    pub file: Option<String>,
-    /// Where in the file.
-    pub offset: Option<u64>,
-    /// What was found.
-    pub found: String,
-    /// What should be there.
-    pub expected: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-impl Refusal {
-    fn fmt_damage(&self, f: &mut impl fmt::Write) -> fmt::Result {
-        if let Some(file) = &self.file {
-            write!(f, "{file}")?;
-            if let Some(offset) = self.offset {
-                write!(f, ", offset {offset}")?;
-            }
-            write!(f, ": ")?;
-        }
-        write!(f, "{}", self.found)?;
-        if !self.expected.is_empty() {
-            write!(f, "; expected {}", self.expected)?;
-        }
-        Ok(())
-    }
-
-    /// Where what is wrong, without what to do about it.
-    fn damage(&self) -> String {
-        let mut text = String::new();
-        self.fmt_damage(&mut text).expect("a string takes everything");
-        text
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.fmt_damage(f)?;
-        write!(f, ". {}", self.remedy)
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-impl Refusal {
-    pub(crate) fn disk(e: &DiskError) -> Self {
-        Self {
-            kind: RefusalKind::Disk,
-            file: None,
-            offset: None,
-            found: e.to_string(),
-            expected: String::new(),
-            remedy: "Nothing was lost by this start; check the disk and start again".to_owned(),
-        }
-    }
-
-    fn setup(file: Option<String>, found: &str, expected: &str, remedy: String) -> Self {
-        let (found, expected) = (found.to_owned(), expected.to_owned());
-        Self { kind: RefusalKind::Setup, file, offset: None, found, expected, remedy }
-    }
-}
-
-impl From<DiskError> for Refusal {
-    fn from(e: DiskError) -> Self {
-        Self::disk(&e)
-    }
-}
-
-/// The directories, as an operator would name them on a command line.
-fn command_line_dirs<D: Disk>(disk: &D) -> String {
-    let plain = |dir| {
-        let file = disk.describe(&DiskPath::new(dir, "x"));
-        file.strip_suffix("/x").unwrap_or(&file).to_owned()
-    };
-    let (data, log) = (plain(Dir::Data), plain(Dir::Log));
-    if data == log { data } else { format!("{data} --log-dir {log}") }
-}
-
-pub(crate) fn repair_remedy<D: Disk>(disk: &D, options: &RecoverOptions) -> String {
-    let what = repair_what(disk, options);
-    format!(
-        "Nothing was changed. `farrier repair {what}` shows what is wrong; with --accept-loss it moves the bad \
-         files aside and says what may be lost"
-    )
-}
-
-/// What `farrier repair` is given: the configuration, whose limits and ports count, or the directories.
-pub(crate) fn repair_what<D: Disk>(disk: &D, options: &RecoverOptions) -> String {
-    options.config_file.clone().unwrap_or_else(|| command_line_dirs(disk))
 }
 
 /// Brings the files of a directory into `state` and makes sure that all of it is durable.

@@ -1,7 +1,7 @@
 //! What this crate's tests share: a state that is a list of transactions, and a disk with one in use.
 
 use crate::log::{LogOptions, LogWriter};
-use crate::mem::MemDisk;
+use crate::mem::{Crash, MemDisk};
 use crate::recover::{RecoverOptions, Recovered, Refusal, recover, remove_initialize};
 use crate::snapshot::{SnapshotOptions, write_snapshot};
 use crate::state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};
@@ -173,5 +173,24 @@ pub(crate) fn chooser(seed: u64) -> impl FnMut(usize) -> usize {
         x ^= x >> 7;
         x ^= x << 17;
         (x >> 16) as usize % n
+    }
+}
+
+/// How a server dies, and how its machine does after it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Process,
+    Power(u64),
+    ProcessThenPower(u64),
+}
+
+pub(crate) fn restart(disk: &MemDisk, kind: Kind) {
+    match kind {
+        Kind::Process => disk.restart(Crash::Process, &mut |_| 0),
+        Kind::Power(seed) => disk.restart(Crash::Power, &mut chooser(seed)),
+        Kind::ProcessThenPower(seed) => {
+            disk.restart(Crash::Process, &mut |_| 0);
+            disk.restart(Crash::Power, &mut chooser(seed));
+        }
     }
 }

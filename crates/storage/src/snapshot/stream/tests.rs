@@ -15,7 +15,11 @@ fn stream_of<I: Image>(image: &I) -> Vec<u8> {
         Ok(())
     });
     let mut counted = 0;
-    image.nodes::<Infallible>(&mut |_: NodeRecord<'_>| Ok(counted += 1)).unwrap();
+    let mut count = |_: NodeRecord<'_>| {
+        counted += 1;
+        Ok::<(), Infallible>(())
+    };
+    image.nodes(&mut count).unwrap();
     assert_eq!(nodes, Ok(counted));
     out
 }

@@ -4,7 +4,7 @@ use crate::mem::{Crash, MemDisk};
 use crate::recover::Recovered;
 use crate::recovering::Recovering;
 use crate::snapshot::{SnapshotOptions, write_snapshot};
-use crate::testing::{Nodes, chooser, start_member, txn, writer, zxid};
+use crate::testing::{Kind, Nodes, chooser, restart, start_member, txn, writer, zxid};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, Zxid};
 use std::sync::Arc;
 
@@ -172,24 +172,6 @@ fn live(disk: &Arc<MemDisk>) -> (Told, Step) {
         told = step.done(&told);
     }
     (told, Step::Start)
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Process,
-    Power(u64),
-    ProcessThenPower(u64),
-}
-
-fn restart(disk: &MemDisk, kind: Kind) {
-    match kind {
-        Kind::Process => disk.restart(Crash::Process, &mut |_| 0),
-        Kind::Power(seed) => disk.restart(Crash::Power, &mut chooser(seed)),
-        Kind::ProcessThenPower(seed) => {
-            disk.restart(Crash::Process, &mut |_| 0);
-            disk.restart(Crash::Power, &mut chooser(seed));
-        }
-    }
 }
 
 fn check(disk: &Arc<MemDisk>, told: &Told, step: &Step, what: &str) -> (Nodes, Recovered) {

@@ -1,0 +1,177 @@
+//! Which snapshot is loaded, and what it tells about the log.
+
+use super::*;
+
+#[test]
+fn an_older_snapshot_serves_only_if_the_log_proves_it() {
+    let bad = |disk: &MemDisk, z| {
+        let path = DiskPath::new(Dir::DataVersion, snapshot_name(zxid(z), Compression::Plain));
+        let mut content = disk.content(&path).unwrap();
+        content[40] ^= 1;
+        disk.put(&path, content);
+    };
+    // The log holds everything: fine.
+    let disk = used(&[6]);
+    snapshot_of(&disk, 3);
+    snapshot_of(&disk, 5);
+    bad(&disk, 5);
+    let (_, recovered) = check(&disk, 6, 6, "log covers");
+    assert_eq!(recovered.snapshot_zxid, Some(zxid(3)));
+    // The log ends before the bad snapshot.
+    let disk = used(&[6]);
+    without_mark(&disk);
+    snapshot_of(&disk, 9);
+    bad(&disk, 9);
+    let refusal = start(&disk).unwrap_err();
+    assert!(refusal.to_string().contains("snapshot.9"), "{refusal}");
+    // The bad snapshot alone bridges a gap between epochs.
+    let disk = Arc::new(MemDisk::default());
+    snapshot_of(&disk, 0);
+    let second = 0x2_0000_0000;
+    disk.put(&log_file(1), apache_log([1, 2], 10));
+    disk.put(&log_file(second + 1), apache_log([second + 1], 10));
+    disk.put(&DiskPath::new(Dir::DataVersion, format!("snapshot.{second:x}")), b"torn".to_vec());
+    let refusal = start(&disk).unwrap_err();
+    assert!(refusal.to_string().contains("snapshot.200000000"), "{refusal}");
+    // None loads.
+    let disk = used(&[1]);
+    bad(&disk, 0);
+    assert!(start(&disk).unwrap_err().to_string().contains("none of 1 snapshots"));
+}
+
+#[test]
+fn a_log_without_a_snapshot() {
+    let disk = used(&[3]);
+    disk.remove(&DiskPath::new(Dir::DataVersion, "snapshot.0")).unwrap();
+    assert!(start(&disk).unwrap_err().to_string().contains("no snapshot"));
+    let trusting = RecoverOptions { trust_empty_snapshot: true, ..RecoverOptions::default() };
+    let mut state = Nodes::default();
+    let recovered = recover(&disk, &trusting, &mut state).unwrap();
+    assert_eq!((state.zxids, recovered.fresh), (vec![1, 2, 3], false));
+}
+
+fn fuzzy_snapshot(disk: &MemDisk, name: u64, last: u64, compression: Compression) -> DiskPath {
+    // A state that had gone on to `last` when its trailers were written, under the name of where it began.
+    let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
+    let written = write_snapshot(disk, &Nodes::up_to(last), &options).unwrap();
+    let to = DiskPath::new(Dir::DataVersion, snapshot_name(zxid(name), compression));
+    disk.rename(&written.path, &to).unwrap();
+    disk.remove(&DiskPath::new(Dir::Data, "farrier.own")).unwrap();
+    to
+}
+
+#[test]
+fn what_the_snapshot_testifies_to_must_be_in_the_log() {
+    for compression in [Compression::Plain, Compression::Gz, Compression::Snappy] {
+        let disk = Arc::new(MemDisk::default());
+        let path = fuzzy_snapshot(&disk, 4, 6, compression);
+        let was = disk.content(&path).unwrap();
+        disk.put(&log_file(1), apache_log(1..=4, 100));
+        let refusal = start(&disk).expect_err("5 and 6 would be given again");
+        assert_eq!(refusal.kind, RefusalKind::Damage);
+        assert!(refusal.to_string().contains("up to zxid 0x6"), "{refusal}");
+        let options = RecoverOptions::default();
+        let repaired = crate::repair::accept_loss(&*disk, &options, &mut Nodes::default()).unwrap();
+        assert_eq!(repaired.before.loss, Some(crate::repair::Loss { after: zxid(4), up_to: zxid(6) }));
+        let aside = disk.names(Dir::DataVersion).into_iter().find(|n| n.starts_with("farrier.damaged")).unwrap();
+        assert_eq!(disk.content(&DiskPath::new(Dir::DataVersion, aside)), Some(was));
+        let (_, recovered) = start(&disk).unwrap();
+        assert_eq!(recovered.last_zxid, zxid(4));
+        assert_eq!(start(&disk).unwrap().1.last_zxid, zxid(4));
+    }
+}
+
+#[test]
+fn a_whole_newer_snapshot_without_its_name_is_not_deleted() {
+    let disk = used(&[5]);
+    let written = write_snapshot(&*disk, &Nodes::up_to(8), &SnapshotOptions::default()).unwrap();
+    let tmp = DiskPath::new(Dir::DataVersion, "snapshot.8.tmp");
+    disk.rename(&written.path, &tmp).unwrap();
+    let forked = Arc::new(disk.fork());
+    let refusal = start(&disk).expect_err("it may be all that is left of 6 to 8");
+    assert_eq!(refusal.kind, RefusalKind::Damage);
+    assert!(refusal.to_string().contains("snapshot.8.tmp") && disk.content(&tmp).is_some(), "{refusal}");
+    disk.rename(&tmp, &written.path).unwrap();
+    check(&disk, 8, 8, "renamed");
+    let options = RecoverOptions::default();
+    let repaired = crate::repair::accept_loss(&*forked, &options, &mut Nodes::default()).unwrap();
+    assert_eq!(repaired.aside, ["/data/version-2/farrier.damaged.1.snapshot.8.tmp"]);
+    check(&forked, 5, 5, "moved aside");
+    // One that the log has overtaken, or that is not whole, goes.
+    let written = write_snapshot(&*forked, &Nodes::up_to(4), &SnapshotOptions::default()).unwrap();
+    forked.rename(&written.path, &DiskPath::new(Dir::DataVersion, "snapshot.4.tmp")).unwrap();
+    forked.put(&tmp, vec![1; 500]);
+    check(&forked, 5, 5, "left-overs");
+    assert!(!forked.names(Dir::DataVersion).iter().any(|n| n.starts_with("snapshot.") && n.ends_with(".tmp")));
+}
+
+#[test]
+fn a_log_without_a_snapshot_is_followed_by_one() {
+    let trusting = RecoverOptions { trust_empty_snapshot: true, ..RecoverOptions::default() };
+    let disk = used(&[3]);
+    disk.remove(&DiskPath::new(Dir::DataVersion, "snapshot.0")).unwrap();
+    let mut state = Nodes::default();
+    let recovered = recover(&disk, &trusting, &mut state).unwrap();
+    assert!(recovered.needs_snapshot());
+    write_snapshot(&*disk, &state, &SnapshotOptions::default()).unwrap();
+    check(&disk, 3, 3, "without the setting");
+    // A log that begins later than the beginning needs the snapshot that it followed.
+    let disk = Arc::new(MemDisk::default());
+    let second = 0x2_0000_0001;
+    disk.put(&log_file(second), apache_log([second], 0));
+    assert_eq!(recover(&disk, &trusting, &mut Nodes::default()).unwrap_err().kind, RefusalKind::Damage);
+    snapshot_of(&disk, 0);
+    assert_eq!(start(&disk).unwrap().1.last_zxid, zxid(second));
+}
+
+#[test]
+fn apaches_unsynced_snapshot_becomes_durable() {
+    let disk = Arc::new(MemDisk::default());
+    let template = MemDisk::default();
+    snapshot_of(&template, 0);
+    let path = DiskPath::new(Dir::DataVersion, "snapshot.0");
+    disk.open(&path, OpenMode::CreateNew).unwrap().write_at(0, &template.content(&path).unwrap()).unwrap();
+    start(&disk).unwrap();
+    disk.restart(Crash::Power, &mut |_| 0);
+    assert_eq!(disk.content(&path), template.content(&path));
+    start(&disk).unwrap();
+}
+
+#[test]
+fn a_log_directory_that_is_not_mounted_is_noticed() {
+    for last in [0, 4] {
+        let disk = Arc::new(MemDisk::new(true));
+        let (_, recovered) = start(&disk).unwrap();
+        let mut log = writer(&disk, &recovered);
+        for z in 1..=9 {
+            log.append(zxid(z), &txn(z));
+        }
+        log.close().unwrap();
+        if last > 0 {
+            snapshot_of(&disk, last);
+        }
+        let whole = Arc::new(disk.fork());
+        for dir in [Dir::Log, Dir::LogVersion] {
+            for name in disk.names(dir) {
+                disk.remove(&DiskPath::new(dir, name)).unwrap();
+            }
+        }
+        let refusal = start(&disk).expect_err("a stale tree");
+        assert_eq!(refusal.kind, RefusalKind::Setup);
+        assert!(refusal.to_string().contains("mounted"), "{refusal}");
+        assert_eq!((disk.names(Dir::Log).len(), disk.names(Dir::LogVersion).len()), (0, 0), "nothing was written");
+        check(&whole, 9, 9, "mounted again");
+        // Somebody insists.
+        let options = RecoverOptions::default();
+        let report = crate::repair::examine(&*disk, &options, &mut Nodes::default()).unwrap();
+        assert_eq!(report.findings.len(), 1, "{report}");
+        let repaired = crate::repair::accept_loss(&*disk, &options, &mut Nodes::default()).unwrap();
+        assert!(repaired.before.loss.is_some());
+        check(&disk, last, last, "the snapshot alone");
+        check(&disk, last, last, "and again");
+        // Only the snapshots of Apache's: what a takeover of a backup looks like.
+        disk.remove(&DiskPath::new(Dir::Data, "farrier.own")).unwrap();
+        disk.remove(&mark_path()).unwrap();
+        check(&disk, last, last, "somebody else's snapshot");
+    }
+}
