@@ -47,6 +47,7 @@ const STEPS: &[Step] = &[
     step("fuzz bodies", &["run", "--quiet", "-p", "farrier-fuzz", "--", "--seconds", FUZZ_SECONDS]),
     step("stock clients", &["xtask", "clients"]),
     step("data exchange", &["xtask", "exchange"]),
+    step("ensembles", &["xtask", "ensemble", "apache"]),
 ];
 
 /// Runs everything; the last line counts.

@@ -37,6 +37,12 @@ const SUITES: &[Suite] = &[
     Suite { name: "fuzz", arguments: &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"], environment: &[] },
     Suite { name: "clients-apache", arguments: &["xtask", "clients", "--against", "apache"], environment: &[] },
     Suite { name: "exchange", arguments: &["xtask", "exchange"], environment: &[] },
+    Suite {
+        name: "ensemble-apache",
+        arguments: &["xtask", "ensemble", "--apache-alone", "--rounds", "5"],
+        environment: &[],
+    },
+    Suite { name: "ensemble", arguments: &["xtask", "ensemble", "--rounds", "10"], environment: &[] },
 ];
 
 /// Runs the suites, one after the other.

@@ -10,9 +10,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long an ensemble may take until all that should serve do.
@@ -50,6 +51,36 @@ impl Default for Settings {
     }
 }
 
+/// Where a member runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its only address.
+    pub ip: IpAddr,
+    /// What stands in front of the server's command; it must become that command, with the same process id.
+    pub launcher: Vec<OsString>,
+}
+
+impl Place {
+    /// Beside the tests.
+    #[must_use]
+    pub const fn loopback() -> Self {
+        Self { ip: IpAddr::V4(Ipv4Addr::LOCALHOST), launcher: Vec::new() }
+    }
+
+    fn launch(&self, server: Command) -> Command {
+        let Some((first, rest)) = self.launcher.split_first() else { return server };
+        let mut command = Command::new(first);
+        command.args(rest).arg(server.get_program()).args(server.get_args());
+        for (key, value) in server.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        command
+    }
+}
+
 /// What a member says of itself by `srvr`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
@@ -80,6 +111,7 @@ impl Mode {
 struct Member {
     target: Target,
     observer: bool,
+    place: Place,
     client_port: u16,
     quorum_port: u16,
     election_port: u16,
@@ -95,16 +127,23 @@ pub struct Members {
 }
 
 impl Members {
-    /// Prepares members; none runs yet. The flag tells which observe.
+    /// Prepares members on the loopback interface; none runs yet. The flag tells which observe.
     pub fn new(members: &[(Target, bool)], settings: Settings) -> Result<Self> {
+        Self::at(members, settings, |_| Place::loopback())
+    }
+
+    /// Prepares members, each in its place; none runs yet.
+    pub fn at(members: &[(Target, bool)], settings: Settings, place: impl Fn(usize) -> Place) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("farrier-ensemble-").tempdir()?;
         let ports = free_ports(3 * members.len())?;
         let members = members
             .iter()
             .zip(ports.chunks_exact(3))
-            .map(|((target, observer), ports)| Member {
+            .enumerate()
+            .map(|(index, ((target, observer), ports))| Member {
                 target: target.clone(),
                 observer: *observer,
+                place: place(index),
                 client_port: ports[0],
                 quorum_port: ports[1],
                 election_port: ports[2],
@@ -139,7 +178,7 @@ impl Members {
     /// Where clients reach a member.
     #[must_use]
     pub fn addr(&self, index: usize) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.members[index].client_port))
+        SocketAddr::new(self.members[index].place.ip, self.members[index].client_port)
     }
 
     /// Where clients reach all of them.
@@ -201,7 +240,7 @@ impl Members {
         fs::write(&cfg, self.zoo_cfg(index))?;
         let log = File::options().create(true).append(true).open(home.join("server.log"))?;
         let member = &mut self.members[index];
-        let mut command = member.target.command(&cfg, &self.settings.flags, "info");
+        let mut command = member.place.launch(member.target.command(&cfg, &self.settings.flags, "info"));
         command.current_dir(home).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("starting {}", member.target.name()))?;
         member.child = Some(child);
@@ -211,11 +250,12 @@ impl Members {
     fn zoo_cfg(&self, index: usize) -> String {
         let me = &self.members[index];
         let mut text = format!(
-            "tickTime={}\ninitLimit=10\nsyncLimit=5\ndataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\n\
+            "tickTime={}\ninitLimit=10\nsyncLimit=5\ndataDir={}\nclientPort={}\nclientPortAddress={}\n\
              admin.enableServer=false\n4lw.commands.whitelist=*\n",
             self.settings.tick_ms,
             self.data_dir(index).display(),
-            me.client_port
+            me.client_port,
+            me.place.ip
         );
         if me.observer {
             text.push_str("peerType=observer\n");
@@ -226,7 +266,7 @@ impl Members {
         }
         for (number, member) in (1..).zip(&self.members) {
             let role = if member.observer { ":observer" } else { "" };
-            let _ = writeln!(text, "server.{number}=127.0.0.1:{}:{}{role}", member.quorum_port, member.election_port);
+            let _ = writeln!(text, "server.{number}={}:{}:{}{role}", member.place.ip, member.quorum_port, member.election_port);
         }
         text
     }
@@ -291,6 +331,19 @@ impl Members {
         four_letter_word_within(self.addr(index), "srvr", WORD_PATIENCE).ok().and_then(|text| Mode::read(&text))
     }
 
+    /// Waits until a member answers on its client port, be it that it does not serve yet.
+    pub fn wait_answering(&mut self, index: usize) -> Result<()> {
+        let deadline = Instant::now() + SERVING_MAX;
+        while Instant::now() < deadline {
+            self.check_alive()?;
+            if four_letter_word_within(self.addr(index), "srvr", WORD_PATIENCE).is_ok_and(|text| !text.is_empty()) {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK);
+        }
+        bail!("{} does not answer", self.name(index))
+    }
+
     /// The only member that says that it leads; nothing if there is none or more than one.
     #[must_use]
     pub fn leader(&self) -> Option<usize> {
@@ -323,6 +376,16 @@ impl Members {
         bail!("not every server serves: {}", said.join(", "))
     }
 
+    /// Whether a started process has ended by itself; it counts as not started then.
+    pub fn has_ended(&mut self, index: usize) -> Result<bool> {
+        let Some(child) = &mut self.members[index].child else { return Ok(false) };
+        let ended = child.try_wait()?.is_some();
+        if ended {
+            self.members[index].child = None;
+        }
+        Ok(ended)
+    }
+
     /// That no started process has ended by itself.
     pub fn check_alive(&mut self) -> Result<()> {
         for index in 0..self.len() {
@@ -341,7 +404,10 @@ impl Members {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for index in 0..self.len() {
-            let _ = writeln!(text, "--- {}\n{}", self.name(index), tail(&self.log(index)));
+            // Our own looks, which Apache logs.
+            let log: Vec<String> =
+                self.log(index).lines().filter(|l| !l.contains("Processing srvr command")).map(str::to_owned).collect();
+            let _ = writeln!(text, "--- {}\n{}", self.name(index), tail(&log.join("\n")));
         }
         text
     }

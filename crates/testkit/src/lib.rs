@@ -10,6 +10,7 @@ pub mod conformance;
 pub mod enc;
 pub mod ensemble;
 pub mod load;
+pub mod net;
 pub mod raw;
 pub mod server;
 pub mod walk;

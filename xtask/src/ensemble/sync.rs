@@ -1,4 +1,4 @@
-//! A learner that comes back with a history of its own: DIFF, SNAP and TRUNC, from Apache to Farrier and
+//! A learner that comes back behind the others or with a history of its own: DIFF, SNAP and TRUNC, from Apache to Farrier and
 //! from Farrier to Apache.
 //!
 //! What was sent is told by the Apache server of the pair, in its log.
@@ -40,8 +40,21 @@ fn cycle(members: &mut Members, learner: &Target) -> Result<()> {
     let leading = members.wait_serving()?;
     ensure!(leading == LEARNER, "{} leads instead of the last", members.name(leading));
     write(members, leading, "before", FEW)?;
-    truncated(members).context("TRUNC")?;
+    tail_of_its_own(members, "/alone", false)?;
     logged_by_apache(members, learner, &["Truncating log to get in sync", "Sending TRUNC"]).context("TRUNC")?;
+
+    // Apache sends a TRUNC only as long as nothing was committed in the new epoch, and a SNAP after that.
+    for index in 0..members.len() {
+        members.kill(index)?;
+    }
+    // Two that start first would not wait for the third.
+    for index in [LEARNER, 0, 1] {
+        members.spawn(index)?;
+        members.wait_answering(index)?;
+    }
+    let leading = members.wait_serving()?;
+    ensure!(leading == LEARNER, "{} leads instead of the last, which has the same history", members.name(leading));
+    tail_of_its_own(members, "/epoch-before", true)?;
 
     members.stop(LEARNER)?;
     let leading = members.wait_serving()?;
@@ -67,29 +80,30 @@ fn cycle(members: &mut Members, learner: &Target) -> Result<()> {
     Ok(())
 }
 
-/// The leader logs what nobody else ever hears of, dies, and comes back to a new epoch.
-fn truncated(members: &mut Members) -> Result<()> {
+/// The leader logs what nobody else ever hears of, dies, and comes back to a new epoch, in which others
+/// may have written already.
+fn tail_of_its_own(members: &mut Members, name: &str, others_wrote: bool) -> Result<()> {
     let mut client = Client::open(members.addr(LEARNER), &Connect::default(), &Sessions::default())?;
     for index in 0..LEARNER {
         members.pause(index)?;
     }
     for n in 0..FEW {
-        client.send(OpCode::Create.code(), body().create(format!("/never-{n}"), b"never", 0))?;
+        client.send(OpCode::Create.code(), body().create(format!("{name}-{n}"), b"", 0))?;
     }
-    let last = format!("/never-{}", FEW - 1);
-    wait_logged(&members.data_dir(LEARNER), last.as_bytes())?;
+    wait_logged(&members.data_dir(LEARNER), format!("{name}-{}", FEW - 1).as_bytes())?;
     // Paused processes die without having read what their sockets hold.
-    members.kill(LEARNER)?;
-    for index in 0..LEARNER {
+    for index in [LEARNER, 0, 1] {
         members.kill(index)?;
     }
     for index in 0..LEARNER {
         members.spawn(index)?;
     }
     let leading = members.wait_serving()?;
-    write(members, leading, "instead", FEW)?;
-    let trees = come_back(members, "TRUNC")?;
-    ensure!(!trees.keys().any(|path| path.starts_with("/never")), "what nobody acknowledged came back");
+    if others_wrote {
+        write(members, leading, "instead", FEW)?;
+    }
+    let tree = come_back(members, "tail")?;
+    ensure!(!tree.keys().any(|path| path.starts_with(name)), "{name}-N, which nobody acknowledged, came back");
     Ok(())
 }
 

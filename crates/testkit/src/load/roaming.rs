@@ -206,7 +206,7 @@ impl Roaming {
 
 /// A handshake with one server, if it answers.
 fn shake_hands(addr: SocketAddr, ask: &Connect) -> Option<(Conn, ConnectResponse)> {
-    let mut conn = Conn::open(addr).ok()?;
+    let mut conn = Conn::open_within(addr, SILENCE_MAX).ok()?;
     conn.send_frame(&ask.encode()).ok()?;
     match conn.frame(SILENCE_MAX).ok()? {
         Frame::Payload(bytes) => Some((conn, ConnectResponse::read(&mut Reader::new(&bytes)).ok()?)),
