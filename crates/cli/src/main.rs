@@ -3,12 +3,15 @@
 //! It owns the command line, the environment, signals, and what is printed. It decides nothing about
 //! data: every verb hands over to a library and turns the outcome into text and an exit code.
 
+mod client;
 mod dev;
+mod init;
 mod logging;
 mod output;
 mod repair;
 mod server;
 mod signals;
+mod status;
 
 use std::process::ExitCode;
 
@@ -32,6 +35,8 @@ Examples:
   farrier dev -- pytest             one for the run of a command, which finds it in FARRIER_SERVER
   farrier server zoo.cfg            the server that an Apache configuration describes
   farrier server zoo.cfg --check    what that configuration means, and where each value comes from
+  farrier init --id 1 --server 1=zk1 --server 2=zk2 --server 3=zk3 --dir zk
+  farrier status --server zk1:2181  who leads, who follows, how far
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
 
 Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 no server or data directory.";
@@ -42,6 +47,10 @@ enum Command {
     Server(server::Arguments),
     /// Run a throw-away server on this machine
     Dev(dev::Arguments),
+    /// Write the files of one member of an ensemble
+    Init(init::Arguments),
+    /// Show the members of an ensemble and how each is
+    Status(status::Arguments),
     /// Examine a damaged data directory, or go on without what is lost
     Repair(repair::Arguments),
 }
@@ -50,6 +59,8 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Server(arguments) => server::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Repair(arguments) => repair::run(&arguments),
     }
 }

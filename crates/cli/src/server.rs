@@ -114,7 +114,7 @@ fn serve(loaded: Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let (send, events) = signals::events();
+    let (send, events) = signals::events(1);
     if let Err(error) = signals::listen(send.clone()) {
         complain("farrier: error", format_args!("signals can't be handled: {error:#}"));
         return ExitCode::FAILURE;
@@ -138,14 +138,14 @@ fn serve(loaded: Loaded) -> ExitCode {
 /// Waits until a signal stops the server or it ends by itself.
 pub(crate) fn run_until_stopped(server: &Server, send: &SyncSender<Event>, events: &Receiver<Event>) -> ExitReason {
     thread::scope(|scope| {
-        scope.spawn(|| send.try_send(Event::ServerEnded(server.wait())));
+        scope.spawn(|| send.try_send(Event::ServerEnded(0, server.wait())));
         for event in events {
             match event {
                 Event::Stop(signal) => {
                     tracing::info!("{}: stopping", signal.name());
                     server.stop();
                 }
-                Event::ServerEnded(reason) => return reason,
+                Event::ServerEnded(_, reason) => return reason,
                 Event::CommandEnded(_) => {}
             }
         }

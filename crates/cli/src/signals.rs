@@ -39,16 +39,16 @@ impl StopSignal {
 pub(crate) enum Event {
     /// A signal asks to stop.
     Stop(StopSignal),
-    /// The server ended, by itself or because it was stopped.
-    ServerEnded(ExitReason),
+    /// A server ended, by itself or because it was stopped: its place in the order of the started, and why.
+    ServerEnded(usize, ExitReason),
     /// The command that runs beside the server ended.
     CommandEnded(std::io::Result<ExitStatus>),
 }
 
 /// Ends of the queue of events, with room for all that can happen: the signals up to [`PATIENCE`], the
-/// end of the server, the end of the command.
-pub(crate) fn events() -> (SyncSender<Event>, Receiver<Event>) {
-    sync_channel(PATIENCE + 2)
+/// ends of the servers, the end of the command.
+pub(crate) fn events(servers: usize) -> (SyncSender<Event>, Receiver<Event>) {
+    sync_channel(PATIENCE + servers + 1)
 }
 
 /// How often a signal may repeat before the program gives up on an orderly end.

@@ -186,6 +186,9 @@ fn data_and_port_are_kept() {
     let refused = output(&mut farrier(&["dev", "--data", &name]));
     assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), String::new()));
     assert!(text(&refused.stderr).contains("is taken"), "{}", text(&refused.stderr));
+    let other = output(&mut farrier(&["dev", "--data", &name, "--servers", "3"]));
+    assert_eq!((other.status.code(), text(&other.stdout)), (Some(1), String::new()));
+    assert!(text(&other.stderr).contains("belongs to 1 server,"), "{}", text(&other.stderr));
     assert_eq!(again.end(Signal::TERM).1, Some(0));
 }
 

@@ -1,0 +1,238 @@
+//! Where the data of `farrier dev` is, and what is kept there: how many servers, and their client ports.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use farrier_server::config::properties;
+
+/// First port for clients that is tried, and first ports for peers: the usual ones. All lie below the
+/// range from which outgoing connections get theirs.
+const CLIENT_PORT: u16 = 2181;
+const QUORUM_PORT: u16 = 2888;
+const ELECTION_PORT: u16 = 3888;
+
+/// Ports that are tried from the first one on.
+const PORTS_MAX: u16 = 100;
+
+/// File in `--data DIR` that keeps the number of servers and their ports.
+const KEPT: &str = "farrier-dev.properties";
+
+/// A directory that stays, or one that goes when this does.
+#[derive(Debug)]
+pub(super) struct Place {
+    dir: PathBuf,
+    temporary: bool,
+    /// Client ports that the directory kept from an earlier run, one for each server.
+    kept: Option<Vec<u16>>,
+}
+
+/// The ports of one server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ports {
+    pub(super) client: u16,
+    pub(super) quorum: u16,
+    pub(super) election: u16,
+}
+
+impl Place {
+    pub(super) fn prepare(data: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(dir) = data else {
+            return Ok(Self { dir: temporary_dir()?, temporary: true, kept: None });
+        };
+        fs::create_dir_all(dir).with_context(|| format!("{} can't be made", dir.display()))?;
+        let dir = std::path::absolute(dir).with_context(|| dir.display().to_string())?;
+        let file = dir.join(KEPT);
+        let kept = match fs::read(&file) {
+            Ok(bytes) => Some(read_kept(&bytes).with_context(|| file.display().to_string())?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error).with_context(|| format!("{} can't be read", file.display())),
+        };
+        Ok(Self { dir, temporary: false, kept })
+    }
+
+    /// The directory of a server, numbered from 1.
+    pub(super) fn server_dir(&self, number: u8) -> PathBuf {
+        self.dir.join(number.to_string())
+    }
+
+    /// How many servers to run. What a directory was used for is never converted.
+    pub(super) fn count(&self, wanted: Option<u8>, default: u8) -> anyhow::Result<u8> {
+        let Some(kept) = &self.kept else { return Ok(wanted.unwrap_or(default)) };
+        let kept = u8::try_from(kept.len()).context("too many servers")?;
+        match wanted {
+            Some(wanted) if wanted != kept => bail!(
+                "{} belongs to {kept} server{}, and another number can't be made of {}; use another directory",
+                self.dir.display(),
+                if kept == 1 { "" } else { "s" },
+                if kept == 1 { "it" } else { "them" }
+            ),
+            Some(_) | None => Ok(kept),
+        }
+    }
+
+    /// Free ports for `count` servers. Client ports are the next ones from `wanted` on; those that were kept
+    /// are never exchanged in silence. Nobody else knows the ports between servers, so they may change.
+    pub(super) fn choose_ports(&self, count: u8, wanted: Option<u16>) -> anyhow::Result<Vec<Ports>> {
+        let clients = match (wanted, &self.kept) {
+            (None, Some(kept)) => self.still_free(kept)?,
+            (wanted, _) => next_free(wanted.unwrap_or(CLIENT_PORT), count, &[])?,
+        };
+        let quorum = next_free(QUORUM_PORT, count, &clients)?;
+        let taken: Vec<u16> = clients.iter().chain(&quorum).copied().collect();
+        let election = next_free(ELECTION_PORT, count, &taken)?;
+        let ports = clients.into_iter().zip(quorum).zip(election);
+        Ok(ports.map(|((client, quorum), election)| Ports { client, quorum, election }).collect())
+    }
+
+    fn still_free(&self, kept: &[u16]) -> anyhow::Result<Vec<u16>> {
+        if let Some(port) = kept.iter().find(|&&port| !is_free(port)) {
+            let file = self.dir.join(KEPT);
+            bail!("port {port}, which {} keeps, is taken; stop what uses it, or give --port", file.display());
+        }
+        Ok(kept.to_vec())
+    }
+
+    /// Writes down the number of servers and their client ports, for the next run.
+    pub(super) fn keep(&self, clients: &[u16]) -> anyhow::Result<()> {
+        if self.temporary || self.kept.as_deref() == Some(clients) {
+            return Ok(());
+        }
+        let (file, fresh) = (self.dir.join(KEPT), self.dir.join("farrier-dev.tmp"));
+        let ports: Vec<String> = clients.iter().map(u16::to_string).collect();
+        let text = format!("# Written by farrier dev.\nservers={}\nports={}\n", clients.len(), ports.join(","));
+        let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &file));
+        written.with_context(|| format!("{} can't be written", file.display()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.temporary
+            && let Err(error) = fs::remove_dir_all(&self.dir)
+        {
+            tracing::warn!("{} can't be removed: {error}", self.dir.display());
+        }
+    }
+}
+
+/// A fresh directory that only this user can enter.
+fn temporary_dir() -> anyhow::Result<PathBuf> {
+    let parent = std::env::temp_dir();
+    for attempt in 0..1000 {
+        let dir = parent.join(format!("farrier-dev-{}-{attempt}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => return Ok(dir),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error).with_context(|| format!("{} can't be made", dir.display())),
+        }
+    }
+    bail!("{} has a thousand directories of this name", parent.display())
+}
+
+/// The client ports of the servers to which a directory belongs.
+fn read_kept(bytes: &[u8]) -> anyhow::Result<Vec<u16>> {
+    let found = properties::parse(bytes).map_err(|error| anyhow::anyhow!("line {}: {}", error.line, error.message))?;
+    let value = |key: &str| found.entries.iter().rev().find(|e| e.key == key).map(|e| e.value.as_str());
+    let servers = value("servers").context("no line `servers=`")?;
+    let text = value("ports").context("no line `ports=`")?;
+    let port = |part: &str| part.trim().parse().ok().filter(|&port: &u16| port > 0);
+    let ports: Option<Vec<u16>> = text.split(',').map(port).collect();
+    let ports = ports.with_context(|| format!("ports={text}: expected ports, separated by commas"))?;
+    if servers.trim().parse() != Ok(ports.len()) {
+        bail!("servers={servers} and ports={text}: expected one port for each server");
+    }
+    Ok(ports)
+}
+
+/// The next `count` free ports from `first` on, besides those that are spoken for.
+fn next_free(first: u16, count: u8, taken: &[u16]) -> anyhow::Result<Vec<u16>> {
+    let last = first.saturating_add(PORTS_MAX - 1);
+    let free = (first..=last).filter(|port| !taken.contains(port) && is_free(*port));
+    let found: Vec<u16> = free.take(count.into()).collect();
+    if found.len() < usize::from(count) {
+        bail!("{} of the ports from {first} to {last} are free, and {count} are needed", found.len());
+    }
+    Ok(found)
+}
+
+/// Whether nobody listens on `port` of the loopback address. The server binds it again right after.
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nowhere(kept: Option<Vec<u16>>) -> Place {
+        Place { dir: PathBuf::from("/nowhere"), temporary: false, kept }
+    }
+
+    #[test]
+    fn the_kept_file_names_servers_and_their_ports() {
+        assert_eq!(read_kept(b"# x\nservers=1\nports=2183\n").expect("valid"), [2183]);
+        assert_eq!(read_kept(b"servers=3\nports=1,2, 3\n").expect("valid"), [1, 2, 3]);
+        for (text, why) in [
+            (&b"servers=3\nports=1,2"[..], "one port for each server"),
+            (b"ports=1", "no line `servers=`"),
+            (b"servers=1", "no line `ports=`"),
+            (b"servers=1\nports=0", "expected ports"),
+            (b"servers=1\nports=\\u1", "line 2"),
+        ] {
+            let error = read_kept(text).expect_err(why).to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_number_of_servers_is_refused() {
+        assert_eq!(nowhere(None).count(None, 1).expect("the default"), 1);
+        assert_eq!(nowhere(None).count(Some(5), 1).expect("as wanted"), 5);
+        let kept = nowhere(Some(vec![1, 2, 3]));
+        assert_eq!(kept.count(None, 1).expect("as kept"), 3);
+        assert_eq!(kept.count(Some(3), 1).expect("as kept"), 3);
+        let error = kept.count(Some(1), 1).expect_err("another number").to_string();
+        assert!(error.contains("/nowhere belongs to 3 servers"), "{error}");
+    }
+
+    #[test]
+    fn a_taken_port_gives_way_to_the_next_unless_it_was_kept() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = taken.local_addr().expect("it is bound").port();
+        if let Ok(chosen) = nowhere(None).choose_ports(1, Some(port)) {
+            assert!(chosen[0].client > port);
+        }
+        let error = nowhere(Some(vec![port])).choose_ports(1, None).expect_err("it is taken").to_string();
+        assert!(error.contains(&format!("port {port}, which /nowhere/{KEPT} keeps, is taken")), "{error}");
+    }
+
+    #[test]
+    fn all_ports_of_all_servers_differ() {
+        let chosen = nowhere(None).choose_ports(5, Some(QUORUM_PORT - 2)).expect("there are free ports");
+        let mut all: Vec<u16> = chosen.iter().flat_map(|p| [p.client, p.quorum, p.election]).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 15, "{chosen:?}");
+    }
+
+    #[test]
+    fn a_place_keeps_what_it_was_given_and_a_temporary_one_goes() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = dir.path().join("zk");
+        let place = Place::prepare(Some(&data)).expect("made");
+        assert_eq!(place.kept, None);
+        place.keep(&[2199, 2200]).expect("written");
+        drop(place);
+        assert_eq!(Place::prepare(Some(&data)).expect("read").kept, Some(vec![2199, 2200]));
+
+        let place = Place::prepare(None).expect("made");
+        let gone = place.dir.clone();
+        assert!(gone.is_dir());
+        drop(place);
+        assert!(!gone.exists());
+    }
+}

@@ -1,0 +1,147 @@
+//! `farrier init` and `farrier status`, as people and scripts use them.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+fn farrier(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
+    command.args(arguments).stdin(Stdio::null());
+    for name in ["SERVER_JVMFLAGS", "JVMFLAGS", "FARRIER_LOG", "FARRIER_SERVER"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn output(arguments: &[&str]) -> Output {
+    farrier(arguments).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const LIST: [&str; 6] = ["--server", "1=zk1", "--server", "2=zk2:2889:3889", "--server", "3=zk3:2888:3888:observer"];
+
+fn init(id: &str, dir: &Path) -> Output {
+    let mut arguments = vec!["init", "--id", id, "--dir", dir.to_str().expect("text")];
+    arguments.extend(LIST);
+    output(&arguments)
+}
+
+/// `farrier dev`, and its connect string.
+fn dev(temp: &Path, port: &str) -> (Child, String) {
+    let mut command = farrier(&["dev", "--port", port]);
+    let mut child = command.env("TMPDIR", temp).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut first).expect("a first line");
+    let address = first.trim().strip_prefix("connect string: ").expect("a connect string").to_owned();
+    (child, address)
+}
+
+#[test]
+fn init_writes_what_a_server_reads_and_never_overwrites() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let dir = temp.path().join("zk");
+    let made = init("2", &dir);
+    let (stdout, stderr) = (text(&made.stdout), text(&made.stderr));
+    assert_eq!(made.status.code(), Some(0), "{stderr}");
+    assert_eq!(fs::read_to_string(dir.join("data/myid")).expect("written"), "2\n");
+    assert!(stdout.contains("farrier init --id 1 ") && stdout.contains("farrier init --id 3 "), "{stdout}");
+    assert!(!stdout.contains("--id 2 "), "{stdout}");
+
+    let cfg = fs::read_to_string(dir.join("zoo.cfg")).expect("written");
+    for line in ["server.1=zk1:2888:3888", "server.2=zk2:2889:3889", "server.3=zk3:2888:3888:observer"] {
+        assert!(cfg.lines().any(|l| l == line), "{cfg}");
+    }
+    let check = output(&["server", "--check", dir.join("zoo.cfg").to_str().expect("text")]);
+    assert!(text(&check.stdout).contains("server.2=zk2:2889:3889"), "{}", text(&check.stderr));
+
+    let again = init("1", &dir);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("is there already"), "{}", text(&again.stderr));
+    assert_eq!(fs::read_to_string(dir.join("data/myid")).expect("still there"), "2\n");
+    assert_eq!(fs::read_to_string(dir.join("zoo.cfg")).expect("still there"), cfg);
+}
+
+#[test]
+fn init_leaves_nothing_behind_when_it_refuses() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let dir = temp.path().join("zk");
+    let name = dir.to_str().expect("text");
+    for wrong in [
+        &["--id", "4", "--server", "1=a", "--server", "2=b"][..],
+        &["--id", "1", "--server", "1=a", "--server", "1=b"],
+        &["--id", "1", "--server", "1=a:2888:2888", "--server", "2=b"],
+        &["--id", "0", "--server", "1=a"],
+        &["--id", "1", "--server", "a"],
+        &["--id", "1"],
+    ] {
+        let refused = output(&[&["init", "--dir", name][..], wrong].concat());
+        assert_eq!(refused.status.code(), Some(2), "{wrong:?}: {}", text(&refused.stderr));
+        assert!(!dir.join("zoo.cfg").exists() && !dir.join("data/myid").exists(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn status_of_a_server() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let (mut child, address) = dev(temp.path(), "24500");
+    let table = output(&["status", "--server", &address]);
+    let json = output(&["status", "--server", &address, "--json"]);
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+
+    let shown = text(&table.stdout);
+    assert_eq!(table.status.code(), Some(0), "{shown}{}", text(&table.stderr));
+    let lines: Vec<Vec<&str>> = shown.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["id", "address", "role", "epoch", "last", "zxid", "lag", "connections", "version"]);
+    assert_eq!(lines[1][1..4], [address.as_str(), "standalone", "0"], "{shown}");
+    assert!(lines[1].last().is_some_and(|v| v.contains("farrier")), "{shown}");
+
+    let rows: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    assert_eq!((&rows[0]["address"], &rows[0]["role"]), (&address.as_str().into(), &"standalone".into()), "{rows}");
+    assert_eq!(rows[0]["lag"], 0, "{rows}");
+
+    let gone = output(&["status", "--server", &address, "--timeout", "5"]);
+    assert_eq!(gone.status.code(), Some(3));
+    assert!(text(&gone.stdout).contains("unreachable"), "{}", text(&gone.stdout));
+}
+
+#[test]
+fn status_says_which_setting_hides_something() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    let address = listener.local_addr().expect("it is bound").to_string();
+    // Every connection is a word or the handshake of the look at the configuration, which gets no answer.
+    let server = thread::spawn(move || {
+        let mut words = Vec::new();
+        for socket in listener.incoming().take(3) {
+            let mut socket = socket.expect("a connection");
+            let mut word = [0; 4];
+            socket.read_exact(&mut word).expect("four bytes");
+            if word.is_ascii() && word[0] != 0 {
+                let word = text(&word);
+                write!(socket, "{word} is not executed because it is not in the whitelist.\n").expect("sent");
+                words.push(word);
+            }
+        }
+        words
+    });
+    let found = output(&["status", "--server", &address]);
+    assert_eq!(server.join().expect("it served"), ["srvr", "mntr"]);
+    let shown = text(&found.stdout);
+    assert_eq!(found.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("refuses to tell") && shown.contains("set 4lw.commands.whitelist=srvr,mntr"), "{shown}");
+}
+
+#[test]
+fn status_refuses_what_is_no_address() {
+    for wrong in ["", "a:0", "a:b", "a/chroot"] {
+        assert_eq!(output(&["status", "--server", wrong]).status.code(), Some(2), "{wrong:?}");
+    }
+}
