@@ -345,20 +345,24 @@ fn votes_of_an_earlier_round_are_answered_and_not_counted() {
 
 #[test]
 fn a_new_round_begins_with_our_own_vote() {
-    let ensemble = majority(3);
-    let mut core = core(2, &ensemble, durable(1, 5));
-    let mut election = Election::new(&core);
-    let mut out = Outputs::default();
-    election.start(&mut core, 0, &mut out);
-    let better = said(ServerState::Looking, vote(3, 0x1_0000_0009, 1), 1);
-    election.notification(&mut core, 0, ServerId(3), better, &mut out);
-    assert_eq!(election.proposal, vote(3, 0x1_0000_0009, 1));
-    let worse = said(ServerState::Looking, vote(1, 0x1_0000_0001, 1), 2);
-    out.list.clear();
-    election.notification(&mut core, 0, ServerId(1), worse, &mut out);
-    assert_eq!((election.proposal, election.round), (vote(2, 0x1_0000_0005, 1), ElectionRound(2)));
-    assert_eq!(election.votes.keys().copied().collect::<BTreeSet<_>>(), ids([1, 2]), "the vote of 3 is forgotten");
-    assert_eq!(notified(&out).len(), 2, "everybody is told");
+    let propose = |vote_of_2: Vote| {
+        let mut core = core(1, &majority(3), durable(1, 5));
+        let mut election = Election::new(&core);
+        let mut out = Outputs::default();
+        election.start(&mut core, 0, &mut out);
+        let best = said(ServerState::Looking, vote(3, 0x1_0000_0009, 1), 1);
+        election.notification(&mut core, 0, ServerId(3), best, &mut out);
+        assert_eq!(election.proposal, vote(3, 0x1_0000_0009, 1));
+        out.list.clear();
+        let next = said(ServerState::Looking, vote_of_2, 2);
+        election.notification(&mut core, 0, ServerId(2), next, &mut out);
+        assert_eq!(election.round, ElectionRound(2));
+        assert_eq!(election.votes.keys().copied().collect::<BTreeSet<_>>(), ids([1, 2]), "the vote of 3 is forgotten");
+        assert_eq!(notified(&out).len(), 2, "everybody is told");
+        election.proposal
+    };
+    assert_eq!(propose(vote(2, 0x1_0000_0001, 1)), vote(1, 0x1_0000_0005, 1));
+    assert_eq!(propose(vote(2, 0x1_0000_0006, 1)), vote(2, 0x1_0000_0006, 1), "better than ours is enough");
 }
 
 #[test]
@@ -531,6 +535,61 @@ fn a_leader_that_is_gone_is_not_joined() {
     assert_eq!(notified(&out).iter().map(|n| n.0).collect::<Vec<_>>(), [2], "it hears of us at once, alone");
     let elected = election.notification(&mut core, 0, ServerId(2), said(ServerState::Leading, two, 4), &mut out);
     assert_eq!(elected, Some(Elected { vote: two, round: ElectionRound(4) }));
+}
+
+#[test]
+fn a_quorum_of_followers_has_no_leader_until_it_says_so() {
+    for round in [1, 4] {
+        let mut core = core(5, &majority(5), durable(1, 1));
+        let mut election = Election::new(&core);
+        let mut out = Outputs::default();
+        election.start(&mut core, 0, &mut out);
+        let two = vote(2, 0x1_0000_0001, 2);
+        for (from, state) in [(1, ServerState::Following), (3, ServerState::Following), (4, ServerState::Following)] {
+            assert_eq!(election.notification(&mut core, 0, ServerId(from), said(state, two, round), &mut out), None);
+        }
+        let follows = said(ServerState::Following, two, round);
+        assert_eq!(election.notification(&mut core, 0, ServerId(2), follows, &mut out), None, "not even of itself");
+        let leads = said(ServerState::Leading, two, round);
+        let joined = Some(Elected { vote: two, round: ElectionRound(round) });
+        assert_eq!(election.notification(&mut core, 0, ServerId(2), leads, &mut out), joined);
+    }
+}
+
+#[test]
+fn a_leader_that_goes_during_the_final_wait_is_not_elected() {
+    let mut core = core(1, &majority(3), durable(1, 1));
+    core.election_links = ids([2, 3]);
+    let mut election = Election::new(&core);
+    let mut out = Outputs::default();
+    election.start(&mut core, 0, &mut out);
+    let two = said(ServerState::Looking, vote(2, 0x1_0000_0001, 1), 1);
+    assert_eq!(
+        election.notification(&mut core, 0, ServerId(2), two.clone(), &mut out),
+        None,
+        "3 may have a better one"
+    );
+    core.election_links = ids([3]);
+    assert_eq!(election.links_changed(&mut core, 0, &mut out), None);
+    assert_eq!(election.timer(&mut core, 500, &mut out), None);
+    core.election_links = ids([2, 3]);
+    election.links_changed(&mut core, 500, &mut out);
+    assert_eq!(election.notification(&mut core, 500, ServerId(2), two, &mut out), None);
+    assert_eq!(election.timer(&mut core, 699, &mut out), None, "it waits anew");
+    assert_eq!(election.timer(&mut core, 700, &mut out).map(|e| e.vote.leader), Some(ServerId(2)));
+}
+
+#[test]
+fn a_leader_of_this_round_is_joined_by_its_name() {
+    let mut core = core(3, &majority(3), durable(1, 1));
+    let mut election = Election::new(&core);
+    let mut out = Outputs::default();
+    election.start(&mut core, 0, &mut out);
+    let before = said(ServerState::Leading, vote(2, 0x1_0000_0001, 1), 1);
+    let after = said(ServerState::Following, vote(2, 0x1_0000_0001, 2), 1);
+    assert_eq!(election.notification(&mut core, 0, ServerId(2), before, &mut out), None);
+    let elected = election.notification(&mut core, 0, ServerId(1), after, &mut out);
+    assert_eq!(elected.map(|e| e.vote.leader), Some(ServerId(2)), "one of them has the new epoch already");
 }
 
 #[test]
