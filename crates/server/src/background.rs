@@ -6,26 +6,75 @@ use farrier_storage::{
     Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, PurgePolicy,
     SnapshotOptions, prepare_segment, purge, write_snapshot_paced,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// Held while a snapshot is written and while files are purged: the one must not see the other's work
-/// half done.
-pub(crate) type SnapshotFiles = Arc<Mutex<()>>;
+/// Who may touch snapshots and the next segment. Writing the one, purging and preparing the other must not see
+/// each other's work half done, and all of it ends when the log thread changes the history.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    snapshots: Mutex<()>,
+    segments: Mutex<()>,
+    /// The log thread waits for both.
+    claimed: AtomicBool,
+    /// Counts its changes: a snapshot that was asked for before one is of another history.
+    history: AtomicU64,
+}
 
-/// A disk whose files fail once the server closes: work that can be given up ends early. What is left
-/// behind is what a crash would leave.
+/// All files are the log thread's.
+pub(crate) struct Claim<'f>(#[expect(dead_code, reason = "held")] (MutexGuard<'f, ()>, MutexGuard<'f, ()>));
+
+impl Files {
+    fn snapshots(&self) -> MutexGuard<'_, ()> {
+        self.snapshots.lock().expect("nothing panics while it holds this lock")
+    }
+
+    fn segments(&self) -> MutexGuard<'_, ()> {
+        self.segments.lock().expect("nothing panics while it holds this lock")
+    }
+
+    /// Takes the files for a change of the history; a snapshot that is being written is given up.
+    pub(crate) fn claim(&self) -> Claim<'_> {
+        self.claimed.store(true, Ordering::SeqCst);
+        let locks = (self.snapshots(), self.segments());
+        self.history.fetch_add(1, Ordering::SeqCst);
+        self.claimed.store(false, Ordering::SeqCst);
+        Claim(locks)
+    }
+
+    fn history(&self) -> u64 {
+        self.history.load(Ordering::SeqCst)
+    }
+}
+
+/// Where snapshots are asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshots(pub(crate) SyncSender<SnapshotTask>);
+
+/// An image, and the history that it belongs to.
+pub(crate) type SnapshotTask = (u64, Box<SnapshotImage>);
+
+impl Snapshots {
+    /// False if nobody writes snapshots any more. The replica asks for one at a time, so there is room.
+    pub(crate) fn ask(&self, files: &Files, image: Box<SnapshotImage>) -> bool {
+        self.0.try_send((files.history(), image)).is_ok()
+    }
+}
+
+/// A disk whose files fail once the server closes, or the log thread wants them: work that can be given up ends
+/// early. What is left behind is what a crash would leave.
 #[derive(Debug)]
 struct UntilClosing<D> {
     disk: Arc<D>,
     closing: Arc<AtomicBool>,
+    files: Arc<Files>,
 }
 
 impl<D: Disk> UntilClosing<D> {
-    fn new(disk: &Arc<D>, core: &Core) -> Self {
-        Self { disk: disk.clone(), closing: core.closing_flag() }
+    fn new(disk: &Arc<D>, core: &Core, files: &Arc<Files>) -> Self {
+        Self { disk: disk.clone(), closing: core.closing_flag(), files: files.clone() }
     }
 }
 
@@ -38,7 +87,8 @@ impl<D: Disk> Disk for UntilClosing<D> {
 
     fn open(&self, path: &DiskPath, mode: OpenMode) -> DiskResult<Self::File> {
         let file = self.disk.open(path, mode)?;
-        Ok(FileUntilClosing { file, path: self.disk.describe(path), closing: self.closing.clone() })
+        let (closing, files) = (self.closing.clone(), self.files.clone());
+        Ok(FileUntilClosing { file, path: self.disk.describe(path), closing, files })
     }
 
     fn rename(&self, from: &DiskPath, to: &DiskPath) -> DiskResult<()> {
@@ -67,14 +117,19 @@ struct FileUntilClosing<F> {
     file: F,
     path: String,
     closing: Arc<AtomicBool>,
+    files: Arc<Files>,
 }
 
 impl<F> FileUntilClosing<F> {
     fn check(&self, operation: &'static str) -> DiskResult<()> {
-        if !self.closing.load(Ordering::Relaxed) {
+        let why = if self.closing.load(Ordering::Relaxed) {
+            "the server stops"
+        } else if self.files.claimed.load(Ordering::Relaxed) {
+            "a leader's history takes the place of this one"
+        } else {
             return Ok(());
-        }
-        let (path, message) = (self.path.clone(), "the server stops".to_owned());
+        };
+        let (path, message) = (self.path.clone(), why.to_owned());
         Err(DiskError { operation, path, kind: DiskErrorKind::Other, message })
     }
 }
@@ -115,13 +170,19 @@ pub(crate) fn run_snapshots<D: Disk>(
     core: &Core,
     disk: &Arc<D>,
     options: SnapshotOptions,
-    images: &Receiver<Box<SnapshotImage>>,
-    files: &SnapshotFiles,
+    images: &Receiver<SnapshotTask>,
+    files: &Arc<Files>,
 ) {
-    let disk = UntilClosing::new(disk, core);
-    while let Some(image) = next_image(core, images) {
+    let disk = UntilClosing::new(disk, core, files);
+    while let Some((history, image)) = next_image(core, images) {
         let start = Instant::now();
-        let guard = files.lock().expect("nothing panics while it holds this lock");
+        let guard = files.snapshots();
+        if history != files.history() {
+            drop(guard);
+            let error = "no snapshot was written: a leader's history took the place of the one it belonged to";
+            core.step(Input::SnapshotDone { error: Some(error.into()) });
+            continue;
+        }
         let written = write_snapshot_paced(&disk, &*image, &options, &mut rest);
         drop(guard);
         // Many znodes: their memory goes before anybody is told.
@@ -144,7 +205,7 @@ pub(crate) fn run_snapshots<D: Disk>(
     }
 }
 
-fn next_image(core: &Core, images: &Receiver<Box<SnapshotImage>>) -> Option<Box<SnapshotImage>> {
+fn next_image(core: &Core, images: &Receiver<SnapshotTask>) -> Option<SnapshotTask> {
     loop {
         match images.recv_timeout(Duration::from_millis(500)) {
             _ if core.is_closing() => return None,
@@ -156,12 +217,26 @@ fn next_image(core: &Core, images: &Receiver<Box<SnapshotImage>>) -> Option<Box<
 }
 
 /// Zero-fills the next log segment whenever one was begun, until the channel or the server closes.
-pub(crate) fn run_preparer<D: Disk>(core: &Core, disk: &Arc<D>, segment_size: u64, wanted: &Receiver<()>) {
-    let disk = UntilClosing::new(disk, core);
+pub(crate) fn run_preparer<D: Disk>(
+    core: &Core,
+    disk: &Arc<D>,
+    segment_size: u64,
+    wanted: &Receiver<()>,
+    files: &Arc<Files>,
+) {
+    let disk = UntilClosing::new(disk, core, files);
     while wanted.recv().is_ok() {
-        if let Err(e) = prepare_segment(&disk, segment_size, &mut rest) {
+        let history = files.history();
+        let guard = files.segments();
+        let prepared = prepare_segment(&disk, segment_size, &mut rest);
+        drop(guard);
+        if let Err(e) = prepared {
             if core.is_closing() {
                 return;
+            }
+            if history != files.history() || files.claimed.load(Ordering::SeqCst) {
+                // The log thread asks again behind the change.
+                continue;
             }
             tracing::warn!(
                 "the next log segment cannot be prepared: {e}. The current one goes on; the server stops when it is full and there is still no room"
@@ -176,9 +251,9 @@ pub(crate) fn run_purge<D: Disk>(
     disk: &Arc<D>,
     policy: &PurgePolicy,
     interval: Duration,
-    files: &SnapshotFiles,
+    files: &Arc<Files>,
 ) {
-    let disk = UntilClosing::new(disk, core);
+    let disk = UntilClosing::new(disk, core, files);
     let mut next = Instant::now() + interval;
     while !core.is_closing() {
         let now = Instant::now();
@@ -187,7 +262,7 @@ pub(crate) fn run_purge<D: Disk>(
             continue;
         }
         next = now + interval;
-        let guard = files.lock().expect("nothing panics while it holds this lock");
+        let guard = files.snapshots();
         let purged = purge(&disk, policy);
         drop(guard);
         match purged {
@@ -228,7 +303,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let disk = Arc::new(RealDisk::open(dir.path(), dir.path(), true).expect("a disk"));
         let core = testing::core();
-        let disk = UntilClosing::new(&disk, &core);
+        let disk = UntilClosing::new(&disk, &core, &Arc::default());
         let path = DiskPath::new(Dir::Data, "some");
         let file = disk.open(&path, OpenMode::CreateNew).expect("made");
         file.write_at(0, b"abc").and_then(|()| file.sync()).expect("written");
@@ -242,7 +317,7 @@ mod tests {
 
         let (sender, images) = std::sync::mpsc::sync_channel(1);
         let mut state = farrier_replica::TreeRestore::new(farrier_tree::TreeConfig::default(), 7);
-        sender.send(Box::new(state.image())).expect("there is room");
+        sender.send((0, Box::new(state.image()))).expect("there is room");
         assert!(next_image(&core, &images).is_none());
     }
 }

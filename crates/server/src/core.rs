@@ -5,11 +5,12 @@
 //! that keeps them in order. Nothing blocks under the lock; sockets and files are touched after it.
 
 use crate::clock::Clock;
+use crate::log_reader::{Look, LookQueue};
 use crate::log_thread::{LogCommand, LogQueue};
 use crate::outbox::{Delivery, Outbox};
-use farrier_replica::{Action, Actions, ConnId, Input, Level, Replica, SnapshotImage};
+use crate::peers::{PeerCommand, PeerOutbox};
+use farrier_replica::{Action, Actions, ConnId, Input, Level, Replica};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -47,6 +48,17 @@ struct Engine {
     gave_way: u64,
 }
 
+/// Whom an action goes to.
+enum Task<'a> {
+    Client(ConnId, Delivery<'a>),
+    Log(LogCommand),
+    Look(Look),
+    Peer(PeerCommand),
+    Note(Level, String),
+    /// The server is drained, or has halted.
+    Life(Option<String>),
+}
+
 /// What every thread of a server shares.
 #[derive(Debug)]
 pub(crate) struct Core {
@@ -56,7 +68,8 @@ pub(crate) struct Core {
     engine: parking_lot::Mutex<Engine>,
     outboxes: Vec<Outbox>,
     pub(crate) log: LogQueue,
-    snapshots: SyncSender<Box<SnapshotImage>>,
+    looks: LookQueue,
+    peers: PeerOutbox,
     clock: Clock,
     next_conn: AtomicU64,
     life: Mutex<Life>,
@@ -67,19 +80,15 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(
-        replica: Replica,
-        clock: Clock,
-        outboxes: Vec<Outbox>,
-        snapshots: SyncSender<Box<SnapshotImage>>,
-    ) -> Self {
+    pub(crate) fn new(replica: Replica, clock: Clock, outboxes: Vec<Outbox>) -> Self {
         assert!(!outboxes.is_empty() && outboxes.len() <= WORKERS_MAX, "1 to {WORKERS_MAX} network workers");
         let engine = Engine { replica, out: Actions::default(), notes: Vec::new(), armed: None, gave_way: 0 };
         Self {
             engine: parking_lot::Mutex::new(engine),
             outboxes,
             log: LogQueue::default(),
-            snapshots,
+            looks: LookQueue::default(),
+            peers: PeerOutbox::default(),
             clock,
             next_conn: AtomicU64::new(1),
             life: Mutex::default(),
@@ -97,6 +106,16 @@ impl Core {
 
     pub(crate) fn outbox(&self, worker: usize) -> &Outbox {
         &self.outboxes[worker]
+    }
+
+    /// What the peers' thread is to do.
+    pub(crate) const fn peers(&self) -> &PeerOutbox {
+        &self.peers
+    }
+
+    /// What the log's reader is to look up.
+    pub(crate) const fn looks(&self) -> &LookQueue {
+        &self.looks
     }
 
     pub(crate) const fn clock(&self) -> &Clock {
@@ -149,48 +168,62 @@ impl Core {
         let bytes = &out.bytes;
         let mut woken = [false; WORKERS_MAX];
         let mut log_has_work = false;
+        let mut peers_have_work = false;
         for action in out.list.drain(..) {
-            let (conn, delivery) = match action {
-                Action::Send { conn, start, end } => (conn, Delivery::Send(&bytes[start..end])),
-                Action::CloseClient { conn } => (conn, Delivery::Close),
-                Action::PauseClient { conn } => (conn, Delivery::Pause),
-                Action::ResumeClient { conn } => (conn, Delivery::Resume),
-                Action::ReportFlush { conn } => (conn, Delivery::ReportFlush),
-                Action::Append { id, zxid, txn } => {
-                    self.log.push(LogCommand::Append { id, zxid, txn });
-                    log_has_work = true;
-                    continue;
-                }
-                Action::RollLog => {
-                    self.log.push(LogCommand::Roll);
-                    log_has_work = true;
-                    continue;
-                }
-                Action::TakeSnapshot { image } => {
-                    // The replica asks for one at a time, so the channel has room unless its thread is gone.
-                    if self.snapshots.try_send(image).is_err() {
-                        notes.push((Level::Error, "the snapshot thread is gone; no snapshot was taken".into()));
-                    }
-                    continue;
-                }
-                Action::Note { level, text } => {
-                    notes.push((level, text));
-                    continue;
-                }
-                Action::Stopped => {
-                    self.life().drained = true;
-                    self.life_changed.notify_all();
-                    continue;
-                }
-                Action::Halt { reason } => {
-                    self.life().halted = Some(reason);
-                    self.life_changed.notify_all();
-                    continue;
-                }
+            let task = match action {
+                Action::Send { conn, start, end } => Task::Client(conn, Delivery::Send(&bytes[start..end])),
+                Action::CloseClient { conn } => Task::Client(conn, Delivery::Close),
+                Action::PauseClient { conn } => Task::Client(conn, Delivery::Pause),
+                Action::ResumeClient { conn } => Task::Client(conn, Delivery::Resume),
+                Action::ReportFlush { conn } => Task::Client(conn, Delivery::ReportFlush),
+                Action::Append { id, zxid, txn } => Task::Log(LogCommand::Append { id, zxid, txn }),
+                Action::RollLog => Task::Log(LogCommand::Roll),
+                Action::TakeSnapshot { image } => Task::Log(LogCommand::TakeSnapshot { image }),
+                Action::SaveAcceptedEpoch { id, epoch } => Task::Log(LogCommand::SaveAcceptedEpoch { id, epoch }),
+                Action::SaveCurrentEpoch { id, epoch } => Task::Log(LogCommand::SaveCurrentEpoch { id, epoch }),
+                Action::Truncate { id, after } => Task::Log(LogCommand::Truncate { id, after }),
+                Action::InstallSnapshot { id, epoch, image } => Task::Log(LogCommand::Install { id, epoch, image }),
+                Action::Reload { id } => Task::Log(LogCommand::Reload { id }),
+                Action::Locate { read, link, zxid } => Task::Look(Look::Locate { read, link, zxid }),
+                Action::ReadTxns { read, link, after, to } => Task::Look(Look::ReadTxns { read, link, after, to }),
+                Action::Notify { to, notification } => Task::Peer(PeerCommand::Notify { to, notification }),
+                Action::Dial { leader } => Task::Peer(PeerCommand::Dial { leader }),
+                Action::SendLeader { link, packet } => Task::Peer(PeerCommand::SendLeader { link, packet }),
+                Action::SendLearner { link, packet } => Task::Peer(PeerCommand::SendLearner { link, packet }),
+                Action::SendSnapshot { link, image } => Task::Peer(PeerCommand::SendSnapshot { link, image }),
+                Action::ReportLinkFlush { link } => Task::Peer(PeerCommand::ReportFlush { link }),
+                Action::PauseLink { link } => Task::Peer(PeerCommand::Pause { link }),
+                Action::ResumeLink { link } => Task::Peer(PeerCommand::Resume { link }),
+                Action::CloseLink { link, reason } => Task::Peer(PeerCommand::Close { link, reason }),
+                Action::Note { level, text } => Task::Note(level, text),
+                Action::Stopped => Task::Life(None),
+                Action::Halt { reason } => Task::Life(Some(reason)),
             };
-            let worker = (conn.0 & (WORKERS_MAX as u64 - 1)) as usize;
-            self.outboxes[worker].push(conn, delivery);
-            woken[worker] = true;
+            match task {
+                Task::Client(conn, delivery) => {
+                    let worker = (conn.0 & (WORKERS_MAX as u64 - 1)) as usize;
+                    self.outboxes[worker].push(conn, delivery);
+                    woken[worker] = true;
+                }
+                Task::Log(command) => {
+                    self.log.push(command);
+                    log_has_work = true;
+                }
+                Task::Look(look) => self.looks.push(look),
+                Task::Peer(command) => {
+                    self.peers.push(command);
+                    peers_have_work = true;
+                }
+                Task::Note(level, text) => notes.push((level, text)),
+                Task::Life(halted) => {
+                    let mut life = self.life();
+                    match halted {
+                        Some(reason) => life.halted = Some(reason),
+                        None => life.drained = true,
+                    }
+                    self.life_changed.notify_all();
+                }
+            }
         }
         out.bytes.clear();
         if out.bytes.capacity() > OUT_KEEP_MAX {
@@ -198,6 +231,9 @@ impl Core {
         }
         if log_has_work {
             self.log.wake();
+        }
+        if peers_have_work {
+            self.peers.wake();
         }
         for (worker, outbox) in self.outboxes.iter().enumerate() {
             if woken[worker] {
@@ -255,6 +291,8 @@ impl Core {
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.log.close();
+        self.looks.close();
+        self.peers.wake();
         // Under the lock: between its look at the flag and its sleep the timer thread would not hear it.
         let engine = self.engine.lock();
         self.timer.notify_all();

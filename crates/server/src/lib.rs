@@ -5,7 +5,8 @@
 //! decided in `farrier-replica`.
 //!
 //! Threads of one server: network workers (each with its share of the connections), the log thread, the
-//! timer, and background threads for snapshots, for the next log segment and for purging.
+//! timer, and background threads for snapshots, for the next log segment and for purging. A member of an ensemble
+//! has two more: one for the sockets between servers, one that looks into the log for learners.
 
 mod background;
 mod clock;
@@ -14,9 +15,12 @@ mod connection;
 mod core;
 pub mod disk;
 mod limits;
+mod log_reader;
 mod log_thread;
 mod mapping;
+mod member;
 mod outbox;
+mod peers;
 pub mod repair;
 mod server;
 #[cfg(test)]

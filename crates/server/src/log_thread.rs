@@ -1,13 +1,19 @@
 //! The thread that owns the transaction log: it takes every append that waits, writes them together,
 //! syncs once, and reports. No timer: while one sync runs, the next batch gathers.
+//!
+//! Whatever else changes the history on disk happens here too, in the order in which the replica asked for it:
+//! epoch files, cuts, the installation of a leader's snapshot.
 
+use crate::background::{Files, Snapshots};
 use crate::core::Core;
+use crate::log_reader::Floor;
 use bytes::Bytes;
-use farrier_proto::Zxid;
-use farrier_replica::{Input, WriteId};
-use farrier_storage::{Disk, LogWriter};
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, Zxid};
+use farrier_replica::{Input, SnapshotImage, TreeRestore, WriteId};
+use farrier_storage::{Disk, DiskResult, LogOptions, LogWriter, RecoverOptions, SnapshotOptions, recover};
+use farrier_tree::TreeConfig;
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 /// What the replica wants of the log.
@@ -15,6 +21,12 @@ use std::time::{Duration, Instant};
 pub(crate) enum LogCommand {
     Append { id: WriteId, zxid: Zxid, txn: Bytes },
     Roll,
+    TakeSnapshot { image: Box<SnapshotImage> },
+    SaveAcceptedEpoch { id: WriteId, epoch: AcceptedEpoch },
+    SaveCurrentEpoch { id: WriteId, epoch: CurrentEpoch },
+    Truncate { id: WriteId, after: Zxid },
+    Install { id: WriteId, epoch: CurrentEpoch, image: Box<SnapshotImage> },
+    Reload { id: WriteId },
 }
 
 impl LogCommand {
@@ -22,7 +34,13 @@ impl LogCommand {
     const fn len(&self) -> usize {
         match self {
             Self::Append { txn, .. } => txn.len(),
-            Self::Roll => 0,
+            Self::Roll
+            | Self::TakeSnapshot { .. }
+            | Self::SaveAcceptedEpoch { .. }
+            | Self::SaveCurrentEpoch { .. }
+            | Self::Truncate { .. }
+            | Self::Install { .. }
+            | Self::Reload { .. } => 0,
         }
     }
 }
@@ -98,9 +116,9 @@ impl LogQueue {
     }
 }
 
-/// Settings of the thread.
+/// How the thread gathers.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LogThread {
+pub(crate) struct Gathering {
     /// Most transactions in one sync.
     pub(crate) max_batch: usize,
     /// How long the first of a batch waits for others; zero unless the operator asks.
@@ -111,12 +129,30 @@ pub(crate) struct LogThread {
     pub(crate) slow: Duration,
 }
 
-impl LogThread {
+/// The thread's parts.
+#[derive(Debug)]
+pub(crate) struct LogThread<D: Disk> {
+    pub(crate) gathering: Gathering,
+    pub(crate) disk: Arc<D>,
+    pub(crate) options: LogOptions,
+    pub(crate) txn_max: usize,
+    pub(crate) snapshot_options: SnapshotOptions,
+    /// How the state is loaded when the history was cut.
+    pub(crate) recover: RecoverOptions,
+    pub(crate) tree: TreeConfig,
+    pub(crate) hash_seed: u64,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) files: Arc<Files>,
+    pub(crate) floor: Arc<Floor>,
+}
+
+impl<D: Disk> LogThread<D> {
     /// Runs until the queue is closed and empty, or the log fails.
-    pub(crate) fn run<D: Disk>(self, core: &Core, mut writer: LogWriter<D>, segment_opened: impl Fn()) {
+    pub(crate) fn run(self, core: &Core, mut writer: LogWriter<D>, segment_opened: impl Fn()) {
         let mut batch = Vec::new();
+        let Gathering { max_batch, gather, idle, .. } = self.gathering;
         loop {
-            core.log.take(&mut batch, self.max_batch, self.gather, self.idle);
+            core.log.take(&mut batch, max_batch, gather, idle);
             if batch.is_empty() {
                 if let Err(error) = writer.close() {
                     // Everything acknowledged was synced before; only the mark may be behind.
@@ -126,36 +162,134 @@ impl LogThread {
             }
             let mut newest = None;
             for command in batch.drain(..) {
-                match command {
+                let done = match command {
                     LogCommand::Append { id, zxid, txn } => {
                         writer.append(zxid, &txn);
                         newest = Some(id);
+                        continue;
                     }
-                    LogCommand::Roll => writer.roll(),
-                }
+                    LogCommand::Roll => {
+                        writer.roll();
+                        continue;
+                    }
+                    // The others come behind whatever was appended before them.
+                    other => self
+                        .commit(core, &mut writer, newest.take(), &segment_opened)
+                        .map_err(|error| failure(&error))
+                        .and_then(|()| self.carry_out(core, writer, other, &segment_opened)),
+                };
+                writer = match done {
+                    Ok(writer) => writer,
+                    Err(error) => return core.step(Input::WriteFailed { error }),
+                };
             }
-            let Some(id) = newest else { continue };
-            let start = Instant::now();
-            let done = match writer.commit() {
-                Ok(done) => done,
-                Err(error) => return core.step(Input::WriteFailed { error: failure(&error) }),
-            };
-            let took = start.elapsed();
-            core.step(Input::Durable { id });
-            if took >= self.slow {
-                tracing::warn!(
-                    "fsync-ing the write ahead log took {}ms which will adversely effect operation latency; {} transactions were in it",
-                    took.as_millis(),
-                    done.records
-                );
-            }
-            if done.started.is_some() {
-                segment_opened();
-            }
-            if let Err(error) = writer.maintain(core.clock().now().mono) {
+            let done = self
+                .commit(core, &mut writer, newest, &segment_opened)
+                .and_then(|()| writer.maintain(core.clock().now().mono));
+            if let Err(error) = done {
                 return core.step(Input::WriteFailed { error: failure(&error) });
             }
         }
+    }
+
+    /// Makes what was appended durable; `newest` is the last of it.
+    fn commit(
+        &self,
+        core: &Core,
+        writer: &mut LogWriter<D>,
+        newest: Option<WriteId>,
+        segment_opened: &impl Fn(),
+    ) -> DiskResult<()> {
+        let Some(id) = newest else { return Ok(()) };
+        let start = Instant::now();
+        let done = writer.commit()?;
+        let took = start.elapsed();
+        core.step(Input::Durable { id });
+        if took >= self.gathering.slow {
+            tracing::warn!(
+                "fsync-ing the write ahead log took {}ms which will adversely effect operation latency; {} transactions were in it",
+                took.as_millis(),
+                done.records
+            );
+        }
+        if done.started.is_some() {
+            segment_opened();
+        }
+        Ok(())
+    }
+
+    /// Does what is no append.
+    fn carry_out(
+        &self,
+        core: &Core,
+        mut writer: LogWriter<D>,
+        command: LogCommand,
+        segment_opened: &impl Fn(),
+    ) -> Result<LogWriter<D>, String> {
+        let final_error = |error| failure(&error);
+        match command {
+            LogCommand::Append { .. } | LogCommand::Roll => unreachable!("these gather in a batch"),
+            LogCommand::TakeSnapshot { image } => {
+                if !self.snapshots.ask(&self.files, image) {
+                    tracing::error!("the snapshot thread is gone; no snapshot was taken");
+                }
+            }
+            LogCommand::SaveAcceptedEpoch { id, epoch } => {
+                writer.save_accepted_epoch(epoch).map_err(final_error)?;
+                core.step(Input::Durable { id });
+            }
+            LogCommand::SaveCurrentEpoch { id, epoch } => {
+                writer.save_current_epoch(epoch).map_err(final_error)?;
+                core.step(Input::Durable { id });
+            }
+            LogCommand::Install { id, epoch, image } => {
+                let floor = farrier_storage::Image::zxid(&*image);
+                let guard = self.files.claim();
+                writer.install(&*image, epoch, &self.snapshot_options).map_err(final_error)?;
+                drop(guard);
+                self.floor.set(floor);
+                // Many znodes: their memory goes before anybody is told.
+                drop(image);
+                core.step(Input::Durable { id });
+            }
+            LogCommand::Truncate { id, after } => {
+                let guard = self.files.claim();
+                if !writer.truncate(after).map_err(final_error)? {
+                    drop(guard);
+                    core.step(Input::Truncated { id, state: None });
+                    return Ok(writer);
+                }
+                let (reopened, state) = self.load(writer)?;
+                drop(guard);
+                segment_opened();
+                core.step(Input::Truncated { id, state: Some(state) });
+                return Ok(reopened);
+            }
+            LogCommand::Reload { id } => {
+                let guard = self.files.claim();
+                let (reopened, state) = self.load(writer)?;
+                drop(guard);
+                segment_opened();
+                core.step(Input::Reloaded { id, state });
+                return Ok(reopened);
+            }
+        }
+        Ok(writer)
+    }
+
+    /// The state as the disk has it, by the same way as at a start.
+    fn load(&self, writer: LogWriter<D>) -> Result<(LogWriter<D>, Box<TreeRestore>), String> {
+        writer.close().map_err(|error| failure(&error))?;
+        let mut state = Box::new(TreeRestore::new(self.tree, self.hash_seed));
+        let recovered = recover(&self.disk, &self.recover, &mut *state)
+            .map_err(|refusal| format!("the state cannot be loaded again from the disk: {refusal}"))?;
+        for warning in &recovered.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.floor.set(recovered.mark.floor);
+        let writer = LogWriter::open(self.disk.clone(), &recovered, self.options).with_txn_max(self.txn_max);
+        tracing::info!("state loaded again: last zxid {}", recovered.last_zxid);
+        Ok((writer, state))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::config::{PasswordHash, ServerConfig, SnapshotCompression};
 use crate::disk::RealDisk;
+use crate::member::Membership;
 use farrier_proto::ServerId;
 use farrier_replica::{ConnectionThrottleConfig, ContainerConfig, ReplicaConfig};
 use farrier_storage::{Compression, LogOptions, PurgePolicy, RecoverOptions, SnapshotOptions};
@@ -12,7 +13,7 @@ use std::time::Duration;
 /// A standalone server's number, in its session ids.
 const STANDALONE_ID: ServerId = ServerId(1);
 
-fn millis(d: Duration) -> u64 {
+pub(crate) fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -43,7 +44,7 @@ fn auth(config: &ServerConfig) -> AuthConfig {
     }
 }
 
-pub(crate) fn replica(config: &ServerConfig, seed: u64) -> ReplicaConfig {
+pub(crate) fn replica(config: &ServerConfig, member: Option<&Membership>, seed: u64) -> ReplicaConfig {
     let (limits, throttle, tokens) = (&config.limits, &config.request_throttle, &config.connection_throttle);
     let (factor, session_weight, renew_weight) = if tokens.weighted {
         (u64::from(tokens.global_weight), u64::from(tokens.global_weight), u64::from(tokens.renew_weight))
@@ -51,14 +52,14 @@ pub(crate) fn replica(config: &ServerConfig, seed: u64) -> ReplicaConfig {
         (1, 1, 1)
     };
     ReplicaConfig {
-        server_id: STANDALONE_ID,
+        server_id: member.map_or(STANDALONE_ID, |m| m.me),
         tick_time: u64::from(config.tick_time_ms.unsigned_abs()),
         min_session_timeout: config.min_session_timeout_ms,
         max_session_timeout: config.max_session_timeout_ms,
         snap_count: u64::from(config.storage.snap_count),
         snap_size_limit: config.storage.snap_size_limit.unwrap_or(0),
         jute_max_buffer: limits.jute_max_buffer,
-        txn_max: limits.jute_max_buffer + limits.jute_extra_size,
+        txn_max: txn_max(config),
         global_outstanding_limit: limits.global_outstanding as usize,
         request_throttle_max: throttle.max_requests as usize,
         throttled_op_wait: millis(throttle.throttled_op_wait),
@@ -83,10 +84,11 @@ pub(crate) fn replica(config: &ServerConfig, seed: u64) -> ReplicaConfig {
         },
         enforce_auth_schemes: config.auth.enforce_schemes.clone(),
         reconfig_enabled: config.reconfig_enabled,
+        config_node: member.map(|m| (m.ensemble.text().to_vec(), m.ensemble.version())),
+        peers_apply_create2: member.is_some_and(|m| m.config.tuning.peers_apply_create2),
         auth: Arc::new(auth(config)),
         tree: tree(config),
         seed,
-        ..ReplicaConfig::default()
     }
 }
 
@@ -94,12 +96,17 @@ pub(crate) fn recover(config: &ServerConfig, disk: &RealDisk) -> RecoverOptions 
     RecoverOptions {
         trust_empty_snapshot: config.storage.trust_empty_snapshot,
         db_autocreate: config.storage.db_autocreate,
-        standalone: true,
-        txn_max: config.limits.jute_max_buffer + config.limits.jute_extra_size,
+        standalone: config.ensemble.is_none(),
+        txn_max: txn_max(config),
         current_epoch: 0,
         separate_log_dir: disk.is_separate(),
         config_file: config.config_file.as_ref().map(|file| file.display().to_string()),
     }
+}
+
+/// Longest transaction in the log.
+pub(crate) const fn txn_max(config: &ServerConfig) -> usize {
+    config.limits.jute_max_buffer + config.limits.jute_extra_size
 }
 
 pub(crate) const fn log(config: &ServerConfig) -> LogOptions {
@@ -128,7 +135,7 @@ pub(crate) fn purge(config: &ServerConfig) -> Option<(PurgePolicy, Duration)> {
     let policy = PurgePolicy {
         retain: settings.retain as usize,
         require_own: if settings.explicit { None } else { defaults.require_own },
-        field_max: config.limits.jute_max_buffer + config.limits.jute_extra_size,
+        field_max: txn_max(config),
     };
     Some((policy, settings.interval))
 }

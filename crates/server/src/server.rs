@@ -1,14 +1,18 @@
 //! One server, from start to stop.
 
-use crate::background::{self, SnapshotFiles};
+use crate::background::{self, Files, Snapshots};
 use crate::clock::Clock;
 use crate::config::{ConfigError, ServerConfig};
 use crate::core::{Core, ExitReason, WORKERS_MAX};
 use crate::disk::{DirectoryError, DirectoryLock, LockError, RealDisk};
 use crate::limits::{ConnectionLimits, Excess};
-use crate::log_thread::LogThread;
+use crate::log_reader::{self, Floor};
+use crate::log_thread::{Gathering, LogThread};
 use crate::mapping;
+use crate::member::{self, Membership};
 use crate::outbox::Outbox;
+use crate::peers::address::{self, Endpoint};
+use crate::peers::{self, PeerListeners, PeerSettings};
 use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
 use farrier_replica::{Input, Replica, TreeRestore};
@@ -46,6 +50,14 @@ pub enum StartError {
         /// The system's words.
         error: io::Error,
     },
+    /// A port for the other servers can't be had.
+    #[error("cannot listen on {address} for the other servers: {error}. {}", peer_bind_remedy(error))]
+    BindPeers {
+        /// Where.
+        address: SocketAddr,
+        /// The system's words.
+        error: io::Error,
+    },
     /// A directory is missing or closed.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -72,6 +84,17 @@ fn bind_remedy(error: &io::Error) -> &'static str {
     }
 }
 
+fn peer_bind_remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "Is another server running there?",
+        io::ErrorKind::AddrNotAvailable => {
+            "This machine has no such address; see this server's own server.N line, and quorumListenOnAllIPs"
+        }
+        io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege; choose others",
+        _ => "See this server's own server.N line",
+    }
+}
+
 impl StartError {
     /// The process's exit code, as Apache's where it has one.
     #[must_use]
@@ -79,6 +102,8 @@ impl StartError {
         match self {
             Self::Unsupported(_) => 2,
             Self::Directory(_) | Self::Refused(Refusal { kind: RefusalKind::Misplaced, .. }) => 3,
+            // Apache's code for an election port.
+            Self::BindPeers { .. } => 14,
             Self::Bind { .. } | Self::Locked(_) | Self::Refused(_) | Self::Disk(_) | Self::System(_) => 1,
         }
     }
@@ -103,22 +128,39 @@ pub struct Server {
     _directories: Arc<DirectoryLock>,
 }
 
+/// What a server is put together from.
+struct Parts<'a> {
+    config: &'a ServerConfig,
+    listener: TcpListener,
+    address: SocketAddr,
+    member: Option<(Membership, PeerListeners)>,
+    disk: Arc<RealDisk>,
+    directories: Arc<DirectoryLock>,
+    clock: Clock,
+    seed: u64,
+    writer: LogWriter<RealDisk>,
+    floor: Arc<Floor>,
+    replica: Replica,
+}
+
 #[derive(Debug)]
 struct Threads {
     accept: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     log: Option<JoinHandle<()>>,
+    peers: Option<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
 }
 
 impl Server {
     /// Starts a server and returns once it serves.
     ///
-    /// The port is bound before any directory is written, since Apache takes no lock: a Java server that
+    /// The ports are bound before any directory is written, since Apache takes no lock: a Java server that
     /// still runs there keeps us out.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
-        config.runnable()?;
+        let member = Membership::of(&config)?;
         let listener = bind(&config)?;
+        let peer_listeners = member.as_ref().map(bind_peers).transpose()?;
         let address = listener.local_addr()?;
         let disk = RealDisk::open(&config.data_dir, &config.data_log_dir, config.storage.datadir_autocreate)?;
         let directories = Arc::new(DirectoryLock::acquire(&config.data_dir, &config.data_log_dir)?);
@@ -144,40 +186,54 @@ impl Server {
             recovered.snapshot_zxid.map_or_else(|| "none".to_owned(), |z| z.to_string()),
             recovered.replayed
         );
-        let writer = LogWriter::open(disk.clone(), &recovered, mapping::log(&config));
-        let replica = Replica::standalone(
-            mapping::replica(&config, seed),
-            state,
-            recovered.last_zxid,
-            recovered.replayed,
-            clock.now(),
-        );
-        Self::run(&config, listener, address, disk, directories, clock, writer, replica)
+        let writer =
+            LogWriter::open(disk.clone(), &recovered, mapping::log(&config)).with_txn_max(mapping::txn_max(&config));
+        let settings = mapping::replica(&config, member.as_ref(), seed);
+        let (last, replayed, now) = (recovered.last_zxid, recovered.replayed, clock.now());
+        let replica = match &member {
+            None => Replica::standalone(settings, state, last, replayed, now),
+            Some(m) => Replica::ensemble(
+                settings,
+                m.zab(&config, seed),
+                m.ensemble.clone(),
+                member::durable(&recovered),
+                state,
+                replayed,
+                now,
+            ),
+        };
+        let floor = Arc::new(Floor::default());
+        floor.set(recovered.mark.floor);
+        let member = member.zip(peer_listeners);
+        Self::run(Parts {
+            config: &config,
+            listener,
+            address,
+            member,
+            disk,
+            directories,
+            clock,
+            seed,
+            writer,
+            floor,
+            replica,
+        })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts that start() has made")]
-    fn run(
-        config: &ServerConfig,
-        listener: TcpListener,
-        address: SocketAddr,
-        disk: Arc<RealDisk>,
-        directories: Arc<DirectoryLock>,
-        clock: Clock,
-        writer: LogWriter<RealDisk>,
-        replica: Replica,
-    ) -> Result<Self, StartError> {
+    fn run(parts: Parts<'_>) -> Result<Self, StartError> {
+        let Parts { config, listener, address, member, disk, directories, clock, seed, writer, floor, replica } = parts;
         let workers = worker_count(config);
         let (image_sender, images) = sync_channel(1);
         let outboxes = (0..workers).map(|_| Outbox::default()).collect();
-        let core = Arc::new(Core::new(replica, clock, outboxes, image_sender));
+        let core = Arc::new(Core::new(replica, clock, outboxes));
         let limits = Arc::new(ConnectionLimits::new(config.client.max_per_address, config.client.max_total));
         let settings = WorkerSettings {
             frame_max: config.limits.jute_max_buffer,
             sessionless_timeout: config.client.sessionless_timeout,
             limits: limits.clone(),
-            words: Arc::new(word_settings(config, address, clock)),
+            words: Arc::new(word_settings(config, member.as_ref().map(|(m, _)| m), address, clock)),
         };
-        let mut threads = Threads { accept: None, workers: Vec::new(), log: None, others: Vec::new() };
+        let mut threads = Threads { accept: None, workers: Vec::new(), log: None, peers: None, others: Vec::new() };
         let spawn = |name: &str, f: Box<dyn FnOnce() + Send>| {
             // A thread that outlives the server keeps others off its files.
             let locked = directories.clone();
@@ -188,34 +244,57 @@ impl Server {
             std::thread::Builder::new().name(name.into()).spawn(run)
         };
 
+        let files = Arc::new(Files::default());
         let (prepare, wanted) = sync_channel(1);
         let segment_size = config.storage.preallocate;
         let preparing = segment_size > 0;
         if preparing {
-            let (shared, disk) = (core.clone(), disk.clone());
-            let run = move || background::run_preparer(&shared, &disk, segment_size, &wanted);
+            let (shared, disk, guard) = (core.clone(), disk.clone(), files.clone());
+            let run = move || background::run_preparer(&shared, &disk, segment_size, &wanted, &guard);
             threads.others.push(spawn("segments", Box::new(run))?);
             request(&prepare);
         }
         let log = LogThread {
-            max_batch: config.storage.max_batch as usize,
-            gather: config.storage.flush_delay,
-            idle: config.storage.write_queue_poll.max(Duration::from_millis(1)),
-            slow: config.storage.fsync_warning,
+            gathering: Gathering {
+                max_batch: config.storage.max_batch as usize,
+                gather: config.storage.flush_delay,
+                idle: config.storage.write_queue_poll.max(Duration::from_millis(1)),
+                slow: config.storage.fsync_warning,
+            },
+            disk: disk.clone(),
+            options: mapping::log(config),
+            txn_max: mapping::txn_max(config),
+            snapshot_options: mapping::snapshots(config),
+            recover: mapping::recover(config, &disk),
+            tree: mapping::tree(config),
+            hash_seed: seed,
+            snapshots: Snapshots(image_sender),
+            files: files.clone(),
+            floor: floor.clone(),
         };
         let shared = core.clone();
         let run = move || log.run(&shared, writer, || request(&prepare));
         threads.log = Some(spawn("log", Box::new(run))?);
 
-        let files = SnapshotFiles::default();
         let (shared, snapshot_disk, options, guard) =
             (core.clone(), disk.clone(), mapping::snapshots(config), files.clone());
         let run = move || background::run_snapshots(&shared, &snapshot_disk, options, &images, &guard);
         threads.others.push(spawn("snapshots", Box::new(run))?);
         if let Some((policy, interval)) = mapping::purge(config) {
-            let shared = core.clone();
+            let (shared, disk) = (core.clone(), disk.clone());
             let run = move || background::run_purge(&shared, &disk, &policy, interval, &files);
             threads.others.push(spawn("purge", Box::new(run))?);
+        }
+        if let Some((member, listeners)) = member {
+            let own: Vec<_> = member.own().addresses.iter().map(|a| a.host.as_str()).collect();
+            tracing::info!("server {} of {}, at {}", member.me, member.config.members.len(), own.join(", "));
+            let shared = core.clone();
+            let txn_max = mapping::txn_max(config);
+            let run = move || log_reader::run(&shared, &*disk, &floor, txn_max);
+            threads.others.push(spawn("log reader", Box::new(run))?);
+            let (shared, settings): (_, PeerSettings) = (core.clone(), member.peers(config, seed));
+            let run = move || peers::run(&shared, settings, listeners);
+            threads.peers = Some(spawn("peers", Box::new(run))?);
         }
         let shared = core.clone();
         threads.others.push(spawn("timer", Box::new(move || shared.run_timer()))?);
@@ -263,8 +342,9 @@ impl Server {
         self.core.close();
         self.wake_accept();
         let mut threads = self.threads.lock().expect("nothing panics while it holds this lock");
+        let workers = std::mem::take(&mut threads.workers);
         let all =
-            threads.accept.take().into_iter().chain(std::mem::take(&mut threads.workers)).chain(threads.log.take());
+            threads.accept.take().into_iter().chain(workers).chain(threads.log.take()).chain(threads.peers.take());
         // A snapshot or a purge that runs is given up, but after a failure nobody waits even for that: they
         // may hang on the same disk.
         let others = std::mem::take(&mut threads.others).into_iter().filter(|_| reason == ExitReason::Stopped);
@@ -323,8 +403,14 @@ fn worker_count(config: &ServerConfig) -> usize {
     config.workers.unwrap_or_else(|| cores.min(WORKERS_DEFAULT_MAX)).clamp(1, WORKERS_MAX)
 }
 
-pub(crate) fn word_settings(config: &ServerConfig, address: SocketAddr, clock: Clock) -> WordSettings {
+pub(crate) fn word_settings(
+    config: &ServerConfig,
+    member: Option<&Membership>,
+    address: SocketAddr,
+    clock: Clock,
+) -> WordSettings {
     WordSettings {
+        member: member.cloned(),
         whitelist: config.words.clone(),
         client_port: address.port(),
         data_dir: config.data_dir.join("version-2"),
@@ -362,6 +448,45 @@ fn bind(config: &ServerConfig) -> Result<TcpListener, StartError> {
             other => other,
         },
     }
+}
+
+/// Between two attempts to bind a port for peers.
+const BIND_RETRY: Duration = Duration::from_secs(1);
+
+/// The ports for peers, at this server's own addresses. A name may not be known yet, or a port still held by a
+/// process that ends: tried again as often as the operator says.
+fn bind_peers(member: &Membership) -> Result<PeerListeners, StartError> {
+    let tuning = &member.config.tuning;
+    let mut attempts = 0;
+    let mut listen = |host: &str, port: u16| loop {
+        let endpoint = Endpoint { host: host.to_owned(), port };
+        match address::listen(&endpoint, tuning.listen_everywhere) {
+            Ok(listener) => return Ok(listener),
+            Err((address, error)) => {
+                attempts += 1;
+                if tuning.bind_retries > 0 && attempts > tuning.bind_retries {
+                    return Err(StartError::BindPeers { address, error });
+                }
+                tracing::warn!("cannot listen on {} for the other servers: {error}; trying again", endpoint.text());
+                std::thread::sleep(BIND_RETRY);
+            }
+        }
+    };
+    let mut listeners = PeerListeners { election: Vec::new(), quorum: Vec::new() };
+    let mut bound = Vec::new();
+    for address in &member.own().addresses {
+        // Every address of the machine is bound once for each port.
+        let name = |port: u16| (if tuning.listen_everywhere { String::new() } else { address.host.clone() }, port);
+        for (list, port) in
+            [(&mut listeners.election, address.election_port), (&mut listeners.quorum, address.quorum_port)]
+        {
+            if !bound.contains(&name(port)) {
+                list.push(listen(&address.host, port)?);
+                bound.push(name(port));
+            }
+        }
+    }
+    Ok(listeners)
 }
 
 fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, StartError> {

@@ -12,7 +12,6 @@ use farrier_replica::{Replica, TreeRestore};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -22,8 +21,8 @@ pub(crate) fn core() -> Arc<Core> {
     let config = ServerConfig::standalone("/nowhere", ADDRESS);
     let clock = Clock::new();
     let state = TreeRestore::new(mapping::tree(&config), 7);
-    let replica = Replica::standalone(mapping::replica(&config, 7), state, Zxid::ZERO, 0, clock.now());
-    Arc::new(Core::new(replica, clock, vec![Outbox::default()], sync_channel(1).0))
+    let replica = Replica::standalone(mapping::replica(&config, None, 7), state, Zxid::ZERO, 0, clock.now());
+    Arc::new(Core::new(replica, clock, vec![Outbox::default()]))
 }
 
 /// Its worker.
@@ -33,7 +32,7 @@ pub(crate) fn worker(core: &Arc<Core>) -> Rc<WorkerContext> {
         frame_max: config.limits.jute_max_buffer,
         sessionless_timeout: Duration::from_secs(600),
         limits: Arc::new(ConnectionLimits::new(0, 0)),
-        words: Arc::new(server::word_settings(&config, ADDRESS, *core.clock())),
+        words: Arc::new(server::word_settings(&config, None, ADDRESS, *core.clock())),
     };
     Rc::new(WorkerContext::new(core, 0, settings))
 }

@@ -3,7 +3,10 @@
 //! Texts and their order are Apache's. Words are gated by the whitelist, except for the one that status
 //! scripts need (`srvr`), which is always in it.
 
+mod ensemble;
+
 use crate::config::FourLetterWords;
+use crate::member::Membership;
 use crate::worker::WorkerContext;
 use farrier_replica::{ConnectionInfo, Replica};
 use farrier_tree::auth::ip::java_text;
@@ -62,6 +65,11 @@ impl Word {
         Name::ALL.iter().find(|(_, text)| *text == first).map(|(name, _)| Self { name: *name, argument: 0 })
     }
 
+    /// Whether it is answered while there is no leader.
+    const fn needs_no_leader(self) -> bool {
+        matches!(self.name, Name::Ruok | Name::Envi | Name::Gtmk | Name::Stmk | Name::TelnetClose)
+    }
+
     /// `stmk` has eight more bytes.
     pub(crate) const fn has_argument(self) -> bool {
         matches!(self.name, Name::Stmk)
@@ -81,6 +89,8 @@ impl Word {
 #[derive(Debug)]
 pub(crate) struct WordSettings {
     pub(crate) whitelist: FourLetterWords,
+    /// `None` on a standalone server.
+    pub(crate) member: Option<Membership>,
     pub(crate) client_port: u16,
     pub(crate) data_dir: PathBuf,
     pub(crate) data_log_dir: PathBuf,
@@ -112,7 +122,17 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
         return format!("{name} is not executed because it is not in the whitelist.\n");
     }
     let core = context.core();
-    core.with(|s| s.replica.count_word());
+    let serving = core.with(|s| {
+        s.replica.count_word();
+        s.replica.is_serving()
+    });
+    if !serving && !word.needs_no_leader() {
+        return match word.name {
+            Name::Isro => "null".into(),
+            Name::Hash => ensemble::NOT_SERVING.into(),
+            _ => format!("{}\n", ensemble::NOT_SERVING),
+        };
+    }
     match word.name {
         Name::Ruok => "imok".into(),
         Name::Isro => "rw".into(),
@@ -160,7 +180,8 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
         Name::Mntr => {
             let open = aside(descriptors).await;
             let now = core.clock().now().mono;
-            core.with(|s| monitor_text(s.replica, now.saturating_sub(settings.started_mono), open))
+            let uptime = now.saturating_sub(settings.started_mono);
+            core.with(|s| monitor_text(s.replica, settings.member.as_ref(), uptime, open))
         }
         Name::TelnetClose => unreachable!("answered above"),
     }
@@ -213,7 +234,7 @@ fn server_text(replica: &Replica, asking: Option<SocketAddr>) -> String {
     let _ = writeln!(out, "Connections: {}", replica.connection_count() + 1);
     let _ = writeln!(out, "Outstanding: {}", replica.outstanding_requests());
     let _ = writeln!(out, "Zxid: {}", replica.last_zxid());
-    out.push_str("Mode: standalone\n");
+    let _ = writeln!(out, "Mode: {}", ensemble::mode(replica));
     let _ = writeln!(out, "Node count: {}", replica.tree().node_count());
     out
 }
@@ -258,7 +279,7 @@ fn put_connection(out: &mut String, c: &ConnectionInfo) {
 
 fn conf_text(s: &WordSettings, (data, log): (u64, u64)) -> String {
     format!(
-        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={data}\ndataLogDir={}\ndataLogSize={log}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId=0\n",
+        "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={data}\ndataLogDir={}\ndataLogSize={log}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId={}\n{}",
         s.client_port,
         s.data_dir.display(),
         s.data_log_dir.display(),
@@ -267,6 +288,8 @@ fn conf_text(s: &WordSettings, (data, log): (u64, u64)) -> String {
         s.min_session_timeout,
         s.max_session_timeout,
         s.backlog,
+        s.member.as_ref().map_or(0, |m| m.me.0),
+        s.member.as_ref().map(ensemble::conf).unwrap_or_default(),
     )
 }
 
@@ -402,13 +425,13 @@ fn watches_by_path(replica: &Replica) -> String {
 }
 
 /// The classic keys first, in the order in which old scripts expect them.
-fn monitor_text(replica: &Replica, uptime: u64, (open, max): (u64, u64)) -> String {
+fn monitor_text(replica: &Replica, member: Option<&Membership>, uptime: u64, (open, max): (u64, u64)) -> String {
     let stats = replica.stats();
     let tree = replica.tree();
     let mut out = String::new();
     let rows: [(&str, String); 29] = [
         ("version", VERSION.into()),
-        ("server_state", "standalone".into()),
+        ("server_state", ensemble::mode(replica).into()),
         ("avg_latency", java_average(stats.latency.average())),
         ("min_latency", stats.latency.min().to_string()),
         ("max_latency", stats.latency.max().to_string()),
@@ -439,6 +462,12 @@ fn monitor_text(replica: &Replica, uptime: u64, (open, max): (u64, u64)) -> Stri
     ];
     for (key, value) in rows {
         let _ = writeln!(out, "zk_{key}\t{value}");
+        if key == "server_state" {
+            out.push_str(&ensemble::monitor_first(replica));
+        }
+    }
+    if let Some(member) = member {
+        out.push_str(&ensemble::monitor_rest(replica, member));
     }
     out
 }

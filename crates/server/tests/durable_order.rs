@@ -83,6 +83,22 @@ impl Rig {
                 | Action::ReportFlush { .. }
                 | Action::Note { .. }
                 | Action::Stopped => {}
+                Action::SaveAcceptedEpoch { .. }
+                | Action::SaveCurrentEpoch { .. }
+                | Action::Truncate { .. }
+                | Action::InstallSnapshot { .. }
+                | Action::Reload { .. }
+                | Action::Locate { .. }
+                | Action::ReadTxns { .. }
+                | Action::Notify { .. }
+                | Action::Dial { .. }
+                | Action::SendLeader { .. }
+                | Action::SendLearner { .. }
+                | Action::SendSnapshot { .. }
+                | Action::ReportLinkFlush { .. }
+                | Action::PauseLink { .. }
+                | Action::ResumeLink { .. }
+                | Action::CloseLink { .. } => panic!("a standalone server has no peers"),
             }
         }
         self.out.clear();

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
+use std::time::Duration;
 
 /// Who the members are, as the file says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EnsembleConfig {
     /// This server's number, from `dataDir/myid`; `None` if that file is absent.
     pub my_id: Option<i64>,
@@ -24,6 +25,62 @@ pub struct EnsembleConfig {
     pub init_limit: u32,
     /// `syncLimit` in ticks.
     pub sync_limit: u32,
+    /// Whatever has a default.
+    pub tuning: Tuning,
+}
+
+/// Timing, sockets and synchronization of a member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuning {
+    /// `connectToLearnerMasterLimit` in ticks; 0 for `initLimit`.
+    pub connect_limit: u32,
+    /// `cnxTimeout`: to connect to an election port; at least 1 ms.
+    pub connect_timeout: Duration,
+    /// `quorumCnxnTimeoutMs`: to read the header of an election connection; `None` for `syncLimit`.
+    pub header_timeout: Option<Duration>,
+    /// `fastleader.maxNotificationInterval`.
+    pub notification_interval_max: Duration,
+    /// `electionPortBindRetry`: attempts to bind a port after the first, one a second; 0 without end.
+    pub bind_retries: u32,
+    /// `tcpKeepAlive`: on connections between servers.
+    pub keep_alive: bool,
+    /// `quorumListenOnAllIPs`.
+    pub listen_everywhere: bool,
+    /// `multiAddress.enabled`: members may have several addresses.
+    pub multi_address: bool,
+    /// `commitLogCount`: committed transactions kept in memory; at least 500.
+    pub commit_log_count: u32,
+    /// `snapshotSizeFactor`; negative: the log on disk is never sent as a difference; 0: without limit.
+    pub snapshot_size_factor: f64,
+    /// `forceSnapshotSync`.
+    pub force_snapshot_sync: bool,
+    /// `leader.maxConcurrentSnapSyncs`, at least 1.
+    pub snap_syncs_max: u32,
+    /// `leader.maxConcurrentDiffSyncs`, at least 1.
+    pub diff_syncs_max: u32,
+    /// `farrier.peers=3.9`: every member applies create2 inside a multi.
+    pub peers_apply_create2: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            connect_limit: 0,
+            connect_timeout: Duration::from_secs(5),
+            header_timeout: None,
+            notification_interval_max: Duration::from_secs(60),
+            bind_retries: 3,
+            keep_alive: false,
+            listen_everywhere: false,
+            multi_address: false,
+            commit_log_count: 500,
+            snapshot_size_factor: 0.33,
+            force_snapshot_sync: false,
+            snap_syncs_max: 10,
+            diff_syncs_max: 100,
+            peers_apply_create2: false,
+        }
+    }
 }
 
 /// Part of a member in the ensemble.
@@ -69,6 +126,23 @@ pub struct HostPort {
 }
 
 impl EnsembleConfig {
+    /// An ensemble with every default and the limits of Apache's sample file, for programs that start one.
+    #[must_use]
+    pub fn new(my_id: i64, members: BTreeMap<i64, Member>) -> Self {
+        Self {
+            my_id: Some(my_id),
+            members,
+            groups: BTreeMap::new(),
+            weights: BTreeMap::new(),
+            version: 0,
+            standalone_enabled: true,
+            reconfig_enabled: false,
+            init_limit: 10,
+            sync_limit: 5,
+            tuning: Tuning::default(),
+        }
+    }
+
     /// Members that vote.
     #[must_use]
     pub fn voters(&self) -> usize {

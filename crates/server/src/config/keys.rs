@@ -237,7 +237,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("secureClientPort", Port, Unset).file_only().support(TLS),
     Key::new("secureClientPortAddress", Host, Unset).file_only().support(TLS),
     Key::new("clientPortListenBacklog", OR_OFF, Value("-1")).file_only(),
-    Key::new("observerMasterPort", Port, Unset).file_only().support(Ensemble),
+    Key::new("observerMasterPort", Port, Unset).file_only().support(NotRunning("the observer master")),
     Key::new("tickTime", POSITIVE, Value("3000")).file_only(),
     Key::new("minSessionTimeout", OR_OFF, Derived("2 × tickTime")).file_only(),
     Key::new("maxSessionTimeout", OR_OFF, Derived("20 × tickTime")).file_only(),
@@ -260,7 +260,8 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("multiAddress.enabled", Bool, NO).support(Ensemble),
     Key::new("multiAddress.reachabilityCheckEnabled", Bool, YES).mark(Map).support(Ensemble),
     Key::new("multiAddress.reachabilityCheckTimeoutMs", ANY, Value("1000")).mark(Map).support(Ensemble),
-    Key::new("oraclePath", Path, Unset).file_only().support(Ensemble),
+    Key::new("oraclePath", Path, Unset).file_only().support(NotRunning("the quorum oracle")),
+    Key::new("farrier.peers", Choice(&["", "3.9"]), Value("")).file_only().support(Ensemble),
     Key::new("kerberos.canonicalizeHostNames", Bool, NO).support(SASL),
     // Ensemble timing and election
     Key::new("initLimit", POSITIVE, Unset).file_only().support(Ensemble),

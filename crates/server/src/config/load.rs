@@ -1,19 +1,16 @@
 //! From sources to a [`ServerConfig`]: the rules that hold among several keys.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-use super::ensemble::{self, EnsembleConfig, Role};
+use super::ensemble::EnsembleConfig;
+use super::membership::{check_distributed, membership};
 use super::settings::{
     AuthSettings, ClientListener, ConnectionThrottle, FourLetterWords, PasswordHash, PurgeSettings, RequestLimits,
     RequestThrottle, ServerConfig, SnapshotCompression, StorageSettings, SweepSettings, TreeSettings,
 };
 use super::sources::{Origin, Sources};
 use super::{ConfigError, Loaded, Overrides, Problem, check, properties, suggest};
-
-/// Longest `myid` that is read, in bytes.
-const MYID_MAX: usize = 4096;
 
 /// Reads the file at `path` and everything that it points to.
 ///
@@ -65,22 +62,15 @@ impl ServerConfig {
         config
     }
 
-    /// Whether this version can run it: one server, not an ensemble.
+    /// Whether a server can be started with it: a member of an ensemble must be one of the list.
     ///
     /// # Errors
-    /// Names the member list.
+    /// Names the file and what is missing.
     pub fn runnable(&self) -> Result<(), ConfigError> {
-        let Some(ensemble) = &self.ensemble else { return Ok(()) };
-        let place = self.config_file.as_ref().map_or_else(|| "members".to_owned(), |p| p.display().to_string());
-        let listed = ensemble.members.len();
-        let message = if ensemble.voters() > 1 {
-            format!("an ensemble of {listed} servers is listed, and this version runs one server only")
-        } else {
-            "standaloneEnabled=false asks for an ensemble of one that can grow, and this version runs a standalone \
-             server only; set standaloneEnabled=true"
-                .to_owned()
-        };
-        Err(ConfigError::one(Problem::at(place, message)))
+        match &self.ensemble {
+            Some(ensemble) => ensemble.check_own_id(&self.data_dir),
+            None => Ok(()),
+        }
     }
 }
 
@@ -433,177 +423,7 @@ fn workers(sources: &Sources) -> Option<usize> {
     given("nio.numWorkerThreads").or_else(|| given("nio.numSelectorThreads"))
 }
 
-impl EnsembleConfig {
-    /// Apache's rule: more than one voter, or one that insists.
-    pub(super) fn is_distributed(&self) -> bool {
-        self.voters() > 1 || (!self.standalone_enabled && !self.members.is_empty())
-    }
-}
-
-/// The member list of the main file or of the dynamic file that it names; `None` without members.
-fn membership(sources: &mut Sources, data_dir: &Path) -> Option<EnsembleConfig> {
-    let mut lines = member_lines(sources);
-    let mut version = 0;
-    if let Some(path) = sources.text("dynamicConfigFile").map(PathBuf::from) {
-        if !lines.is_empty() {
-            sources.refuse("dynamicConfigFile", "members stand in this file and in the main file; keep one of the two");
-        }
-        version = dynamic_version(&path);
-        lines = dynamic_lines(sources, &path);
-    }
-    let standalone_enabled = sources.flag("standaloneEnabled");
-    if lines.is_empty() {
-        if !standalone_enabled {
-            sources.refuse("standaloneEnabled", "without any server line, only true is possible");
-        }
-        return None;
-    }
-
-    let mut config = EnsembleConfig {
-        my_id: read_my_id(sources, data_dir),
-        members: BTreeMap::new(),
-        groups: BTreeMap::new(),
-        weights: BTreeMap::new(),
-        version,
-        standalone_enabled,
-        reconfig_enabled: sources.flag("reconfigEnabled"),
-        init_limit: sources.int("initLimit").map_or(0, |_| sources.count("initLimit")),
-        sync_limit: sources.int("syncLimit").map_or(0, |_| sources.count("syncLimit")),
-    };
-    for line in lines {
-        if let Err(why) = line.add_to(&mut config) {
-            sources.problems.push(Problem::at(line.origin.to_string(), format!("{}={}: {why}", line.name, line.text)));
-        }
-    }
-    judge_members(sources, &config);
-    Some(config)
-}
-
-/// One `server.N`, `group.G` or `weight.N`.
-struct MemberLine {
-    name: String,
-    text: String,
-    origin: Origin,
-}
-
-impl MemberLine {
-    fn add_to(&self, config: &mut EnsembleConfig) -> Result<(), String> {
-        let Some((kind, number)) = self.name.split_once('.') else {
-            return Err("expected server.N, group.G or weight.N".to_owned());
-        };
-        let id: i64 = number.parse().map_err(|_| format!("`{number}` is no number"))?;
-        match kind {
-            "server" => {
-                config.members.insert(id, ensemble::parse_member(&self.text)?);
-            }
-            "group" => {
-                config.groups.insert(id, ensemble::parse_group(&self.text)?);
-            }
-            "weight" => {
-                let weight = self.text.parse().map_err(|_| "not an integer; allowed: 0 and more".to_owned())?;
-                config.weights.insert(id, weight);
-            }
-            _ => return Err("a dynamic file holds server.N, group.G and weight.N only".to_owned()),
-        }
-        Ok(())
-    }
-}
-
-fn member_lines(sources: &Sources) -> Vec<MemberLine> {
-    let families = ["server.", "group.", "weight."];
-    let found = families.into_iter().flat_map(|family| sources.family(family));
-    found.map(|(_, a)| MemberLine { name: a.name.clone(), text: a.text.clone(), origin: a.origin.clone() }).collect()
-}
-
-fn dynamic_lines(sources: &mut Sources, path: &Path) -> Vec<MemberLine> {
-    let text = match read_bounded(path, properties::FILE_MAX) {
-        Ok(text) => text,
-        Err(error) => {
-            sources.refuse("dynamicConfigFile", error);
-            return Vec::new();
-        }
-    };
-    let entries = sources.read_entries(path, &text).unwrap_or_default();
-    if entries.is_empty() {
-        sources.refuse("dynamicConfigFile", "the file names no member");
-    }
-    let origin = |line| Origin::File { path: path.to_owned(), line };
-    entries.into_iter().map(|e| MemberLine { name: e.key, text: e.value, origin: origin(e.line) }).collect()
-}
-
-/// The hexadecimal suffix of the file's name.
-fn dynamic_version(path: &Path) -> u64 {
-    let suffix = path.extension().and_then(|e| e.to_str());
-    suffix.and_then(|s| u64::from_str_radix(s, 16).ok()).unwrap_or(0)
-}
-
-fn judge_members(sources: &mut Sources, config: &EnsembleConfig) {
-    if !sources.problems.is_empty() {
-        return;
-    }
-    if let Err(why) = ensemble::check_groups(config) {
-        sources.problems.push(Problem::at("members".to_owned(), why));
-    }
-    let observers = config.members.values().filter(|m| m.role == Role::Observer).count();
-    let refusal = match config.voters() {
-        0 => Some("no listed server votes; an ensemble needs at least one participant"),
-        1 if config.standalone_enabled && observers > 0 => {
-            Some("one voter with observers needs standaloneEnabled=false; a standalone server has no observers")
-        }
-        _ => None,
-    };
-    if let Some(why) = refusal {
-        sources.problems.push(Problem::at("members".to_owned(), why.to_owned()));
-    }
-    match config.voters() {
-        1 if config.standalone_enabled => sources.warnings.push(
-            "only one server is listed, and standaloneEnabled is true: its server line is ignored, a standalone server runs"
-                .to_owned(),
-        ),
-        n @ (1 | 2) => {
-            sources.warnings.push(format!("{n} voting server(s): no failure will be tolerated; at least 3 are needed"));
-        }
-        n if n % 2 == 0 && n > 0 => {
-            sources.warnings.push(format!("{n} voting servers tolerate no more failures than {}; use an odd number", n - 1));
-        }
-        _ => {}
-    }
-}
-
-fn check_distributed(sources: &mut Sources, ensemble: &EnsembleConfig, data_dir: &Path, file: Option<&Path>) {
-    for (key, value) in [("initLimit", ensemble.init_limit), ("syncLimit", ensemble.sync_limit)] {
-        if value == 0 && sources.assignment(key).is_none() {
-            sources.problems.push(Problem::at(place_of(file), format!("{key} isn't set; an ensemble requires it")));
-        }
-    }
-    if ensemble.my_id.is_none() && sources.problems.is_empty() {
-        let path = data_dir.join("myid").display().to_string();
-        let message = "the file is missing; in an ensemble it holds this server's number".to_owned();
-        sources.problems.push(Problem::at(path, message));
-    }
-}
-
-/// The number in `dataDir/myid`; blanks around it are forgiven.
-fn read_my_id(sources: &mut Sources, data_dir: &Path) -> Option<i64> {
-    let path = data_dir.join("myid");
-    if !path.exists() {
-        return None;
-    }
-    let read = read_bounded(&path, MYID_MAX).and_then(|bytes| {
-        let text = String::from_utf8_lossy(&bytes);
-        let first = text.lines().next().unwrap_or_default().trim();
-        first.parse::<i64>().map_err(|_| format!("serverid `{first}` is not a number"))
-    });
-    match read {
-        Ok(id) => Some(id),
-        Err(error) => {
-            sources.problems.push(Problem::at(path.display().to_string(), error));
-            None
-        }
-    }
-}
-
-fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, String> {
+pub(super) fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
@@ -619,7 +439,7 @@ fn warn_if_relative(sources: &mut Sources, what: &str, path: &Path) {
     }
 }
 
-fn place_of(file: Option<&Path>) -> String {
+pub(super) fn place_of(file: Option<&Path>) -> String {
     file.map_or_else(|| "arguments".to_owned(), |path| path.display().to_string())
 }
 

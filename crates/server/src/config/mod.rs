@@ -10,6 +10,7 @@ mod ensemble;
 mod jvmflags;
 mod keys;
 mod load;
+mod membership;
 pub mod properties;
 mod settings;
 mod sources;
@@ -22,7 +23,7 @@ mod tests;
 use std::fmt;
 
 pub use check::{Effective, reference, render};
-pub use ensemble::{EnsembleConfig, HostPort, Member, PeerAddress, Role};
+pub use ensemble::{EnsembleConfig, HostPort, Member, PeerAddress, Role, Tuning};
 pub use load::{from_arguments, load};
 pub use settings::{
     AuthSettings, ClientListener, ConnectionThrottle, FourLetterWords, PasswordHash, PurgeSettings, RequestLimits,
@@ -76,6 +77,11 @@ pub struct ConfigError {
 impl ConfigError {
     /// Apache's exit code for bad arguments or configuration.
     pub const EXIT_CODE: u8 = 2;
+
+    /// A list of members that makes no ensemble.
+    pub(crate) fn members(place: String, message: String) -> Self {
+        Self::one(Problem::at(place, message))
+    }
 
     fn one(problem: Problem) -> Self {
         Self { problems: vec![problem] }

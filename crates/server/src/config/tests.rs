@@ -405,13 +405,12 @@ fn load_member(my_id: Option<&str>, text: &str) -> Result<Loaded, String> {
 }
 
 #[test]
-fn an_ensemble_is_read_and_not_run() {
+fn an_ensemble_is_read() {
     let loaded = load_member(Some("1 \n"), &format!("clientPort=2181\n{THREE}")).expect("a valid ensemble");
     let ensemble = loaded.config.ensemble.as_ref().expect("several voters");
     assert_eq!((ensemble.my_id, ensemble.voters(), ensemble.members.len()), (Some(1), 2, 3));
     assert_eq!((ensemble.init_limit, ensemble.sync_limit), (10, 5));
-    let error = loaded.config.runnable().expect_err("one server only").to_string();
-    assert!(error.contains("an ensemble of 3 servers is listed, and this version runs one server only"), "{error}");
+    assert_eq!((loaded.config.runnable(), &ensemble.tuning), (Ok(()), &Tuning::default()));
     assert!(loaded.warnings.iter().any(|w| w.contains("no failure will be tolerated")));
 
     for (my_id, text, why) in [
@@ -420,6 +419,21 @@ fn an_ensemble_is_read_and_not_run() {
             Some("x"),
             "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2",
             "serverid `x` is not a number",
+        ),
+        (
+            Some("3"),
+            "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2",
+            "myid: it says 3, and there is no server.3 line; listed are 1, 2",
+        ),
+        (
+            Some("1"),
+            "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2|b:1:2\nserver.2=b:1:2",
+            "server.1 has several addresses, and multiAddress.enabled is false",
+        ),
+        (
+            Some("1"),
+            "clientPort=1\nleaderServes=no\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2",
+            "leaderServes=no: this version can't keep clients off a leader",
         ),
         (Some("1"), "clientPort=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2", "initLimit isn't set"),
         (Some("1"), "clientPort=1\nserver.1=a:1:1", "server.1=a:1:1: quorum port and election port"),
@@ -447,8 +461,28 @@ fn one_listed_server_runs_standalone() {
 
     let text = "clientPort=1\nstandaloneEnabled=false\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2";
     let loaded = load_member(Some("1"), text).expect("valid");
-    let error = loaded.config.runnable().expect_err("an ensemble of one").to_string();
-    assert!(error.contains("set standaloneEnabled=true"), "{error}");
+    assert_eq!(loaded.config.ensemble.map(|e| e.voters()), Some(1), "an ensemble of one that can grow");
+}
+
+#[test]
+fn the_list_says_who_votes_and_what_is_set_counts() {
+    let text = format!(
+        "clientPort=2181\n{THREE}peerType=observer\ncnxTimeout=70\nquorumCnxnTimeoutMs=80\nsnapshotSizeFactor=-1\n\
+         farrier.peers=3.9\nmultiAddress.enabled=true\nquorumListenOnAllIPs=true\nobserverMasterPort=2191\n"
+    );
+    let loaded = load_member(Some("1"), &text).expect("valid");
+    let tuning = &loaded.config.ensemble.as_ref().expect("several voters").tuning;
+    assert_eq!(
+        (tuning.connect_timeout, tuning.header_timeout),
+        (Duration::from_millis(70), Some(Duration::from_millis(80)))
+    );
+    assert!(tuning.peers_apply_create2 && tuning.multi_address && tuning.listen_everywhere);
+    assert!(tuning.snapshot_size_factor < 0.0);
+    for part in
+        ["peerType=observer: the member list says participant", "not running in this version: the observer master"]
+    {
+        assert!(loaded.warnings.iter().any(|w| w.contains(part)), "{part}: {:?}", loaded.warnings);
+    }
 }
 
 #[test]

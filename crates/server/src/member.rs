@@ -1,0 +1,241 @@
+//! A member of an ensemble: from the list of members to what the parts are told.
+
+use crate::config::{ConfigError, EnsembleConfig, HostPort, Member, Role, ServerConfig};
+use crate::mapping::{millis, tree};
+use crate::peers::address::Endpoint;
+use crate::peers::{MemberAddresses, PeerSettings};
+use farrier_proto::ServerId;
+use farrier_storage::Recovered;
+use farrier_zab::{Config, Durable, Ensemble, EnsembleError, QuorumVerifier, Recovering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Bytes of committed transactions that are kept in memory for learners.
+const WINDOW_BYTES: usize = 32 << 20;
+
+/// How long an election waits for a better vote, as in Apache.
+const FINALIZE_WAIT_MS: u64 = 200;
+
+/// A server of an ensemble as its configuration describes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Membership {
+    pub(crate) me: ServerId,
+    pub(crate) config: EnsembleConfig,
+    pub(crate) ensemble: Ensemble,
+}
+
+impl Membership {
+    /// `None` for a standalone server.
+    pub(crate) fn of(config: &ServerConfig) -> Result<Option<Self>, ConfigError> {
+        config.runnable()?;
+        let Some(listed) = &config.ensemble else { return Ok(None) };
+        let me = listed.my_id.expect("a runnable configuration names this server");
+        let ensemble = ensemble(listed).map_err(|error| {
+            let place = config.config_file.as_ref().map_or_else(|| "members".to_owned(), |p| p.display().to_string());
+            ConfigError::members(place, why_none(&error))
+        })?;
+        Ok(Some(Self { me: ServerId(me), config: listed.clone(), ensemble }))
+    }
+
+    /// This server's own line.
+    pub(crate) fn own(&self) -> &Member {
+        self.config.members.get(&self.me.0).expect("a runnable configuration lists this server")
+    }
+
+    pub(crate) fn zab(&self, config: &ServerConfig, seed: u64) -> Config {
+        let t = &self.config.tuning;
+        Config {
+            tick_time: u64::from(config.tick_time_ms.unsigned_abs()),
+            init_limit: u64::from(self.config.init_limit),
+            sync_limit: u64::from(self.config.sync_limit),
+            connect_limit: u64::from(t.connect_limit),
+            finalize_wait: FINALIZE_WAIT_MS,
+            notification_interval_max: millis(t.notification_interval_max).max(1),
+            window_txns: t.commit_log_count as usize,
+            window_bytes: WINDOW_BYTES,
+            log_diff_permille: log_diff_permille(t.snapshot_size_factor),
+            force_snapshot_sync: t.force_snapshot_sync,
+            snap_syncs_max: t.snap_syncs_max as usize,
+            diff_syncs_max: t.diff_syncs_max as usize,
+            seed,
+            ..Config::new(self.me)
+        }
+    }
+
+    pub(crate) fn peers(&self, config: &ServerConfig, seed: u64) -> PeerSettings {
+        let t = &self.config.tuning;
+        let tick = Duration::from_millis(u64::from(config.tick_time_ms.unsigned_abs()));
+        PeerSettings {
+            me: self.me,
+            members: self.config.members.iter().map(|(id, m)| (ServerId(*id), addresses(m))).collect(),
+            keep_alive: t.keep_alive,
+            connect_timeout: t.connect_timeout,
+            header_timeout: t.header_timeout.unwrap_or(tick * self.config.sync_limit.max(1)),
+            dial_timeout: tick * self.config.sync_limit.max(1),
+            first_packet_timeout: tick * self.config.init_limit.max(1),
+            field_max: config.limits.jute_max_buffer + config.limits.jute_extra_size,
+            tree: tree(config),
+            hash_seed: seed,
+        }
+    }
+}
+
+/// What recovery left behind, as the peer starts from it.
+pub(crate) const fn durable(recovered: &Recovered) -> Durable {
+    Durable {
+        accepted: recovered.accepted,
+        current: recovered.current,
+        last_logged: recovered.last_zxid,
+        recovering: match recovered.recovering {
+            farrier_storage::Recovering::No => Recovering::No,
+            farrier_storage::Recovering::History => Recovering::History,
+            farrier_storage::Recovering::Promise => Recovering::Promise,
+        },
+    }
+}
+
+/// Apache's factor in thousandths.
+fn log_diff_permille(factor: f64) -> Option<u64> {
+    // Bounded by the table of keys, and what is cut off is below a thousandth.
+    if factor < 0.0 { None } else { Some((factor * 1000.0) as u64) }
+}
+
+fn addresses(member: &Member) -> MemberAddresses {
+    let at = |port: fn(&crate::config::PeerAddress) -> u16| {
+        member.addresses.iter().map(|a| Endpoint { host: a.host.clone(), port: port(a) }).collect()
+    };
+    MemberAddresses { quorum: at(|a| a.quorum_port), election: at(|a| a.election_port) }
+}
+
+fn ensemble(config: &EnsembleConfig) -> Result<Ensemble, EnsembleError> {
+    let of = |role| config.members.iter().filter(move |(_, m)| m.role == role).map(|(id, _)| ServerId(*id));
+    let voters: BTreeSet<_> = of(Role::Participant).collect();
+    let verifier = if config.groups.is_empty() {
+        QuorumVerifier::Majority
+    } else {
+        let voting = |ids: &Vec<i64>| ids.iter().map(|id| ServerId(*id)).filter(|id| voters.contains(id)).collect();
+        QuorumVerifier::Hierarchical {
+            groups: config.groups.iter().map(|(group, ids)| (*group, voting(ids))).collect::<BTreeMap<_, _>>(),
+            weights: config.weights.iter().map(|(id, weight)| (ServerId(*id), *weight)).collect(),
+        }
+    };
+    let observers = of(Role::Observer).collect();
+    Ensemble::new(config.version, voters, observers, verifier, text(config).into())
+}
+
+fn why_none(error: &EnsembleError) -> String {
+    match error {
+        EnsembleError::NoVoter => "no listed server votes".into(),
+        EnsembleError::VoterWithoutGroup(id) => format!("server {id} votes and stands in no group"),
+        EnsembleError::InTwoGroups(id) => format!("server {id} stands in two groups"),
+        EnsembleError::NotAVoter { group, server } => {
+            format!("group.{group} names server {server}, which doesn't vote")
+        }
+        EnsembleError::NoWeight => "no group has any weight, so there could never be a quorum".into(),
+    }
+}
+
+/// The configuration as servers tell it to each other: Apache's form, ids in their order, and no newline behind
+/// the version.
+pub(crate) fn text(config: &EnsembleConfig) -> String {
+    let mut out = String::new();
+    for (id, member) in &config.members {
+        let mut addresses: Vec<_> = member.addresses.iter().collect();
+        addresses.sort_by(|a, b| a.host.cmp(&b.host));
+        let addresses: Vec<_> =
+            addresses.iter().map(|a| format!("{}:{}:{}", bracketed(&a.host), a.quorum_port, a.election_port)).collect();
+        let role = match member.role {
+            Role::Participant => "participant",
+            Role::Observer => "observer",
+        };
+        // Writing to a String can't fail.
+        let _ = write!(out, "server.{id}={}:{role}", addresses.join("|"));
+        let client = |c: &HostPort| format!("{}:{}", bracketed(&c.host), c.port);
+        match (&member.client, &member.secure_client) {
+            (None, None) => {}
+            (Some(plain), None) => out.push_str(&format!(";{}", client(plain))),
+            (plain, Some(secure)) => {
+                let plain = plain.as_ref().map(client).unwrap_or_default();
+                out.push_str(&format!(";{plain};{}", client(secure)));
+            }
+        }
+        out.push('\n');
+    }
+    for (group, ids) in &config.groups {
+        let ids: Vec<_> = ids.iter().map(i64::to_string).collect();
+        let _ = writeln!(out, "group.{group}={}", ids.join(":"));
+    }
+    if !config.groups.is_empty() {
+        for (id, _) in config.members.iter().filter(|(_, m)| m.role == Role::Participant) {
+            let _ = writeln!(out, "weight.{id}={}", config.weights.get(id).copied().unwrap_or(1));
+        }
+    }
+    let _ = write!(out, "version={:x}", config.version);
+    out
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PeerAddress;
+
+    fn member(hosts: &[&str], role: Role, client: Option<(&str, u16)>) -> Member {
+        let address = |h: &&str| PeerAddress { host: (*h).into(), quorum_port: 2888, election_port: 3888 };
+        Member {
+            addresses: hosts.iter().map(address).collect(),
+            role,
+            client: client.map(|(host, port)| HostPort { host: host.into(), port }),
+            secure_client: None,
+        }
+    }
+
+    fn config() -> EnsembleConfig {
+        let members = [
+            (10, member(&["::1"], Role::Observer, Some(("0.0.0.0", 2184)))),
+            (2, member(&["zk2", "10.0.0.2"], Role::Participant, None)),
+            (1, member(&["zk1"], Role::Participant, Some(("::", 2181)))),
+        ];
+        EnsembleConfig { version: 0x2_0000_0006, ..EnsembleConfig::new(1, members.into()) }
+    }
+
+    #[test]
+    fn the_text_is_apaches() {
+        let mut config = config();
+        let servers = "server.1=zk1:2888:3888:participant;[::]:2181\n\
+                       server.2=10.0.0.2:2888:3888|zk2:2888:3888:participant\n\
+                       server.10=[::1]:2888:3888:observer;0.0.0.0:2184\n";
+        assert_eq!(text(&config), format!("{servers}version=200000006"));
+        config.groups = [(1, vec![1, 2])].into();
+        config.weights = [(2, 3)].into();
+        assert_eq!(text(&config), format!("{servers}group.1=1:2\nweight.1=1\nweight.2=3\nversion=200000006"));
+        config.members.get_mut(&2).expect("listed").secure_client = Some(HostPort { host: "a".into(), port: 5 });
+        assert!(text(&config).contains("zk2:2888:3888:participant;;a:5\n"));
+    }
+
+    #[test]
+    fn who_votes_and_what_a_quorum_is() {
+        let mut config = config();
+        let ensemble = ensemble(&config).expect("there are voters");
+        assert!(ensemble.is_voter(ServerId(1)) && ensemble.is_observer(ServerId(10)));
+        assert!(!ensemble.is_quorum(&[ServerId(1)].into()));
+        config.groups = [(1, vec![1, 2, 10])].into();
+        config.weights = [(1, 5)].into();
+        let weighted = super::ensemble(&config).expect("an observer in a group counts for nothing");
+        assert!(weighted.is_quorum(&[ServerId(1)].into()));
+        config.weights = [(1, 0), (2, 0)].into();
+        let none = super::ensemble(&config).expect_err("no weight at all");
+        assert!(why_none(&none).contains("no group has any weight"));
+    }
+
+    #[test]
+    fn factors() {
+        assert_eq!(log_diff_permille(0.33), Some(330));
+        assert_eq!(log_diff_permille(0.0), Some(0));
+        assert_eq!(log_diff_permille(-1.0), None);
+    }
+}

@@ -1,0 +1,408 @@
+//! The election port: one connection per pair of servers, dialled by the one with the larger id, and one
+//! message that waits for each peer.
+//!
+//! The smaller side dials too, if it has something to say: the larger one takes that as a request to be dialled
+//! back. What is dialled again and again is whoever has not got the newest message.
+
+use super::address::{self, Endpoint};
+use super::scarce::{Handshakes, Quietly};
+use super::{PeerSettings, Report, report_one};
+use bytes::Bytes;
+use farrier_proto::ServerId;
+use farrier_proto::quorum::{ELECTION_ADDRESS_MAX, ElectionHeader, NOTIFICATION_MAX, Notification};
+use farrier_zab::Input;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::spawn_local;
+
+/// Peers that no configuration of ours names, at once: observers, and members of a configuration that we have
+/// not seen yet.
+const STRANGERS_MAX: usize = 64;
+
+/// First rest before a peer is dialled again; twice as long each time.
+const REDIAL_MIN: Duration = Duration::from_millis(20);
+/// Longest rest.
+const REDIAL_MAX: Duration = Duration::from_secs(1);
+
+/// Rest after a peer with a larger id was asked to dial us. Asking again makes it drop the connection that it
+/// may just have made.
+const CALL_BACK_WAIT: Duration = Duration::from_millis(500);
+
+/// The id of observers that have none.
+const ANONYMOUS: ServerId = ServerId(i64::MAX);
+
+/// Bytes of the longest header.
+const HEADER_MAX: usize = 20 + ELECTION_ADDRESS_MAX;
+
+/// Bytes of a header before 3.5: the id.
+const OLD_HEADER: usize = 8;
+
+/// The election port and its connections.
+pub(super) struct Election {
+    settings: Rc<PeerSettings>,
+    report: Report,
+    peers: RefCell<BTreeMap<ServerId, Peer>>,
+    handshakes: Handshakes,
+    next_connection: Cell<u64>,
+    next_anonymous: Cell<i64>,
+    /// Ever the same header.
+    header: Vec<u8>,
+    nuisance: Quietly,
+    twins: Quietly,
+}
+
+/// What is known of one peer.
+#[derive(Debug, Default)]
+struct Peer {
+    /// The newest message, until it is sent.
+    unsent: Option<Bytes>,
+    /// The last message that was sent, said again to whoever connects.
+    last: Option<Bytes>,
+    connection: Option<Connection>,
+    dialling: bool,
+    /// Where it asked to be called back, if that is wanted now.
+    call_back: Option<Vec<Endpoint>>,
+    /// Ends the rest before it is dialled again: there is something new.
+    hurry: Rc<Notify>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    id: u64,
+    /// There is something to send.
+    filled: Rc<Notify>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Election {
+    pub(super) fn new(settings: Rc<PeerSettings>, report: Report) -> Self {
+        let own = settings.members.get(&settings.me).and_then(|m| m.election.first());
+        let mut header = Vec::new();
+        if let Some(own) = own {
+            ElectionHeader::write(settings.me, &own.host, own.port, &mut header);
+        }
+        Self {
+            settings,
+            report,
+            peers: RefCell::default(),
+            handshakes: Handshakes::default(),
+            next_connection: Cell::new(0),
+            next_anonymous: Cell::new(-1),
+            header,
+            nuisance: Quietly::default(),
+            twins: Quietly::default(),
+        }
+    }
+
+    /// Accepts on this port from now on.
+    pub(super) fn listen(self: &Rc<Self>, listener: std::net::TcpListener) {
+        let this = self.clone();
+        spawn_local(async move {
+            let listener = match TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!("the election port cannot be listened on: {error}"),
+            };
+            loop {
+                let (stream, peer) = match listener.accept().await {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        this.nuisance.warn(|| format!("cannot accept a connection on the election port: {error}"));
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        continue;
+                    }
+                };
+                let election = this.clone();
+                let task = spawn_local(async move { election.welcome(stream, peer).await });
+                if this.handshakes.enter(task.abort_handle()) {
+                    this.nuisance
+                        .warn(|| "too many silent connections on the election port; the oldest is closed".into());
+                }
+            }
+        });
+    }
+
+    /// Sends `notification`, instead of what waits for that peer.
+    pub(super) fn send(self: &Rc<Self>, to: ServerId, notification: &Notification) {
+        let mut frame = Vec::new();
+        notification.write(&mut frame);
+        let mut peers = self.peers.borrow_mut();
+        if !self.settings.members.contains_key(&to) && !peers.contains_key(&to) {
+            tracing::warn!("server {to} is in no configuration; nothing can be sent to it");
+            return;
+        }
+        let peer = peers.entry(to).or_default();
+        peer.unsent = Some(frame.into());
+        match &peer.connection {
+            Some(connection) => connection.filled.notify_one(),
+            None => self.dial(to, peer),
+        }
+    }
+
+    /// Dials `to` until nothing is left to say, unless that is going on already.
+    fn dial(self: &Rc<Self>, to: ServerId, peer: &mut Peer) {
+        if std::mem::replace(&mut peer.dialling, true) {
+            peer.hurry.notify_one();
+        } else {
+            let (this, hurry) = (self.clone(), peer.hurry.clone());
+            spawn_local(async move { this.keep_dialling(to, &hurry).await });
+        }
+    }
+
+    async fn keep_dialling(self: Rc<Self>, to: ServerId, hurry: &Notify) {
+        let mut rest = REDIAL_MIN;
+        loop {
+            let called_back = {
+                let mut peers = self.peers.borrow_mut();
+                let Some(peer) = peers.get_mut(&to) else { return };
+                let called_back = peer.call_back.take();
+                if peer.connection.is_some() || (peer.unsent.is_none() && called_back.is_none()) {
+                    peer.dialling = false;
+                    self.forget_stranger(&mut peers, to);
+                    return;
+                }
+                called_back
+            };
+            match self.dial_once(to, called_back.unwrap_or_default()).await {
+                Ok(stream) if to < self.settings.me => {
+                    if let Some(peer) = self.peers.borrow_mut().get_mut(&to) {
+                        peer.dialling = false;
+                    }
+                    return self.adopt(to, stream);
+                }
+                Ok(mut stream) => {
+                    // It was told who we are, and dials us. Its end of this connection closes it.
+                    let _ = stream.shutdown().await;
+                    drop(stream);
+                    tokio::time::sleep(CALL_BACK_WAIT).await;
+                }
+                Err(error) => {
+                    tracing::debug!("no connection with the election port of server {to}: {error}");
+                    if !self.settings.members.contains_key(&to) {
+                        self.peers.borrow_mut().remove(&to);
+                        return;
+                    }
+                    let _ = tokio::time::timeout(rest, hurry.notified()).await;
+                    rest = (rest * 2).min(REDIAL_MAX);
+                }
+            }
+        }
+    }
+
+    /// Connects and says who we are.
+    async fn dial_once(&self, to: ServerId, mut endpoints: Vec<Endpoint>) -> io::Result<TcpStream> {
+        for known in self.settings.members.get(&to).into_iter().flat_map(|m| &m.election) {
+            if !endpoints.contains(known) {
+                endpoints.push(known.clone());
+            }
+        }
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "its address is not known");
+        for endpoint in &endpoints {
+            let (patience, keep_alive) = (self.settings.connect_timeout, self.settings.keep_alive);
+            match address::connect(endpoint, patience, keep_alive).await {
+                Ok(mut stream) => {
+                    stream.write_all(&self.header).await?;
+                    return Ok(stream);
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// Reads the header of a connection that was accepted.
+    async fn welcome(self: Rc<Self>, mut stream: TcpStream, from: SocketAddr) {
+        let header = tokio::time::timeout(self.settings.header_timeout, read_header(&mut stream));
+        let (header, is_old) = match header.await {
+            Ok(Ok(header)) => header,
+            Ok(Err(why)) => {
+                return self.nuisance.warn(|| format!("{from} connected to the election port and is no server: {why}"));
+            }
+            Err(_) => return self.nuisance.warn(|| format!("{from} connected to the election port and says nothing")),
+        };
+        if address::prepare(&stream, self.settings.keep_alive).is_err() {
+            return;
+        }
+        let mut server = header.server;
+        if server == self.settings.me {
+            return self.twins.warn(|| {
+                format!("{from} says that it is server {server}, as this one is: two servers have this myid")
+            });
+        }
+        if server == ANONYMOUS {
+            server = ServerId(self.next_anonymous.get());
+            self.next_anonymous.set(server.0.wrapping_sub(1).min(-1));
+        }
+        if is_old && !self.settings.members.contains_key(&server) {
+            // Any eight bytes are such a header, if the first is below 128.
+            return self
+                .nuisance
+                .warn(|| format!("{from} connected to the election port and is no server of 3.5 or later"));
+        }
+        if !self.admits(server) {
+            return self.nuisance.warn(|| {
+                format!(
+                    "{from} says that it is server {server}, which is in no configuration; there are too many of them"
+                )
+            });
+        }
+        if server > self.settings.me {
+            return self.adopt(server, stream);
+        }
+        // It believes that there is no connection with us, and asks for one.
+        drop(stream);
+        let mut peers = self.peers.borrow_mut();
+        let peer = peers.entry(server).or_default();
+        let endpoints = header.addresses.into_iter().map(|(host, port)| Endpoint { host, port }).collect();
+        peer.call_back = Some(endpoints);
+        let old = peer.connection.take();
+        self.dial(server, peer);
+        drop(peers);
+        if let Some(old) = old {
+            old.task.abort();
+            report_one(&self.report, Input::ElectionDown { peer: server });
+        }
+    }
+
+    fn admits(&self, server: ServerId) -> bool {
+        let (peers, members) = (self.peers.borrow(), &self.settings.members);
+        members.contains_key(&server)
+            || peers.contains_key(&server)
+            || peers.keys().filter(|id| !members.contains_key(id)).count() < STRANGERS_MAX
+    }
+
+    /// Whoever is in no configuration is known only as long as it is connected.
+    fn forget_stranger(&self, peers: &mut BTreeMap<ServerId, Peer>, server: ServerId) {
+        let idle = |p: &Peer| p.connection.is_none() && !p.dialling;
+        if !self.settings.members.contains_key(&server) && peers.get(&server).is_some_and(idle) {
+            peers.remove(&server);
+        }
+    }
+
+    /// This is the connection with `server` from now on.
+    fn adopt(self: &Rc<Self>, server: ServerId, stream: TcpStream) {
+        let id = self.next_connection.get();
+        self.next_connection.set(id + 1);
+        let filled = Rc::new(Notify::new());
+        let (this, notify) = (self.clone(), filled.clone());
+        let task = spawn_local(async move {
+            let (read, write) = stream.into_split();
+            // Both are cancelled at an await only: a frame that was read whole is reported.
+            let why = tokio::select! {
+                error = this.receive(server, read) => error,
+                error = this.transmit(server, write, &notify) => error,
+            };
+            this.lost(server, id, &why);
+        });
+        let old = {
+            let mut peers = self.peers.borrow_mut();
+            let peer = peers.entry(server).or_default();
+            peer.call_back = None;
+            peer.connection.replace(Connection { id, filled, task: task.abort_handle() })
+        };
+        if let Some(old) = old {
+            old.task.abort();
+            report_one(&self.report, Input::ElectionDown { peer: server });
+        }
+        tracing::debug!("election connection with server {server}");
+        report_one(&self.report, Input::ElectionUp { peer: server });
+    }
+
+    /// The connection `id` is gone.
+    fn lost(self: &Rc<Self>, server: ServerId, id: u64, why: &io::Error) {
+        {
+            let mut peers = self.peers.borrow_mut();
+            let Some(peer) = peers.get_mut(&server) else { return };
+            if peer.connection.as_ref().is_none_or(|c| c.id != id) {
+                return;
+            }
+            peer.connection = None;
+            if peer.unsent.is_some() {
+                self.dial(server, peer);
+            }
+            self.forget_stranger(&mut peers, server);
+        }
+        tracing::debug!("election connection with server {server} lost: {why}");
+        report_one(&self.report, Input::ElectionDown { peer: server });
+    }
+
+    async fn receive(&self, from: ServerId, mut read: OwnedReadHalf) -> io::Error {
+        let mut frame = Vec::new();
+        loop {
+            if let Err(error) = read_frame(&mut read, &mut frame).await {
+                return error;
+            }
+            match Notification::read(&frame) {
+                Ok(Some(notification)) => {
+                    report_one(&self.report, Input::Notification { from, notification });
+                }
+                Ok(None) => self.nuisance.warn(|| format!("server {from} sent a notification with an unknown state")),
+                Err(error) => self.nuisance.warn(|| format!("server {from} sent a bad notification: {error}")),
+            }
+        }
+    }
+
+    async fn transmit(&self, to: ServerId, mut write: OwnedWriteHalf, filled: &Notify) -> io::Error {
+        let mut first = true;
+        loop {
+            let (frame, is_new) = {
+                let mut peers = self.peers.borrow_mut();
+                let Some(peer) = peers.get_mut(&to) else { return io::Error::other("replaced") };
+                let unsent = peer.unsent.take();
+                let is_new = unsent.is_some();
+                if is_new {
+                    peer.last.clone_from(&unsent);
+                }
+                // What was said last may have been lost with the connection before.
+                (unsent.or_else(|| if first { peer.last.clone() } else { None }), is_new)
+            };
+            first = false;
+            let Some(frame) = frame else {
+                filled.notified().await;
+                continue;
+            };
+            if let Err(error) = write.write_all(&frame).await {
+                if is_new && let Some(peer) = self.peers.borrow_mut().get_mut(&to) {
+                    peer.unsent.get_or_insert(frame);
+                }
+                return error;
+            }
+        }
+    }
+}
+
+/// The header, and whether it is in the form before 3.5. Byte for byte: what is behind it is not to be lost.
+async fn read_header(stream: &mut TcpStream) -> io::Result<(ElectionHeader, bool)> {
+    let mut buffer = Vec::with_capacity(64);
+    loop {
+        match ElectionHeader::parse(&buffer) {
+            Ok(Some((header, len))) => return Ok((header, len == OLD_HEADER)),
+            Ok(None) if buffer.len() >= HEADER_MAX => return Err(io::Error::other("the header does not end")),
+            Ok(None) => {}
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+        }
+        buffer.push(stream.read_u8().await?);
+    }
+}
+
+async fn read_frame(read: &mut OwnedReadHalf, frame: &mut Vec<u8>) -> io::Result<()> {
+    let len = read.read_i32().await?;
+    let len = usize::try_from(len).ok().filter(|len| (1..=NOTIFICATION_MAX).contains(len));
+    let Some(len) = len else {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "the length of a notification is out of bounds"));
+    };
+    frame.clear();
+    // Grows as bytes come: a length alone costs nothing.
+    let read = (&mut *read).take(len as u64).read_to_end(frame).await?;
+    if read < len { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;

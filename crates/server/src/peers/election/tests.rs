@@ -1,0 +1,272 @@
+use super::*;
+use crate::peers::MemberAddresses;
+use farrier_proto::quorum::{ElectionRound, ServerState, Vote};
+use farrier_tree::TreeConfig;
+use std::future::Future;
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server under test, and what it reported.
+struct Rig {
+    election: Rc<Election>,
+    port: u16,
+    inputs: mpsc::UnboundedReceiver<Input>,
+}
+
+fn notification(round: i64) -> Notification {
+    Notification {
+        state: ServerState::Looking,
+        vote: Vote { leader: ServerId(1), zxid: 5, peer_epoch: 1 },
+        round: ElectionRound(round),
+        version: Notification::VERSION,
+        config: None,
+    }
+}
+
+/// Server 5, whose peers' election ports are those.
+async fn rig(others: &[(i64, u16)], header_timeout: Duration) -> Rig {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("a socket");
+    let port = listener.local_addr().expect("it is bound").port();
+    let at = |port| MemberAddresses { quorum: Vec::new(), election: vec![Endpoint { host: "127.0.0.1".into(), port }] };
+    let members = others.iter().copied().chain([(5, port)]).map(|(id, port)| (ServerId(id), at(port))).collect();
+    let settings = PeerSettings {
+        me: ServerId(5),
+        members,
+        keep_alive: true,
+        connect_timeout: PATIENCE,
+        header_timeout,
+        dial_timeout: PATIENCE,
+        first_packet_timeout: PATIENCE,
+        field_max: 1 << 20,
+        tree: TreeConfig::default(),
+        hash_seed: 0,
+    };
+    let (sender, inputs) = mpsc::unbounded_channel();
+    let report: Report = Rc::new(move |list| {
+        for input in list.drain(..) {
+            let farrier_replica::Input::Zab(input) = input else { panic!("of the election only") };
+            let _ = sender.send(input);
+        }
+    });
+    let election = Rc::new(Election::new(Rc::new(settings), report));
+    election.listen(listener);
+    Rig { election, port, inputs }
+}
+
+impl Rig {
+    async fn input(&mut self) -> Input {
+        timeout(PATIENCE, self.inputs.recv()).await.expect("in time").expect("the rig reports")
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens")
+    }
+
+    /// A connection with a header.
+    async fn as_server(&self, id: i64, own_port: u16) -> TcpStream {
+        let mut stream = self.connect().await;
+        let mut header = Vec::new();
+        ElectionHeader::write(ServerId(id), "127.0.0.1", own_port, &mut header);
+        stream.write_all(&header).await.expect("it reads");
+        stream
+    }
+}
+
+fn frame(notification: &Notification) -> Vec<u8> {
+    let mut out = Vec::new();
+    notification.write(&mut out);
+    out
+}
+
+async fn read_one(stream: &mut TcpStream) -> Notification {
+    let len = timeout(PATIENCE, stream.read_i32()).await.expect("in time").expect("a frame");
+    let mut payload = vec![0; usize::try_from(len).expect("a length")];
+    stream.read_exact(&mut payload).await.expect("a whole frame");
+    Notification::read(&payload).expect("a notification").expect("a known state")
+}
+
+/// Until the other side closes; panics if it sends anything.
+async fn closed(stream: &mut TcpStream) {
+    match timeout(PATIENCE, stream.read_u8()).await.expect("in time") {
+        Err(_) => {}
+        Ok(byte) => panic!("it says {byte}"),
+    }
+}
+
+async fn peer_port() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    (listener, port)
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, ElectionHeader) {
+    let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("a connection");
+    let (header, _) = timeout(PATIENCE, read_header(&mut stream)).await.expect("in time").expect("a header");
+    (stream, header)
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    LocalSet::new().block_on(&runtime, test);
+}
+
+#[test]
+fn the_larger_id_keeps_the_connection_that_it_dialled() {
+    run(async {
+        let mut rig = rig(&[(9, 1)], PATIENCE).await;
+        let mut stream = rig.as_server(9, 1).await;
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(9) });
+        stream.write_all(&frame(&notification(3))).await.expect("it reads");
+        let heard = Input::Notification { from: ServerId(9), notification: notification(3) };
+        assert_eq!(rig.input().await, heard);
+        rig.election.send(ServerId(9), &notification(4));
+        assert_eq!(read_one(&mut stream).await.round, ElectionRound(4));
+
+        // A newer connection takes the place of the older one, and hears the last message once more.
+        let mut again = rig.as_server(9, 1).await;
+        assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(9) });
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(9) });
+        assert_eq!(read_one(&mut again).await.round, ElectionRound(4));
+        closed(&mut stream).await;
+        drop(again);
+        assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(9) });
+    });
+}
+
+#[test]
+fn a_smaller_id_is_dialled_back_at_the_address_that_it_names() {
+    run(async {
+        let (listener, port) = peer_port().await;
+        // The configuration knows another address.
+        let mut rig = rig(&[(2, 1)], PATIENCE).await;
+        let mut asking = rig.as_server(2, port).await;
+        let (mut stream, header) = accept(&listener).await;
+        assert_eq!(header, ElectionHeader { server: ServerId(5), addresses: vec![("127.0.0.1".into(), rig.port)] });
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
+        closed(&mut asking).await;
+        rig.election.send(ServerId(2), &notification(1));
+        assert_eq!(read_one(&mut stream).await.round, ElectionRound(1));
+
+        // It asks again: what it had is dropped, and it is dialled anew.
+        let _asking = rig.as_server(2, port).await;
+        let (mut anew, _) = accept(&listener).await;
+        assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(2) });
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
+        assert_eq!(read_one(&mut anew).await.round, ElectionRound(1));
+        closed(&mut stream).await;
+    });
+}
+
+#[test]
+fn only_the_newest_message_waits_for_a_peer_that_comes_later() {
+    run(async {
+        let (listener, port) = peer_port().await;
+        drop(listener);
+        let mut rig = rig(&[(2, port), (9, port)], PATIENCE).await;
+        for round in 1..=3 {
+            rig.election.send(ServerId(2), &notification(round));
+        }
+        let listener = loop {
+            // It was ours a moment ago; a dial may hold it for an instant.
+            match TcpListener::bind(("127.0.0.1", port)).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        let (mut stream, _) = accept(&listener).await;
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
+        assert_eq!(read_one(&mut stream).await.round, ElectionRound(3));
+        drop(stream);
+        assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(2) });
+
+        // A larger id is only told who we are, and dials us.
+        rig.election.send(ServerId(9), &notification(7));
+        let (mut asked, header) = accept(&listener).await;
+        assert_eq!(header.server, ServerId(5));
+        closed(&mut asked).await;
+        let mut stream = rig.as_server(9, port).await;
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(9) });
+        assert_eq!(read_one(&mut stream).await.round, ElectionRound(7));
+    });
+}
+
+#[test]
+fn what_is_no_server_is_closed_and_never_reported() {
+    run(async {
+        let mut rig = rig(&[(9, 1)], PATIENCE).await;
+        for bytes in [
+            &b"GET / HTTP/1.0\r\n\r\n"[..],
+            // An unknown version; our own id; an address of no bytes and one without a port.
+            &[0xff; 8],
+            &[0, 0, 0, 0, 0, 0, 0, 5],
+            b"\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\x09\0\0\0\0",
+            b"\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\x09\0\0\0\x01a",
+        ] {
+            let mut stream = rig.connect().await;
+            stream.write_all(bytes).await.expect("it reads");
+            closed(&mut stream).await;
+        }
+        // A header in two parts is one; frames out of bounds end the connection, a bad message does not.
+        let mut header = Vec::new();
+        ElectionHeader::write(ServerId(9), "[::1]", 1, &mut header);
+        for length in [0_i32, -1, 512 * 1024 + 1] {
+            let mut stream = rig.connect().await;
+            stream.write_all(&header[..11]).await.expect("it reads");
+            tokio::task::yield_now().await;
+            stream.write_all(&header[11..]).await.expect("it reads");
+            assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(9) });
+            stream.write_all(&[0, 0, 0, 2, 7, 7]).await.expect("it reads");
+            stream.write_all(&frame(&notification(1))).await.expect("it reads");
+            let heard = Input::Notification { from: ServerId(9), notification: notification(1) };
+            assert_eq!(rig.input().await, heard);
+            stream.write_all(&length.to_be_bytes()).await.expect("it reads");
+            assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(9) });
+            closed(&mut stream).await;
+        }
+        assert!(rig.inputs.try_recv().is_err());
+    });
+}
+
+#[test]
+fn the_silent_are_bounded_in_time_and_number() {
+    run(async {
+        let rig = rig(&[], Duration::from_millis(20)).await;
+        let mut silent = rig.connect().await;
+        closed(&mut silent).await;
+    });
+    run(async {
+        use crate::peers::scarce::HANDSHAKES_MAX;
+        let mut rig = rig(&[(9, 1)], PATIENCE).await;
+        let mut silent = Vec::new();
+        for _ in 0..HANDSHAKES_MAX {
+            silent.push(rig.connect().await);
+        }
+        // The oldest goes for whoever comes, and a server gets through.
+        let _peer = rig.as_server(9, 1).await;
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(9) });
+        closed(&mut silent[0]).await;
+    });
+}
+
+#[test]
+fn strangers_are_taken_in_small_numbers_and_forgotten_when_they_go() {
+    run(async {
+        let mut rig = rig(&[], PATIENCE).await;
+        let mut strangers = Vec::new();
+        for id in 0..i64::try_from(STRANGERS_MAX).expect("small") {
+            strangers.push(rig.as_server(100 + id, 1).await);
+            assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(100 + id) });
+        }
+        let mut one_more = rig.as_server(99, 1).await;
+        closed(&mut one_more).await;
+        drop(strangers.remove(0));
+        assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(100) });
+        let _one_more = rig.as_server(99, 1).await;
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(99) });
+    });
+}

@@ -1,0 +1,331 @@
+//! One connection of the learner channel: packets and streams in both directions.
+
+use super::snap::{self, Fed, Incoming};
+use super::{PeerSettings, Report, report_one};
+use bytes::BytesMut;
+use farrier_proto::Zxid;
+use farrier_proto::quorum::{LeaderPacket, LearnerPacket, PacketError, measure};
+use farrier_replica::{Input, SnapshotImage, TreeRestore};
+use farrier_zab::{LinkId, LinkKind};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+
+/// Room for one read.
+const READ_CHUNK: usize = 64 << 10;
+
+/// Packets that are given to the replica in one turn.
+const TURN_PACKETS_MAX: usize = 128;
+
+/// Bytes of them.
+const TURN_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes that may wait for a peer. The replica stops long before, and one whose packets pile up regardless is
+/// of no use.
+const UNSENT_MAX: usize = 256 << 20;
+
+/// How long a closing link may take to hand over what is left, and again until the peer closes its end:
+/// closing a socket with unread input resets the connection, which can destroy the last packets on their way.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Something that leaves in its turn.
+#[derive(Debug)]
+enum Piece {
+    Bytes(Vec<u8>),
+    Snapshot(Box<SnapshotImage>),
+    ReportFlush,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+}
+
+/// A link as the thread's other tasks reach it.
+#[derive(Debug)]
+pub(super) struct Link {
+    id: LinkId,
+    kind: LinkKind,
+    queue: RefCell<Queue>,
+    filled: Notify,
+    paused: Cell<bool>,
+    closing: Cell<bool>,
+    overrun: Cell<bool>,
+    /// Wakes the reader: it may read on, or must end.
+    wake: Notify,
+}
+
+/// Why a link no longer delivers.
+pub(super) enum Ended {
+    /// The replica closed it.
+    Closed,
+    /// It broke, or the peer did what no peer does.
+    Lost(String),
+}
+
+/// What parsing came to.
+enum Parsed {
+    /// All whole packets were taken.
+    NeedBytes,
+    /// There may be more.
+    TurnOver,
+    /// A stream follows.
+    Stream(Zxid),
+}
+
+impl Link {
+    pub(super) fn new(id: LinkId, kind: LinkKind) -> Self {
+        Self {
+            id,
+            kind,
+            queue: RefCell::default(),
+            filled: Notify::new(),
+            paused: Cell::new(false),
+            closing: Cell::new(false),
+            overrun: Cell::new(false),
+            wake: Notify::new(),
+        }
+    }
+
+    pub(super) const fn id(&self) -> LinkId {
+        self.id
+    }
+
+    pub(super) const fn kind(&self) -> LinkKind {
+        self.kind
+    }
+
+    /// Appends what `write` writes.
+    pub(super) fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut queue = self.queue.borrow_mut();
+        let added = if let Some(Piece::Bytes(bytes)) = queue.pieces.back_mut() {
+            let before = bytes.len();
+            write(bytes);
+            bytes.len() - before
+        } else {
+            let mut bytes = Vec::new();
+            write(&mut bytes);
+            let added = bytes.len();
+            queue.pieces.push_back(Piece::Bytes(bytes));
+            added
+        };
+        queue.bytes += added;
+        if queue.bytes > UNSENT_MAX {
+            self.overrun.set(true);
+            self.wake.notify_one();
+        }
+        self.filled.notify_one();
+    }
+
+    /// SNAP, and the stream behind it.
+    pub(super) fn send_snapshot(&self, image: Box<SnapshotImage>) {
+        let packet = LeaderPacket::Snap { zxid: farrier_storage::Image::zxid(&*image) };
+        self.send(|out| packet.write(out));
+        self.queue.borrow_mut().pieces.push_back(Piece::Snapshot(image));
+    }
+
+    pub(super) fn report_flush(&self) {
+        self.queue.borrow_mut().pieces.push_back(Piece::ReportFlush);
+        self.filled.notify_one();
+    }
+
+    pub(super) fn pause(&self) {
+        self.paused.set(true);
+    }
+
+    pub(super) fn resume(&self) {
+        self.paused.set(false);
+        self.wake.notify_one();
+    }
+
+    /// Nothing is delivered any more; what waits is still sent.
+    pub(super) fn close(&self) {
+        self.closing.set(true);
+        self.wake.notify_one();
+        self.filled.notify_one();
+    }
+
+    /// Serves the link until it ends. `buffer` holds what was read before. When the replica has closed the link,
+    /// what waits is sent first.
+    pub(super) async fn run(
+        self: Rc<Self>,
+        settings: &PeerSettings,
+        report: &Report,
+        stream: TcpStream,
+        buffer: BytesMut,
+        lost: impl FnOnce(String),
+    ) {
+        let (mut read, mut write) = stream.into_split();
+        let mut writer = Box::pin(self.write_out(report, &mut write));
+        let (ended, mut all_sent) = tokio::select! {
+            ended = self.read_in(settings, report, &mut read, buffer) => (ended, false),
+            // It ends by itself only once everything is sent and the link closes.
+            done = &mut writer => match done {
+                Ok(()) => (Ended::Closed, true),
+                Err(error) => (Ended::Lost(error.to_string()), false),
+            },
+        };
+        if let Ended::Lost(why) = ended {
+            return lost(why);
+        }
+        if !all_sent {
+            all_sent = matches!(tokio::time::timeout(LINGER, &mut writer).await, Ok(Ok(())));
+        }
+        drop(writer);
+        if all_sent && write.shutdown().await.is_ok() {
+            let _ = tokio::time::timeout(LINGER, drain(&mut read)).await;
+        }
+    }
+
+    async fn write_out(&self, report: &Report, write: &mut OwnedWriteHalf) -> std::io::Result<()> {
+        loop {
+            let piece = self.queue.borrow_mut().pieces.pop_front();
+            match piece {
+                Some(Piece::Bytes(bytes)) => {
+                    write.write_all(&bytes).await?;
+                    self.queue.borrow_mut().bytes -= bytes.len();
+                }
+                Some(Piece::Snapshot(image)) => {
+                    let zxid = farrier_storage::Image::zxid(&*image);
+                    let (nodes, bytes) = snap::send(image, write).await?;
+                    tracing::info!("snapshot {zxid} sent to a learner: {nodes} znodes, {bytes} bytes");
+                }
+                Some(Piece::ReportFlush) => report_one(report, farrier_zab::Input::Flushed { link: self.id }),
+                None if self.closing.get() => return Ok(()),
+                None => self.filled.notified().await,
+            }
+        }
+    }
+
+    async fn read_in(
+        &self,
+        settings: &PeerSettings,
+        report: &Report,
+        read: &mut OwnedReadHalf,
+        mut buffer: BytesMut,
+    ) -> Ended {
+        let mut inputs = Vec::new();
+        loop {
+            if self.closing.get() {
+                return Ended::Closed;
+            }
+            if self.overrun.get() {
+                return Ended::Lost(format!("more than {UNSENT_MAX} bytes wait for it"));
+            }
+            if self.paused.get() {
+                self.wake.notified().await;
+                continue;
+            }
+            let parsed = match self.parse(settings, &mut buffer, &mut inputs) {
+                Ok(parsed) => parsed,
+                Err(error) => return Ended::Lost(error),
+            };
+            if !inputs.is_empty() {
+                report(&mut inputs);
+                // What the replica wants done about it may be a pause.
+                tokio::task::yield_now().await;
+            }
+            let more = match parsed {
+                Parsed::TurnOver => continue,
+                Parsed::NeedBytes => self.read_more(read, &mut buffer).await,
+                Parsed::Stream(zxid) => match self.receive_stream(settings, zxid, read, &mut buffer).await {
+                    Ok(state) => {
+                        report(&mut vec![Input::SnapReceived { link: self.id, zxid, state }]);
+                        Ok(())
+                    }
+                    Err(ended) => Err(ended),
+                },
+            };
+            if let Err(ended) = more {
+                return ended;
+            }
+        }
+    }
+
+    /// Takes whole packets from the front of `buffer`.
+    fn parse(
+        &self,
+        settings: &PeerSettings,
+        buffer: &mut BytesMut,
+        inputs: &mut Vec<Input<'static>>,
+    ) -> Result<Parsed, String> {
+        let mut bytes = 0;
+        while inputs.len() < TURN_PACKETS_MAX && bytes < TURN_BYTES_MAX {
+            let Some(len) = measure(buffer, settings.field_max).map_err(|e| e.to_string())? else {
+                return Ok(Parsed::NeedBytes);
+            };
+            bytes += len;
+            let packet = buffer.split_to(len);
+            let link = self.id;
+            let read = match self.kind {
+                LinkKind::Learner => {
+                    LearnerPacket::read(&packet).map(|packet| farrier_zab::Input::LearnerPacket { link, packet })
+                }
+                // A copy of its own: a transaction that is kept must not keep a whole buffer.
+                LinkKind::Leader(_) => match LeaderPacket::read(&bytes::Bytes::copy_from_slice(&packet)) {
+                    Ok(LeaderPacket::Snap { zxid }) => return Ok(Parsed::Stream(zxid)),
+                    other => other.map(|packet| farrier_zab::Input::LeaderPacket { link, packet }),
+                },
+            };
+            match read {
+                Ok(input) => inputs.push(Input::Zab(input)),
+                // As Apache: a later version may say more.
+                Err(PacketError::Unknown(kind)) => tracing::warn!("a packet of type {kind} is ignored"),
+                Err(PacketError::Malformed(error)) => return Err(error.to_string()),
+            }
+        }
+        Ok(Parsed::TurnOver)
+    }
+
+    async fn read_more(&self, read: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Result<(), Ended> {
+        buffer.reserve(READ_CHUNK);
+        tokio::select! {
+            got = read.read_buf(buffer) => match got {
+                Ok(0) => Err(Ended::Lost("the other side closed it".into())),
+                Ok(_) => Ok(()),
+                Err(error) => Err(Ended::Lost(error.to_string())),
+            },
+            () = self.wake.notified() => Ok(()),
+        }
+    }
+
+    async fn receive_stream(
+        &self,
+        settings: &PeerSettings,
+        zxid: Zxid,
+        read: &mut OwnedReadHalf,
+        buffer: &mut BytesMut,
+    ) -> Result<Box<TreeRestore>, Ended> {
+        tracing::info!("the leader sends a snapshot at {zxid}");
+        let state = TreeRestore::new(settings.tree, settings.hash_seed);
+        let mut incoming = Incoming::new(zxid, settings.field_max, state);
+        loop {
+            let (fed, rest) =
+                incoming.feed(std::mem::take(buffer)).await.map_err(|error| Ended::Lost(error.to_string()))?;
+            *buffer = rest;
+            match fed {
+                Fed::Whole(state) => return Ok(state),
+                Fed::More(more) => incoming = more,
+            }
+            self.read_more(read, buffer).await?;
+            if self.closing.get() {
+                return Err(Ended::Closed);
+            }
+            if self.overrun.get() {
+                return Err(Ended::Lost(format!("more than {UNSENT_MAX} bytes wait for it")));
+            }
+        }
+    }
+}
+
+/// Reads what nobody wants until the peer closes its end.
+async fn drain(read: &mut OwnedReadHalf) {
+    let mut scratch = vec![0; READ_CHUNK];
+    while let Ok(1..) = read.read(&mut scratch).await {}
+}

@@ -1,0 +1,185 @@
+//! The sockets between servers, on one thread of their own.
+//!
+//! Owns the election port and the learner channel: who is dialled and accepted, frames and streams, what
+//! waits to be sent. It decides nothing about votes, packets or roles; what arrives goes to the replica, and
+//! what the replica wants done comes through [`PeerOutbox`], in order.
+//!
+//! Everything here runs on one current-thread runtime. Name look-ups and the two ends of a SNAP stream have
+//! threads that may block.
+
+pub(crate) mod address;
+mod election;
+mod learner_channel;
+mod link;
+mod scarce;
+mod snap;
+
+use crate::core::Core;
+use address::Endpoint;
+use election::Election;
+use farrier_proto::ServerId;
+use farrier_proto::quorum::{LeaderPacket, LearnerPacket, Notification};
+use farrier_replica::{Input, SnapshotImage};
+use farrier_tree::TreeConfig;
+use farrier_zab::LinkId;
+use learner_channel::LearnerChannel;
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::LocalSet;
+
+/// Threads for look-ups of names and for snapshots on their way; more wait for their turn.
+const BLOCKING_MAX: usize = 64;
+
+/// Something to do with a peer's connection.
+#[derive(Debug)]
+pub(crate) enum PeerCommand {
+    Notify { to: ServerId, notification: Notification },
+    Dial { leader: ServerId },
+    SendLeader { link: LinkId, packet: LearnerPacket },
+    SendLearner { link: LinkId, packet: LeaderPacket },
+    SendSnapshot { link: LinkId, image: Box<SnapshotImage> },
+    ReportFlush { link: LinkId },
+    Pause { link: LinkId },
+    Resume { link: LinkId },
+    Close { link: LinkId, reason: String },
+}
+
+/// What the replica wants done with its peers, in order. Filled under the replica's lock, drained by the peers'
+/// thread; bounded by the replica, which sends a learner nothing more while too much waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct PeerOutbox {
+    waiting: Mutex<Vec<PeerCommand>>,
+    notify: Notify,
+}
+
+impl PeerOutbox {
+    /// Appends. Only under the replica's lock.
+    pub(crate) fn push(&self, command: PeerCommand) {
+        self.waiting.lock().expect("nothing panics while it holds this lock").push(command);
+    }
+
+    /// Tells the thread, of commands or of the server's end.
+    pub(crate) fn wake(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Swaps what waits for an empty list.
+    fn take(&self, into: &mut Vec<PeerCommand>) {
+        debug_assert!(into.is_empty());
+        std::mem::swap(&mut *self.waiting.lock().expect("nothing panics while it holds this lock"), into);
+    }
+}
+
+/// Where a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MemberAddresses {
+    /// Ports of the learner channel.
+    pub(crate) quorum: Vec<Endpoint>,
+    /// Election ports.
+    pub(crate) election: Vec<Endpoint>,
+}
+
+/// What the thread is told at its start.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerSettings {
+    /// This server.
+    pub(crate) me: ServerId,
+    /// All members, this one too.
+    pub(crate) members: BTreeMap<ServerId, MemberAddresses>,
+    /// `tcpKeepAlive`.
+    pub(crate) keep_alive: bool,
+    /// `cnxTimeout`: to connect to an election port.
+    pub(crate) connect_timeout: Duration,
+    /// Within it the header of an election connection must arrive.
+    pub(crate) header_timeout: Duration,
+    /// To connect to a leader.
+    pub(crate) dial_timeout: Duration,
+    /// Within it a learner that dialled us must say its first word.
+    pub(crate) first_packet_timeout: Duration,
+    /// Longest data of a packet and longest field of a SNAP stream.
+    pub(crate) field_max: usize,
+    /// Of the tree that a SNAP stream fills.
+    pub(crate) tree: TreeConfig,
+    /// For its index.
+    pub(crate) hash_seed: u64,
+}
+
+/// The ports for peers, bound.
+#[derive(Debug)]
+pub(crate) struct PeerListeners {
+    pub(crate) election: Vec<TcpListener>,
+    pub(crate) quorum: Vec<TcpListener>,
+}
+
+/// Takes what happened on the sockets to the replica, and leaves the list empty.
+type Report = Rc<dyn Fn(&mut Vec<Input<'static>>)>;
+
+/// One input.
+fn report_one(report: &Report, input: farrier_zab::Input) {
+    report(&mut vec![Input::Zab(input)]);
+}
+
+/// Runs until the server closes.
+pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListeners) {
+    let runtime =
+        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_MAX).build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                core.step(Input::WriteFailed { error: format!("the thread for peers cannot start: {error}") });
+                return;
+            }
+        };
+    let shared = core.clone();
+    let report: Report = Rc::new(move |inputs| {
+        shared.with(|session| {
+            for input in inputs.drain(..) {
+                session.step(input);
+            }
+        });
+    });
+    let settings = Rc::new(settings);
+    let local = LocalSet::new();
+    local.block_on(&runtime, async {
+        let election = Rc::new(Election::new(settings.clone(), report.clone()));
+        let channel = Rc::new(LearnerChannel::new(settings, report));
+        for listener in listeners.election {
+            election.listen(listener);
+        }
+        for listener in listeners.quorum {
+            channel.listen(listener);
+        }
+        let mut commands = Vec::new();
+        loop {
+            core.peers().notify.notified().await;
+            core.peers().take(&mut commands);
+            for command in commands.drain(..) {
+                execute(&election, &channel, command);
+            }
+            if core.is_closing() {
+                break;
+            }
+        }
+        channel.close().await;
+    });
+    drop(local);
+    // A look-up of a name may hang for long; nobody waits for it any more.
+    runtime.shutdown_background();
+}
+
+fn execute(election: &Rc<Election>, channel: &Rc<LearnerChannel>, command: PeerCommand) {
+    match command {
+        PeerCommand::Notify { to, notification } => election.send(to, &notification),
+        PeerCommand::Dial { leader } => channel.dial(leader),
+        PeerCommand::SendLeader { link, packet } => channel.send(link, |out| packet.write(out)),
+        PeerCommand::SendLearner { link, packet } => channel.send(link, |out| packet.write(out)),
+        PeerCommand::SendSnapshot { link, image } => channel.send_snapshot(link, image),
+        PeerCommand::ReportFlush { link } => channel.report_flush(link),
+        PeerCommand::Pause { link } => channel.pause(link),
+        PeerCommand::Resume { link } => channel.resume(link),
+        PeerCommand::Close { link, reason } => channel.close_link(link, &reason),
+    }
+}
