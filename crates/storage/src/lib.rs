@@ -38,7 +38,7 @@ pub use epochs::{
 pub use log::{Committed, LogOptions, LogWriter, prepare_segment};
 pub use mark::Mark;
 pub use purge::{HeldBack, PurgePolicy, Purged, purge};
-pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, remove_initialize};
+pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, reload, remove_initialize};
 pub use recovering::{Recovering, raise_recovering, read_recovering};
 pub use snapshot::{
     Progress, SnapshotError, SnapshotFile, SnapshotOptions, SnapshotRead, SnapshotWritten, StreamReader, is_plausible,

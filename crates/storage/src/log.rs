@@ -190,6 +190,12 @@ impl<D: Disk> LogWriter<D> {
         self.durable
     }
 
+    /// No difference from the log may reach below this.
+    #[must_use]
+    pub const fn floor(&self) -> Zxid {
+        self.floor
+    }
+
     /// Makes everything appended durable: one write and one sync, and more only where a segment starts.
     /// Then the mark is written, not synced. An error is final: every later call returns it again, and
     /// nothing of this batch may be acknowledged, though parts of it may be on disk.
@@ -232,7 +238,8 @@ impl<D: Disk> LogWriter<D> {
         self.mark.sync()
     }
 
-    /// A step that is no commit: after everything appended, and just as final when it fails.
+    /// A step that is no commit: after everything appended, and just as final when it fails. What the commit in it
+    /// did is not told; whoever wants to know commits before.
     fn step<T>(&mut self, step: impl FnOnce(&mut Self) -> DiskResult<T>) -> DiskResult<T> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());

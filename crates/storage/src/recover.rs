@@ -107,7 +107,7 @@ pub struct Recovered {
     pub recovering: Recovering,
     /// A member: there is neither a transaction nor an epoch, and no file `initialize` vouches that there never
     /// was. It counts as one that has forgotten everything as soon as others show an epoch above 0; then
-    /// [`raise_recovering`](crate::raise_recovering) comes before it votes.
+    /// [`LogWriter::raise_recovering`](crate::LogWriter::raise_recovering) comes before it votes.
     pub fresh_without_initialize: bool,
 }
 
@@ -198,13 +198,19 @@ fn finish_install<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<(), Ref
     }
 }
 
-/// From files without an unfinished installation to a state.
-fn recover_files<D: Disk>(
-    disk: &D,
-    options: &RecoverOptions,
-    state: &mut dyn Restore,
-    epochs: &mut Epochs<'_>,
-) -> Result<Recovered, Refusal> {
+/// What was read, when nothing forbids going on.
+struct Replayed {
+    loaded: Loaded,
+    scan: Scan,
+    /// The newest mark.
+    on_disk: Option<Mark>,
+    /// The mark of the epoch in force.
+    mark: Option<Mark>,
+    warnings: Vec<String>,
+}
+
+/// Reads snapshot and log into `state`, and changes nothing.
+fn replay<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Replayed, Refusal> {
     let mut warnings = check_directories(disk, options)?;
     let on_disk = known_mark(disk, &mut warnings)?;
     let mark = mark_of_epoch(disk, options.current_epoch)?;
@@ -227,7 +233,28 @@ fn recover_files<D: Disk>(
     check_testified(disk, options, &loaded, &scan)?;
     check_temporaries(disk, options, &loaded, &scan)?;
     warnings.append(&mut scan.warnings);
+    Ok(Replayed { loaded, scan, on_disk, mark, warnings })
+}
 
+/// Brings what is durable into `state` once more, while a [`LogWriter`](crate::LogWriter) is open and does nothing
+/// meanwhile. Changes nothing on disk. Answers the last transaction, which is the writer's.
+///
+/// # Errors
+/// A [`Refusal`], also of a member's damage: only a start may move it aside, since only then nobody relies on it.
+pub fn reload<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Zxid, Refusal> {
+    let options = with_epoch(disk, options)?;
+    Ok(replay(disk, &options, state)?.scan.last)
+}
+
+/// From files without an unfinished installation to a state that is durable.
+fn recover_files<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    state: &mut dyn Restore,
+    epochs: &mut Epochs<'_>,
+) -> Result<Recovered, Refusal> {
+    let Replayed { loaded, scan, on_disk, mark, mut warnings } = replay(disk, options, state)?;
+    let after = loaded.snapshot.as_ref().map_or(Zxid::ZERO, |s| s.zxid);
     let empty = loaded.snapshot.is_none() && scan.extents.iter().all(|e| e.records == 0);
     let voteless = empty && !options.db_autocreate && !has_initialize(disk)?;
     if voteless && options.standalone {

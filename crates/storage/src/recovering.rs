@@ -51,7 +51,9 @@ pub fn raise_recovering<D: Disk>(disk: &D, at_least: Recovering) -> DiskResult<R
     let old = read_recovering(disk)?;
     let bytes = match at_least {
         _ if old >= at_least => return Ok(old),
-        Recovering::No | Recovering::History => HISTORY,
+        // Not reached: nothing is below it.
+        Recovering::No => return Ok(old),
+        Recovering::History => HISTORY,
         Recovering::Promise => PROMISE,
     };
     replace(disk, Dir::Data, NAME, TEMPORARY, bytes)?;

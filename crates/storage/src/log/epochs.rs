@@ -4,13 +4,23 @@ use super::LogWriter;
 use crate::disk::{Disk, DiskResult};
 use crate::epochs::{write_accepted_epoch, write_current_epoch};
 use crate::mark::Mark;
-use crate::recovering::clear_recovering;
+use crate::recovering::{Recovering, clear_recovering, raise_recovering};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch};
 
 impl<D: Disk> LogWriter<D> {
     /// Makes `acceptedEpoch` durable, after everything that was appended. An error is final, as in a commit.
     pub fn save_accepted_epoch(&mut self, epoch: AcceptedEpoch) -> DiskResult<()> {
         self.step(|log| write_accepted_epoch(&*log.disk, epoch))
+    }
+
+    /// Makes it durable that this member may have forgotten what it acknowledged; see
+    /// [`Recovered::fresh_without_initialize`](crate::Recovered::fresh_without_initialize). An error is final, as in
+    /// a commit.
+    pub fn raise_recovering(&mut self, at_least: Recovering) -> DiskResult<()> {
+        self.step(|log| {
+            log.recovering = raise_recovering(&*log.disk, at_least)? != Recovering::No;
+            Ok(())
+        })
     }
 
     /// Makes `currentEpoch` durable, after everything that was appended; then the member no longer counts as

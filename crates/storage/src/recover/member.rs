@@ -14,7 +14,7 @@ use crate::epochs::{
     write_accepted_epoch, write_current_epoch,
 };
 use crate::mark::Mark;
-use crate::recovering::{Recovering, raise_recovering, read_recovering};
+use crate::recovering::{Recovering, clear_recovering, raise_recovering, read_recovering};
 use crate::repair;
 use crate::segment::list_segments;
 use crate::snapshot::list_snapshots;
@@ -105,6 +105,16 @@ impl Member {
         Ok(lost)
     }
 
+    /// Whether neither a transaction nor an epoch was ever here.
+    fn is_blank<D: Disk>(&self, disk: &D) -> DiskResult<bool> {
+        let zero = |epoch: Option<u32>| epoch == Some(0);
+        Ok(zero(self.files.accepted.map(|e| e.0))
+            && zero(self.files.current.map(|e| e.0))
+            && self.mark.is_some_and(|m| m.zxid == Zxid::ZERO && m.epoch == 0)
+            && list_segments(disk)?.iter().all(|s| s.len == 0)
+            && list_snapshots(disk)?.iter().all(|s| s.zxid == Zxid::ZERO))
+    }
+
     /// Whether only a standalone server has ever worked here, which has no epoch files: its transactions are of
     /// epoch 0, and every ensemble's of a later one. A restart begins a new segment, so the names tell.
     fn was_standalone<D: Disk>(&self, disk: &D) -> DiskResult<bool> {
@@ -149,6 +159,11 @@ pub(super) fn recover_member<D: Disk>(
         other => other?,
     }
     let mut member = Member::look(disk)?;
+    if member.recovering != Recovering::No && member.initialize && member.is_blank(disk)? {
+        // Somebody vouches for a directory that has never held anything.
+        clear_recovering(disk)?;
+        member.recovering = Recovering::No;
+    }
     let lost = member.lost(disk)?;
     if lost > member.recovering {
         member.recovering = raise_recovering(disk, lost)?;

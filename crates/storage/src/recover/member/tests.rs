@@ -117,6 +117,23 @@ fn whoever_finds_others_ahead_says_so() {
 }
 
 #[test]
+fn somebody_vouches_for_what_was_never_in_use() {
+    let disk = Arc::new(MemDisk::default());
+    let (_, recovered) = start_member(&disk).unwrap();
+    let mut log = writer(&disk, &recovered);
+    log.raise_recovering(Recovering::Promise).unwrap();
+    let used = Arc::new(disk.fork());
+    disk.put(&DiskPath::new(Dir::Data, "initialize"), Vec::new());
+    let (_, recovered) = start_member(&disk).unwrap();
+    assert!(recovered.recovering == Recovering::No && !recovered.fresh_without_initialize);
+    // Not once there was a promise.
+    let (_, recovered) = start_member(&used).unwrap();
+    writer(&used, &recovered).save_accepted_epoch(AcceptedEpoch(1)).unwrap();
+    used.put(&DiskPath::new(Dir::Data, "initialize"), Vec::new());
+    assert_eq!(start_member(&used).unwrap().1.recovering, Recovering::Promise);
+}
+
+#[test]
 fn a_standalone_server_becomes_a_member() {
     let disk = used(&[3]);
     let (state, recovered) = start_member(&disk).unwrap();
@@ -450,6 +467,33 @@ fn an_unfinished_installation_is_finished_by_whoever_starts() {
     let mut names = disk.names(Dir::DataVersion);
     names.retain(|n| !n.starts_with("farrier."));
     assert_eq!(names, ["acceptedEpoch", "currentEpoch", "snapshot.100000003"]);
+}
+
+#[test]
+fn the_state_is_loaded_again_beside_the_writer() {
+    let disk = worked();
+    let (_, recovered) = start_member(&disk).unwrap();
+    let mut log = writer(&disk, &recovered);
+    append(&mut log, E1 + 9..=E1 + 11);
+    for after in [E1 + 11, E1 + 9, E1 + 5, E1 + 2] {
+        assert!(log.truncate(zxid(after)).unwrap());
+        let before = disk.count();
+        let mut state = Nodes::default();
+        assert_eq!(crate::reload(&*disk, &MEMBER, &mut state).unwrap(), zxid(after));
+        assert_eq!((state.zxids, disk.count()), ((E1 + 1..=after).collect(), before));
+    }
+    append(&mut log, [E1 + 3]);
+    let image = Nodes { zxids: vec![E1 + 1, E1 + 2], loaded: None };
+    log.install(&image, CurrentEpoch(2), &SnapshotOptions::default()).unwrap();
+    assert_eq!(log.floor(), zxid(E1 + 2));
+    append(&mut log, [2 * E1 + 1]);
+    let mut state = Nodes::default();
+    assert_eq!(crate::reload(&*disk, &MEMBER, &mut state).unwrap(), zxid(2 * E1 + 1));
+    assert_eq!(state.zxids, [E1 + 1, E1 + 2, 2 * E1 + 1]);
+    // Damage is for a start.
+    flip(&disk, &newest_log(&disk), 20);
+    assert_eq!(crate::reload(&*disk, &MEMBER, &mut Nodes::default()).unwrap_err().kind, RefusalKind::Damage);
+    assert_eq!(read_recovering(&*disk).unwrap(), Recovering::No);
 }
 
 fn snapshots(disk: &MemDisk) -> Vec<String> {
