@@ -26,11 +26,24 @@ pub(crate) struct Core {
     /// What this server answers to those that look for a leader while it has one. Its epoch becomes the new one
     /// when the leader is established.
     pub(crate) vote: Vote,
+    /// How learning from a leader ended the last time.
+    pub(crate) setback: Option<Setback>,
     last_write: WriteId,
     durable: WriteId,
     last_read: ReadId,
     /// Writes that change what this struct says once they are done, in order.
     changing: VecDeque<(WriteId, Changing)>,
+}
+
+/// The end of learning from a leader. Whoever is elected may be joined at once, but who was left a moment ago waits:
+/// two servers that do not get on must not go round in circles as fast as they can.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Setback {
+    pub(crate) leader: ServerId,
+    /// Doubled each time.
+    pub(crate) pause: u64,
+    /// Until then the leader is not dialled.
+    pub(crate) until: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -52,6 +65,7 @@ impl Core {
             election_links: BTreeSet::new(),
             round: ElectionRound::default(),
             vote: Vote::NONE,
+            setback: None,
             last_write: WriteId(0),
             durable: WriteId(0),
             last_read: ReadId(0),

@@ -12,8 +12,9 @@ mod discovery;
 mod stream;
 mod sync;
 
-use crate::core::{Core, Resign};
+use crate::core::{Core, Resign, Setback};
 use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, WriteId};
+use crate::limits::{REDIAL_INTERVAL, REJOIN_PAUSE_MAX};
 use crate::peer::{Phase, Status};
 use broadcast::{Adopted, Broadcast};
 use discovery::{Connecting, Discovering, Promising};
@@ -92,6 +93,7 @@ impl Learner {
         let result = self.take(core, now, input, out);
         if let Err(resign) = &result {
             self.reason.clone_from(&resign.reason);
+            core.setback = Some(self.setback(core.setback, now));
         }
         result
     }
@@ -106,7 +108,7 @@ impl Learner {
                 if let Stage::Connecting(connecting) = &mut self.stage
                     && leader == self.leader
                 {
-                    connecting.failed(now);
+                    return connecting.failed(core, now, leader);
                 }
                 Ok(())
             }
@@ -139,6 +141,17 @@ impl Learner {
             | Input::Located { .. }
             | Input::TxnsRead { .. } => Ok(()),
         }
+    }
+
+    /// What the next attempt with this leader has to wait for.
+    fn setback(&self, last: Option<Setback>, now: u64) -> Setback {
+        let pause = match last {
+            Some(last) if last.leader == self.leader && now < last.until + REJOIN_PAUSE_MAX => {
+                (2 * last.pause).min(REJOIN_PAUSE_MAX)
+            }
+            Some(_) | None => REDIAL_INTERVAL,
+        };
+        Setback { leader: self.leader, pause, until: now + pause }
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {

@@ -13,6 +13,9 @@ pub(crate) const EARLY_LINKS_MAX: usize = 256;
 /// Between two attempts to dial the leader, in milliseconds.
 pub(crate) const REDIAL_INTERVAL: u64 = 10;
 
+/// The longest pause before a leader is joined again that was left a moment ago, in milliseconds.
+pub(crate) const REJOIN_PAUSE_MAX: u64 = 1000;
+
 /// The first repetition of a notification, in milliseconds; then twice as long each time.
 pub(crate) const NOTIFICATION_INTERVAL_MIN: u64 = 20;
 

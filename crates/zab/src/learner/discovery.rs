@@ -26,12 +26,26 @@ impl Connecting {
             0 => core.config.init_limit,
             ticks => ticks,
         };
-        out.push(Output::Dial { leader });
-        Self { give_up: now + core.ticks(limit), redial: None }
+        let give_up = now + core.ticks(limit);
+        match core.setback {
+            Some(setback) if setback.leader == leader && now < setback.until => {
+                Self { give_up, redial: Some(setback.until) }
+            }
+            Some(_) | None => {
+                out.push(Output::Dial { leader });
+                Self { give_up, redial: None }
+            }
+        }
     }
 
-    pub(super) fn failed(&mut self, now: u64) {
+    /// A leader that is slow is dialled again. One whose election port is gone as well is dead, or cut off from here:
+    /// while this server waits for it, it is missing in the next election.
+    pub(super) fn failed(&mut self, core: &Core, now: u64, leader: ServerId) -> Result<(), Resign> {
+        if !core.election_links.contains(&leader) {
+            return Err(Resign::lost(format!("leader {leader} cannot be reached")));
+        }
         self.redial = Some(now + REDIAL_INTERVAL);
+        Ok(())
     }
 
     pub(super) fn next_deadline(&self) -> u64 {

@@ -35,6 +35,7 @@ fn disk() -> Durable {
 impl Bench {
     fn new(server: i64, durable: Durable) -> Self {
         let mut core = Core::new(Config::new(ServerId(server)), ensemble(), durable);
+        core.election_links.insert(LEADER);
         let mut out = Outputs::default();
         let learner = Learner::start(&mut core, 1000, LEADER, &mut out);
         Self { core, learner, now: 1000, started: out.list }
@@ -187,10 +188,43 @@ fn a_failed_dial_is_repeated_until_the_limit() {
 }
 
 #[test]
+fn a_leader_without_an_election_link_is_given_up_at_once() {
+    let mut b = Bench::new(1, disk());
+    b.core.election_links.remove(&LEADER);
+    assert_eq!(b.ends(Input::DialFailed { leader: LEADER }), "leader 3 cannot be reached");
+}
+
+#[test]
 fn the_limit_for_connecting_can_be_set_apart() {
     let mut core = Core::new(Config { connect_limit: 3, ..Config::new(ServerId(1)) }, ensemble(), disk());
     let learner = Learner::start(&mut core, 1000, LEADER, &mut Outputs::default());
     assert_eq!(learner.next_deadline(), Some(7000));
+}
+
+#[test]
+fn a_leader_that_was_left_a_moment_ago_waits() {
+    let mut b = Bench::new(1, disk());
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        b.connect();
+        b.ends(Input::LinkDown { link: LINK });
+        let mut out = Outputs::default();
+        b.learner = Learner::start(&mut b.core, b.now, LEADER, &mut out);
+        assert_eq!(out.list, vec![]);
+        let redial = b.learner.next_deadline().unwrap();
+        pauses.push(redial - b.now);
+        b.now = redial;
+        assert_eq!(b.step(Input::Timer), vec![Output::Dial { leader: LEADER }]);
+    }
+    assert_eq!(pauses, vec![10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+    b.connect();
+    b.now += 1000;
+    b.ends(Input::LinkDown { link: LINK });
+    let mut out = Outputs::default();
+    b.learner = Learner::start(&mut b.core, b.now, ServerId(2), &mut out);
+    assert_eq!(out.list, vec![Output::Dial { leader: ServerId(2) }], "another one is joined at once");
+    let learner = Learner::start(&mut b.core, b.now, LEADER, &mut out);
+    assert_eq!(learner.next_deadline(), Some(b.now + 10), "it lasted long enough to begin again");
 }
 
 #[test]
