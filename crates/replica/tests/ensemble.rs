@@ -407,3 +407,76 @@ fn the_membership_shows() {
     c.request(a, 1, OpCode::GetData, &read("/zookeeper/config", false));
     assert_eq!(c.replies(a), [(1, 0)]);
 }
+
+#[test]
+fn a_connect_request_is_held_only_so_long() {
+    let mut c = Cluster::new(&[1, 2, 3], |_, _| {});
+    c.start(1);
+    let conn = c.dial(1);
+    c.frame(conn, &harness::connect_frame(10_000, farrier_proto::SessionId::NONE, &[0; 16], 0));
+    c.pass(499);
+    assert!(!c.is_closed(conn) && c.is_paused(conn));
+    c.pass(2);
+    assert!(c.is_closed(conn) && c.frames(conn).is_empty());
+}
+
+#[test]
+fn a_client_that_saw_the_epochs_first_zxid_is_not_ahead() {
+    let mut c = Cluster::of_three();
+    for s in [1, 2, 3] {
+        let epoch = c.replica(s).peer_status().and_then(|s| s.epoch).expect("a leader");
+        let zxid = |counter| farrier_proto::Zxid::new(epoch, counter).to_wire();
+        assert!(c.replica(s).last_zxid().to_wire() < zxid(0), "nothing was written yet");
+        let [apaches, ahead] = [0, 1].map(|counter| {
+            let conn = c.dial(s);
+            let nobody = farrier_proto::SessionId(0x77);
+            c.frame(conn, &harness::connect_frame(10_000, nobody, &[0; 16], zxid(counter)));
+            c.run();
+            c.frames(conn).len()
+        });
+        assert_eq!((apaches, ahead), (1, 0), "told that it has no session; closed without a word");
+    }
+}
+
+#[test]
+fn a_forwarded_request_that_makes_no_sense_takes_a_zxid_all_the_same() {
+    use farrier_proto::quorum::{ForwardedRequest, LearnerPacket};
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let a = c.connect(f[0], 10_000);
+    let link = c.link(f[0]);
+    for (cxid, op) in [(1, 1), (2, 14), (3, 13), (4, 99), (5, 20), (6, -10)] {
+        let body = bytes::Bytes::from_static(&[0, 0]);
+        let request = ForwardedRequest { session: a.session, cxid, op, body, identities: Vec::new() };
+        let before = c.replica(l).last_zxid();
+        let packet = LearnerPacket::Request(request);
+        c.inject(l, farrier_zab::Input::LearnerPacket { link, packet });
+        let (zxid, txn) = c.log(l).last().expect("a record");
+        assert_eq!(Some(*zxid), before.next());
+        let (header, txn, _) = farrier_proto::txn::read_txn(txn).expect("a transaction");
+        let code = if [13, 99, 20].contains(&op) { -6 } else { -5 };
+        assert_eq!((header.cxid, &txn), (cxid, &farrier_proto::Txn::Error(code)), "operation {op}");
+    }
+    assert!(!c.is_closed(a.conn));
+    c.request(a, 7, OpCode::Create, &create("/a", 0));
+    assert_eq!(c.replies(a), [(7, 0)]);
+    c.assert_equal();
+}
+
+#[test]
+fn a_transaction_that_is_none_does_not_get_into_the_log() {
+    use farrier_proto::quorum::LeaderPacket;
+    let mut c = Cluster::of_three();
+    let f = c.followers();
+    let a = c.connect(f[0], 10_000);
+    c.run();
+    let link = c.link(f[0]);
+    let zxid = c.replica(f[0]).last_zxid().next().expect("another one");
+    let length = c.log(f[0]).len();
+    let packet = LeaderPacket::Proposal { zxid, txn: bytes::Bytes::from_static(b"no transaction") };
+    c.inject(f[0], farrier_zab::Input::LeaderPacket { link, packet });
+    assert_eq!(c.log(f[0]).len(), length);
+    assert!(c.is_closed(a.conn), "its server left the leader");
+    c.settle();
+    assert!(c.reattach(f[0], a.session).is_some(), "and is back");
+}

@@ -514,6 +514,10 @@ impl Cluster {
         self.conns[&conn].closed
     }
 
+    pub(crate) fn is_paused(&self, conn: ConnId) -> bool {
+        self.conns[&conn].paused
+    }
+
     pub(crate) fn connect(&mut self, server: i64, timeout: i32) -> Client {
         let conn = self.dial(server);
         self.frame(conn, &connect_frame(timeout, SessionId::NONE, &[0; 16], 0));
