@@ -69,10 +69,13 @@ impl Leader {
     /// what is not committed again, and acknowledges it again.
     pub(super) fn commit(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
         let delivered = core.history.delivered();
-        let mut copies: Vec<(Zxid, ServerId)> =
-            self.voters().filter(|l| l.has_acked_new_leader()).map(|l| (l.acked(), l.server)).collect();
-        copies.push((self.durable, core.me()));
-        copies.retain(|(acked, _)| *acked > delivered);
+        let mut copies: Vec<(Zxid, ServerId)> = self
+            .voters()
+            .filter(|l| l.has_acked_new_leader())
+            .map(|l| (l.acked(), l.server))
+            .chain([(self.durable, core.me())])
+            .filter(|(acked, _)| *acked > delivered)
+            .collect();
         copies.sort_unstable();
         let mut having = BTreeSet::new();
         while let Some((acked, server)) = copies.pop() {

@@ -87,6 +87,13 @@ impl Leader {
                     self.voters().filter(|l| l.confirms(round.number, round.last)).map(|l| l.server).collect();
                 confirming.insert(core.me());
                 if !core.ensemble.is_quorum(&confirming) {
+                    // Who became a follower since then, perhaps again, may be needed.
+                    let zxid = self.last_proposed(core);
+                    for (link, learner) in &mut self.learners {
+                        if learner.votes && learner.missed(round.number) {
+                            learner.ping(*link, round.number, zxid, out);
+                        }
+                    }
                     break;
                 }
                 self.confirmations.running = None;
@@ -110,13 +117,18 @@ impl Leader {
     /// One round of pings. Returns its number.
     pub(super) fn ping(&mut self, core: &Core, to: impl Fn(&Learner) -> bool, out: &mut Outputs) -> u64 {
         self.pinged += 1;
-        let zxid = core.history.last().max(Zxid::new(self.epoch, 0));
+        let zxid = self.last_proposed(core);
         for (link, learner) in &mut self.learners {
             if to(learner) {
                 learner.ping(*link, self.pinged, zxid, out);
             }
         }
         self.pinged
+    }
+
+    /// What pings carry: the last proposal of the epoch, or its NEWLEADER.
+    fn last_proposed(&self, core: &Core) -> Zxid {
+        core.history.last().max(Zxid::new(self.epoch, 0))
     }
 
     fn confirmed(&mut self, core: &mut Core, now: u64, pending: Pending, out: &mut Outputs) {

@@ -39,6 +39,8 @@ pub(super) struct Learner {
     syncs: VecDeque<Zxid>,
     /// Rounds whose ping was sent behind UPTODATE and is not answered yet.
     pings: VecDeque<u64>,
+    /// The last of them.
+    pinged: u64,
     /// The last round that was answered.
     answered: u64,
     /// Whether UPTODATE was acknowledged: from here on every ping is answered.
@@ -111,6 +113,7 @@ impl Learner {
             reading: None,
             syncs: VecDeque::new(),
             pings: VecDeque::new(),
+            pinged: 0,
             answered: 0,
             answers: false,
         }
@@ -286,6 +289,7 @@ impl Learner {
                     return;
                 }
                 self.pings.push_back(round);
+                self.pinged = round;
             }
             Stage::Connected
             | Stage::Waiting
@@ -310,6 +314,11 @@ impl Learner {
     /// The oldest round of pings that it has not answered.
     pub(super) fn unanswered(&self) -> Option<u64> {
         self.pings.front().copied()
+    }
+
+    /// Whether it came too late for the ping of this round.
+    pub(super) fn missed(&self, round: u64) -> bool {
+        self.stage == Stage::UpToDate && self.pinged < round
     }
 
     /// Whether it still followed us after this round began, with `last` proposed.

@@ -1,0 +1,301 @@
+//! An established leader.
+
+use super::{NONE, Run, TICK, request, setup};
+use crate::history::History;
+use crate::io::{Input, Outputs};
+use crate::limits::COUNTER_LAST;
+use bytes::Bytes;
+use farrier_proto::quorum::LearnerPacket;
+use farrier_proto::{ServerId, SessionId, Zxid};
+
+/// Servers 1 and 2 are up to date on links 1 and 2, in epoch 2.
+fn broadcasting() -> Run {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.establish();
+    run.join(1, 1, Zxid::new(1, 1));
+    assert_eq!(run.ack(1, 2, 0), ["1> UPTODATE"]);
+    assert_eq!(run.ack(1, 2, 0), NONE);
+    run
+}
+
+#[test]
+fn a_quorum_of_copies_commits_in_order() {
+    let mut run = broadcasting();
+    for counter in 1..=3 {
+        assert_eq!(
+            run.propose(2, counter, 1),
+            [format!("append 2:{counter}"), format!("1> PROPOSAL 2:{counter}"), format!("2> PROPOSAL 2:{counter}")]
+        );
+    }
+    assert_eq!(run.ack(1, 2, 3), NONE);
+    assert_eq!(
+        run.ack(2, 2, 2),
+        ["deliver 2:1", "deliver 2:2", "1> COMMIT 2:1", "1> COMMIT 2:2", "2> COMMIT 2:1", "2> COMMIT 2:2"],
+        "this server's own copy is not needed"
+    );
+    assert_eq!(run.ack(2, 2, 1), NONE, "late acknowledgements");
+    assert_eq!(run.ack(1, 1, 1), NONE, "old releases acknowledge what they got in a DIFF");
+    assert_eq!(run.durable(), ["deliver 2:3", "1> COMMIT 2:3", "2> COMMIT 2:3"]);
+}
+
+#[test]
+fn the_acknowledgement_of_an_older_write_does_not_vouch_for_a_newer_one() {
+    let mut run = broadcasting();
+    run.propose(2, 1, 1);
+    let first = run.written;
+    run.propose(2, 2, 1);
+    run.ack(1, 2, 2);
+    assert_eq!(run.step(Input::Durable { id: first }), ["deliver 2:1", "1> COMMIT 2:1", "2> COMMIT 2:1"]);
+}
+
+#[test]
+fn learners_without_a_vote_do_not_count() {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.establish();
+    run.join(9, 9, Zxid::new(1, 1));
+    assert_eq!(run.ack(9, 2, 0), ["9> UPTODATE"]);
+    assert_eq!(run.propose(2, 1, 1), ["append 2:1", "2> PROPOSAL 2:1", "9> PROPOSAL 2:1"]);
+    assert_eq!(run.ack(9, 2, 1), NONE);
+    assert_eq!(run.durable(), NONE);
+    assert_eq!(run.ack(2, 2, 1), ["deliver 2:1", "2> COMMIT 2:1", "9> COMMIT 2:1"]);
+}
+
+#[test]
+fn nothing_is_committed_with_the_copy_of_a_link_that_is_gone() {
+    let mut run = broadcasting();
+    run.propose(2, 1, 1);
+    assert_eq!(run.ack(1, 2, 1), NONE);
+    assert_eq!(run.down(1), ["1 gone"]);
+    assert_eq!(run.durable(), NONE);
+    assert_eq!(
+        run.join(5, 1, Zxid::new(2, 1)),
+        ["5> TRUNC 1:1", "5> NEWLEADER 2:0", "5> PROPOSAL 2:1"],
+        "who comes again gets it again"
+    );
+    assert_eq!(run.ack(5, 2, 0), ["5> UPTODATE"]);
+    assert_eq!(run.ack(5, 2, 1), ["deliver 2:1", "2> COMMIT 2:1", "5> COMMIT 2:1"]);
+    assert_eq!(run.down(1), NONE, "of the former link");
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_not_sent_closes_the_link() {
+    let mut run = broadcasting();
+    assert_eq!(run.ack(1, 2, 1), ["1 close: PeerViolation", "1 gone"]);
+    run.up(5);
+    run.follower(5, 1, 2);
+    assert_eq!(run.ack(5, 2, 0), ["5 close: PeerViolation"], "NEWLEADER was not sent");
+}
+
+#[test]
+fn requests_come_from_learners_that_are_up_to_date() {
+    let mut run = broadcasting();
+    assert_eq!(run.says(1, request()), ["from 1 on 1: REQUEST"]);
+    let revalidate = LearnerPacket::Revalidate { session: SessionId(1), timeout: 1 };
+    assert_eq!(run.says(1, revalidate), ["from 1 on 1: REVALIDATE"]);
+    run.join(5, 9, Zxid::new(1, 1));
+    assert_eq!(run.pong(5), NONE);
+    assert_eq!(run.says(5, request()), ["5 close: PeerViolation"]);
+}
+
+#[test]
+fn the_last_number_of_an_epoch_ends_it() {
+    let mut run = broadcasting();
+    run.forget_history(Zxid::new(2, COUNTER_LAST - 1));
+    assert_eq!(run.peer.next_zxid(), Some(Zxid::new(2, COUNTER_LAST)));
+    let core = run.peer.core_mut();
+    let mut out = Outputs::default();
+    core.append(Zxid::new(2, COUNTER_LAST), Bytes::new(), &mut out);
+    assert_eq!(run.peer.next_zxid(), None, "0xffffffff is no transaction");
+    assert_eq!(run.pong(1), ["from 1 on 1: PING"], "it is not committed yet");
+    run.peer.core_mut().deliver(Zxid::new(2, COUNTER_LAST), &mut out);
+    run.peer.core_mut().history = History::new(Zxid::new(2, COUNTER_LAST));
+    let got = run.step(Input::DialFailed { leader: ServerId(1) });
+    assert!(got.contains(&"looking".into()), "{got:?}");
+}
+
+// ---- liveness ----
+
+#[test]
+fn pings_begin_behind_newleader() {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.establish();
+    run.join(1, 1, Zxid::ZERO);
+    assert_eq!(run.peer.next_deadline(), Some(TICK / 2));
+    assert_eq!(run.timer(TICK / 2), ["2> PING 2:0"], "not while a snapshot is sent");
+    run.flushed(1);
+    assert_eq!(run.timer(TICK / 2), ["1> PING 2:0", "2> PING 2:0"]);
+    run.propose(2, 1, 1);
+    assert_eq!(run.timer(TICK / 2), ["1> PING 2:1", "2> PING 2:1"]);
+    assert_eq!(run.timer(TICK / 2 - 1), NONE);
+}
+
+#[test]
+fn without_a_quorum_a_leader_resigns() {
+    let mut run = broadcasting();
+    run.timer(TICK / 2);
+    run.down(1);
+    run.timer(TICK / 2);
+    assert!(run.peer.next_zxid().is_some(), "two of three are enough");
+    assert_eq!(run.down(2), ["2 gone"]);
+    run.timer(TICK / 2);
+    assert_eq!(run.timer(TICK / 2), ["looking"]);
+}
+
+#[test]
+fn a_learner_that_says_nothing_is_given_up() {
+    let mut run = broadcasting();
+    for _ in 0..10 {
+        run.timer(TICK / 2);
+        run.pong(2);
+    }
+    let got = run.timer(TICK / 2);
+    assert_eq!(got, ["1 close: nothing was heard of server 1 for too long", "1 gone", "2> PING 2:0"]);
+}
+
+#[test]
+fn a_voter_that_does_not_acknowledge_is_given_up() {
+    let mut run = broadcasting();
+    run.propose(2, 1, 1);
+    run.durable();
+    run.ack(2, 2, 1);
+    for _ in 0..10 {
+        run.timer(TICK / 2);
+        run.pong(1);
+        run.pong(2);
+    }
+    assert_eq!(
+        run.timer(TICK / 2)[..2],
+        ["1 close: server 1 did not acknowledge 0x200000001 within syncLimit", "1 gone"]
+    );
+}
+
+#[test]
+fn each_wait_for_a_quorum_ends() {
+    let run_out = |run: &mut Run| {
+        let mut halves = 0;
+        while !run.timer(TICK / 2).contains(&"looking".into()) {
+            halves += 1;
+        }
+        halves
+    };
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.lead();
+    assert_eq!(run_out(&mut run), 20, "nobody came");
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.lead();
+    for _ in 0..15 {
+        run.timer(TICK / 2);
+    }
+    run.up(1);
+    run.follower(1, 1, 1);
+    run.durable();
+    run.ack_epoch(1, Zxid::new(1, 1), Some(1));
+    run.durable();
+    assert_eq!(run_out(&mut run), 20, "nobody acknowledged NEWLEADER");
+}
+
+#[test]
+fn after_a_pause_learners_have_time_for_an_answer() {
+    let mut run = broadcasting();
+    run.timer(TICK / 2);
+    assert_eq!(run.peer.ping_rounds(), (1, 0));
+    assert_eq!(run.timer(60 * TICK), ["1> PING 2:0", "2> PING 2:0"]);
+    assert_eq!(run.peer.ping_rounds(), (2, 0));
+    for link in [1, 2, 1, 2] {
+        run.pong(link);
+    }
+    assert_eq!(run.peer.ping_rounds(), (2, 2));
+    for _ in 0..4 {
+        assert_eq!(run.timer(TICK / 2), ["1> PING 2:0", "2> PING 2:0"], "both answered");
+    }
+    let mut run = broadcasting();
+    run.timer(60 * TICK);
+    assert_eq!(run.timer(TICK / 2), ["1> PING 2:0", "2> PING 2:0"]);
+    assert_eq!(run.timer(TICK / 2)[1], "1 gone", "nobody answered");
+    assert_eq!(run.timer(TICK / 2), ["looking"]);
+}
+
+// ---- syncs ----
+
+#[test]
+fn a_sync_waits_for_a_quorum_that_still_follows() {
+    let mut run = broadcasting();
+    assert_eq!(run.sync(1), ["1> PING 2:0", "2> PING 2:0"]);
+    assert_eq!(run.sync(2), NONE, "it shares the next round");
+    assert_eq!(run.sync_learner(2), NONE);
+    assert_eq!(run.peer.status().pending_syncs, 3);
+    assert_eq!(run.pong(1), ["from 1 on 1: PING", "1> PING 2:0", "2> PING 2:0", "synced 1"]);
+    assert_eq!(run.pong(2), ["from 2 on 2: PING"], "the answer to the first ping");
+    assert_eq!(run.pong(2), ["from 2 on 2: PING", "2> SYNC", "synced 2"]);
+    assert_eq!(run.peer.status().pending_syncs, 0);
+}
+
+#[test]
+fn sync_follows_the_commit_of_what_was_proposed_before() {
+    let mut run = broadcasting();
+    run.propose(2, 1, 1);
+    assert_eq!(run.sync_learner(1), ["1> PING 2:1", "2> PING 2:1"]);
+    run.sync(7);
+    run.propose(2, 2, 1);
+    run.pong(1);
+    run.pong(1);
+    assert_eq!(run.durable(), NONE);
+    assert_eq!(
+        run.ack(2, 2, 1),
+        ["deliver 2:1", "1> COMMIT 2:1", "1> SYNC", "2> COMMIT 2:1", "synced 7"],
+        "what was proposed later need not be committed"
+    );
+}
+
+#[test]
+fn an_acknowledgement_of_a_later_proposal_confirms_too() {
+    let mut run = broadcasting();
+    run.propose(2, 1, 1);
+    run.sync(1);
+    run.propose(2, 2, 1);
+    run.durable();
+    assert_eq!(run.ack(1, 2, 1), ["deliver 2:1", "1> COMMIT 2:1", "2> COMMIT 2:1"], "it may have been on its way");
+    assert_eq!(run.ack(1, 2, 2), ["deliver 2:2", "1> COMMIT 2:2", "2> COMMIT 2:2", "synced 1"]);
+}
+
+#[test]
+fn answers_that_precede_the_second_acknowledgement_confirm_nothing() {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.lead();
+    run.up(2);
+    run.follower(2, 2, 1);
+    run.durable();
+    run.ack_epoch(2, Zxid::new(1, 1), Some(1));
+    assert_eq!(run.timer(TICK / 2), ["2> PING 2:0"]);
+    run.durable();
+    assert_eq!(run.ack(2, 2, 0), ["leading 2", "2> UPTODATE"]);
+    assert_eq!(run.sync(1), ["2> PING 2:0"]);
+    assert_eq!(run.pong(2), ["from 2 on 2: PING"], "of the ping before UPTODATE, which Apache does not answer");
+    assert_eq!(run.ack(2, 2, 0), NONE);
+    assert_eq!(run.pong(2), ["from 2 on 2: PING", "synced 1"]);
+}
+
+#[test]
+fn the_syncs_of_a_learner_go_with_it() {
+    let mut run = broadcasting();
+    run.sync_learner(1);
+    run.sync_learner(1);
+    assert_eq!(run.down(1), ["1 gone"]);
+    assert_eq!(run.peer.status().pending_syncs, 0);
+    assert_eq!(run.sync_learner(1), NONE);
+    run.sync(1);
+    run.pong(2);
+    assert_eq!(run.pong(2), ["from 2 on 2: PING", "synced 1"]);
+}
+
+#[test]
+fn a_voter_that_comes_while_a_sync_waits_is_asked_too() {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.establish();
+    assert_eq!(run.sync(1), ["2> PING 2:0"]);
+    run.down(2);
+    run.join(1, 1, Zxid::new(1, 1));
+    assert_eq!(run.ack(1, 2, 0), ["1> UPTODATE", "1> PING 2:0"]);
+    assert_eq!(run.ack(1, 2, 0), NONE);
+    assert_eq!(run.pong(1), ["from 1 on 1: PING", "synced 1"]);
+}
