@@ -557,6 +557,21 @@ fn a_quorum_of_followers_has_no_leader_until_it_says_so() {
 }
 
 #[test]
+fn a_better_vote_begins_its_own_final_wait() {
+    let mut core = core(1, &majority(3), durable(1, 1));
+    core.election_links = ids([2, 3]);
+    let mut election = Election::new(&core);
+    let mut out = Outputs::default();
+    election.start(&mut core, 0, &mut out);
+    let two = said(ServerState::Looking, vote(2, 0x1_0000_0001, 1), 1);
+    let three = said(ServerState::Looking, vote(3, 0x1_0000_0001, 1), 1);
+    assert_eq!(election.notification(&mut core, 0, ServerId(2), two, &mut out), None);
+    assert_eq!(election.notification(&mut core, 199, ServerId(3), three, &mut out), None);
+    assert_eq!(election.timer(&mut core, 398, &mut out), None);
+    assert_eq!(election.timer(&mut core, 399, &mut out).map(|e| e.vote.leader), Some(ServerId(3)));
+}
+
+#[test]
 fn a_leader_that_goes_during_the_final_wait_is_not_elected() {
     let mut core = core(1, &majority(3), durable(1, 1));
     core.election_links = ids([2, 3]);
