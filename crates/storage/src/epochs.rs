@@ -8,6 +8,8 @@ use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId};
 
 const ACCEPTED: &str = "acceptedEpoch";
 const CURRENT: &str = "currentEpoch";
+const ACCEPTED_TMP: &str = "acceptedEpoch.tmp";
+const CURRENT_TMP: &str = "currentEpoch.tmp";
 const MYID: &str = "myid";
 
 /// Bytes of a small file that are read; the first line of any legal one is shorter.
@@ -62,7 +64,7 @@ pub fn read_current_epoch<D: Disk>(disk: &D) -> Result<Option<CurrentEpoch>, Num
 /// # Errors
 /// The first failed operation. Which of the two values a restart reads is then open.
 pub fn write_accepted_epoch<D: Disk>(disk: &D, epoch: AcceptedEpoch) -> DiskResult<()> {
-    replace(disk, Dir::DataVersion, ACCEPTED, "acceptedEpoch.tmp", epoch.0.to_string().as_bytes())
+    replace(disk, Dir::DataVersion, ACCEPTED, ACCEPTED_TMP, epoch.0.to_string().as_bytes())
 }
 
 /// Writes `currentEpoch` durably.
@@ -70,7 +72,19 @@ pub fn write_accepted_epoch<D: Disk>(disk: &D, epoch: AcceptedEpoch) -> DiskResu
 /// # Errors
 /// As [`write_accepted_epoch`].
 pub fn write_current_epoch<D: Disk>(disk: &D, epoch: CurrentEpoch) -> DiskResult<()> {
-    replace(disk, Dir::DataVersion, CURRENT, "currentEpoch.tmp", epoch.0.to_string().as_bytes())
+    replace(disk, Dir::DataVersion, CURRENT, CURRENT_TMP, epoch.0.to_string().as_bytes())
+}
+
+/// Removes what a server that died while writing an epoch left; Apache may adopt the number in one.
+pub(crate) fn remove_epoch_leftovers<D: Disk>(disk: &D) -> DiskResult<()> {
+    let mut any = false;
+    for entry in disk.list(Dir::DataVersion)? {
+        if matches!(entry.name.as_str(), ACCEPTED_TMP | CURRENT_TMP) {
+            disk.remove(&DiskPath::new(Dir::DataVersion, entry.name))?;
+            any = true;
+        }
+    }
+    if any { disk.sync_dir(Dir::DataVersion) } else { Ok(()) }
 }
 
 /// Reads `myid`; `None` if the file does not exist, which only a standalone server may shrug at.

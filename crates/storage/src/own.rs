@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 
 /// Name of the file, in dataDir.
 const NAME: &str = "farrier.own";
-const TEMPORARY: &str = "farrier.own.tmp";
+pub(crate) const TEMPORARY: &str = "farrier.own.tmp";
 const HEADER: &str = "farrier.own 1";
 /// Entries that are kept; the oldest go first.
 const ENTRIES_MAX: usize = 1024;

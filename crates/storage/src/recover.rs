@@ -20,11 +20,11 @@ pub(crate) use refusal::{repair_remedy, repair_what};
 
 use crate::aside::Aside;
 use crate::disk::{Dir, DirEntry, Disk, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
-use crate::log::install::{Intent, IntentRead, intent_path, read_intent};
+use crate::log::install::{self, Intent, IntentRead, intent_path, read_intent};
 use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
 use crate::mark::{Mark, MarkFile, MarkRead, mark_of_epoch, mark_path, read_mark};
 use crate::own;
-use crate::recovering::{Recovering, read_recovering};
+use crate::recovering::{self, Recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentHeader, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
     SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, measure_snapshot, read_snapshot_bounded,
@@ -698,6 +698,11 @@ fn remove_leftovers<D: Disk>(
         }
     }
     remove_temporaries(disk)?;
+    for entry in disk.list(Dir::Data)? {
+        if matches!(entry.name.as_str(), own::TEMPORARY | install::TEMPORARY | recovering::TEMPORARY) {
+            disk.remove(&DiskPath::new(Dir::Data, entry.name))?;
+        }
+    }
     for file in list_snapshots(disk)? {
         if is_temporary(&file, snapshot) {
             warnings.push(format!("{}: left over from an interrupted write; removed", disk.describe(&file.path)));

@@ -8,7 +8,7 @@ use crate::disk::{Dir, Disk, DiskErrorKind, DiskFile, DiskPath, DiskResult, Open
 use crate::epochs::replace;
 
 const NAME: &str = "farrier.recovering";
-const TEMPORARY: &str = "farrier.recovering.tmp";
+pub(crate) const TEMPORARY: &str = "farrier.recovering.tmp";
 const HISTORY: &[u8] = b"history\n";
 const PROMISE: &[u8] = b"promise\n";
 

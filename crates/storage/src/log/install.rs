@@ -20,7 +20,7 @@ use crate::state::Image;
 use farrier_proto::{CurrentEpoch, Zxid};
 
 const NAME: &str = "farrier.install";
-const TEMPORARY: &str = "farrier.install.tmp";
+pub(crate) const TEMPORARY: &str = "farrier.install.tmp";
 const HEADER: &str = "farrier.install 1";
 /// Bytes that are read.
 const BYTES_MAX: usize = 256;

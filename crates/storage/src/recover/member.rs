@@ -11,7 +11,7 @@ use crate::aside::Aside;
 use crate::disk::{Disk, DiskPath, DiskResult};
 use crate::epochs::{
     NumberError, accepted_epoch_path, current_epoch_path, read_accepted_epoch, read_current_epoch,
-    write_accepted_epoch, write_current_epoch,
+    remove_epoch_leftovers, write_accepted_epoch, write_current_epoch,
 };
 use crate::mark::Mark;
 use crate::recovering::{Recovering, clear_recovering, raise_recovering, read_recovering};
@@ -142,7 +142,7 @@ impl Member {
         if self.files.current != Some(current) {
             write_current_epoch(disk, current)?;
         }
-        Ok(())
+        remove_epoch_leftovers(disk)
     }
 }
 

@@ -614,6 +614,26 @@ fn the_marks_of_two_epochs_stand_side_by_side() {
 }
 
 #[test]
+fn half_written_small_files_go() {
+    let disk = worked();
+    let left = [
+        (Dir::DataVersion, "acceptedEpoch.tmp"),
+        (Dir::DataVersion, "currentEpoch.tmp"),
+        (Dir::Data, "farrier.own.tmp"),
+        (Dir::Data, "farrier.install.tmp"),
+        (Dir::Data, "farrier.recovering.tmp"),
+    ];
+    for (dir, name) in left {
+        disk.put(&DiskPath::new(dir, name), b"9".to_vec());
+    }
+    let recovered = start_twice(&disk);
+    assert_eq!((recovered.accepted.0, recovered.current.0, recovered.recovering), (1, 1, Recovering::No));
+    for (dir, name) in left {
+        assert!(disk.content(&DiskPath::new(dir, name)).is_none(), "{name}");
+    }
+}
+
+#[test]
 fn a_standalone_start_asks_no_epoch_files() {
     let disk = used(&[4]);
     replace(&*disk, Dir::DataVersion, "currentEpoch", "currentEpoch.tmp", b"nonsense").unwrap();
