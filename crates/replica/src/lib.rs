@@ -7,8 +7,11 @@
 //!
 //! Replies, events and log records leave in the order in which they are emitted. That one sentence gives
 //! the guarantees of a session: replies in request order, an event before any reply that shows its
-//! change, and nothing acknowledged before it is durable: a write's reply is emitted only by the
-//! [`Input::Durable`] that covers it.
+//! change, and nothing acknowledged before it is durable: a standalone server emits a write's reply only with
+//! the [`Input::Durable`] that covers it, a member of an ensemble once a quorum has the write.
+//!
+//! A server is one or the other for life: [`Replica::standalone`], [`Replica::ensemble`]. They share everything but
+//! the way from a request to a commit.
 
 mod commit;
 mod config;

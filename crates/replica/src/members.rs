@@ -430,6 +430,7 @@ impl Replica {
             }
             Output::InstallSnapshot { id, zxid, epoch } => {
                 assert_eq!(self.tree.zxid(), zxid, "what becomes the disk's history is the delivered state");
+                self.redraw_snapshot();
                 out.push(Action::InstallSnapshot { id, epoch, image: self.image() });
             }
             Output::Reload { id } => out.push(Action::Reload { id }),

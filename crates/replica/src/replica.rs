@@ -394,6 +394,7 @@ impl Replica {
     }
 
     pub(crate) fn redraw_snapshot(&mut self) {
-        self.snapshot = SnapshotSchedule::draw(&self.config, &mut self.random);
+        let running = self.snapshot.running;
+        self.snapshot = SnapshotSchedule { running, ..SnapshotSchedule::draw(&self.config, &mut self.random) };
     }
 }

@@ -158,8 +158,8 @@ fn a_session_whose_pings_could_be_delivered_survives_a_pause_of_the_leader() {
         c.request(a, -2, OpCode::Ping, &[]);
     }
     c.thaw(l);
-    // The leader's timer fires before anybody is heard.
-    c.pass(0);
+    // Its timer fires before anybody is heard.
+    c.fire(l);
     c.request(own, -2, OpCode::Ping, &[]);
     for _ in 0..5 {
         c.pass(1000);
@@ -169,6 +169,29 @@ fn a_session_whose_pings_could_be_delivered_survives_a_pause_of_the_leader() {
     assert_eq!(c.leader(), l);
     assert_eq!(c.replica(l).session_count(), 2);
     assert!(!c.is_closed(a.conn) && !c.is_closed(own.conn));
+}
+
+#[test]
+fn behind_a_pause_of_the_leader_a_slow_learner_is_heard_before_its_clients_expire() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let a = c.connect(f[0], 4000);
+    c.pass(3000);
+    c.freeze(l);
+    for _ in 0..5 {
+        c.pass(1000);
+        c.request(a, -2, OpCode::Ping, &[]);
+    }
+    c.freeze(f[0]);
+    c.thaw(l);
+    c.fire(l);
+    c.pass(4000);
+    c.thaw(f[0]);
+    c.request(a, -2, OpCode::Ping, &[]);
+    c.pass(3000);
+    assert_eq!(c.leader(), l);
+    assert!(!c.is_closed(a.conn));
+    assert_eq!(c.replica(l).session_count(), 1);
 }
 
 #[test]
@@ -353,11 +376,7 @@ fn what_a_deposed_leader_could_not_commit_is_never_answered() {
 
 /// Writes through one server; then a member that was away comes back.
 fn join_late(configure: fn(&mut farrier_replica::ReplicaConfig, &mut farrier_zab::Config)) -> Cluster {
-    let mut c = Cluster::new(&[1, 2, 3], configure);
-    for s in [1, 2, 3] {
-        c.start(s);
-    }
-    c.settle();
+    let mut c = Cluster::of_three_with(configure);
     let late = c.followers()[1];
     let a = c.connect(c.leader(), 10_000);
     c.run();

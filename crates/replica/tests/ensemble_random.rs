@@ -189,7 +189,8 @@ impl Play {
     }
 }
 
-fn play(seed: u64) -> usize {
+/// Plays; how many requests were answered, snapshots taken and states sent.
+fn play(seed: u64) -> (usize, usize, usize) {
     let somebody = |_| Somebody {
         conn: None,
         established: false,
@@ -200,7 +201,11 @@ fn play(seed: u64) -> usize {
         must_see: BTreeSet::new(),
     };
     let mut play = Play {
-        cluster: Cluster::of_three(),
+        cluster: Cluster::of_three_with(match seed % 3 {
+            0 => |config, _| config.snap_count = 30,
+            1 => |_, zab| zab.window_txns = 3,
+            _ => |_, zab| zab.force_snapshot_sync = true,
+        }),
         random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
         people: (0..5).map(somebody).collect(),
         acked: BTreeSet::new(),
@@ -234,20 +239,21 @@ fn play(seed: u64) -> usize {
             assert!(c.replica(s).tree().node(path).is_some(), "{path} was acknowledged, and is not on {s}");
         }
     }
-    play.replies
+    (play.replies, play.cluster.snapshots, play.cluster.streams)
 }
 
 #[test]
 fn whatever_happens_to_servers_and_clients() {
-    let mut replies = 0;
+    let mut done = (0, 0, 0);
     for seed in 1..=SEEDS {
         let result = std::panic::catch_unwind(|| play(seed));
-        replies += result.unwrap_or_else(|e| {
+        let one = result.unwrap_or_else(|e| {
             eprintln_seed(seed);
             std::panic::resume_unwind(e)
         });
+        done = (done.0 + one.0, done.1 + one.1, done.2 + one.2);
     }
-    assert!(replies > 1000, "only {replies} requests were answered");
+    assert!(done.0 > 1000 && done.1 > 10 && done.2 > 10, "replies, snapshots, states: {done:?}");
 }
 
 #[expect(clippy::print_stderr, reason = "the seed is what one needs to see the failure again")]

@@ -124,6 +124,8 @@ pub(crate) struct Cluster {
     last_said: BTreeMap<(i64, i64), Notification>,
     pub(crate) configure: fn(&mut ReplicaConfig, &mut farrier_zab::Config),
     pub(crate) notes: Vec<(i64, String)>,
+    /// Snapshots that were taken.
+    pub(crate) snapshots: usize,
     /// SNAPs that were sent.
     pub(crate) streams: usize,
     next: u64,
@@ -152,6 +154,7 @@ impl Cluster {
             last_said: BTreeMap::new(),
             configure,
             notes: Vec::new(),
+            snapshots: 0,
             streams: 0,
             next: 1,
         }
@@ -159,7 +162,11 @@ impl Cluster {
 
     /// Three members with a leader.
     pub(crate) fn of_three() -> Self {
-        let mut c = Self::new(&[1, 2, 3], |_, _| {});
+        Self::of_three_with(|_, _| {})
+    }
+
+    pub(crate) fn of_three_with(configure: fn(&mut ReplicaConfig, &mut farrier_zab::Config)) -> Self {
+        let mut c = Self::new(&[1, 2, 3], configure);
         for s in [1, 2, 3] {
             c.start(s);
         }
@@ -243,6 +250,10 @@ impl Cluster {
     pub(crate) fn thaw(&mut self, server: i64) {
         let waiting = self.frozen.remove(&server).expect("a frozen server");
         self.events.extend(waiting.into_iter().map(|input| (server, input)));
+    }
+
+    pub(crate) fn fire(&mut self, server: i64) {
+        self.step(server, Input::TimerFired);
     }
 
     /// The open link between a learner and its leader.
@@ -394,7 +405,13 @@ impl Cluster {
             }
             Action::Reload { id } => self.server(me).writes.push_back(Write::Reload(id)),
             Action::RollLog => {}
-            Action::TakeSnapshot { .. } => self.events.push_back((me, Input::SnapshotDone { error: None })),
+            Action::TakeSnapshot { image } => {
+                let s = self.server(me);
+                let asked = s.writes.iter().any(|w| matches!(w, Write::Append(_, z, _) if *z == image.zxid()));
+                assert!(asked || image.zxid() <= s.disk.last(), "a snapshot is never ahead of the log");
+                self.snapshots += 1;
+                self.events.push_back((me, Input::SnapshotDone { error: None }));
+            }
             Action::Locate { read, link, zxid } => {
                 let disk = &self.server(me).disk;
                 let behind = disk.log.iter().filter(|(z, _)| *z > zxid).map(|(_, t)| t.len() as u64).sum();
