@@ -8,9 +8,9 @@ use crate::raw::four_letter_word_within;
 use crate::server::{Target, tail};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -266,7 +266,11 @@ impl Members {
         }
         for (number, member) in (1..).zip(&self.members) {
             let role = if member.observer { ":observer" } else { "" };
-            let _ = writeln!(text, "server.{number}={}:{}:{}{role}", member.place.ip, member.quorum_port, member.election_port);
+            let _ = writeln!(
+                text,
+                "server.{number}={}:{}:{}{role}",
+                member.place.ip, member.quorum_port, member.election_port
+            );
         }
         text
     }
@@ -404,9 +408,13 @@ impl Members {
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for index in 0..self.len() {
-            // Our own looks, which Apache logs.
-            let log: Vec<String> =
-                self.log(index).lines().filter(|l| !l.contains("Processing srvr command")).map(str::to_owned).collect();
+            // Without our own looks.
+            let log: Vec<String> = self
+                .log(index)
+                .lines()
+                .filter(|l| !l.to_lowercase().contains("processing srvr command"))
+                .map(str::to_owned)
+                .collect();
             let _ = writeln!(text, "--- {}\n{}", self.name(index), tail(&log.join("\n")));
         }
         text

@@ -166,7 +166,7 @@ pub fn four_letter_word(addr: SocketAddr, word: &str) -> Result<String> {
 
 /// The bytes of a four-letter word's answer, if it is complete within `patience`.
 pub fn four_letter_word_within(addr: SocketAddr, word: &str, patience: Duration) -> Result<String> {
-    let mut conn = Conn::open(addr)?;
+    let mut conn = Conn::open_within(addr, patience)?;
     conn.send(word.as_bytes())?;
     Ok(String::from_utf8_lossy(&conn.until_end(patience)?).into_owned())
 }
