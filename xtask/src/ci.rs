@@ -47,6 +47,7 @@ const STEPS: &[Step] = &[
     step("fuzz bodies", &["run", "--quiet", "-p", "farrier-fuzz", "--", "--seconds", FUZZ_SECONDS]),
     step("stock clients", &["xtask", "clients"]),
     step("data exchange", &["xtask", "exchange"]),
+    step("namespace faults", &["xtask", "faults", "leader-cut", "one-way", "paused", "full-disk"]),
     step("ensembles", &["xtask", "ensemble", "apache"]),
 ];
 

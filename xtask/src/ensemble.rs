@@ -220,7 +220,7 @@ impl Bench<'_> {
 ///
 /// Apache's network snapshots are not of one moment: while it replays what came behind one, it logs
 /// digests that don't match, and there is nothing wrong.
-fn check_log(members: &Members, index: usize) -> Result<()> {
+pub(crate) fn check_log(members: &Members, index: usize) -> Result<()> {
     let name = members.name(index);
     let mut replaying = false;
     for line in members.log(index).lines() {
@@ -270,7 +270,7 @@ fn pause(members: &mut Members, load: &Load, leader: bool) -> Result<()> {
 }
 
 /// The verdict on everything that the clients wrote.
-fn finish(load: Load, members: &mut Members) -> Result<String> {
+pub(crate) fn finish(load: Load, members: &mut Members) -> Result<String> {
     members.wait_serving()?;
     let resting = load.rest()?;
     let addrs = members.addrs();

@@ -5,6 +5,7 @@
 mod ci;
 mod conformance;
 mod ensemble;
+mod faults;
 mod interop;
 mod long;
 mod measure;
@@ -37,6 +38,8 @@ enum Command {
     Exchange(interop::ExchangeArguments),
     /// Run ensembles of Apache and Farrier under load
     Ensemble(ensemble::Arguments),
+    /// Run five servers in network namespaces through faults of links, processes and disks
+    Faults(faults::Arguments),
     /// Measure Farrier beside Apache on this machine
     Measure(measure::Arguments),
 }
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Clients(arguments) => interop::clients(&arguments),
         Command::Exchange(arguments) => interop::exchange(&arguments),
         Command::Ensemble(arguments) => ensemble::run(&arguments),
+        Command::Faults(arguments) => faults::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }
