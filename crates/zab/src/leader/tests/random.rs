@@ -234,15 +234,13 @@ impl World {
                 }
                 self.take(out);
             }
-            16..20 => {
-                if self.models[who].up_to_date {
-                    let link = LinkId(self.models[who].link.expect("it is up to date"));
-                    let last = *self.log.last().unwrap();
-                    self.models[who].syncs.push_back(last);
-                    let mut out = Outputs::default();
-                    self.peer.sync_learner(self.now, link, &mut out);
-                    self.take(out);
-                }
+            16..20 if self.models[who].up_to_date => {
+                let link = LinkId(self.models[who].link.expect("it is up to date"));
+                let last = *self.log.last().unwrap();
+                self.models[who].syncs.push_back(last);
+                let mut out = Outputs::default();
+                self.peer.sync_learner(self.now, link, &mut out);
+                self.take(out);
             }
             20 => {
                 // A promise that is lost on the way is not given again, and only server 2 gives one that counts.
