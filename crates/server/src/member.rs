@@ -71,7 +71,7 @@ impl Membership {
             members: self.config.members.iter().map(|(id, m)| (ServerId(*id), addresses(m))).collect(),
             keep_alive: t.keep_alive,
             connect_timeout: t.connect_timeout,
-            header_timeout: t.header_timeout.unwrap_or(tick * self.config.sync_limit.max(1)),
+            header_timeout: t.header_timeout.unwrap_or_else(|| tick * self.config.sync_limit.max(1)),
             dial_timeout: tick * self.config.sync_limit.max(1),
             first_packet_timeout: tick * self.config.init_limit.max(1),
             field_max: config.limits.jute_max_buffer + config.limits.jute_extra_size,

@@ -232,3 +232,6 @@ async fn first_packet(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
