@@ -7,7 +7,7 @@ use crate::reads;
 use crate::replica::{Origin, Outstanding, Replica};
 use bytes::Bytes;
 use farrier_proto::client::{put_event, put_reply};
-use farrier_proto::jute::put_str;
+use farrier_proto::jute::{put_buffer, put_str};
 use farrier_proto::multi::{put_end, put_error_result, put_result};
 use farrier_proto::txn::read_txn;
 use farrier_proto::{ErrorCode, Field, OpCode, Txn, TxnDigest, Zxid, perms};
@@ -222,7 +222,12 @@ fn put_write_reply(out: &mut Vec<u8>, asked: &Asked, zxid: Zxid, txn: &Txn<'_>, 
             put_reply(out, xid, zxid, Err(code), |_| {});
         }
         Outcome::Done => put_reply(out, xid, zxid, Ok(()), |_| {}),
-        Outcome::Stat(stat) => put_reply(out, xid, zxid, Ok(()), |out| stat.write(out)),
+        Outcome::Stat(stat) => put_reply(out, xid, zxid, Ok(()), |out| {
+            if let Txn::Reconfig(t) = txn {
+                put_buffer(out, t.data.as_deref());
+            }
+            stat.write(out);
+        }),
         Outcome::Created { path, stat } => put_reply(out, xid, zxid, Ok(()), |out| {
             put_str(out, path);
             if asked.op != OpCode::Create {

@@ -131,7 +131,7 @@ impl Replica {
         self.balance(id, out);
     }
 
-    pub(crate) fn from_leader(&mut self, now: Time, packet: LeaderPacket, out: &mut Actions) {
+    pub(crate) fn leader_says(&mut self, now: Time, packet: LeaderPacket, out: &mut Actions) {
         match packet {
             LeaderPacket::Revalidate { session, valid } => self.revalidated(now, session, valid, out),
             LeaderPacket::Sync => {

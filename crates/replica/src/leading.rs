@@ -51,7 +51,7 @@ impl Leading {
 }
 
 impl Replica {
-    pub(crate) fn from_learner(&mut self, now: Time, link: LinkId, packet: LearnerPacket, out: &mut Actions) {
+    pub(crate) fn learner_says(&mut self, now: Time, link: LinkId, packet: LearnerPacket, out: &mut Actions) {
         let Some(leading) = self.membership.leading() else { return };
         match packet {
             LearnerPacket::Request(request) => self.learners_request(now, link, &request, out),

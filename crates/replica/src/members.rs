@@ -334,14 +334,7 @@ impl Replica {
         self.peer_step(now, farrier_zab::Input::LinkDown { link });
     }
 
-    pub(crate) fn snap_received(
-        &mut self,
-        now: Time,
-        link: LinkId,
-        zxid: Zxid,
-        state: Box<TreeRestore>,
-        out: &mut Actions,
-    ) {
+    pub(crate) fn snap_received(&mut self, now: Time, link: LinkId, zxid: Zxid, state: TreeRestore, out: &mut Actions) {
         match state.received(zxid) {
             Ok(state) => {
                 let Some(members) = self.membership.members() else { unreachable!("a standalone server has no peers") };
@@ -447,10 +440,10 @@ impl Replica {
                 self.commit(now, zxid, &txn, origin, out);
             }
             Output::Role(role) => self.take_role(now, role, out),
-            Output::FromLearner { link, server: _, packet } => self.from_learner(now, link, packet, out),
+            Output::FromLearner { link, server: _, packet } => self.learner_says(now, link, packet, out),
             // Its sessions move when their clients come back, from wherever.
             Output::LearnerGone { link: _ } => {}
-            Output::FromLeader { packet } => self.from_leader(now, packet, out),
+            Output::FromLeader { packet } => self.leader_says(now, packet, out),
             Output::PingReceived { zxid } => self.answer_ping(zxid),
             Output::Synced { ticket } => self.synced(now, ticket, out),
             Output::Activate { config } => {

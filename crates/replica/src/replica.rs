@@ -202,7 +202,7 @@ impl Replica {
             }
             Input::TimerFired => self.timer(now, out),
             Input::Zab(input) => self.peer_input(now, input, out),
-            Input::SnapReceived { link, zxid, state } => self.snap_received(now, link, zxid, state, out),
+            Input::SnapReceived { link, zxid, state } => self.snap_received(now, link, zxid, *state, out),
             Input::Truncated { id, state } => self.truncated(now, id, state, out),
             Input::Reloaded { id, state } => self.reloaded(now, id, *state, out),
             Input::Stop => {

@@ -62,7 +62,7 @@ impl Disk {
     }
 
     fn last(&self) -> Zxid {
-        self.log.last().map_or(self.floor(), |(zxid, _)| *zxid)
+        self.log.last().map_or_else(|| self.floor(), |(zxid, _)| *zxid)
     }
 
     fn load(&self, config: &ReplicaConfig) -> TreeRestore {
@@ -383,7 +383,6 @@ impl Cluster {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm per action")]
     fn act(&mut self, me: i64, action: Action, bytes: &[u8]) {
         match action {
             Action::Send { conn, start, end } => {
