@@ -48,7 +48,7 @@ const STEPS: &[Step] = &[
     step("stock clients", &["xtask", "clients"]),
     step("data exchange", &["xtask", "exchange"]),
     step("namespace faults", &["xtask", "faults", "leader-cut", "one-way", "paused", "full-disk"]),
-    step("ensembles", &["xtask", "ensemble", "apache"]),
+    step("ensembles", &["xtask", "ensemble"]),
 ];
 
 /// Runs everything; the last line counts.

@@ -117,7 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 impl Bench<'_> {
-    /// The highest number wins the first election: the last voter of each list leads first.
+    /// The last voter of each list leads first.
     fn scenario(&self, scenario: Scenario) -> Result<String> {
         let (a, f) = (&self.apache, &self.farrier);
         match scenario {
@@ -145,14 +145,11 @@ impl Bench<'_> {
         settings: Settings,
         body: impl FnOnce(&mut Members) -> Result<T>,
     ) -> Result<T> {
-        let voters = voters.iter().map(|&target| (target.clone(), false));
-        let list: Vec<_> = voters.chain(observer.map(|target| (target.clone(), true))).collect();
+        let voting = voters.iter().map(|&target| (target.clone(), false));
+        let list: Vec<_> = voting.chain(observer.map(|target| (target.clone(), true))).collect();
         let mut members = Members::new(&list, settings)?;
         let result = (|| -> Result<T> {
-            for index in 0..members.len() {
-                members.spawn(index)?;
-            }
-            members.wait_serving().context("at the start")?;
+            start_led_by(&mut members, voters.len() - 1, voters.len()).context("at the start")?;
             let found = body(&mut members)?;
             members.check_alive()?;
             for index in 0..members.len() {
@@ -214,6 +211,22 @@ impl Bench<'_> {
             finish(load, members)
         })
     }
+}
+
+/// Starts all members so that the voter with the highest number leads, if no other knows more: a majority
+/// without reserve first, which can't form without it.
+fn start_led_by(members: &mut Members, last: usize, voters: usize) -> Result<()> {
+    let majority: Vec<usize> = (0..voters / 2).chain([last]).collect();
+    for index in &majority {
+        members.spawn(*index)?;
+    }
+    let leading = members.wait_serving_of(&majority)?;
+    ensure!(leading == last, "{} leads instead of {}", members.name(leading), members.name(last));
+    for index in (0..members.len()).filter(|index| !majority.contains(index)) {
+        members.spawn(index)?;
+    }
+    members.wait_serving()?;
+    Ok(())
 }
 
 /// That a server complained of nothing that must not be.

@@ -335,19 +335,6 @@ impl Members {
         four_letter_word_within(self.addr(index), "srvr", WORD_PATIENCE).ok().and_then(|text| Mode::read(&text))
     }
 
-    /// Waits until a member answers on its client port, be it that it does not serve yet.
-    pub fn wait_answering(&mut self, index: usize) -> Result<()> {
-        let deadline = Instant::now() + SERVING_MAX;
-        while Instant::now() < deadline {
-            self.check_alive()?;
-            if four_letter_word_within(self.addr(index), "srvr", WORD_PATIENCE).is_ok_and(|text| !text.is_empty()) {
-                return Ok(());
-            }
-            std::thread::sleep(LOOK);
-        }
-        bail!("{} does not answer", self.name(index))
-    }
-
     /// The only member that says that it leads; nothing if there is none or more than one.
     #[must_use]
     pub fn leader(&self) -> Option<usize> {

@@ -106,12 +106,6 @@ impl Load {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// The count of those, for whoever watches it from elsewhere.
-    #[must_use]
-    pub fn counter(&self) -> Arc<AtomicU64> {
-        self.acknowledged.clone()
-    }
-
     /// Waits until `count` more writes were acknowledged.
     pub fn wait_progress(&self, count: u64) -> Result<()> {
         let goal = self.acknowledged() + count;
