@@ -147,6 +147,11 @@ impl Peer {
                 self.early_link(link, out);
                 Ok(None)
             }
+            // Dialled for a role that ended since.
+            (State::Settling { .. } | State::Looking(_), Input::LinkUp { link, kind: LinkKind::Leader(_) }) => {
+                out.push(Output::CloseLink { link, reason: "nobody waits for this connection".into() });
+                Ok(None)
+            }
             (State::Settling { .. } | State::Looking(_), Input::LearnerPacket { link, packet }) => {
                 if self.early.contains(&link) && self.early_packets.len() < EARLY_LINKS_MAX {
                     self.early_packets.push_back((link, packet));

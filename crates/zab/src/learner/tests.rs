@@ -334,6 +334,15 @@ fn nothing_comes_before_the_promise_is_given() {
     assert_eq!(reason, "leader 3 breaks the protocol: DIFF before it got ACKEPOCH");
 }
 
+#[test]
+fn a_dial_that_succeeds_after_its_role_ended_is_hung_up() {
+    let mut peer = crate::Peer::new(Config::new(ServerId(1)), ensemble(), disk());
+    let mut out = Outputs::default();
+    peer.step(1000, Input::LinkUp { link: LINK, kind: LinkKind::Leader(LEADER) }, &mut out);
+    let close = Output::CloseLink { link: LINK, reason: "nobody waits for this connection".into() };
+    assert_eq!(out.list.first(), Some(&close));
+}
+
 // ---- synchronization ----
 
 #[test]
