@@ -88,6 +88,13 @@ impl Cluster {
         }
     }
 
+    /// The znodes below the root, as one server has them.
+    fn list(&self, id: i64) -> Vec<String> {
+        let mut client = self.client(id, &Connect::default());
+        client.sync("/").and_then(farrier_testkit::raw::Reply::ok).expect("a sync");
+        client.children("/", false).and_then(|r| r.names()).expect("names")
+    }
+
     /// What a server has under a path, once it has heard of everything before.
     fn read(&self, id: i64, path: &str) -> Vec<u8> {
         let mut client = self.client(id, &Connect::default());
@@ -146,6 +153,51 @@ fn three_servers_elect_serve_lose_their_leader_and_take_it_back() {
     let mut client = cluster.client(first, &Connect::default());
     client.create("/back", b"x").and_then(farrier_testkit::raw::Reply::ok).expect("it forwards");
     assert_eq!(cluster.read(second, "/back"), b"x");
+}
+
+#[test]
+fn what_no_quorum_logged_is_gone_everywhere() {
+    let mut cluster = Cluster::start(3, 0);
+    let old = cluster.leader();
+    let mut client = cluster.client(old, &Connect::default());
+    client.create("/before", b"").and_then(farrier_testkit::raw::Reply::ok).expect("created");
+    let others: Vec<_> = (1..=3).filter(|id| *id != old).collect();
+    // Writes go on while the followers go away: the last of them are in the leader's log only.
+    let gone: Vec<_> = others.iter().filter_map(|id| cluster.servers.remove(id)).collect();
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(gone));
+        for n in 0..2000 {
+            let request = farrier_testkit::enc::body().create(format!("/tail-{n}"), &[3; 50], 0);
+            if client.send(1, request).is_err() {
+                break;
+            }
+        }
+    });
+    drop(cluster.servers.remove(&old));
+    for id in &others {
+        cluster.start_one(*id);
+    }
+    let new = cluster.leader();
+    let mut client = cluster.client(new, &Connect::default());
+    client.create("/behind", b"").and_then(farrier_testkit::raw::Reply::ok).expect("created");
+    cluster.start_one(old);
+    assert_eq!(cluster.leader(), new);
+    let expected = cluster.list(new);
+    assert!(["before", "behind"].iter().all(|name| expected.iter().any(|n| n == name)), "{expected:?}");
+    for id in 1..=3 {
+        assert_eq!(cluster.list(id), expected, "server {id}");
+    }
+    // What it says for itself is what it has on disk as well.
+    for id in 1..=3 {
+        drop(cluster.servers.remove(&id));
+    }
+    for id in 1..=3 {
+        cluster.start_one(id);
+    }
+    cluster.leader();
+    for id in 1..=3 {
+        assert_eq!(cluster.list(id), expected, "server {id} after a restart");
+    }
 }
 
 #[test]
