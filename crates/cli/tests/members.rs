@@ -145,3 +145,37 @@ fn status_refuses_what_is_no_address() {
         assert_eq!(output(&["status", "--server", wrong]).status.code(), Some(2), "{wrong:?}");
     }
 }
+
+#[test]
+fn dev_runs_an_ensemble_and_status_shows_its_members() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let data = temp.path().join("zk");
+    let data = data.to_str().expect("text");
+    let status = ["--", env!("CARGO_BIN_EXE_farrier"), "status", "--json"];
+    let run = |options: &[&str]| {
+        let found = output(&[&["dev", "--data", data][..], options, &status[..]].concat());
+        assert_eq!(found.status.code(), Some(0), "{}", text(&found.stderr));
+        let stdout = text(&found.stdout);
+        let (first, rows) = stdout.split_once('\n').expect("lines");
+        let addresses: Vec<String> =
+            first.strip_prefix("connect string: ").expect("the first line").split(',').map(str::to_owned).collect();
+        (addresses, serde_json::from_str::<serde_json::Value>(rows).expect("JSON"))
+    };
+    let (addresses, rows) = run(&["--servers", "3", "--port", "24600"]);
+    assert_eq!(addresses.len(), 3);
+    let rows = rows.as_array().expect("an array");
+    let of = |key: &str| rows.iter().map(|row| row[key].clone()).collect::<Vec<_>>();
+    assert_eq!(of("id"), [1, 2, 3]);
+    assert_eq!(of("address"), addresses.iter().map(|a| a.as_str().into()).collect::<Vec<serde_json::Value>>());
+    let mut roles = of("role");
+    roles.sort_by_key(serde_json::Value::to_string);
+    assert_eq!(roles, ["follower", "follower", "leader"]);
+
+    // The directory keeps the number of servers and their ports.
+    let (again, rows) = run(&[]);
+    assert_eq!(again, addresses);
+    assert_eq!(rows.as_array().map(Vec::len), Some(3));
+    let other = output(&["dev", "--data", data, "--servers", "5"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(text(&other.stderr).contains("belongs to 3 servers"), "{}", text(&other.stderr));
+}
