@@ -126,7 +126,7 @@ fn status_says_which_setting_hides_something() {
             socket.read_exact(&mut word).expect("four bytes");
             if word.is_ascii() && word[0] != 0 {
                 let word = text(&word);
-                write!(socket, "{word} is not executed because it is not in the whitelist.\n").expect("sent");
+                writeln!(socket, "{word} is not executed because it is not in the whitelist.").expect("sent");
                 words.push(word);
             }
         }
