@@ -44,17 +44,16 @@ impl Marks {
 }
 
 impl Gauge {
-    /// Begins to measure when all clients have a session. All servers must serve.
+    /// Begins to measure when every server has had the chance to give its client a session.
     pub(super) fn start(servers: &[SocketAddr]) -> Result<Self> {
         let ends = Arc::new(AtomicBool::new(false));
         let marks = Arc::new(Mutex::new(Marks { last: Instant::now(), longest: Duration::ZERO }));
         let mut gauge = Self { ends, marks, clients: Vec::new() };
-        let first = *servers.first().context("no server")?;
-        let mut maker = connect(first).with_context(|| format!("{first} takes no session"))?;
+        let mut maker = servers.iter().find_map(|&addr| connect(addr)).context("no server takes a session")?;
         maker.create(PATH, b"")?;
         maker.close()?;
         for &addr in servers {
-            let mut client = Some(connect(addr).with_context(|| format!("{addr} takes no session"))?);
+            let mut client = connect(addr);
             let (ends, marks) = (gauge.ends.clone(), gauge.marks.clone());
             gauge.clients.push(std::thread::Builder::new().name("gauge".into()).spawn(move || {
                 while !ends.load(Ordering::Relaxed) {
@@ -66,6 +65,8 @@ impl Gauge {
                     }
                     std::thread::sleep(PACE);
                 }
+                // A session that can't be closed expires.
+                let _ = client.map(|mut client| client.send(OpCode::CloseSession.code(), body()));
             })?);
         }
         *gauge.marks.lock().unwrap_or_else(PoisonError::into_inner) =

@@ -155,7 +155,7 @@ fn full_disk(bed: &mut Bed<'_>) -> Result<()> {
         });
         fs::remove_file(dir.join(BALLAST))?;
         lasted?;
-        if bed.members.has_ended(index)? || !bed.members.is_started(index) {
+        if !bed.members.is_started(index) {
             bed.members.spawn(index)?;
         }
         bed.heal(what)?;
@@ -176,7 +176,7 @@ fn fill(dir: &Path) -> Result<()> {
     bail!("a disk of {SMALL_DISK} bytes took more than that")
 }
 
-/// Waits until a server with a full disk has ended, or is no longer what it was.
+/// Waits until a server with a full disk has ended, or serves as something else than before.
 fn noticed(members: &mut Members, index: usize, before: Mode) -> Result<()> {
     let deadline = Instant::now() + NOTICED_MAX;
     while Instant::now() < deadline {
@@ -184,8 +184,8 @@ fn noticed(members: &mut Members, index: usize, before: Mode) -> Result<()> {
             crate::say(&format!("     {} ended", members.name(index)));
             return Ok(());
         }
-        let mode = members.mode(index);
-        if mode != Some(before) {
+        // One that does not answer is about to end.
+        if let Some(mode) = members.mode(index).filter(|mode| *mode != before) {
             crate::say(&format!("     {} is {mode:?} instead of {before:?}", members.name(index)));
             return Ok(());
         }
