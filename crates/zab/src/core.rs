@@ -28,6 +28,8 @@ pub(crate) struct Core {
     pub(crate) vote: Vote,
     /// How learning from a leader ended the last time.
     pub(crate) setback: Option<Setback>,
+    /// Behind a hand-over this server has no voice until then, or until another one leads.
+    pub(crate) silent_until: Option<u64>,
     last_write: WriteId,
     durable: WriteId,
     last_read: ReadId,
@@ -66,6 +68,7 @@ impl Core {
             round: ElectionRound::default(),
             vote: Vote::NONE,
             setback: None,
+            silent_until: None,
             last_write: WriteId(0),
             durable: WriteId(0),
             last_read: ReadId(0),
@@ -78,9 +81,9 @@ impl Core {
         self.config.server
     }
 
-    /// Whether this server may vote: it is a voter, and has not forgotten anything.
+    /// Whether this server may vote: it is a voter, has not forgotten anything, and did not just hand over.
     pub(crate) fn may_vote(&self) -> bool {
-        self.recovering == Recovering::No && self.ensemble.is_voter(self.me())
+        self.recovering == Recovering::No && self.silent_until.is_none() && self.ensemble.is_voter(self.me())
     }
 
     /// A fresh name for a write.
@@ -182,10 +185,19 @@ impl Core {
 pub(crate) struct Resign {
     pub(crate) level: Level,
     pub(crate) reason: String,
+    /// Whether another server is to lead next.
+    pub(crate) hands_over: bool,
 }
 
 impl Resign {
     pub(crate) fn new(level: Level, reason: impl Into<String>) -> Self {
-        Self { level, reason: reason.into() }
+        Self { level, reason: reason.into(), hands_over: false }
+    }
+
+    /// Others have everything up to `last`, and enough of them to elect one of themselves.
+    pub(crate) fn handed_over(others: &BTreeSet<ServerId>, last: Zxid) -> Self {
+        let ids: Vec<_> = others.iter().map(|s| s.0).collect();
+        let reason = format!("the leadership is handed over: servers {ids:?} have everything up to {last}");
+        Self { level: Level::Info, reason, hands_over: true }
     }
 }

@@ -5,8 +5,8 @@
 //! whom a quorum already has. The result is a hint: discovery finds out whether the leader can lead. So nothing
 //! here is written to disk, and no message is trusted beyond its sender's word.
 //!
-//! A server that may not vote (an observer, or one that may have forgotten) runs the same loop without a
-//! proposal of its own, and never tells what it heard: it would count as a vote.
+//! A server that may not vote (an observer, one that may have forgotten, or one that handed its leadership over)
+//! runs the same loop without a proposal of its own, and never tells what it heard: it would count as a vote.
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +36,8 @@ pub(crate) struct Election {
     proposal: Vote,
     /// The last word of each voter in this round, this server's own included.
     votes: BTreeMap<ServerId, Ballot>,
+    /// Voters that said they have no voice: nobody waits for their votes.
+    voiceless: BTreeSet<ServerId>,
     /// What servers with a leader say, in whatever round they elected it.
     established: BTreeMap<ServerId, Ballot>,
     /// Links as of the last look.
@@ -91,6 +93,7 @@ impl Election {
             initial,
             proposal: initial,
             votes: BTreeMap::new(),
+            voiceless: BTreeSet::new(),
             established: BTreeMap::new(),
             links: core.election_links.clone(),
             resend_at: 0,
@@ -144,6 +147,7 @@ impl Election {
         }
         for peer in self.links.difference(&core.election_links) {
             self.votes.remove(peer);
+            self.voiceless.remove(peer);
             self.established.remove(peer);
         }
         self.links.clone_from(&core.election_links);
@@ -172,6 +176,11 @@ impl Election {
         // tell nothing, and two of them without end.
         if behind || (n.round == self.round && core.may_vote() && newer(core, self.proposal, n.vote)) {
             self.tell(core, from, out);
+        }
+        if n.vote == Vote::NONE {
+            self.voiceless.insert(from);
+        } else {
+            self.voiceless.remove(&from);
         }
         if behind || !has_voice(core, n.vote) {
             return;
@@ -233,7 +242,7 @@ impl Election {
             .election_links
             .iter()
             .filter(|s| core.ensemble.is_voter(**s) && **s != core.me())
-            .all(|s| supporters.contains(s));
+            .all(|s| supporters.contains(s) || self.voiceless.contains(s));
         let finalize_at = *self.finalize_at.get_or_insert(now + core.config.finalize_wait);
         (unanimous || finalize_at <= now).then_some(Elected { vote: self.proposal, round: self.round })
     }

@@ -8,6 +8,7 @@
 mod broadcast;
 mod confirm;
 mod discovery;
+mod hand_over;
 mod liveness;
 mod stream;
 mod sync;
@@ -21,6 +22,7 @@ use crate::peer::{LearnerStatus, Phase, Status};
 use confirm::Confirmations;
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
+pub use hand_over::HandOverRefused;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stream::{Learner, Stage, View};
 
@@ -58,6 +60,8 @@ pub(crate) struct Leader {
     /// After a pause nobody is given up before this.
     grace_until: u64,
     warned_of_rollover: bool,
+    /// This leadership is being handed over, and given up then in any case.
+    handing_over: Option<u64>,
 }
 
 /// What a quorum is awaited for.
@@ -97,6 +101,7 @@ impl Leader {
             half_ticks: 0,
             grace_until: 0,
             warned_of_rollover: false,
+            handing_over: None,
         };
         out.note(Level::Info, format!("leading; the history ends at {last}"));
         if core.ensemble.is_quorum(&leader.heard) {
@@ -138,8 +143,8 @@ impl Leader {
         self.advance(core, now, out)
     }
 
-    pub(crate) const fn next_deadline(&self) -> Option<u64> {
-        Some(self.next_timer)
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        Some(self.handing_over.map_or(self.next_timer, |until| until.min(self.next_timer)))
     }
 
     /// Sends a packet that is ordered with nothing but itself.
@@ -190,7 +195,7 @@ impl Leader {
     }
 
     /// Goes on to the next phase when the quorum for it is there.
-    fn advance(&mut self, core: &mut Core, now: u64, out: &mut Outputs) -> Result<(), Resign> {
+    pub(crate) fn advance(&mut self, core: &mut Core, now: u64, out: &mut Outputs) -> Result<(), Resign> {
         if self.progress == Progress::Choosing && core.ensemble.is_quorum(&self.heard) {
             self.choose_epoch(core, now, out)?;
         }
@@ -210,12 +215,17 @@ impl Leader {
         if self.established() {
             self.commit(core, now, out);
             self.confirm(core, now, out);
-            if self.is_used_up(core) && core.history.delivered() == core.history.last() {
+            if self.is_used_up(core)
+                && !self.is_handing_over()
+                && self.hand_over(core, now, out).is_err()
+                && core.history.delivered() == core.history.last()
+            {
                 return Err(Resign::new(
                     Level::Warn,
                     "the epoch's transaction numbers are used up: a new one is needed",
                 ));
             }
+            self.finish_hand_over(core, now, out)?;
         }
         Ok(())
     }

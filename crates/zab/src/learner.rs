@@ -176,6 +176,11 @@ impl Learner {
         true
     }
 
+    /// Whether it got UPTODATE.
+    pub(crate) const fn is_in_broadcast(&self) -> bool {
+        matches!(self.stage, Stage::Broadcast(_))
+    }
+
     pub(crate) fn describe(&self, status: &mut Status) {
         status.leader = Some(self.leader);
         status.phase = match &self.stage {

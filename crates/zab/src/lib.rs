@@ -29,4 +29,5 @@ mod peer;
 
 pub use config::{Config, Durable, Ensemble, EnsembleError, QuorumVerifier, Recovering};
 pub use io::{Input, Level, LinkId, LinkKind, Located, Output, Outputs, ReadId, Role, SyncTicket, WriteId};
+pub use leader::HandOverRefused;
 pub use peer::{LearnerStatus, Peer, Phase, Status};

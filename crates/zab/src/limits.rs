@@ -37,6 +37,10 @@ pub(crate) const PINGS_UNANSWERED_MAX: usize = 1024;
 /// Syncs that wait at a leader; and confirmed ones that wait for their turn in one learner's stream.
 pub(crate) const SYNCS_PENDING_MAX: usize = 1 << 16;
 
+/// How long the other voters may take to get all of a leader that hands over, in milliseconds: nothing is proposed
+/// meanwhile. An orderly stop must be done within five seconds.
+pub(crate) const HAND_OVER_MS_MAX: u64 = 3000;
+
 /// The last epoch: zxids are signed for others.
 pub(crate) const EPOCH_MAX: u32 = 0x7fff_ffff;
 

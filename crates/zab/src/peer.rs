@@ -9,7 +9,7 @@ use crate::core::{Core, Resign};
 use crate::election::{self, Elected, Election};
 use crate::history::History;
 use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, Role, SyncTicket, WriteId};
-use crate::leader::Leader;
+use crate::leader::{HandOverRefused, Leader};
 use crate::learner::Learner;
 use crate::limits::EARLY_LINKS_MAX;
 use bytes::Bytes;
@@ -88,6 +88,8 @@ pub struct Status {
     pub pending_syncs: usize,
     /// Whether the server has no voice because it may have forgotten something.
     pub recovering: bool,
+    /// Whether it hands its leadership over, or did a moment ago and nobody has it yet.
+    pub handing_over: bool,
 }
 
 impl Peer {
@@ -121,6 +123,7 @@ impl Peer {
             }
             Input::ElectionDown { peer } => {
                 self.core.election_links.remove(&peer);
+                self.miss_voter();
             }
             Input::Durable { id } | Input::Reloaded { id, .. } => self.core.completed(id, true),
             Input::Truncated { id, done } => self.core.completed(id, done),
@@ -177,6 +180,7 @@ impl Peer {
             Err(resign) => self.resign(now, resign, out),
         }
         self.forget_early(out);
+        self.end_silence(now);
         self.settle(now, out);
     }
 
@@ -185,7 +189,7 @@ impl Peer {
     pub fn next_deadline(&self) -> Option<u64> {
         match &self.state {
             State::Settling { .. } => None,
-            State::Looking(election) => election.next_deadline(),
+            State::Looking(election) => election.next_deadline().into_iter().chain(self.core.silent_until).min(),
             State::Leading(leader) => leader.next_deadline(),
             State::Learning(learner) => learner.next_deadline(),
         }
@@ -255,6 +259,43 @@ impl Peer {
         }
     }
 
+    /// Whether [`Self::hand_over`] would begin.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn may_hand_over(&self, now: u64) -> Result<(), HandOverRefused> {
+        match &self.state {
+            State::Leading(leader) => leader.may_hand_over(&self.core, now),
+            State::Settling { .. } | State::Looking(_) | State::Learning(_) => {
+                Err(HandOverRefused::NotLeading { leader: self.status().leader })
+            }
+        }
+    }
+
+    /// Lets another server lead (safety contract 8): from now on there is no [`Self::next_zxid`], and once enough of
+    /// the others have everything, the role ends.
+    ///
+    /// # Errors
+    /// Why it does not begin; then nothing changed.
+    pub fn hand_over(&mut self, now: u64, out: &mut Outputs) -> Result<(), HandOverRefused> {
+        self.may_hand_over(now)?;
+        let State::Leading(leader) = &mut self.state else { return Ok(()) };
+        leader.hand_over(&self.core, now, out)?;
+        if let Err(resign) = leader.advance(&mut self.core, now, out) {
+            self.resign(now, resign, out);
+        }
+        Ok(())
+    }
+
+    /// Whether this server leads still and hands that over.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        match &self.state {
+            State::Leading(leader) => leader.is_handing_over(),
+            State::Settling { .. } | State::Looking(_) | State::Learning(_) => false,
+        }
+    }
+
     /// Who the members are.
     #[must_use]
     pub const fn ensemble(&self) -> &Ensemble {
@@ -274,6 +315,7 @@ impl Peer {
             learners: Vec::new(),
             pending_syncs: 0,
             recovering: self.core.recovering != crate::Recovering::No,
+            handing_over: self.core.silent_until.is_some() || self.is_handing_over(),
         };
         match &self.state {
             State::Settling { .. } | State::Looking(_) => {}
@@ -281,6 +323,32 @@ impl Peer {
             State::Learning(learner) => learner.describe(&mut status),
         }
         status
+    }
+
+    /// Behind a hand-over: if those that can be heard could not elect a leader without this server, it must not
+    /// keep silent.
+    fn miss_voter(&mut self) {
+        let core = &mut self.core;
+        let me = core.me();
+        let others = core.election_links.iter().copied().filter(|s| *s != me && core.ensemble.is_voter(*s)).collect();
+        if core.silent_until.is_some() && !core.ensemble.is_quorum(&others) {
+            core.silent_until = Some(0);
+        }
+    }
+
+    /// Behind a hand-over: once another server leads, or that took too long, this one has a voice again.
+    fn end_silence(&mut self, now: u64) {
+        let Some(until) = self.core.silent_until else { return };
+        match &self.state {
+            State::Learning(learner) if learner.is_in_broadcast() => self.core.silent_until = None,
+            State::Looking(_) | State::Settling { .. } if until <= now => {
+                self.core.silent_until = None;
+                if matches!(self.state, State::Looking(_)) {
+                    self.state = State::Settling { reload: None };
+                }
+            }
+            State::Looking(_) | State::Settling { .. } | State::Learning(_) | State::Leading(_) => {}
+        }
     }
 
     fn early_link(&mut self, link: LinkId, out: &mut Outputs) {
@@ -331,6 +399,9 @@ impl Peer {
                 learner.has_uninstalled_snapshot().then(|| self.core.write_id())
             }
         };
+        if resign.hands_over {
+            self.core.silent_until = Some(now + self.core.ticks(self.core.config.init_limit));
+        }
         out.push(Output::Role(Role::Looking));
         if let Some(id) = reload {
             out.push(Output::Reload { id });

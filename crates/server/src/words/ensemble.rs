@@ -111,6 +111,7 @@ mod tests {
             learners: Vec::new(),
             pending_syncs: 0,
             recovering: false,
+            handing_over: false,
         };
         assert_eq!(peer_state(&status), "following - broadcast");
         (status.state, status.phase) = (ServerState::Looking, Phase::Election);

@@ -488,7 +488,7 @@ fn votes_without_a_voice_change_nothing() {
     let mut out = Outputs::default();
     election.start(&mut core, 0, &mut out);
     let before = election.clone();
-    for nothing in [vote(3, -1, 9), vote(3, i64::MIN, 9), vote(i64::MIN, 5, 9), vote(7, 5, 9), Vote::NONE] {
+    for nothing in [vote(3, -1, 9), vote(3, i64::MIN, 9), vote(i64::MIN, 5, 9), vote(7, 5, 9)] {
         for round in [1, 2, i64::MAX] {
             let n = said(ServerState::Looking, nothing, round);
             assert_eq!(election.notification(&mut core, 0, ServerId(3), n, &mut out), None);
@@ -503,6 +503,28 @@ fn votes_without_a_voice_change_nothing() {
     let mine = said(ServerState::Looking, vote(3, 99, 9), 1);
     election.notification(&mut core, 0, ServerId(2), mine, &mut out);
     assert_eq!(election, before, "nobody else speaks for this server");
+    for round in [1, 2, i64::MAX] {
+        let n = said(ServerState::Looking, Vote::NONE, round);
+        assert_eq!(election.notification(&mut core, 0, ServerId(3), n, &mut out), None);
+        assert_eq!(election, Election { voiceless: ids([3]), ..before.clone() });
+    }
+}
+
+#[test]
+fn nobody_waits_for_the_vote_of_who_has_no_voice() {
+    let mut core = core(2, &majority(3), durable(1, 5));
+    core.election_links = ids([1, 3]);
+    let mut election = Election::new(&core);
+    let mut out = Outputs::default();
+    election.start(&mut core, 0, &mut out);
+    let mut hear = |from, vote| {
+        let n = said(ServerState::Looking, vote, 1);
+        election.notification(&mut core, 0, ServerId(from), n, &mut out)
+    };
+    let ours = vote(2, Zxid::new(1, 5).to_wire(), 1);
+    assert_eq!(hear(1, ours), None, "server 3 may have a better vote");
+    assert_eq!(hear(3, Vote::NONE).map(|e| e.vote), Some(ours));
+    assert_eq!(hear(3, vote(3, 0, 0)), None, "it has one again");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 impl Leader {
     pub(crate) fn next_zxid(&self, core: &Core) -> Option<Zxid> {
-        if !self.established() || self.is_used_up(core) {
+        if !self.established() || self.is_handing_over() || self.is_used_up(core) {
             return None;
         }
         let last = core.history.last();

@@ -210,6 +210,18 @@ impl Learner {
         out.push(Output::ReportFlush { link });
     }
 
+    /// Whether everything up to `last` reached it as committed, and was handed to the system. Asks for a report if
+    /// only that is missing.
+    pub(super) fn is_drained(&mut self, link: LinkId, last: Zxid, out: &mut Outputs) -> bool {
+        if self.stage != Stage::UpToDate || self.committed < last {
+            return false;
+        }
+        if self.unflushed > 0 && !self.flushing {
+            self.report_flush(link, None, out);
+        }
+        self.unflushed == 0
+    }
+
     pub(super) fn flushed(&mut self) {
         if self.flushing {
             self.flushing = false;

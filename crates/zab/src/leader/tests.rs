@@ -1,6 +1,7 @@
 //! A leader among made-up learners: what it puts out, to the letter.
 
 mod broadcast;
+mod hand_over;
 mod random;
 
 use crate::config::{Config, Durable, Ensemble, QuorumVerifier, Recovering};
@@ -96,6 +97,10 @@ impl Run {
                 Output::Append { id, zxid, .. } => {
                     self.written = id;
                     format!("append {}", z(zxid))
+                }
+                Output::RaiseRecovering { id } => {
+                    self.written = id;
+                    "recovering".into()
                 }
                 Output::SaveAcceptedEpoch { id, epoch } => {
                     self.written = id;

@@ -854,6 +854,7 @@ fn status_says_how_far_it_got() {
             learners: Vec::new(),
             pending_syncs: 0,
             recovering: false,
+            handing_over: false,
         };
         b.learner.describe(&mut status);
         assert_eq!(status.leader, Some(LEADER));

@@ -368,6 +368,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Lets another server lead.
+    pub(crate) fn hand_over(&mut self, id: ServerId) -> Result<(), String> {
+        let now = self.now;
+        let mut out = Outputs::default();
+        let result = self.peer(id)?.hand_over(now, &mut out);
+        self.execute(id, &format!("{id} hands over"), out);
+        if let Err(refused) = result {
+            self.line(format!("{id} refuses: {refused}"));
+        }
+        Ok(())
+    }
+
     /// A sync of a client of this server.
     pub(crate) fn sync(&mut self, id: ServerId, ticket: u64) -> Result<(), String> {
         let now = self.now;
@@ -515,6 +527,7 @@ impl Cluster {
                 );
                 disk.log.push((zxid, txn));
             }
+            Write::Recovering => disk.recovering = Recovering::History,
             Write::Accepted(epoch) => disk.accepted = epoch.0,
             Write::Current(epoch) => {
                 disk.current = epoch.0;
@@ -661,6 +674,7 @@ impl Cluster {
             }
             Output::CloseLink { link, .. } => self.close(id, link),
             Output::Append { id: w, zxid, txn } => self.push(write(w, Write::Append(zxid, txn))),
+            Output::RaiseRecovering { id: w } => self.push(write(w, Write::Recovering)),
             Output::SaveAcceptedEpoch { id: w, epoch } => self.push(write(w, Write::Accepted(epoch))),
             Output::SaveCurrentEpoch { id: w, epoch } => self.push(write(w, Write::Current(epoch))),
             Output::Truncate { id: w, after } => self.push(write(w, Write::Truncate(after))),
@@ -759,6 +773,7 @@ impl Cluster {
                 format!("close {}-{} ({reason})", ends.learner, ends.leader)
             }
             Output::Append { id, zxid, .. } => format!("append {} w{}", z(*zxid), id.0),
+            Output::RaiseRecovering { id } => format!("recovering w{}", id.0),
             Output::SaveAcceptedEpoch { id, epoch } => format!("accepted e{} w{}", epoch.0, id.0),
             Output::SaveCurrentEpoch { id, epoch } => format!("current e{} w{}", epoch.0, id.0),
             Output::Truncate { id, after } => format!("truncate after {} w{}", z(*after), id.0),

@@ -10,7 +10,7 @@
 //!
 //! Events
 //! - `settle`: whatever can happen without time passing. `advance 200`: lets milliseconds pass.
-//! - `propose 3 a b`: proposes transactions. `sync 1`: a client of 1 asks for a sync.
+//! - `propose 3 a b`: proposes transactions. `sync 1`: a client of 1 asks for a sync. `hand-over 3`.
 //! - `hold 3->1`, `release 3->1`, `deliver 3->1 2`: a direction of the learner channel. With `election` in front: of
 //!   the election ports.
 //! - `hold disk 1`, `release disk 1`, `complete 1 2`: writes.
@@ -110,6 +110,7 @@ fn execute(cluster: &mut Option<Cluster>, command: &str) -> Result<(), String> {
             texts.iter().try_for_each(|text| cluster.propose(id, text))
         }
         ("sync", [id]) => cluster.sync(server(id)?, 1),
+        ("hand-over", [id]) => cluster.hand_over(server(id)?),
         ("hold", ["disk", ids @ ..]) => each(ids, |id| {
             cluster.hold_disk(id, true);
             Ok(())
@@ -228,6 +229,7 @@ fn disk(cluster: &mut Cluster, id: ServerId, mut args: &[&str]) -> Result<(), St
             "current" => disk.current = epoch(value)?,
             "recovering" => {
                 disk.recovering = match *value {
+                    "fresh" => Recovering::Fresh,
                     "history" => Recovering::History,
                     "promise" => Recovering::Promise,
                     _ => return Err("recovering history, or promise".into()),
@@ -326,6 +328,7 @@ fn disks(cluster: &mut Cluster) {
         }
         match disk.recovering {
             Recovering::No => {}
+            Recovering::Fresh => line.push_str(" fresh"),
             Recovering::History => line.push_str(" recovering history"),
             Recovering::Promise => line.push_str(" recovering promise"),
         }

@@ -98,8 +98,9 @@ fn requests_come_from_learners_that_are_up_to_date() {
 }
 
 #[test]
-fn the_last_number_of_an_epoch_ends_it() {
+fn the_last_number_of_an_epoch_ends_it_also_if_nobody_could_take_over() {
     let mut run = broadcasting();
+    run.down(2);
     run.forget_history(Zxid::new(2, COUNTER_LAST - 1));
     assert_eq!(run.peer.next_zxid(), Some(Zxid::new(2, COUNTER_LAST)));
     let core = run.peer.core_mut();
