@@ -124,7 +124,8 @@ impl World {
                     assert!(self.clients.contains_key(&conn), "a closed connection is not heard of again");
                 }
                 Action::Note { .. } | Action::RollLog => {}
-                Action::SaveAcceptedEpoch { .. }
+                Action::RaiseRecovering { .. }
+                | Action::SaveAcceptedEpoch { .. }
                 | Action::SaveCurrentEpoch { .. }
                 | Action::Truncate { .. }
                 | Action::InstallSnapshot { .. }

@@ -104,7 +104,10 @@ pub enum Input<'a> {
     },
     /// A deadline passed.
     TimerFired,
-    /// Orderly stop: take no new requests, finish what is outstanding.
+    /// Somebody wants another server to lead. [`Replica::may_hand_over`](crate::Replica::may_hand_over) tells what
+    /// comes of it.
+    HandOver,
+    /// Orderly stop: take no new requests, finish what is outstanding; a leader hands over first if it can.
     Stop,
 }
 
@@ -183,6 +186,11 @@ pub enum Action {
         id: WriteId,
         /// The number.
         epoch: CurrentEpoch,
+    },
+    /// Ensemble, in order with the appends, then [`Input::Durable`]: write the mark `recovering`.
+    RaiseRecovering {
+        /// Quoted by the completion.
+        id: WriteId,
     },
     /// Ensemble, in order with the appends, then [`Input::Truncated`]: cut the log and load the state again.
     Truncate {

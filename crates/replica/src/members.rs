@@ -104,6 +104,11 @@ impl Membership {
         matches!(self, Self::Ensemble(m) if matches!(m.term, Term::Looking))
     }
 
+    /// Whether this server leads others.
+    pub(crate) const fn leads(&self) -> bool {
+        matches!(self, Self::Ensemble(m) if matches!(m.term, Term::Leading(_)))
+    }
+
     pub(crate) const fn is_learning(&self) -> bool {
         matches!(self, Self::Ensemble(m) if matches!(m.term, Term::Learning(_)))
     }
@@ -412,6 +417,7 @@ impl Replica {
             Output::ResumeLink { link } => out.push(Action::ResumeLink { link }),
             Output::CloseLink { link, reason } => out.push(Action::CloseLink { link, reason }),
             Output::Append { id, zxid, txn } => out.push(Action::Append { id, zxid, txn }),
+            Output::RaiseRecovering { id } => out.push(Action::RaiseRecovering { id }),
             Output::SaveAcceptedEpoch { id, epoch } => out.push(Action::SaveAcceptedEpoch { id, epoch }),
             Output::SaveCurrentEpoch { id, epoch } => out.push(Action::SaveCurrentEpoch { id, epoch }),
             Output::Truncate { id, after } => out.push(Action::Truncate { id, after }),

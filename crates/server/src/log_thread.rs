@@ -10,7 +10,7 @@ use crate::log_reader::Floor;
 use bytes::Bytes;
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, Zxid};
 use farrier_replica::{Input, SnapshotImage, TreeRestore, WriteId};
-use farrier_storage::{Disk, DiskResult, LogOptions, LogWriter, RecoverOptions, SnapshotOptions, recover};
+use farrier_storage::{Disk, DiskResult, LogWriter, RecoverOptions, Recovering, SnapshotOptions, reload};
 use farrier_tree::TreeConfig;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
@@ -24,6 +24,7 @@ pub(crate) enum LogCommand {
     TakeSnapshot { image: Box<SnapshotImage> },
     SaveAcceptedEpoch { id: WriteId, epoch: AcceptedEpoch },
     SaveCurrentEpoch { id: WriteId, epoch: CurrentEpoch },
+    RaiseRecovering { id: WriteId },
     Truncate { id: WriteId, after: Zxid },
     Install { id: WriteId, epoch: CurrentEpoch, image: Box<SnapshotImage> },
     Reload { id: WriteId },
@@ -38,6 +39,7 @@ impl LogCommand {
             | Self::TakeSnapshot { .. }
             | Self::SaveAcceptedEpoch { .. }
             | Self::SaveCurrentEpoch { .. }
+            | Self::RaiseRecovering { .. }
             | Self::Truncate { .. }
             | Self::Install { .. }
             | Self::Reload { .. } => 0,
@@ -134,8 +136,6 @@ pub(crate) struct Gathering {
 pub(crate) struct LogThread<D: Disk> {
     pub(crate) gathering: Gathering,
     pub(crate) disk: Arc<D>,
-    pub(crate) options: LogOptions,
-    pub(crate) txn_max: usize,
     pub(crate) snapshot_options: SnapshotOptions,
     /// How the state is loaded when the history was cut.
     pub(crate) recover: RecoverOptions,
@@ -176,12 +176,11 @@ impl<D: Disk> LogThread<D> {
                     other => self
                         .commit(core, &mut writer, newest.take(), &segment_opened)
                         .map_err(|error| failure(&error))
-                        .and_then(|()| self.carry_out(core, writer, other, &segment_opened)),
+                        .and_then(|()| self.carry_out(core, &mut writer, other)),
                 };
-                writer = match done {
-                    Ok(writer) => writer,
-                    Err(error) => return core.step(Input::WriteFailed { error }),
-                };
+                if let Err(error) = done {
+                    return core.step(Input::WriteFailed { error });
+                }
             }
             let done = self
                 .commit(core, &mut writer, newest, &segment_opened)
@@ -219,13 +218,7 @@ impl<D: Disk> LogThread<D> {
     }
 
     /// Does what is no append.
-    fn carry_out(
-        &self,
-        core: &Core,
-        mut writer: LogWriter<D>,
-        command: LogCommand,
-        segment_opened: &impl Fn(),
-    ) -> Result<LogWriter<D>, String> {
+    fn carry_out(&self, core: &Core, writer: &mut LogWriter<D>, command: LogCommand) -> Result<(), String> {
         let final_error = |error| failure(&error);
         match command {
             LogCommand::Append { .. } | LogCommand::Roll => unreachable!("these gather in a batch"),
@@ -240,6 +233,10 @@ impl<D: Disk> LogThread<D> {
             }
             LogCommand::SaveCurrentEpoch { id, epoch } => {
                 writer.save_current_epoch(epoch).map_err(final_error)?;
+                core.step(Input::Durable { id });
+            }
+            LogCommand::RaiseRecovering { id } => {
+                writer.raise_recovering(Recovering::History).map_err(final_error)?;
                 core.step(Input::Durable { id });
             }
             LogCommand::Install { id, epoch, image } => {
@@ -257,39 +254,31 @@ impl<D: Disk> LogThread<D> {
                 if !writer.truncate(after).map_err(final_error)? {
                     drop(guard);
                     core.step(Input::Truncated { id, state: None });
-                    return Ok(writer);
+                    return Ok(());
                 }
-                let (reopened, state) = self.load(writer)?;
+                let state = self.load(writer)?;
                 drop(guard);
-                segment_opened();
                 core.step(Input::Truncated { id, state: Some(state) });
-                return Ok(reopened);
             }
             LogCommand::Reload { id } => {
                 let guard = self.files.claim();
-                let (reopened, state) = self.load(writer)?;
+                let state = self.load(writer)?;
                 drop(guard);
-                segment_opened();
                 core.step(Input::Reloaded { id, state });
-                return Ok(reopened);
             }
         }
-        Ok(writer)
+        Ok(())
     }
 
-    /// The state as the disk has it, by the same way as at a start.
-    fn load(&self, writer: LogWriter<D>) -> Result<(LogWriter<D>, Box<TreeRestore>), String> {
-        writer.close().map_err(|error| failure(&error))?;
+    /// The state as the disk has it. Nothing is mended here, as at a start: damage ends the process, since others may
+    /// rely on what this server acknowledged.
+    fn load(&self, writer: &LogWriter<D>) -> Result<Box<TreeRestore>, String> {
         let mut state = Box::new(TreeRestore::new(self.tree, self.hash_seed));
-        let recovered = recover(&self.disk, &self.recover, &mut *state)
+        let last = reload(&*self.disk, &self.recover, &mut *state)
             .map_err(|refusal| format!("the state cannot be loaded again from the disk: {refusal}"))?;
-        for warning in &recovered.warnings {
-            tracing::warn!("{warning}");
-        }
-        self.floor.set(recovered.mark.floor);
-        let writer = LogWriter::open(self.disk.clone(), &recovered, self.options).with_txn_max(self.txn_max);
-        tracing::info!("state loaded again: last zxid {}", recovered.last_zxid);
-        Ok((writer, state))
+        self.floor.set(writer.floor());
+        tracing::info!("state loaded again: last zxid {last}");
+        Ok(state)
     }
 }
 

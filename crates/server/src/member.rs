@@ -88,6 +88,7 @@ pub(crate) const fn durable(recovered: &Recovered) -> Durable {
         current: recovered.current,
         last_logged: recovered.last_zxid,
         recovering: match recovered.recovering {
+            farrier_storage::Recovering::No if recovered.fresh_without_initialize => Recovering::Fresh,
             farrier_storage::Recovering::No => Recovering::No,
             farrier_storage::Recovering::History => Recovering::History,
             farrier_storage::Recovering::Promise => Recovering::Promise,

@@ -262,8 +262,6 @@ impl Server {
                 slow: config.storage.fsync_warning,
             },
             disk: disk.clone(),
-            options: mapping::log(config),
-            txn_max: mapping::txn_max(config),
             snapshot_options: mapping::snapshots(config),
             recover: mapping::recover(config, &disk),
             tree: mapping::tree(config),

@@ -83,7 +83,8 @@ impl Rig {
                 | Action::ReportFlush { .. }
                 | Action::Note { .. }
                 | Action::Stopped => {}
-                Action::SaveAcceptedEpoch { .. }
+                Action::RaiseRecovering { .. }
+                | Action::SaveAcceptedEpoch { .. }
                 | Action::SaveCurrentEpoch { .. }
                 | Action::Truncate { .. }
                 | Action::InstallSnapshot { .. }

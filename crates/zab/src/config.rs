@@ -65,10 +65,24 @@ impl Config {
 pub enum Recovering {
     /// It does.
     No,
+    /// Nothing was ever here, or everything is gone: it has a voice until a peer shows that the ensemble has a
+    /// history. Then it is [`Self::History`].
+    Fresh,
     /// Its history may lack what it acknowledged: no voter until an established leader gave it all.
     History,
     /// Even what it promised may be lost.
     Promise,
+}
+
+impl Recovering {
+    /// Whether such a server must not vote, nor count for anything.
+    #[must_use]
+    pub const fn is_voiceless(self) -> bool {
+        match self {
+            Self::No | Self::Fresh => false,
+            Self::History | Self::Promise => true,
+        }
+    }
 }
 
 /// What the disk says at the start; all of it durable.

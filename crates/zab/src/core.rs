@@ -83,7 +83,7 @@ impl Core {
 
     /// Whether this server may vote: it is a voter, has not forgotten anything, and did not just hand over.
     pub(crate) fn may_vote(&self) -> bool {
-        self.recovering == Recovering::No && self.silent_until.is_none() && self.ensemble.is_voter(self.me())
+        !self.recovering.is_voiceless() && self.silent_until.is_none() && self.ensemble.is_voter(self.me())
     }
 
     /// A fresh name for a write.
@@ -126,6 +126,14 @@ impl Core {
         self.changing.push_back((id, Changing::Accepted(epoch)));
         out.push(Output::SaveAcceptedEpoch { id, epoch });
         id
+    }
+
+    /// The ensemble has a history that this server, whose disk is empty, may have had a part in: it has no voice from
+    /// now on, also after a restart (safety contract 3).
+    pub(crate) fn raise_recovering(&mut self, out: &mut Outputs) {
+        self.recovering = Recovering::History;
+        let id = self.write_id();
+        out.push(Output::RaiseRecovering { id });
     }
 
     /// Adopts an epoch: [`Self::current`] has it once it is durable, and everything before it is.

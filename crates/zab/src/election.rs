@@ -13,7 +13,7 @@ mod tests;
 
 use crate::config::Recovering;
 use crate::core::Core;
-use crate::io::{Output, Outputs};
+use crate::io::{Level, Output, Outputs};
 use crate::limits::NOTIFICATION_INTERVAL_MIN;
 use farrier_proto::ServerId;
 use farrier_proto::quorum::{ElectionRound, Notification, ServerState, Vote};
@@ -126,6 +126,17 @@ impl Election {
                 self.tell(core, from, out);
             }
             return None;
+        }
+        if core.recovering == Recovering::Fresh && n.vote.peer_epoch > 0 {
+            out.note(
+                Level::Warn,
+                format!("this directory is empty, and server {from} knows epoch {}: no vote before everything came from the leader", n.vote.peer_epoch),
+            );
+            core.raise_recovering(out);
+            self.initial = Vote::NONE;
+            self.proposal = Vote::NONE;
+            self.votes.clear();
+            self.finalize_at = None;
         }
         match n.state {
             ServerState::Looking => {

@@ -94,11 +94,6 @@ impl History {
             self.entries.pop_front();
         }
     }
-
-    /// Transactions in memory behind `zxid`.
-    pub(crate) fn count_after(&self, zxid: Zxid) -> usize {
-        self.entries.len() - self.entries.partition_point(|(z, _)| *z <= zxid)
-    }
 }
 
 #[cfg(test)]
@@ -122,7 +117,6 @@ mod tests {
         assert_eq!(h.after(Zxid::new(2, 1)), None);
         assert_eq!(h.at_or_before(Zxid::new(1, 9)), Zxid::new(1, 5));
         assert_eq!(h.at_or_before(Zxid::new(1, 3)), Zxid::new(1, 3));
-        assert_eq!(h.count_after(Zxid::new(1, 4)), 2);
     }
 
     #[test]

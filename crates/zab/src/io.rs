@@ -269,6 +269,11 @@ pub enum Output {
         /// The number.
         epoch: CurrentEpoch,
     },
+    /// Write the mark `recovering`: this server may have forgotten what it acknowledged.
+    RaiseRecovering {
+        /// Quoted by the completion.
+        id: WriteId,
+    },
     /// Cut the log behind a transaction and bring the state back to it.
     Truncate {
         /// Quoted by [`Input::Truncated`].
@@ -305,8 +310,8 @@ pub enum Output {
         /// The zxid.
         zxid: Zxid,
     },
-    /// Read transactions from the log on disk: those directly behind `after`, not beyond `to`, and about
-    /// `limits::READ_BYTES_MAX` bytes (at least one).
+    /// Read transactions from the log on disk: those directly behind `after`, not beyond `to`, and about a
+    /// mebibyte of them (at least one).
     ReadTxns {
         /// Quoted by the answer.
         read: ReadId,

@@ -213,8 +213,10 @@ impl Leader {
             }
         }
         if self.established() {
-            self.commit(core, now, out);
+            // In this order: a SYNC goes before the COMMIT of anything proposed later.
             self.confirm(core, now, out);
+            self.commit(core, now, out);
+            self.confirm_own(core, out);
             if self.is_used_up(core)
                 && !self.is_handing_over()
                 && self.hand_over(core, now, out).is_err()

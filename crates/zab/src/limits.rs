@@ -4,9 +4,6 @@
 /// position in the history, not a queue.
 pub(crate) const LINK_UNFLUSHED_MAX: usize = 1 << 20;
 
-/// About so many bytes of transactions are read from the log on disk at once.
-pub const READ_BYTES_MAX: usize = 1 << 20;
-
 /// Links that dialled us before we lead wait; no more than this many.
 pub(crate) const EARLY_LINKS_MAX: usize = 256;
 

@@ -314,7 +314,7 @@ impl Peer {
             delivered: self.core.history.delivered(),
             learners: Vec::new(),
             pending_syncs: 0,
-            recovering: self.core.recovering != crate::Recovering::No,
+            recovering: self.core.recovering.is_voiceless(),
             handing_over: self.core.silent_until.is_some() || self.is_handing_over(),
         };
         match &self.state {

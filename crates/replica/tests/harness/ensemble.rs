@@ -256,6 +256,11 @@ impl Cluster {
         self.step(server, Input::TimerFired);
     }
 
+    /// Wishes of whoever runs the server.
+    pub(crate) fn ask(&mut self, server: i64, input: Input<'static>) {
+        self.step(server, input);
+    }
+
     /// The open link between a learner and its leader.
     pub(crate) fn link(&self, learner: i64) -> LinkId {
         let open = self.links.iter().rev().find(|(_, l)| l.dialler == learner && l.open.len() == 2);
@@ -395,6 +400,7 @@ impl Cluster {
             Action::ResumeClient { conn } => self.conns.get_mut(&conn).expect("a connection").paused = false,
             Action::ReportFlush { conn } => self.events.push_back((me, Input::Flushed { conn })),
             Action::Append { id, zxid, txn } => self.server(me).writes.push_back(Write::Append(id, zxid, txn)),
+            Action::RaiseRecovering { .. } => unreachable!("no disk of these tests is fresh"),
             Action::SaveAcceptedEpoch { id, epoch } => self.server(me).writes.push_back(Write::Accepted(id, epoch)),
             Action::SaveCurrentEpoch { id, epoch } => self.server(me).writes.push_back(Write::Current(id, epoch)),
             Action::Truncate { id, after } => self.server(me).writes.push_back(Write::Truncate(id, after)),

@@ -80,7 +80,12 @@ impl Leader {
     }
 
     /// Answers what is confirmed, and asks for what waits.
+    ///
+    /// Before anything is committed: whatever a quorum has of later proposals confirms every sync before them, so
+    /// that SYNC precedes their COMMITs. Apache's learners match the commits of a session with its requests in order,
+    /// and a sync is one of these.
     pub(super) fn confirm(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
+        self.confirm_by_proposals(core, now, out);
         loop {
             if let Some(round) = self.confirmations.running {
                 let mut confirming: BTreeSet<_> =
@@ -108,9 +113,44 @@ impl Leader {
             let number = self.ping(core, |learner| learner.votes && learner.stage == Stage::UpToDate, out);
             self.confirmations.running = Some(Round { number, last: core.history.last() });
         }
+        self.confirm_own(core, out);
+    }
+
+    /// Answers this server's own clients, once everything before their sync is delivered.
+    pub(super) fn confirm_own(&mut self, core: &Core, out: &mut Outputs) {
         let delivered = core.history.delivered();
         while let Some((ticket, _)) = self.confirmations.confirmed.pop_front_if(|(_, target)| *target <= delivered) {
             out.push(Output::Synced { ticket });
+        }
+    }
+
+    /// Who acknowledged a proposal followed us after everything that came before it.
+    fn confirm_by_proposals(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
+        if self.confirmations.asked.is_empty() && self.confirmations.waiting.is_empty() {
+            return;
+        }
+        let mut acked: Vec<_> =
+            self.voters().filter(|l| l.stage == Stage::UpToDate).map(|l| (l.acked(), l.server)).collect();
+        acked.sort_unstable();
+        let mut followers = BTreeSet::from([core.me()]);
+        while let Some((zxid, server)) = acked.pop() {
+            followers.insert(server);
+            if core.ensemble.is_quorum(&followers) {
+                let before = |p: &mut Pending| p.target < zxid;
+                while let Some(pending) = self.confirmations.asked.pop_front_if(before).or_else(|| {
+                    if self.confirmations.asked.is_empty() {
+                        self.confirmations.waiting.pop_front_if(before)
+                    } else {
+                        None
+                    }
+                }) {
+                    self.confirmed(core, now, pending, out);
+                }
+                break;
+            }
+        }
+        if self.confirmations.asked.is_empty() {
+            self.confirmations.running = None;
         }
     }
 

@@ -80,7 +80,7 @@ pub(super) struct Promising {
 /// may even have forgotten its promise, it joins an established leader only; whom to join is the election's choice.
 pub(super) fn usable_history(core: &Core, unusable: bool) -> Option<Zxid> {
     let whole = match core.recovering {
-        Recovering::No => true,
+        Recovering::No | Recovering::Fresh => true,
         Recovering::History | Recovering::Promise => false,
     };
     (whole && !unusable).then(|| core.history.last())

@@ -95,6 +95,7 @@ pub(crate) struct Server {
 #[derive(Clone, Debug)]
 enum Write {
     Append(Zxid, Bytes),
+    Recovering,
     Accepted(AcceptedEpoch),
     Current(CurrentEpoch),
     Truncate(Zxid),

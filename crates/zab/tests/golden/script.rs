@@ -4,7 +4,7 @@
 //! - `ensemble 3`, `ensemble 3 observers 4`: voters 1 to 3. First of all.
 //! - `set window-txns 2`: a setting of every server that is started later. See [`set`].
 //! - `disk 1 accepted 2 current 1 log 1:1..1:5 2:1`: what is on a disk before the start; also `snapshot 1:3` and
-//!   `recovering history`.
+//!   `recovering history` (or `promise`, or `fresh`).
 //! - `start`, `start 1 2`: all servers that are down, or some.
 //! - `elect 3`: lets time pass until all that run serve under 3.
 //!
