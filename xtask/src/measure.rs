@@ -1,8 +1,10 @@
-//! `cargo xtask measure`: Farrier beside Apache ZooKeeper on this machine, in one run.
+//! `cargo xtask measure`: Farrier beside Apache ZooKeeper on this machine, in one run; one server, or with
+//! `ensemble` three.
 //!
 //! It owns the order of things and the report. Both servers run their defaults on the same disk, flushes
 //! included; what both are told is printed. Nothing here decides whether a figure is good enough.
 
+mod ensemble;
 mod facts;
 mod footprint;
 mod load;
@@ -12,18 +14,21 @@ mod report;
 mod work;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use farrier_testkit::apache::Apache;
 use footprint::Parts;
 use process::Program;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 /// Arguments of the command.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    what: Option<What>,
     /// What to measure, separated by commas: get-1, get-64, set-1, set-64, create-1, create-64, mix-1,
     /// mix-64, memory, start; the number is the depth
     #[arg(long, value_delimiter = ',', value_name = "ROW")]
@@ -40,6 +45,19 @@ pub(crate) struct Arguments {
     /// Znodes for memory and start
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
     znodes: u32,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Measure ensembles of three servers
+    Ensemble(ensemble::Arguments),
+}
+
+/// What every measurement has to be told.
+#[derive(Debug, Args)]
+struct Common {
     /// Farrier's binary; by default it is built first, in release
     #[arg(long, env = "FARRIER_BIN", value_name = "FILE")]
     farrier: Option<PathBuf>,
@@ -56,6 +74,58 @@ pub(crate) struct Arguments {
     /// Write the report to this file too
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+}
+
+impl Common {
+    fn dir(&self) -> Result<PathBuf> {
+        let dir = match &self.dir {
+            Some(dir) => dir.clone(),
+            None => std::env::current_exe()?.with_file_name("measure"),
+        };
+        std::fs::create_dir_all(&dir)?;
+        Ok(dir)
+    }
+
+    fn programs(&self) -> Result<Vec<Program>> {
+        let mut programs = Vec::new();
+        if self.only != Some(Only::Apache) {
+            programs.push(Program::Farrier(farrier(self)?));
+        }
+        if self.only != Some(Only::Farrier) {
+            let jvm = self.jvm.split_ascii_whitespace().map(str::to_owned).collect();
+            programs.push(Program::Apache { release: Apache::newest()?, jvm });
+        }
+        Ok(programs)
+    }
+
+    /// Prints the report, and keeps it if asked to.
+    fn publish(&self, report: &mut String) -> Result<()> {
+        report.push_str(&format!("\nLoad average after: {}\n", facts::load_average()));
+        std::io::stdout().lock().write_all(report.as_bytes())?;
+        if let Some(out) = &self.out {
+            if let Some(parent) = out.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::write(out, report).with_context(|| out.display().to_string())?;
+        }
+        Ok(())
+    }
+}
+
+/// What every report begins with.
+fn heading(title: &str, dir: &Path, programs: &[Program]) -> Result<String> {
+    let mut report = format!("# {title}\n\n");
+    for (what, value) in facts::machine(dir)? {
+        report.push_str(&format!("- {what}: {value}\n"));
+    }
+    for program in programs {
+        if let Program::Apache { release, jvm } = program {
+            report.push_str(&format!("- Apache ZooKeeper {}, JVM flags: `{}`\n", release.version, jvm.join(" ")));
+        }
+    }
+    let command: Vec<String> = std::env::args().skip(1).collect();
+    report.push_str(&format!("- command: `cargo xtask {}`\n", command.join(" ")));
+    Ok(report)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -78,12 +148,11 @@ struct Options {
 
 /// Measures and prints the report.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if let Some(What::Ensemble(arguments)) = &arguments.what {
+        return ensemble::run(arguments);
+    }
     let (rows, parts) = choose(&arguments.rows)?;
-    let dir = match &arguments.dir {
-        Some(dir) => dir.clone(),
-        None => std::env::current_exe()?.with_file_name("measure"),
-    };
-    std::fs::create_dir_all(&dir)?;
+    let dir = arguments.common.dir()?;
     let options = Options {
         rounds: arguments.rounds,
         seconds: Duration::from_secs(arguments.seconds),
@@ -91,26 +160,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         znodes: arguments.znodes,
         dir,
     };
-    let programs = programs(arguments)?;
-    let mut report = String::from("# Measurements of one server\n\n");
-    for (what, value) in facts::machine(&options.dir)? {
-        report.push_str(&format!("- {what}: {value}\n"));
-    }
-    for program in &programs {
-        if let Program::Apache { release, jvm } = program {
-            report.push_str(&format!("- Apache ZooKeeper {}, JVM flags: `{}`\n", release.version, jvm.join(" ")));
-        }
-    }
-    let command: Vec<String> = std::env::args().skip(1).collect();
+    let programs = arguments.common.programs()?;
+    let mut report = heading("Measurements of one server", &options.dir, &programs)?;
     report.push_str(&format!(
         "- configuration of both, besides directory and port: `{}`; everything else is default\n\
-         - command: `cargo xtask {}`\n\
          - {} rounds of {} s per row after {} s of warming; median (least–most); values of {} bytes, {} znodes read \
          and set; 64 connections at depth 1, 16 at depth 64\n\
          - one thread generates the load; every reply is checked, and after each row that writes every acknowledged \
          write is read back\n\n",
         process::CONFIGURATION.join(" "),
-        command.join(" "),
         options.rounds,
         options.seconds.as_secs(),
         options.warm.as_secs(),
@@ -123,14 +181,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if parts.memory || parts.start {
         report.push_str(&footprint::run(&options, &programs, parts)?);
     }
-    report.push_str(&format!("\nLoad average after: {}\n", facts::load_average()));
-    std::io::stdout().lock().write_all(report.as_bytes())?;
-    if let Some(out) = &arguments.out {
-        if let Some(parent) = out.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        std::fs::write(out, &report).with_context(|| out.display().to_string())?;
-    }
+    arguments.common.publish(&mut report)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -153,21 +204,9 @@ fn choose(names: &[String]) -> Result<(Vec<rates::Spec>, Parts)> {
     Ok((rows, parts))
 }
 
-fn programs(arguments: &Arguments) -> Result<Vec<Program>> {
-    let mut programs = Vec::new();
-    if arguments.only != Some(Only::Apache) {
-        programs.push(Program::Farrier(farrier(arguments)?));
-    }
-    if arguments.only != Some(Only::Farrier) {
-        let jvm = arguments.jvm.split_ascii_whitespace().map(str::to_owned).collect();
-        programs.push(Program::Apache { release: Apache::newest()?, jvm });
-    }
-    Ok(programs)
-}
-
 /// The binary that was named, or a fresh one from the workspace.
-fn farrier(arguments: &Arguments) -> Result<PathBuf> {
-    if let Some(path) = &arguments.farrier {
+fn farrier(common: &Common) -> Result<PathBuf> {
+    if let Some(path) = &common.farrier {
         return std::fs::canonicalize(path).with_context(|| path.display().to_string());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

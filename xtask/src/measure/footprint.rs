@@ -164,7 +164,7 @@ fn check(server: &Server, znodes: u32) -> Result<()> {
 }
 
 /// What the JVM's own tool says about the heap.
-fn live_set(pid: u32) -> String {
+pub(super) fn live_set(pid: u32) -> String {
     let ask = |command: &str| Command::new("jcmd").args([&pid.to_string(), command]).output();
     if let Err(e) = ask("GC.run") {
         return format!("unknown ({e})");

@@ -75,7 +75,7 @@ struct Client {
     exhausted: bool,
 }
 
-/// Connections to one server, each with a session.
+/// Connections to one server or to several, each with a session.
 #[derive(Debug)]
 pub(super) struct Pool {
     clients: Vec<Client>,
@@ -83,12 +83,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Opens `count` sessions.
-    pub(super) fn open(addr: SocketAddr, count: usize) -> Result<Self> {
+    /// Opens `count` sessions, spread evenly over these servers.
+    pub(super) fn open(addrs: &[SocketAddr], count: usize) -> Result<Self> {
+        ensure!(!addrs.is_empty(), "no server was given");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
         let mut clients = Vec::with_capacity(count);
         for index in 0..count {
-            let client = Client::open(addr)?;
+            let client = Client::open(addrs[index % addrs.len()])?;
             let data = epoll::EventData::new_u64(u64::try_from(index)?);
             epoll::add(&epoll, &client.stream, data, epoll::EventFlags::IN)?;
             clients.push(client);

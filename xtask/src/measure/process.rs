@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How long a server may take until its first reply, and until its orderly end.
-const START_MAX: Duration = Duration::from_secs(180);
+pub(super) const START_MAX: Duration = Duration::from_secs(180);
 /// How often a client knocks at a server that does not listen yet.
 const KNOCK_EVERY: Duration = Duration::from_millis(1);
 /// How soon another client joins when one was accepted but has no reply.
@@ -48,7 +48,7 @@ impl Program {
         matches!(self, Self::Farrier(_))
     }
 
-    fn command(&self, cfg: &Path) -> Command {
+    pub(super) fn command(&self, cfg: &Path) -> Command {
         match self {
             Self::Farrier(binary) => {
                 let mut command = Command::new(binary);
@@ -159,19 +159,9 @@ impl Server {
         self.child.as_ref().map(Child::id).context("nothing runs")
     }
 
-    /// Waits until it hardly uses the CPU: what it does in the background must not count for the next one.
+    /// Waits until it hardly uses the CPU.
     pub(super) fn rest(&self) -> Result<()> {
-        let pid = self.pid()?;
-        let deadline = Instant::now() + REST_MAX;
-        let period = Duration::from_millis(500);
-        while Instant::now() < deadline {
-            let before = cpu_time(pid)?;
-            std::thread::sleep(period);
-            if (cpu_time(pid)? - before).as_secs_f64() / period.as_secs_f64() < REST {
-                break;
-            }
-        }
-        Ok(())
+        rest(&[self.pid()?])
     }
 
     /// Size of its data directory in bytes.
@@ -181,8 +171,7 @@ impl Server {
 
     /// Lines of its log that warn or complain.
     pub(super) fn complaints(&self) -> Vec<String> {
-        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
-        log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).map(str::to_owned).collect()
+        complaints(&self.log_path())
     }
 
     /// Whether it still runs, and the end of its log: the context of an error.
@@ -226,7 +215,7 @@ fn size_below(dir: &Path) -> Result<u64> {
 
 /// Clients that want to be the first. A server that starts may accept a connection and never answer on
 /// it, so whenever one was accepted another client joins a little later, and the old ones wait on.
-struct Attempts {
+pub(super) struct Attempts {
     addr: SocketAddr,
     /// A client is on its way that was not accepted yet.
     knocking: Arc<AtomicBool>,
@@ -236,13 +225,13 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn new(addr: SocketAddr) -> Self {
+    pub(super) fn new(addr: SocketAddr) -> Self {
         let (send, done) = sync_channel(1);
         Self { addr, knocking: Arc::default(), over: Arc::default(), send, done }
     }
 
     /// Adds a client unless one is knocking, and waits a little; true when any of them had its reply.
-    fn try_again(&self) -> bool {
+    pub(super) fn try_again(&self) -> bool {
         if !self.knocking.swap(true, Ordering::SeqCst) {
             let (addr, over, send) = (self.addr, self.over.clone(), self.send.clone());
             let knocking = self.knocking.clone();
@@ -290,6 +279,32 @@ fn first_reply(mut stream: TcpStream) -> Result<()> {
     Ok(())
 }
 
+/// Lines of a log that warn or complain.
+pub(super) fn complaints(log: &Path) -> Vec<String> {
+    let log = fs::read_to_string(log).unwrap_or_default();
+    log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).map(str::to_owned).collect()
+}
+
+/// Waits until these processes together hardly use the CPU: what they do in the background must not count
+/// for the next one.
+pub(super) fn rest(pids: &[u32]) -> Result<()> {
+    let deadline = Instant::now() + REST_MAX;
+    let period = Duration::from_millis(500);
+    while Instant::now() < deadline {
+        let before = cpu_times(pids)?;
+        std::thread::sleep(period);
+        if (cpu_times(pids)? - before).as_secs_f64() / period.as_secs_f64() < REST {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The times of several processes together.
+pub(super) fn cpu_times(pids: &[u32]) -> Result<Duration> {
+    pids.iter().map(|pid| cpu_time(*pid)).sum()
+}
+
 /// User and system time that a process has used, ended threads included.
 pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("reading the process's times")?;
@@ -313,6 +328,11 @@ pub(super) fn machine_time() -> Result<(Duration, Duration)> {
 
 fn ticks(n: u64) -> Duration {
     Duration::from_millis(n * 1000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Makes `VmHWM` of a process start over from what it holds now.
+pub(super) fn forget_peak(pid: u32) -> Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5").context("starting the peak of memory over")
 }
 
 /// A line such as `VmRSS` of a process's status, in bytes.

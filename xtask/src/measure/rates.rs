@@ -1,29 +1,30 @@
 //! Requests per second, server CPU per request and latency, row by row, the servers alternating.
 
 use super::load::{Pool, Source, Span, Window};
-use super::process::{Program, Server, cpu_time, machine_time};
+use super::process::{Program, Server, cpu_time, cpu_times, machine_time};
 use super::report::{Samples, Table, number, ratio};
 use super::work::{self, Kind, Ledger, Paths, Row};
 use super::{Options, note};
 use anyhow::{Context as _, Result};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Connections of passes that are not measured, and their depth.
-const CONNS: usize = 16;
+pub(super) const CONNS: usize = 16;
 const DEPTH: usize = 32;
 /// The generator is the bottleneck above this share of its one CPU.
 const GENERATOR_BUSY: f64 = 0.9;
 /// Not counted at the beginning of every row.
-const RAMP: Duration = Duration::from_millis(1000);
+pub(super) const RAMP: Duration = Duration::from_millis(1000);
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spec {
     pub(super) name: &'static str,
-    kind: Kind,
-    depth: usize,
-    conns: usize,
+    pub(super) kind: Kind,
+    pub(super) depth: usize,
+    pub(super) conns: usize,
 }
 
 /// All rows.
@@ -38,8 +39,9 @@ pub(super) const ROWS: &[Spec] = &[
     Spec { name: "mix-64", kind: Kind::Mix, depth: 64, conns: 16 },
 ];
 
+/// Figures of one row of one contestant.
 #[derive(Default, Debug)]
-struct Figures {
+pub(super) struct Figures {
     rate: Samples,
     cpu_us: Samples,
     generator: Samples,
@@ -50,23 +52,68 @@ struct Figures {
     max: Samples,
 }
 
+impl Figures {
+    /// Takes over what a run saw, and says it.
+    pub(super) fn add(&mut self, row: &str, name: &str, seen: &Window<Cpu>) -> Result<()> {
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies and microseconds")]
+        let [replies, p50, p99, max] = [
+            seen.replies,
+            seen.latency.value_at_quantile(0.5),
+            seen.latency.value_at_quantile(0.99),
+            seen.latency.max(),
+        ]
+        .map(|n| n as f64);
+        let seconds = seen.elapsed.as_secs_f64();
+        let server_cpu = (seen.after.server - seen.before.server).as_secs_f64();
+        let generator = (seen.after.generator - seen.before.generator).as_secs_f64();
+        let machine = (seen.after.machine - seen.before.machine).as_secs_f64();
+        let stolen = (seen.after.stolen - seen.before.stolen).as_secs_f64();
+        let others = ((machine - server_cpu - generator).max(0.0) + stolen) / seconds;
+        self.rate.push(replies / seconds);
+        self.cpu_us.push(server_cpu * 1e6 / replies);
+        self.generator.push(generator / seconds);
+        self.generator_us.push(generator * 1e6 / replies);
+        self.others.push(others);
+        self.p50.push(p50 / 1e3);
+        self.p99.push(p99 / 1e3);
+        self.max.push(max / 1e3);
+        note(&format!(
+            "{:9} {name:14} {:>9}/s  server {:>6} µs/request, {:.2} CPUs; generator {:.2}, others {others:.2} CPUs; \
+             ms p50 {} p99 {} max {}",
+            row,
+            number(replies / seconds),
+            number(server_cpu * 1e6 / replies),
+            server_cpu / seconds,
+            generator / seconds,
+            number(p50 / 1e3),
+            number(p99 / 1e3),
+            number(max / 1e3),
+        ))
+    }
+}
+
+/// Rows with figures.
+pub(super) type Rows = BTreeMap<&'static str, Figures>;
+
 struct Contestant {
     server: Server,
     ledger: Ledger,
-    figures: BTreeMap<&'static str, Figures>,
+    figures: Rows,
 }
 
+/// CPU time of everybody at one moment.
 #[derive(Clone, Copy, Debug)]
-struct Cpu {
+pub(super) struct Cpu {
     server: Duration,
     generator: Duration,
     machine: Duration,
     stolen: Duration,
 }
 
-fn cpu(pid: u32) -> Result<Cpu> {
+/// CPU time now, with the servers' processes.
+pub(super) fn cpu(pids: &[u32]) -> Result<Cpu> {
     let (machine, stolen) = machine_time()?;
-    Ok(Cpu { server: cpu_time(pid)?, generator: cpu_time(std::process::id())?, machine, stolen })
+    Ok(Cpu { server: cpu_times(pids)?, generator: cpu_time(std::process::id())?, machine, stolen })
 }
 
 /// Measures `rows` of `programs`; returns the report.
@@ -104,7 +151,9 @@ pub(super) fn run(options: &Options, programs: &[Program], rows: &[Spec]) -> Res
             }
         }
     }
-    let mut text = tables(&contestants, rows);
+    let columns: Vec<Column<'_>> =
+        contestants.iter().map(|c| Column { program: c.server.program(), figures: &c.figures }).collect();
+    let mut text = tables(&columns, rows);
     for contestant in &contestants {
         text.push_str(&complaints(&contestant.server));
     }
@@ -119,8 +168,13 @@ pub(super) fn complaints(server: &Server) -> String {
 }
 
 /// A pass over a server that has to succeed and is not measured.
-pub(super) fn pass<S: Source>(server: &Server, mut source: S) -> Result<Window<()>> {
-    let mut pool = Pool::open(server.addr(), CONNS)?;
+pub(super) fn pass<S: Source>(server: &Server, source: S) -> Result<Window<()>> {
+    pass_over(&[server.addr()], source)
+}
+
+/// A pass whose connections are spread over several servers.
+pub(super) fn pass_over<S: Source>(addrs: &[SocketAddr], mut source: S) -> Result<Window<()>> {
+    let mut pool = Pool::open(addrs, CONNS)?;
     let window = pool.run(DEPTH, Span::Exhausted, &mut source, &mut || Ok(()))?;
     pool.close()?;
     Ok(window)
@@ -131,48 +185,15 @@ fn measure(contestant: &mut Contestant, row: &Spec, paths: &Paths, window: Durat
     let name = server.program().name();
     server.rest()?;
     let pid = server.pid()?;
-    let mut pool = Pool::open(server.addr(), row.conns)?;
+    let mut pool = Pool::open(&[server.addr()], row.conns)?;
     let conns = u32::try_from(row.conns)?;
     let mut source = Row::new(row.kind, conns, paths, ledger);
-    let seen = pool.run(row.depth, Span::Timed { ramp: RAMP, window }, &mut source, &mut || cpu(pid))?;
+    let seen = pool.run(row.depth, Span::Timed { ramp: RAMP, window }, &mut source, &mut || cpu(&[pid]))?;
     pool.close()?;
     if row.kind != Kind::Get {
         verify(server, paths, ledger).with_context(|| format!("checking {name} after {}", row.name))?;
     }
-    if !counts {
-        return Ok(());
-    }
-    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies and microseconds")]
-    let [replies, p50, p99, max] =
-        [seen.replies, seen.latency.value_at_quantile(0.5), seen.latency.value_at_quantile(0.99), seen.latency.max()]
-            .map(|n| n as f64);
-    let seconds = seen.elapsed.as_secs_f64();
-    let server_cpu = (seen.after.server - seen.before.server).as_secs_f64();
-    let generator = (seen.after.generator - seen.before.generator).as_secs_f64();
-    let machine = (seen.after.machine - seen.before.machine).as_secs_f64();
-    let stolen = (seen.after.stolen - seen.before.stolen).as_secs_f64();
-    let others = ((machine - server_cpu - generator).max(0.0) + stolen) / seconds;
-    let f = figures.entry(row.name).or_default();
-    f.rate.push(replies / seconds);
-    f.cpu_us.push(server_cpu * 1e6 / replies);
-    f.generator.push(generator / seconds);
-    f.generator_us.push(generator * 1e6 / replies);
-    f.others.push(others);
-    f.p50.push(p50 / 1e3);
-    f.p99.push(p99 / 1e3);
-    f.max.push(max / 1e3);
-    note(&format!(
-        "{:9} {name:14} {:>9}/s  server {:>6} µs/request, {:.2} CPUs; generator {:.2}, others {others:.2} CPUs; \
-         ms p50 {} p99 {} max {}",
-        row.name,
-        number(replies / seconds),
-        number(server_cpu * 1e6 / replies),
-        server_cpu / seconds,
-        generator / seconds,
-        number(p50 / 1e3),
-        number(p99 / 1e3),
-        number(max / 1e3),
-    ))
+    if counts { figures.entry(row.name).or_default().add(row.name, &name, &seen) } else { Ok(()) }
 }
 
 /// Every acknowledged write can be read; what was created goes away again.
@@ -188,7 +209,15 @@ fn verify(server: &Server, paths: &Paths, ledger: &mut Ledger) -> Result<()> {
     Ok(())
 }
 
-fn tables(contestants: &[Contestant], rows: &[Spec]) -> String {
+/// A contestant in the tables.
+#[derive(Debug)]
+pub(super) struct Column<'a> {
+    pub(super) program: &'a Program,
+    pub(super) figures: &'a Rows,
+}
+
+/// Both tables.
+pub(super) fn tables(contestants: &[Column<'_>], rows: &[Spec]) -> String {
     let mut cpu =
         Table::new(&["row", "server", "server CPU, µs per request", "requests/s", "generator CPUs", "others' CPUs"]);
     let mut latency = Table::new(&["row", "server", "p50, ms", "p99, ms", "max, ms"]);
@@ -196,7 +225,7 @@ fn tables(contestants: &[Contestant], rows: &[Spec]) -> String {
     for row in rows {
         for contestant in contestants {
             let Some(f) = contestant.figures.get(row.name) else { continue };
-            let name = contestant.server.program().name();
+            let name = contestant.program.name();
             let is_bound = f.generator.median() > GENERATOR_BUSY;
             if is_bound {
                 bound.push(format!("{} of {name}", row.name));
@@ -212,8 +241,8 @@ fn tables(contestants: &[Contestant], rows: &[Spec]) -> String {
             ]);
             latency.row(&[row.name.to_owned(), name, f.p50.show(), f.p99.show(), f.max.show()]);
         }
-        let farrier = contestants.iter().find(|c| c.server.program().is_farrier());
-        let apache = contestants.iter().find(|c| !c.server.program().is_farrier());
+        let farrier = contestants.iter().find(|c| c.program.is_farrier());
+        let apache = contestants.iter().find(|c| !c.program.is_farrier());
         if let (Some(farrier), Some(apache)) = (farrier, apache)
             && let (Some(f), Some(a)) = (farrier.figures.get(row.name), apache.figures.get(row.name))
         {

@@ -23,6 +23,7 @@ const EXISTS: i32 = 3;
 const GET_DATA: i32 = 4;
 const SET_DATA: i32 = 5;
 const DELETE: i32 = 2;
+const SYNC: i32 = 9;
 const MULTI: i32 = 14;
 
 /// Deletes in one multi.
@@ -392,6 +393,26 @@ pub(super) fn count_filled<'a>(conns: usize, total: &'a mut u32) -> Script<'a> {
             Ok(())
         },
     )
+}
+
+/// A sync on every connection: what was acknowledged before it anywhere is read behind it.
+pub(super) fn sync<'a>(conns: usize) -> Script<'a> {
+    let count = u32::try_from(conns).expect("few connections");
+    Script::new(conns, count, |_, xid, out| send(out, xid, SYNC, |b| b.s("/")))
+}
+
+/// Writes keys in turn, `count` times in all; one connection each key, so that the last write is known.
+pub(super) fn rewrite<'a>(conns: usize, count: u32, paths: &'a Paths, ledger: &mut Ledger) -> Script<'a> {
+    let before = ledger.writes.clone();
+    for key in 0..KEYS {
+        ledger.writes[key as usize] += u64::from(count / KEYS);
+    }
+    // Key and connection repeat together, because the connections divide the keys.
+    assert!(count.is_multiple_of(KEYS) && KEYS.is_multiple_of(u32::try_from(conns).expect("few connections")));
+    Script::new(conns, count, move |i, xid, out| {
+        let (key, write) = (i % KEYS, before[(i % KEYS) as usize] + u64::from(i / KEYS) + 1);
+        send(out, xid, SET_DATA, |b| b.s(&paths.keys[key as usize]).s(value(key, write)).i(-1));
+    })
 }
 
 /// A one-off `exists` of the root, as a framed request.
