@@ -21,7 +21,9 @@ const LATE: Way = Way { cut: false, loss_percent: 0, delay: Duration::from_milli
 const LOSSY: Way = Way { cut: false, loss_percent: 10, delay: Duration::ZERO };
 /// How long a server may take to notice that its disk is full, with writes coming.
 const NOTICED_MAX: Duration = Duration::from_secs(60);
-/// Time between two looks for that.
+/// How long one that no longer serves may take to end.
+const ENDING_MAX: Duration = Duration::from_secs(5);
+/// Time between two looks at it.
 const LOOK: Duration = Duration::from_millis(50);
 /// What fills a disk.
 const BALLAST: &str = "ballast";
@@ -153,8 +155,9 @@ fn full_disk(bed: &mut Bed<'_>) -> Result<()> {
             fill(&dir)?;
             noticed(bed.members, index, before)
         });
-        fs::remove_file(dir.join(BALLAST))?;
+        let emptied = fs::remove_file(dir.join(BALLAST));
         lasted?;
+        emptied?;
         if !bed.members.is_started(index) {
             bed.members.spawn(index)?;
         }
@@ -176,18 +179,27 @@ fn fill(dir: &Path) -> Result<()> {
     bail!("a disk of {SMALL_DISK} bytes took more than that")
 }
 
-/// Waits until a server with a full disk has ended, or serves as something else than before.
+/// Waits until a server with a full disk has ended, or is no longer what it was.
 fn noticed(members: &mut Members, index: usize, before: Mode) -> Result<()> {
     let deadline = Instant::now() + NOTICED_MAX;
+    let mut silent_since = None;
     while Instant::now() < deadline {
         if members.has_ended(index)? {
             crate::say(&format!("     {} ended", members.name(index)));
             return Ok(());
         }
-        // One that does not answer is about to end.
-        if let Some(mode) = members.mode(index).filter(|mode| *mode != before) {
-            crate::say(&format!("     {} is {mode:?} instead of {before:?}", members.name(index)));
-            return Ok(());
+        match members.mode(index) {
+            Some(mode) if mode == before => silent_since = None,
+            Some(mode) => {
+                crate::say(&format!("     {} is {mode:?} instead of {before:?}", members.name(index)));
+                return Ok(());
+            }
+            // It may be about to end; Apache's goes on looking for a leader.
+            None if silent_since.get_or_insert_with(Instant::now).elapsed() > ENDING_MAX => {
+                crate::say(&format!("     {} does not serve", members.name(index)));
+                return Ok(());
+            }
+            None => {}
         }
         std::thread::sleep(LOOK);
     }
