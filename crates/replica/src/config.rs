@@ -47,6 +47,8 @@ pub struct ReplicaConfig {
     pub reconfig_enabled: bool,
     /// Ensemble: text and version of the configuration, which `/zookeeper/config` shows.
     pub config_node: Option<(Vec<u8>, u64)>,
+    /// `leaderServes`: whether clients are taken while this server leads.
+    pub leader_serves: bool,
     /// Ensemble: every member applies create2 inside a multi (`farrier.peers=3.9`). Otherwise it is proposed as
     /// create, which all of them apply (safety contract 4.8).
     pub peers_apply_create2: bool,
@@ -81,6 +83,7 @@ impl Default for ReplicaConfig {
             enforce_auth_schemes: Vec::new(),
             reconfig_enabled: false,
             config_node: None,
+            leader_serves: true,
             peers_apply_create2: false,
             auth: Arc::default(),
             tree: TreeConfig::default(),

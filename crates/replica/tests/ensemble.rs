@@ -499,3 +499,17 @@ fn a_transaction_that_is_none_does_not_get_into_the_log() {
     c.settle();
     assert!(c.reattach(f[0], a.session).is_some(), "and is back");
 }
+
+#[test]
+fn a_leader_that_does_not_serve_takes_no_clients() {
+    let mut c = Cluster::of_three_with(|replica, _| replica.leader_serves = false);
+    let leader = c.leader();
+    let follower = if leader == 1 { 2 } else { 1 };
+    let refused = c.dial(leader);
+    c.frame(refused, &harness::connect_frame(10_000, farrier_proto::SessionId::NONE, &[0; 16], 0));
+    c.run();
+    assert!(c.is_closed(refused) && c.frames(refused).is_empty());
+    let client = c.connect(follower, 10_000);
+    c.request(client, 1, OpCode::Create, &create("/a", 0));
+    assert_eq!(c.replies(client), [(1, 0)], "the leader leads all the same");
+}

@@ -85,6 +85,7 @@ pub(crate) fn replica(config: &ServerConfig, member: Option<&Membership>, seed: 
         enforce_auth_schemes: config.auth.enforce_schemes.clone(),
         reconfig_enabled: config.reconfig_enabled,
         config_node: member.map(|m| (m.ensemble.text().to_vec(), m.ensemble.version())),
+        leader_serves: member.is_none_or(|m| m.config.tuning.leader_serves),
         peers_apply_create2: member.is_some_and(|m| m.config.tuning.peers_apply_create2),
         auth: Arc::new(auth(config)),
         tree: tree(config),

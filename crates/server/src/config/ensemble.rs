@@ -46,6 +46,8 @@ pub struct Tuning {
     pub keep_alive: bool,
     /// `quorumListenOnAllIPs`.
     pub listen_everywhere: bool,
+    /// `leaderServes`: a leader takes clients.
+    pub leader_serves: bool,
     /// `multiAddress.enabled`: members may have several addresses.
     pub multi_address: bool,
     /// `commitLogCount`: committed transactions kept in memory; at least 500.
@@ -72,6 +74,7 @@ impl Default for Tuning {
             bind_retries: 3,
             keep_alive: false,
             listen_everywhere: false,
+            leader_serves: true,
             multi_address: false,
             commit_log_count: 500,
             snapshot_size_factor: 0.33,

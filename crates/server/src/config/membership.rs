@@ -200,8 +200,10 @@ pub(super) fn check_distributed(
             sources.warnings.push(text);
         }
     }
-    if !sources.flag("leaderServes") {
-        sources.refuse("leaderServes", "this version can't keep clients off a leader");
+    for key in ["observer.syncEnabled", "syncEnabled"] {
+        if !sources.flag(key) {
+            sources.warnings.push(format!("{key}=false: no effect: an observer always writes its log and snapshots"));
+        }
     }
     if sources.flag("readonlymode.enabled") {
         let text = "not running in this version: read-only mode; without a quorum nothing is served";
@@ -218,6 +220,7 @@ fn tuning(sources: &Sources) -> Tuning {
         notification_interval_max: sources.ms("fastleader.maxNotificationInterval"),
         bind_retries: sources.count("electionPortBindRetry"),
         keep_alive: sources.flag("tcpKeepAlive"),
+        leader_serves: sources.flag("leaderServes"),
         listen_everywhere: sources.flag("quorumListenOnAllIPs"),
         multi_address: sources.flag("multiAddress.enabled"),
         commit_log_count: sources.count("commitLogCount"),

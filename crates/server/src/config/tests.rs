@@ -430,11 +430,6 @@ fn an_ensemble_is_read() {
             "clientPort=1\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2|b:1:2\nserver.2=b:1:2",
             "server.1 has several addresses, and multiAddress.enabled is false",
         ),
-        (
-            Some("1"),
-            "clientPort=1\nleaderServes=no\ninitLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2",
-            "leaderServes=no: this version can't keep clients off a leader",
-        ),
         (Some("1"), "clientPort=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2", "initLimit isn't set"),
         (Some("1"), "clientPort=1\nserver.1=a:1:1", "server.1=a:1:1: quorum port and election port"),
         (Some("1"), "clientPort=1\nserver.x=a:1:2", "`x` is no number"),
@@ -468,7 +463,8 @@ fn one_listed_server_runs_standalone() {
 fn the_list_says_who_votes_and_what_is_set_counts() {
     let text = format!(
         "clientPort=2181\n{THREE}peerType=observer\ncnxTimeout=70\nquorumCnxnTimeoutMs=80\nsnapshotSizeFactor=-1\n\
-         farrier.peers=3.9\nmultiAddress.enabled=true\nquorumListenOnAllIPs=true\nobserverMasterPort=2191\n"
+         farrier.peers=3.9\nmultiAddress.enabled=true\nquorumListenOnAllIPs=true\nobserverMasterPort=2191\n\
+         leaderServes=no\nobserver.syncEnabled=false\nfastleader.minNotificationInterval=100\n"
     );
     let loaded = load_member(Some("1"), &text).expect("valid");
     let tuning = &loaded.config.ensemble.as_ref().expect("several voters").tuning;
@@ -477,10 +473,13 @@ fn the_list_says_who_votes_and_what_is_set_counts() {
         (Duration::from_millis(70), Some(Duration::from_millis(80)))
     );
     assert!(tuning.peers_apply_create2 && tuning.multi_address && tuning.listen_everywhere);
-    assert!(tuning.snapshot_size_factor < 0.0);
-    for part in
-        ["peerType=observer: the member list says participant", "not running in this version: the observer master"]
-    {
+    assert!(tuning.snapshot_size_factor < 0.0 && !tuning.leader_serves);
+    for part in [
+        "peerType=observer: the member list says participant",
+        "not running in this version: the observer master",
+        "observer.syncEnabled=false: no effect",
+        "votes are repeated after 20 ms at first",
+    ] {
         assert!(loaded.warnings.iter().any(|w| w.contains(part)), "{part}: {:?}", loaded.warnings);
     }
 }
