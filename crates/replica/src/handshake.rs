@@ -13,11 +13,8 @@ impl Replica {
         let Ok(request) = ConnectRequest::read(&mut Reader::new(frame)) else {
             return self.close(id, out);
         };
-        if self.membership.is_looking() {
+        if self.membership.is_looking() || self.membership.is_handing_over() {
             return self.hold(now, id, frame, out);
-        }
-        if !self.config.leader_serves && self.membership.leads() {
-            return self.close(id, out);
         }
         let renew = request.session != SessionId::NONE;
         if !self.throttle.admit(now.mono, renew, &mut self.random) {
@@ -128,7 +125,7 @@ impl Replica {
     /// A frame that was too long to be taken, and was skipped.
     pub(crate) fn client_oversized(&mut self, now: Time, id: ConnId, head: [u8; 8], len: usize, out: &mut Actions) {
         self.stats.oversized += 1;
-        if self.is_stopping() {
+        if self.is_stopping() || self.membership.is_handing_over() {
             // As for any other request: an answer would overtake those before it that get none.
             return;
         }

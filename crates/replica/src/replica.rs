@@ -205,9 +205,15 @@ impl Replica {
             Input::SnapReceived { link, zxid, state } => self.snap_received(now, link, zxid, *state, out),
             Input::Truncated { id, state } => self.truncated(now, id, state, out),
             Input::Reloaded { id, state } => self.reloaded(now, id, *state, out),
+            Input::HandOver => self.hand_over(now, out),
             Input::Stop => {
                 self.stopping = true;
-                self.report_stopped(out);
+                if self.membership.is_ensemble() {
+                    // Reported behind what the peer puts out.
+                    self.hand_over_to_stop(now, out);
+                } else {
+                    self.report_stopped(out);
+                }
             }
         }
         self.follow_peer(now, out);
@@ -228,7 +234,8 @@ impl Replica {
         if !self.unfinished.is_empty() {
             return Some(self.newest);
         }
-        let own = self.membership.proposes().then(|| {
+        let expires = self.membership.proposes() && !self.membership.is_handing_over();
+        let own = expires.then(|| {
             let sweep = self.sweeper.next_at();
             self.tracker.next_expiry().map_or(sweep, |e| e.min(sweep))
         });
@@ -269,7 +276,7 @@ impl Replica {
         }
         self.peer_timer(now);
         self.drop_overdue(now, out);
-        if !self.membership.proposes() {
+        if !self.membership.proposes() || self.membership.is_handing_over() {
             return;
         }
         if self.membership.awaits_pings() {
@@ -380,9 +387,10 @@ impl Replica {
         }
     }
 
-    /// After a stop: says so once nothing is outstanding.
+    /// After a stop: says so once nothing is outstanding, and the leadership is another's if it can be.
     pub(crate) fn report_stopped(&mut self, out: &mut Actions) {
-        if self.stopping && !self.halted && self.outstanding_requests() == 0 {
+        let busy = self.outstanding_requests() > 0 || self.membership.is_handing_over();
+        if self.stopping && !self.halted && !busy {
             self.halted = true;
             out.push(Action::Stopped);
         }

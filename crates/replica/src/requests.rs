@@ -17,7 +17,11 @@ impl Replica {
             // Not begun, so the client will know that it was not done.
             return;
         }
+        let handing_over = self.membership.is_handing_over();
         let Some(conn) = self.conns.get_mut(&id) else { return };
+        if handing_over && conn.phase != Phase::Fresh {
+            return;
+        }
         self.stats.received += 1;
         conn.stats.received += 1;
         match conn.phase {

@@ -1,0 +1,136 @@
+//! A leader that hands over, or is stopped: what clients of each server see of it.
+
+mod harness;
+
+use farrier_proto::client::{CreateRequest, PathOnly};
+use farrier_proto::{OpCode, RawAcl, SessionId};
+use farrier_replica::{HandOverRefused, Input};
+use harness::ensemble::{Client, Cluster};
+use harness::{connect_frame, encode};
+use std::borrow::Cow;
+
+fn create(path: &str) -> Vec<u8> {
+    let open = RawAcl { perms: 31, scheme: Some("world".into()), id: Some("anyone".into()) };
+    encode(&CreateRequest { path: Some(Cow::Borrowed(path)), data: None, acl: Some(vec![open]), flags: 0 })
+}
+
+fn has(c: &Cluster, server: i64, path: &str) -> bool {
+    c.replica(server).tree().node(path).is_some()
+}
+
+/// A leader with writes of its own clients and of a follower's under way, and nobody's disk moving.
+fn with_writes_under_way() -> (Cluster, i64, Client, Client) {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let (own, other) = (c.connect(l, 10_000), c.connect(f[0], 10_000));
+    for s in [1, 2, 3] {
+        c.hold_disk(s, true);
+    }
+    c.request(own, 1, OpCode::Create, &create("/own"));
+    c.request(other, 1, OpCode::Create, &create("/other"));
+    c.run();
+    (c, l, own, other)
+}
+
+#[test]
+fn what_was_asked_before_is_answered_and_what_comes_behind_is_not_begun() {
+    let (mut c, l, own, other) = with_writes_under_way();
+    let now = c.now;
+    assert_eq!(c.replica(l).may_hand_over(now), Ok(()));
+    c.ask(l, Input::HandOver);
+    assert_eq!(c.replica(l).may_hand_over(now), Err(HandOverRefused::UnderWay));
+    c.request(own, 2, OpCode::Create, &create("/late"));
+    c.request(own, 3, OpCode::Exists, &encode(&PathOnly { path: Some("/own".into()) }));
+    c.request(other, 2, OpCode::Create, &create("/late"));
+    let newcomer = c.dial(l);
+    c.frame(newcomer, &connect_frame(10_000, SessionId::NONE, &[0; 16], 0));
+    c.run();
+    assert!(!c.is_closed(own.conn), "its write is not answered yet");
+    for s in [1, 2, 3] {
+        c.hold_disk(s, false);
+    }
+    assert_eq!(c.replies(own), [(1, 0)]);
+    assert_eq!(c.replies(other), [(1, 0)]);
+    assert!(c.is_closed(own.conn) && c.is_closed(other.conn));
+
+    assert_ne!(c.leader(), l, "nobody had to wait");
+    assert!(c.connected(newcomer).is_some(), "it waited for the next leader");
+    for s in [1, 2, 3] {
+        assert!(has(&c, s, "/own") && has(&c, s, "/other") && !has(&c, s, "/late"), "on {s}");
+    }
+    let again = c.reattach(l, own.session).expect("the session lives, and has moved to a follower");
+    c.request(again, 2, OpCode::Create, &create("/late"));
+    assert_eq!(c.replies(again), [(2, 0)]);
+    c.assert_equal();
+}
+
+#[test]
+fn back_and_forth() {
+    let mut c = Cluster::of_three();
+    for n in 0..10 {
+        // The last leader has to come back.
+        c.settle();
+        let l = c.leader();
+        let client = c.connect(l, 10_000);
+        c.request(client, 1, OpCode::Create, &create(&format!("/{n}")));
+        assert_eq!(c.replies(client), [(1, 0)]);
+        c.ask(l, Input::HandOver);
+        c.run();
+        assert_ne!(c.leader(), l, "{:#?}", c.notes);
+    }
+    c.assert_equal();
+}
+
+#[test]
+fn who_cannot_hand_over_goes_on() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let now = c.now;
+    let leader = Some(farrier_proto::ServerId(l));
+    assert_eq!(c.replica(f[0]).may_hand_over(now), Err(HandOverRefused::NotLeading { leader }));
+    c.crash(f[0]);
+    let client = c.connect(l, 10_000);
+    c.ask(l, Input::HandOver);
+    c.run();
+    assert_eq!(c.leader(), l);
+    assert!(c.notes.iter().any(|(s, n)| *s == l && n.contains("not handed over")), "{:?}", c.notes);
+    c.request(client, 1, OpCode::Create, &create("/a"));
+    assert_eq!(c.replies(client), [(1, 0)]);
+}
+
+#[test]
+fn a_leader_that_is_stopped_hands_over_first() {
+    let (mut c, l, own, other) = with_writes_under_way();
+    c.ask(l, Input::Stop);
+    c.run();
+    assert_eq!(c.running().len(), 3, "something is not answered yet");
+    for s in [1, 2, 3] {
+        c.hold_disk(s, false);
+    }
+    assert_eq!((c.replies(own), c.replies(other)), (vec![(1, 0)], vec![(1, 0)]));
+    assert!(c.running().len() == 2 && c.leader() != l, "nobody had to wait");
+    assert!(c.notes.iter().any(|(s, n)| *s == l && n.contains("is handed over")), "{:?}", c.notes);
+    c.start(l);
+    c.settle();
+    c.assert_equal();
+}
+
+#[test]
+fn a_leader_without_another_quorum_stops_all_the_same() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    c.crash(f[0]);
+    let client = c.connect(l, 10_000);
+    c.request(client, 1, OpCode::Create, &create("/a"));
+    c.ask(l, Input::Stop);
+    assert_eq!(c.replies(client), [(1, 0)]);
+    assert_eq!(c.running(), [f[1]]);
+
+    // They are in time, and one is gone before it has everything.
+    let (mut c, l, _, _) = with_writes_under_way();
+    let f = c.followers();
+    c.ask(l, Input::Stop);
+    c.crash(f[0]);
+    c.run();
+    assert_eq!(c.running(), [f[1]]);
+}
