@@ -53,7 +53,13 @@ pub(super) fn run(options: &Options, programs: &[Program]) -> Result<String> {
         });
     }
     for kill in 1..=options.kills {
-        for contestant in &mut contestants {
+        // Who goes first alternates.
+        let mut order: Vec<usize> = (0..contestants.len()).collect();
+        if kill % 2 == 0 {
+            order.reverse();
+        }
+        for index in order {
+            let contestant = &mut contestants[index];
             one(contestant, options, &paths, kill)
                 .with_context(|| contestant.ensemble.obituary())
                 .with_context(|| format!("{}, kill {kill}", contestant.ensemble.name()))?;
