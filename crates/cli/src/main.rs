@@ -3,6 +3,7 @@
 //! It owns the command line, the environment, signals, and what is printed. It decides nothing about
 //! data: every verb hands over to a library and turns the outcome into text and an exit code.
 
+mod admin;
 mod client;
 mod dev;
 mod init;
@@ -37,6 +38,7 @@ Examples:
   farrier server zoo.cfg --check    what that configuration means, and where each value comes from
   farrier init --id 1 --server 1=zk1 --server 2=zk2 --server 3=zk3 --dir zk
   farrier status --server zk1:2181  who leads, who follows, how far
+  farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
 
 Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 no server or data directory.";
@@ -51,6 +53,8 @@ enum Command {
     Init(init::Arguments),
     /// Show the members of an ensemble and how each is
     Status(status::Arguments),
+    /// Speak to the server whose data directory is on this machine
+    Admin(admin::Arguments),
     /// Examine a damaged data directory, or go on without what is lost
     Repair(repair::Arguments),
 }
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Admin(arguments) => admin::run(&arguments),
         Command::Repair(arguments) => repair::run(&arguments),
     }
 }

@@ -9,7 +9,7 @@ use crate::log_reader::{Look, LookQueue};
 use crate::log_thread::{LogCommand, LogQueue};
 use crate::outbox::{Delivery, Outbox};
 use crate::peers::{PeerCommand, PeerOutbox};
-use farrier_replica::{Action, Actions, ConnId, Input, Level, Replica};
+use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, Replica};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -279,6 +279,10 @@ impl Core {
     pub(crate) fn give_up_draining(&self) -> ExitReason {
         let left = self.with(|s| s.replica.outstanding_requests());
         let mut life = self.life();
+        if left == 0 {
+            // Only the others were waited for.
+            life.drained = true;
+        }
         if !life.drained && life.halted.is_none() {
             life.halted = Some(format!(
                 "the time for an orderly stop (request_throttler.shutdownTimeout) is over and {left} requests are not answered: the log's disk is slow or hangs. Whatever was acknowledged is safe"
@@ -365,6 +369,10 @@ pub(crate) struct Session<'a> {
 impl Session<'_> {
     pub(crate) fn step(&mut self, input: Input<'_>) {
         self.replica.step(self.now, input, self.out);
+    }
+
+    pub(crate) fn may_hand_over(&self) -> Result<(), HandOverRefused> {
+        self.replica.may_hand_over(self.now)
     }
 
     /// Whoever waits for the replica has it next, however soon this thread comes back. For those who have had it

@@ -6,8 +6,9 @@
 //!
 //! Threads of one server: network workers (each with its share of the connections), the log thread, the
 //! timer, and background threads for snapshots, for the next log segment and for purging. A member of an ensemble
-//! has two more: one for the sockets between servers, one that looks into the log for learners.
+//! has three more: for the sockets between servers, for looks into the log for learners, and for `farrier admin`.
 
+pub mod admin;
 mod background;
 mod clock;
 pub mod config;

@@ -1,5 +1,6 @@
 //! One server, from start to stop.
 
+use crate::admin::{self, Door};
 use crate::background::{self, Files, Snapshots};
 use crate::clock::Clock;
 use crate::config::{ConfigError, ServerConfig};
@@ -150,6 +151,7 @@ struct Threads {
     log: Option<JoinHandle<()>>,
     peers: Option<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
+    door: Option<Arc<Door>>,
 }
 
 impl Server {
@@ -233,7 +235,8 @@ impl Server {
             limits: limits.clone(),
             words: Arc::new(word_settings(config, member.as_ref().map(|(m, _)| m), address, clock)),
         };
-        let mut threads = Threads { accept: None, workers: Vec::new(), log: None, peers: None, others: Vec::new() };
+        let mut threads =
+            Threads { accept: None, workers: Vec::new(), log: None, peers: None, others: Vec::new(), door: None };
         let spawn = |name: &str, f: Box<dyn FnOnce() + Send>| {
             // A thread that outlives the server keeps others off its files.
             let locked = directories.clone();
@@ -290,6 +293,18 @@ impl Server {
             let txn_max = mapping::txn_max(config);
             let run = move || log_reader::run(&shared, &*disk, &floor, txn_max);
             threads.others.push(spawn("log reader", Box::new(run))?);
+            match Door::open(&config.data_dir) {
+                Ok(door) => {
+                    let (shared, door, me) = (core.clone(), Arc::new(door), member.me);
+                    threads.door = Some(door.clone());
+                    threads.others.push(spawn("admin", Box::new(move || door.run(&shared, me)))?);
+                }
+                // Clients and the other servers do not need it.
+                Err(error) => tracing::warn!(
+                    "`farrier admin` will not work: cannot listen on {}: {error}",
+                    config.data_dir.join(admin::SOCKET).display()
+                ),
+            }
             let (shared, settings): (_, PeerSettings) = (core.clone(), member.peers(config, seed));
             let run = move || peers::run(&shared, settings, listeners);
             threads.peers = Some(spawn("peers", Box::new(run))?);
@@ -340,6 +355,9 @@ impl Server {
         self.core.close();
         self.wake_accept();
         let mut threads = self.threads.lock().expect("nothing panics while it holds this lock");
+        if let Some(door) = threads.door.take() {
+            door.close();
+        }
         let workers = std::mem::take(&mut threads.workers);
         let all =
             threads.accept.take().into_iter().chain(workers).chain(threads.log.take()).chain(threads.peers.take());

@@ -1,0 +1,157 @@
+//! `farrier admin`: what only those who run a server may ask of it, over the socket in its data directory.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use farrier_server::admin::SOCKET;
+use farrier_server::config::ConfigError;
+use serde_json::Value;
+
+use crate::output::{complain, print};
+use crate::server::{load_file, refuse};
+
+const EXAMPLES: &str = "\
+Examples:
+  farrier admin status --dir /var/lib/zookeeper
+  farrier admin transfer-leader --dir zoo.cfg
+
+A member of an ensemble listens on DATADIR/farrier.sock, which only the user may open as whom it runs.
+No target can be named for transfer-leader: the most up to date voter with the largest id wins.
+
+Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 no server.";
+
+/// Options of `farrier admin`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Let another server lead, without a gap for clients beyond a reconnect
+    TransferLeader(Place),
+    /// Print what the server knows of leader, learners and itself, as JSON
+    Status(Place),
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// The server's data directory, or its configuration file
+    #[arg(long, value_name = "DIR|ZOO.CFG")]
+    dir: PathBuf,
+
+    /// Seconds that the server, or the move of the leader, may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+/// Longest answer that is read.
+const ANSWER_MAX: u64 = 1 << 20;
+/// Pause between two looks whether somebody leads.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Why a server could not be asked, or would not do it.
+enum Failure {
+    Unreachable(String),
+    Refused(String),
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let (place, act): (_, fn(&Path, Instant) -> Result<String, Failure>) = match &arguments.command {
+        Command::TransferLeader(place) => (place, transfer_leader),
+        Command::Status(place) => (place, |dir, end| Ok(ask(dir, "status", end)?.to_string())),
+    };
+    let dir = match data_dir(place) {
+        Ok(dir) => dir,
+        Err(code) => return code,
+    };
+    let (message, code) = match act(&dir, Instant::now() + Duration::from_secs(place.timeout)) {
+        Ok(text) => match print(&format!("{text}\n")) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => (format!("standard output can't be written: {error}"), 1),
+        },
+        Err(Failure::Refused(why)) => (why, 1),
+        Err(Failure::Unreachable(why)) => (why, 3),
+    };
+    complain("farrier admin: error", message);
+    ExitCode::from(code)
+}
+
+fn data_dir(place: &Place) -> Result<PathBuf, ExitCode> {
+    if place.dir.is_file() {
+        return Ok(load_file(&place.dir, &[]).map_err(|error| refuse(&error))?.config.data_dir);
+    }
+    if place.dir.is_dir() {
+        return Ok(place.dir.clone());
+    }
+    let dir = place.dir.display();
+    complain("farrier admin: error", format_args!("{dir} is neither a data directory nor a configuration file"));
+    Err(ExitCode::from(ConfigError::EXIT_CODE))
+}
+
+/// Asks for it, and waits until the server follows another one.
+fn transfer_leader(dir: &Path, end: Instant) -> Result<String, Failure> {
+    let before = ask(dir, "status", end)?;
+    ask(dir, "transfer-leader", end)?;
+    let me = before.get("server").and_then(Value::as_i64);
+    loop {
+        let now = ask(dir, "status", end)?;
+        let leader = now.get("leader").and_then(Value::as_i64);
+        let established = now.get("epoch").and_then(Value::as_u64) > before.get("epoch").and_then(Value::as_u64);
+        match leader {
+            Some(leader) if established && Some(leader) != me => return Ok(format!("server {leader} leads")),
+            Some(_) if established => {
+                return Err(Failure::Refused("no other server was elected: this one leads again; see its log".into()));
+            }
+            Some(_) | None => {}
+        }
+        if Instant::now() >= end {
+            return Err(Failure::Refused(
+                "the leadership was given up, and nobody has it yet; see the server's log".into(),
+            ));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// One request and its answer.
+fn ask(dir: &Path, command: &str, end: Instant) -> Result<Value, Failure> {
+    let path = dir.join(SOCKET);
+    let text = exchange(&path, command, end).map_err(|error| Failure::Unreachable(why(&path, &error)))?;
+    let answer: Value = serde_json::from_str(&text)
+        .map_err(|_| Failure::Unreachable(format!("{} answers what is no JSON: {text:?}", path.display())))?;
+    match answer.get("error").and_then(Value::as_str) {
+        Some(error) => Err(Failure::Refused(error.to_owned())),
+        None => Ok(answer),
+    }
+}
+
+fn exchange(path: &Path, command: &str, end: Instant) -> io::Result<String> {
+    let mut socket = UnixStream::connect(path)?;
+    let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    socket.set_read_timeout(Some(left))?;
+    socket.set_write_timeout(Some(left))?;
+    socket.write_all(format!("{command}\n").as_bytes())?;
+    let mut text = String::new();
+    socket.take(ANSWER_MAX).read_to_string(&mut text)?;
+    if text.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(text) }
+}
+
+fn why(path: &Path, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "is the server running, as a member of an ensemble, and is this its data directory?"
+        }
+        io::ErrorKind::PermissionDenied => "only the user may ask as whom the server runs",
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "the server does not answer in time",
+        _ => "is the server going down?",
+    };
+    format!("{}: {error}: {remedy}", path.display())
+}
