@@ -23,7 +23,7 @@ use place::Place;
 const EXAMPLES: &str = "\
 Examples:
   farrier dev
-  farrier dev --servers 3           an ensemble, in this one process
+  farrier dev --servers 1           one server alone
   farrier dev --data ./zk           keeps data, number of servers and ports
   farrier dev -- pytest tests/      runs the command with FARRIER_SERVER set, then stops
 
@@ -36,7 +36,7 @@ signal N ended it, 125 the server didn't start, 126 the command can't be run, 12
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Servers to run: one alone, or an ensemble [default: 1, or as many as --data keeps]
+    /// Servers to run: one alone, or an ensemble [default: 3, or as many as --data keeps]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(SERVERS_MAX)))]
     servers: Option<u8>,
 
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
 }
 
 /// Servers if nothing is said.
-const SERVERS: u8 = 1;
+const SERVERS: u8 = 3;
 
 /// Most servers of one process.
 const SERVERS_MAX: u8 = 9;

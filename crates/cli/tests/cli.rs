@@ -37,9 +37,9 @@ struct Dev {
 }
 
 impl Dev {
-    /// Starts `farrier dev` and waits for its first line.
+    /// Starts `farrier dev` with one server and waits for its first line.
     fn start(arguments: &[&str], temp: &Path) -> Self {
-        let mut command = farrier(&["dev"]);
+        let mut command = farrier(&["dev", "--servers", "1"]);
         command.args(arguments).env("TMPDIR", temp).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -183,7 +183,7 @@ fn data_and_port_are_kept() {
     let again = Dev::start(&["--data", &name], temp.path());
     assert_eq!(again.address, address);
 
-    let refused = output(&mut farrier(&["dev", "--data", &name]));
+    let refused = output(&mut farrier(&["dev", "--servers", "1", "--data", &name]));
     assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), String::new()));
     assert!(text(&refused.stderr).contains("is taken"), "{}", text(&refused.stderr));
     let other = output(&mut farrier(&["dev", "--data", &name, "--servers", "3"]));
@@ -197,7 +197,8 @@ fn a_command_runs_beside_the_server_and_gives_its_code() {
     let temp = tempfile::tempdir().expect("a temporary directory");
     let port = port(4);
     let run = |words: &[&str]| {
-        let found = output(farrier(&["dev", "--port", &port, "--"]).args(words).env("TMPDIR", temp.path()));
+        let found =
+            output(farrier(&["dev", "--servers", "1", "--port", &port, "--"]).args(words).env("TMPDIR", temp.path()));
         (text(&found.stdout), text(&found.stderr), found.status.code())
     };
     let (stdout, _, code) = run(&["sh", "-c", "echo at $FARRIER_SERVER; exit 7"]);

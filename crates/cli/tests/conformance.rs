@@ -1,4 +1,4 @@
-//! Every conformance case of one server, against the binary. One test per profile, and per lane where a
+//! Every conformance case against the binary. One test per profile, and per lane where a
 //! profile has slow cases; a failure lists the cases with what was expected and what was seen.
 
 use farrier_testkit::case::{Lane, Profile};
@@ -11,7 +11,7 @@ fn filter(profile: Profile, lanes: &[Lane]) -> Filter {
 
 fn check(profile: Profile, lanes: &[Lane]) {
     let target = Target::Farrier(env!("CARGO_BIN_EXE_farrier").into());
-    let report = run(&target, &filter(profile, lanes)).expect("the server starts");
+    let report = run(&target, &filter(profile, lanes)).expect("the servers start");
     let failures = report.failures().count();
     assert_eq!(failures, 0, "{failures} of {} cases differ\n{}", report.rows.len(), report.failure_list());
 }
@@ -42,6 +42,8 @@ groups! {
     profile_e: E, &[];
     profile_k: K, &[];
     profile_m: M, &[];
+    profile_q: Q, &[];
+    profile_g: G, &[];
 }
 
 #[test]

@@ -34,9 +34,9 @@ fn init(id: &str, dir: &Path) -> Output {
     output(&arguments)
 }
 
-/// `farrier dev`, and its connect string.
+/// `farrier dev` with one server, and its connect string.
 fn dev(temp: &Path, port: &str) -> (Child, String) {
-    let mut command = farrier(&["dev", "--port", port]);
+    let mut command = farrier(&["dev", "--servers", "1", "--port", port]);
     let mut child = command.env("TMPDIR", temp).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it runs");
     let mut first = String::new();
     BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut first).expect("a first line");
@@ -161,7 +161,7 @@ fn dev_runs_an_ensemble_and_status_shows_its_members() {
             first.strip_prefix("connect string: ").expect("the first line").split(',').map(str::to_owned).collect();
         (addresses, serde_json::from_str::<serde_json::Value>(rows).expect("JSON"))
     };
-    let (addresses, rows) = run(&["--servers", "3", "--port", "24600"]);
+    let (addresses, rows) = run(&["--port", "24600"]);
     assert_eq!(addresses.len(), 3);
     let rows = rows.as_array().expect("an array");
     let of = |key: &str| rows.iter().map(|row| row[key].clone()).collect::<Vec<_>>();
