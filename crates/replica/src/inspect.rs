@@ -2,9 +2,9 @@
 
 use crate::conn::Phase;
 use crate::io::ConnId;
-use crate::members::Membership;
+use crate::members::{Membership, Term};
 use crate::replica::Replica;
-use crate::stats::{LatencyStats, ServerStats};
+use crate::stats::{LatencyStats, ProposalSizes, ServerStats};
 use core::net::SocketAddr;
 use farrier_proto::{SessionId, Zxid};
 use farrier_tree::{Tree, WatchTable};
@@ -111,9 +111,24 @@ impl Replica {
         }
     }
 
+    /// On a leader: since which monotonic millisecond, and what it proposed.
+    #[must_use]
+    pub const fn leadership(&self) -> Option<(u64, ProposalSizes)> {
+        match &self.membership {
+            Membership::Ensemble(members) => match &members.term {
+                Term::Leading(leading) => Some((leading.since, leading.proposal_sizes)),
+                Term::Looking | Term::Learning(_) => None,
+            },
+            Membership::Alone(_) => None,
+        }
+    }
+
     /// Resets the server's counters (`srst`).
     pub fn reset_stats(&mut self) {
         self.stats = ServerStats::default();
+        if let Some(leading) = self.membership.leading() {
+            leading.proposal_sizes = ProposalSizes::default();
+        }
     }
 
     /// Resets the connections' counters (`crst`).

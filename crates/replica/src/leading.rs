@@ -3,6 +3,7 @@
 use crate::io::{Actions, ConnId, Time};
 use crate::members::Membership;
 use crate::replica::{Origin, Replica};
+use crate::stats::ProposalSizes;
 use farrier_proto::quorum::{ForwardedRequest, LearnerPacket};
 use farrier_proto::{ErrorCode, OpCode, Reader, SessionId};
 use farrier_tree::{Identity, WriteRequest};
@@ -27,11 +28,15 @@ pub(crate) struct Leading {
     /// finds answers in its sockets that were given long ago; only those to later pings tell who was heard of
     /// meanwhile (safety contract 5.2).
     pub(crate) awaited_round: u64,
+    /// Monotonic milliseconds of its establishment.
+    pub(crate) since: u64,
+    pub(crate) proposal_sizes: ProposalSizes,
 }
 
 impl Leading {
-    pub(crate) fn new(epoch: u32) -> Self {
-        Self { epoch, owners: HashMap::default(), awaited_round: 0 }
+    pub(crate) fn new(epoch: u32, now: u64) -> Self {
+        let owners = HashMap::default();
+        Self { epoch, owners, awaited_round: 0, since: now, proposal_sizes: ProposalSizes::default() }
     }
 
     /// The session moved.

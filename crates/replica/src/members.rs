@@ -470,7 +470,7 @@ impl Replica {
                 self.track_sessions(now);
                 self.sweeper = Sweeper::new(now.mono + self.config.container.check_interval);
                 self.find_orphans();
-                Term::Leading(Leading::new(epoch))
+                Term::Leading(Leading::new(epoch, now.mono))
             }
             Role::Learning { leader: _, epoch, observing: _ } => Term::Learning(Learning::new(epoch)),
         };

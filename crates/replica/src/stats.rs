@@ -48,6 +48,32 @@ impl LatencyStats {
     }
 }
 
+/// Sizes of the transactions that a leader proposed, in bytes, since it leads or since the last `srst`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProposalSizes {
+    /// Of the newest; -1 before the first, as the others.
+    pub last: i64,
+    /// Smallest.
+    pub min: i64,
+    /// Largest.
+    pub max: i64,
+}
+
+impl Default for ProposalSizes {
+    fn default() -> Self {
+        Self { last: -1, min: -1, max: -1 }
+    }
+}
+
+impl ProposalSizes {
+    pub(crate) fn record(&mut self, len: usize) {
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        self.min = if self.last < 0 { len } else { self.min.min(len) };
+        self.max = self.max.max(len);
+        self.last = len;
+    }
+}
+
 /// Counters since the start or the last `srst`.
 #[derive(Clone, Debug, Default)]
 pub struct ServerStats {

@@ -3,7 +3,7 @@
 use crate::conn::{Asked, Phase, Waiting};
 use crate::io::{Action, Actions, ConnId, Time};
 use crate::limits::FORCED_READS_MAX;
-use crate::members::Membership;
+use crate::members::{Membership, Term};
 use crate::replica::{Origin, Outstanding, Replica};
 use bytes::Bytes;
 use farrier_proto::client::{
@@ -148,7 +148,12 @@ impl Replica {
                 let id = alone.wrote(zxid);
                 out.push(Action::Append { id, zxid, txn: txn.clone() });
             }
-            Membership::Ensemble(members) => members.peer.propose(now.mono, zxid, txn.clone(), &mut members.outputs),
+            Membership::Ensemble(members) => {
+                if let Term::Leading(leading) = &mut members.term {
+                    leading.proposal_sizes.record(txn.len());
+                }
+                members.peer.propose(now.mono, zxid, txn.clone(), &mut members.outputs);
+            }
         }
         self.outstanding.push_back(Outstanding { zxid, txn, origin });
         Some(zxid)

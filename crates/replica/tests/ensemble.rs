@@ -513,3 +513,19 @@ fn a_leader_that_does_not_serve_takes_no_clients() {
     c.request(client, 1, OpCode::Create, &create("/a", 0));
     assert_eq!(c.replies(client), [(1, 0)], "the leader leads all the same");
 }
+
+#[test]
+fn a_leader_knows_the_sizes_of_its_proposals() {
+    let mut c = Cluster::of_three();
+    let leader = c.leader();
+    let sizes = |c: &Cluster| c.replica(leader).leadership().map(|(_, s)| (s.last, s.min, s.max));
+    assert_eq!(sizes(&c), Some((-1, -1, -1)), "nothing is proposed yet");
+    let client = c.connect(leader, 10_000);
+    let session = sizes(&c).expect("it leads").0;
+    c.request(client, 1, OpCode::Create, &create("/a", 0));
+    c.request(client, 2, OpCode::SetData, &set("/a", &[7; 1000]));
+    assert_eq!(c.replies(client), [(1, 0), (2, 0)]);
+    let (last, min, max) = sizes(&c).expect("it leads");
+    assert!(min == session && last == max && last > 1000 + session / 2, "{last}/{min}/{max}");
+    assert_eq!(c.replica(if leader == 1 { 2 } else { 1 }).leadership(), None);
+}

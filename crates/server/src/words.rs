@@ -180,8 +180,7 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
         Name::Mntr => {
             let open = aside(descriptors).await;
             let now = core.clock().now().mono;
-            let uptime = now.saturating_sub(settings.started_mono);
-            core.with(|s| monitor_text(s.replica, settings.member.as_ref(), uptime, open))
+            core.with(|s| monitor_text(s.replica, settings, now, open))
         }
         Name::TelnetClose => unreachable!("answered above"),
     }
@@ -236,6 +235,9 @@ fn server_text(replica: &Replica, asking: Option<SocketAddr>) -> String {
     let _ = writeln!(out, "Zxid: {}", replica.last_zxid());
     let _ = writeln!(out, "Mode: {}", ensemble::mode(replica));
     let _ = writeln!(out, "Node count: {}", replica.tree().node_count());
+    if let Some((_, sizes)) = replica.leadership() {
+        let _ = writeln!(out, "Proposal sizes last/min/max: {}/{}/{}", sizes.last, sizes.min, sizes.max);
+    }
     out
 }
 
@@ -425,7 +427,7 @@ fn watches_by_path(replica: &Replica) -> String {
 }
 
 /// The classic keys first, in the order in which old scripts expect them.
-fn monitor_text(replica: &Replica, member: Option<&Membership>, uptime: u64, (open, max): (u64, u64)) -> String {
+fn monitor_text(replica: &Replica, settings: &WordSettings, now: u64, (open, max): (u64, u64)) -> String {
     let stats = replica.stats();
     let tree = replica.tree();
     let mut out = String::new();
@@ -446,7 +448,7 @@ fn monitor_text(replica: &Replica, member: Option<&Membership>, uptime: u64, (op
         ("open_file_descriptor_count", open.to_string()),
         ("max_file_descriptor_count", max.to_string()),
         ("outstanding_tls_handshake", "0".into()),
-        ("uptime", uptime.to_string()),
+        ("uptime", now.saturating_sub(settings.started_mono).to_string()),
         ("global_sessions", replica.session_count().to_string()),
         ("local_sessions", "0".into()),
         ("auth_failed_count", stats.auth_failures.to_string()),
@@ -466,8 +468,8 @@ fn monitor_text(replica: &Replica, member: Option<&Membership>, uptime: u64, (op
             out.push_str(&ensemble::monitor_first(replica));
         }
     }
-    if let Some(member) = member {
-        out.push_str(&ensemble::monitor_rest(replica, member));
+    if let Some(member) = &settings.member {
+        out.push_str(&ensemble::monitor_rest(replica, member, now));
     }
     out
 }

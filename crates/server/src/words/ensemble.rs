@@ -73,7 +73,7 @@ pub(super) fn monitor_first(replica: &Replica) -> String {
 }
 
 /// The others.
-pub(super) fn monitor_rest(replica: &Replica, member: &Membership) -> String {
+pub(super) fn monitor_rest(replica: &Replica, member: &Membership, now: u64) -> String {
     let mut out = format!("zk_quorum_size\t{}\n", member.ensemble.voters().len());
     let Some(status) = replica.peer_status().filter(|s| s.state == ServerState::Leading) else { return out };
     let synced = |observer, voter| {
@@ -90,6 +90,17 @@ pub(super) fn monitor_rest(replica: &Replica, member: &Membership) -> String {
         ("pending_syncs", status.pending_syncs),
     ] {
         let _ = writeln!(out, "zk_{key}\t{value}");
+    }
+    if let Some((since, sizes)) = replica.leadership() {
+        let rows = [
+            ("last_proposal_size", sizes.last),
+            ("max_proposal_size", sizes.max),
+            ("min_proposal_size", sizes.min),
+            ("leader_uptime", i64::try_from(now.saturating_sub(since)).unwrap_or(i64::MAX)),
+        ];
+        for (key, value) in rows {
+            let _ = writeln!(out, "zk_{key}\t{value}");
+        }
     }
     out
 }
