@@ -1,5 +1,6 @@
 //! What a conformance case is, and what its function works with.
 
+use crate::conformance::Trio;
 use crate::raw::{Client, Conn, Connect, Event, Handshake, Sessions};
 use crate::server::Server;
 use anyhow::{Result, anyhow};
@@ -26,6 +27,10 @@ pub enum Profile {
     K,
     /// `jute.maxbuffer=4096`, three connections per address, default whitelist.
     M,
+    /// Three servers with ticks of 1000 ms, `reconfigEnabled=true` and a super user.
+    Q,
+    /// Q with `enableEagerACLCheck=true` and without `reconfigEnabled`.
+    G,
 }
 
 /// Which server of a profile runs a case: slow cases and those that kill the server have one of their own.
@@ -58,6 +63,18 @@ pub struct Other {
 /// [`Case::expected`].
 pub type Run = fn(&mut Ctx<'_>) -> Result<String>;
 
+/// The function of a case that concerns an ensemble.
+pub type RunTrio = fn(&Trio<'_>) -> Result<String>;
+
+/// The steps of a case.
+#[derive(Clone, Copy, Debug)]
+pub enum Steps {
+    /// On one server.
+    One(Run),
+    /// On an ensemble of three.
+    Three(RunTrio),
+}
+
 /// One numbered case.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -77,14 +94,30 @@ pub struct Case {
     /// Where it runs.
     pub lane: Lane,
     /// The steps.
-    pub run: Run,
+    pub steps: Steps,
 }
 
 impl Case {
     /// A case that both servers answer alike.
     #[must_use]
     pub const fn new(number: u16, profile: Profile, title: &'static str, expected: &'static str, run: Run) -> Self {
-        Self { number, profile, title, expected, apache: None, farrier: None, lane: Lane::Shared, run }
+        Self::of(number, profile, title, expected, Steps::One(run))
+    }
+
+    /// A case of an ensemble that both servers answer alike.
+    #[must_use]
+    pub const fn ensemble(
+        number: u16,
+        profile: Profile,
+        title: &'static str,
+        expected: &'static str,
+        run: RunTrio,
+    ) -> Self {
+        Self::of(number, profile, title, expected, Steps::Three(run))
+    }
+
+    const fn of(number: u16, profile: Profile, title: &'static str, expected: &'static str, steps: Steps) -> Self {
+        Self { number, profile, title, expected, apache: None, farrier: None, lane: Lane::Shared, steps }
     }
 
     /// Notes what Apache 3.9 answers instead.
@@ -231,25 +264,30 @@ impl<'s> Ctx<'s> {
     /// Closes the sessions that the case left, so that none expires in the midst of another case.
     /// Authenticates first where that is enforced.
     pub fn clean_up(&mut self, enforced_auth: bool) -> Result<()> {
-        let left = {
-            let mut guard = self.sessions.lock().map_err(|_| anyhow!("another thread panicked"))?;
-            std::mem::take(&mut *guard)
-        };
-        for session in left {
-            let password = farrier_proto::session::password(SessionId(session));
-            let mut conn = self.conn()?;
-            let answer = conn.handshake(&Connect::again(session, &password))?;
-            if answer.is_expired() || answer == Handshake::Closed {
-                continue;
-            }
-            let mut client = Client::on(conn, &answer.response()?, &Sessions::default())?;
-            if enforced_auth {
-                client.auth("digest", "u:p")?;
-            }
-            client.close()?;
-        }
-        Ok(())
+        close_sessions(self.addr(), &self.sessions, enforced_auth)
     }
+}
+
+/// Closes the noted sessions through the server at `addr`.
+pub(crate) fn close_sessions(addr: SocketAddr, sessions: &Sessions, enforced_auth: bool) -> Result<()> {
+    let left = {
+        let mut guard = sessions.lock().map_err(|_| anyhow!("another thread panicked"))?;
+        std::mem::take(&mut *guard)
+    };
+    for session in left {
+        let password = farrier_proto::session::password(SessionId(session));
+        let mut conn = Conn::open(addr)?;
+        let answer = conn.handshake(&Connect::again(session, &password))?;
+        if answer.is_expired() || answer == Handshake::Closed {
+            continue;
+        }
+        let mut client = Client::on(conn, &answer.response()?, &Sessions::default())?;
+        if enforced_auth {
+            client.auth("digest", "u:p")?;
+        }
+        client.close()?;
+    }
+    Ok(())
 }
 
 /// Items joined by `, `.

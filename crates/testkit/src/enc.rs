@@ -106,3 +106,9 @@ impl Body {
 pub const fn body() -> Body {
     Body::new()
 }
+
+/// A request's whole frame: length word, xid, operation and body.
+#[must_use]
+pub fn request(xid: i32, op: i32, content: &Body) -> Vec<u8> {
+    body().s(body().i(xid).i(op).raw(&content.0).0).0
+}

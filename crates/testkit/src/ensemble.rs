@@ -14,6 +14,7 @@ use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long an ensemble may take until all that should serve do.
@@ -28,6 +29,11 @@ const LOOK: Duration = Duration::from_millis(50);
 /// otherwise a client's connection could sit on the port of a server that is about to start again.
 const PORTS: std::ops::Range<u16> = 25_000..32_000;
 
+/// How many times ports were asked for.
+static CALLS: AtomicU16 = AtomicU16::new(0);
+/// How far apart the ports of two ensembles of this process start.
+const PORTS_PER_CALL: u32 = 64;
+
 /// How every member is configured.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -37,6 +43,8 @@ pub struct Settings {
     pub zoo: Vec<String>,
     /// `-D` flags without the `-D`.
     pub flags: Vec<String>,
+    /// Whether the list of servers tells where their clients connect.
+    pub list_clients: bool,
 }
 
 impl Default for Settings {
@@ -47,6 +55,7 @@ impl Default for Settings {
                 .map(str::to_owned)
                 .into(),
             flags: Vec::new(),
+            list_clients: false,
         }
     }
 }
@@ -266,11 +275,12 @@ impl Members {
         }
         for (number, member) in (1..).zip(&self.members) {
             let role = if member.observer { ":observer" } else { "" };
-            let _ = writeln!(
-                text,
-                "server.{number}={}:{}:{}{role}",
-                member.place.ip, member.quorum_port, member.election_port
-            );
+            let Place { ip, .. } = member.place;
+            let _ = write!(text, "server.{number}={ip}:{}:{}{role}", member.quorum_port, member.election_port);
+            if self.settings.list_clients {
+                let _ = write!(text, ";{ip}:{}", member.client_port);
+            }
+            text.push('\n');
         }
         text
     }
@@ -421,7 +431,10 @@ impl Drop for Members {
 fn free_ports(count: usize) -> Result<Vec<u16>> {
     let width = PORTS.end - PORTS.start;
     let spread = std::process::id().wrapping_mul(97) % u32::from(width);
-    let first = u16::try_from(spread).unwrap_or_default();
+    // Ensembles that start side by side in one process look in different places, because ports are
+    // free again between this and the start of the servers.
+    let calls = u32::from(CALLS.fetch_add(1, Ordering::Relaxed));
+    let first = u16::try_from((spread + calls * PORTS_PER_CALL) % u32::from(width)).unwrap_or_default();
     let mut held = Vec::new();
     for step in 0..width {
         let port = PORTS.start + (first + step) % width;

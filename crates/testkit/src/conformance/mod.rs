@@ -1,9 +1,9 @@
-//! The conformance cases that concern one server, and their runner.
+//! The conformance cases that concern one server or an ensemble of three, and their runner.
 //!
 //! One file per section of the list of cases. A case tells what it saw as text, and that text is
 //! compared with what the target should answer; so a table of both servers' answers comes for free.
 
-use crate::case::{Case, Ctx, Lane, Profile};
+use crate::case::{Case, Ctx, Lane, Profile, Steps};
 use crate::raw::four_letter_word;
 use crate::server::{Config, Server, Target};
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -15,6 +15,7 @@ mod auth;
 mod create;
 mod data;
 mod dispatch;
+mod ensemble;
 mod framing;
 mod multi;
 mod persistent;
@@ -22,16 +23,20 @@ mod quota;
 mod rearm;
 mod restart;
 mod sessions;
+mod trio;
 mod upstream;
 mod watches;
 
-/// Numbers that the list of cases gives to cases of one server.
-pub const NUMBERS: [std::ops::RangeInclusive<u16>; 2] = [1..=202, 243..=245];
+pub use trio::{Role, Trio};
+
+/// Numbers of the list of cases that are covered here: what is left out concerns local sessions and
+/// read-only servers.
+pub const NUMBERS: [std::ops::RangeInclusive<u16>; 2] = [1..=226, 243..=245];
 
 /// Every case, by number.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let sections: [&[Case]; 13] = [
+    let sections: [&[Case]; 14] = [
         framing::CASES,
         dispatch::CASES,
         create::CASES,
@@ -43,6 +48,7 @@ pub fn cases() -> Vec<Case> {
         auth::CASES,
         sessions::CASES,
         quota::CASES,
+        ensemble::CASES,
         restart::CASES,
         upstream::CASES,
     ];
@@ -51,20 +57,22 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
+/// The super user's password is `admin`.
+const SUPER: &str = "zookeeper.DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs=";
+
 /// The configuration that a profile stands for.
 #[must_use]
 pub fn config(profile: Profile) -> Config {
     let every_word = "4lw.commands.whitelist=*";
     let (zoo, flags): (&[&str], &[&str]) = match profile {
         Profile::D => (&[every_word], &[]),
-        Profile::S => (
-            &[every_word, "enforceQuota=true"],
-            &["zookeeper.DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs="],
-        ),
+        Profile::S => (&[every_word, "enforceQuota=true"], &[SUPER]),
         Profile::X => (&[every_word, "extendedTypesEnabled=true"], &["znode.container.checkIntervalMs=300"]),
         Profile::E => (&[every_word, "enforce.auth.enabled=true", "enforce.auth.schemes=digest"], &[]),
         Profile::K => (&[every_word], &["zookeeper.skipACL=yes"]),
         Profile::M => (&["maxClientCnxns=3"], &["jute.maxbuffer=4096"]),
+        Profile::Q => (&["reconfigEnabled=true"], &[SUPER]),
+        Profile::G => (&[], &[SUPER, "zookeeper.enableEagerACLCheck=true"]),
     };
     let owned = |items: &[&str]| items.iter().map(|s| (*s).to_owned()).collect();
     Config { zoo: owned(zoo), flags: owned(flags) }
@@ -188,6 +196,9 @@ pub fn run(target: &Target, filter: &Filter) -> Result<Report> {
 }
 
 fn run_group(target: &Target, profile: Profile, lane: Lane, mut cases: Vec<Case>) -> Result<Vec<Row>> {
+    if matches!(profile, Profile::Q | Profile::G) {
+        return trio::run_group(target, profile, cases);
+    }
     cases.sort_by_key(|c| (c.lane, c.number));
     let start =
         || Server::start(target, &config(profile)).with_context(|| format!("profile {profile:?}, lane {lane:?}"));
@@ -203,7 +214,8 @@ fn run_group(target: &Target, profile: Profile, lane: Lane, mut cases: Vec<Case>
         }
         fresh = false;
         let mut ctx = Ctx::new(&mut server, case.number);
-        let mut observed = (case.run)(&mut ctx).map_err(|e| format!("{e:#}"));
+        let Steps::One(run) = case.steps else { bail!("case {} needs an ensemble", case.number) };
+        let mut observed = run(&mut ctx).map_err(|e| format!("{e:#}"));
         if lane != Lane::Own
             && let Err(e) = ctx.clean_up(profile == Profile::E)
             && observed.is_ok()
