@@ -64,15 +64,17 @@ enum Failure {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let (place, act): (_, fn(&Path, Instant) -> Result<String, Failure>) = match &arguments.command {
-        Command::TransferLeader(place) => (place, transfer_leader),
-        Command::Status(place) => (place, |dir, end| Ok(ask(dir, "status", end)?.to_string())),
-    };
+    let (Command::TransferLeader(place) | Command::Status(place)) = &arguments.command;
     let dir = match data_dir(place) {
         Ok(dir) => dir,
         Err(code) => return code,
     };
-    let (message, code) = match act(&dir, Instant::now() + Duration::from_secs(place.timeout)) {
+    let end = Instant::now() + Duration::from_secs(place.timeout);
+    let result = match arguments.command {
+        Command::TransferLeader(_) => transfer_leader(&dir, end),
+        Command::Status(_) => ask(&dir, "status", end).map(|status| status.to_string()),
+    };
+    let (message, code) = match result {
         Ok(text) => match print(&format!("{text}\n")) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(error) => (format!("standard output can't be written: {error}"), 1),
