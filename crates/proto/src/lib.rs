@@ -14,6 +14,7 @@ pub mod error;
 pub mod ids;
 pub mod jute;
 pub mod limits;
+pub mod membership;
 pub mod multi;
 mod numbered;
 pub mod opcode;

@@ -16,6 +16,9 @@ impl Replica {
         if self.membership.is_looking() || self.membership.is_handing_over() {
             return self.hold(now, id, frame, out);
         }
+        if !self.config.leader_serves && self.membership.leads() {
+            return self.close(id, out);
+        }
         let renew = request.session != SessionId::NONE;
         if !self.throttle.admit(now.mono, renew, &mut self.random) {
             self.stats.throttled_connections += 1;

@@ -123,6 +123,15 @@ impl Replica {
         }
     }
 
+    /// In an ensemble, the members as this server knows them.
+    #[must_use]
+    pub fn ensemble_members(&self) -> Option<&farrier_zab::Ensemble> {
+        match &self.membership {
+            Membership::Alone(_) => None,
+            Membership::Ensemble(members) => Some(members.peer.ensemble()),
+        }
+    }
+
     /// Resets the server's counters (`srst`).
     pub fn reset_stats(&mut self) {
         self.stats = ServerStats::default();

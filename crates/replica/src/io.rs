@@ -3,6 +3,7 @@
 use crate::restore::TreeRestore;
 use bytes::Bytes;
 use core::net::SocketAddr;
+use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket, Notification};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId};
 use farrier_proto::{Acl, SessionId, Zxid};
@@ -299,6 +300,12 @@ pub enum Action {
     },
     /// After [`Input::Stop`]: everything outstanding is answered.
     Stopped,
+    /// Another configuration is in force: these are the members from now on. For their addresses, and for the files
+    /// from which the next start reads it.
+    Activate {
+        /// Who.
+        members: Box<MemberList>,
+    },
     /// End the process: nothing more may leave it.
     Halt {
         /// File, error and remedy.

@@ -11,10 +11,13 @@ use crate::replica::{Origin, Replica};
 use crate::restore::TreeRestore;
 use crate::sweep::Sweeper;
 use crate::{ReplicaConfig, WriteId};
+use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::LeaderPacket;
 use farrier_proto::txn::read_txn;
 use farrier_proto::{SessionId, Zxid};
-use farrier_zab::{LinkId, Output, Outputs, Peer, Role, SyncTicket};
+use farrier_tree::Tree;
+use farrier_tree::tree::CONFIG_PATH;
+use farrier_zab::{Ensemble, LinkId, Output, Outputs, Peer, Role, SyncTicket};
 use std::collections::VecDeque;
 
 /// How this server comes to commits.
@@ -253,7 +256,7 @@ impl Replica {
     pub fn ensemble(
         config: ReplicaConfig,
         zab: farrier_zab::Config,
-        members: farrier_zab::Ensemble,
+        members: Ensemble,
         durable: farrier_zab::Durable,
         state: TreeRestore,
         replayed: u64,
@@ -261,6 +264,7 @@ impl Replica {
     ) -> Self {
         let tree = state.into_tree();
         assert_eq!(tree.zxid(), durable.last_logged, "recovery and tree agree on the last transaction");
+        let members = if zab.reconfig { with_logged(members, &tree) } else { members };
         let members = Members {
             peer: Peer::new(zab, members, durable),
             started: false,
@@ -377,7 +381,9 @@ impl Replica {
 
     /// Lets `/zookeeper/config` say what this server knows.
     fn show_membership(&mut self, now: Time) {
-        if let Some((text, version)) = &self.config.config_node {
+        if let Some((text, version)) = &self.config.config_node
+            && !(self.config.reconfig_enabled && shown(&self.tree).is_some_and(|(_, v)| v >= *version))
+        {
             self.tree.set_membership(text, Zxid::from_wire(version.cast_signed()), now.wall);
         }
     }
@@ -453,10 +459,12 @@ impl Replica {
             Output::PingReceived { zxid } => self.answer_ping(zxid),
             Output::Synced { ticket } => self.synced(now, ticket, out),
             Output::Activate { config } => {
-                let version = version_of(&config);
-                self.config.config_node = Some((config.to_vec(), version));
+                self.config.config_node = Some((config.to_vec(), MemberList::version_of(&config)));
                 self.show_membership(now);
             }
+                if let Ok(members) = MemberList::parse(&config) {
+                    out.push(Action::Activate { members: Box::new(members) });
+                }
             Output::Halt { reason } => self.halt(reason, out),
             Output::Note { level, text } => out.note(level_of(level), text),
         }
@@ -521,11 +529,20 @@ impl Replica {
     }
 }
 
-/// The last line of a configuration says `version=<hex>`.
-fn version_of(config: &[u8]) -> u64 {
-    let text = String::from_utf8_lossy(config);
-    let version = text.lines().rev().find_map(|line| line.strip_prefix("version="));
-    version.and_then(|v| u64::from_str_radix(v.trim(), 16).ok()).unwrap_or(0)
+/// The configuration that a tree shows, and its version.
+fn shown(tree: &Tree) -> Option<(&[u8], u64)> {
+    let node = tree.node(CONFIG_PATH)?;
+    let text = node.data().filter(|text| !text.is_empty())?;
+    Some((text, node.stat().mzxid.get()))
+}
+
+/// A configuration that is newer than the file's came with a reconfiguration that is in the log. Whether it is in
+/// force is not known yet.
+fn with_logged(members: Ensemble, tree: &Tree) -> Ensemble {
+    let logged = shown(tree).filter(|(_, version)| *version > members.version());
+    let list = logged.and_then(|(text, _)| MemberList::parse(text).ok());
+    let pending = list.and_then(|list| Ensemble::of(&list).ok());
+    members.with_pending(pending)
 }
 
 const fn level_of(level: farrier_zab::Level) -> Level {

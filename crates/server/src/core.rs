@@ -197,6 +197,7 @@ impl Core {
                 Action::ResumeLink { link } => Task::Peer(PeerCommand::Resume { link }),
                 Action::CloseLink { link, reason } => Task::Peer(PeerCommand::Close { link, reason }),
                 Action::Note { level, text } => Task::Note(level, text),
+                Action::Activate { members } => Task::Peer(PeerCommand::Activate { members }),
                 Action::Stopped => Task::Life(None),
                 Action::Halt { reason } => Task::Life(Some(reason)),
             };

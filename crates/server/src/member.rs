@@ -1,14 +1,12 @@
 //! A member of an ensemble: from the list of members to what the parts are told.
 
-use crate::config::{ConfigError, EnsembleConfig, HostPort, Member, Role, ServerConfig};
+use crate::config::{ConfigError, EnsembleConfig, Member, ServerConfig};
 use crate::mapping::{millis, tree};
-use crate::peers::address::Endpoint;
-use crate::peers::{MemberAddresses, PeerSettings};
+use crate::peers::{PeerSettings, addresses};
 use farrier_proto::ServerId;
 use farrier_storage::Recovered;
-use farrier_zab::{Config, Durable, Ensemble, EnsembleError, QuorumVerifier, Recovering};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use farrier_zab::{Config, Durable, Ensemble, EnsembleError, Recovering};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Bytes of committed transactions that are kept in memory for learners.
@@ -33,7 +31,7 @@ impl Membership {
         let me = listed.my_id.expect("a runnable configuration names this server");
         let ensemble = ensemble(listed).map_err(|error| {
             let place = config.config_file.as_ref().map_or_else(|| "members".to_owned(), |p| p.display().to_string());
-            ConfigError::members(place, why_none(&error))
+            ConfigError::members(place, error.to_string())
         })?;
         Ok(Some(Self { me: ServerId(me), config: listed.clone(), ensemble }))
     }
@@ -58,6 +56,7 @@ impl Membership {
             force_snapshot_sync: t.force_snapshot_sync,
             snap_syncs_max: t.snap_syncs_max as usize,
             diff_syncs_max: t.diff_syncs_max as usize,
+            reconfig: config.reconfig_enabled,
             seed,
             ..Config::new(self.me)
         }
@@ -68,7 +67,14 @@ impl Membership {
         let tick = Duration::from_millis(u64::from(config.tick_time_ms.unsigned_abs()));
         PeerSettings {
             me: self.me,
-            members: self.config.members.iter().map(|(id, m)| (ServerId(*id), addresses(m))).collect(),
+            members: self
+                .config
+                .members
+                .iter()
+                .map(|(id, m)| (ServerId(*id), addresses(m)))
+                .collect::<BTreeMap<_, _>>()
+                .into(),
+            config_file: config.config_file.clone(),
             keep_alive: t.keep_alive,
             connect_timeout: t.connect_timeout,
             header_timeout: t.header_timeout.unwrap_or_else(|| tick * self.config.sync_limit.max(1)),
@@ -102,88 +108,19 @@ fn log_diff_permille(factor: f64) -> Option<u64> {
     if factor < 0.0 { None } else { Some((factor * 1000.0) as u64) }
 }
 
-fn addresses(member: &Member) -> MemberAddresses {
-    let at = |port: fn(&crate::config::PeerAddress) -> u16| {
-        member.addresses.iter().map(|a| Endpoint { host: a.host.clone(), port: port(a) }).collect()
-    };
-    MemberAddresses { quorum: at(|a| a.quorum_port), election: at(|a| a.election_port) }
-}
-
 fn ensemble(config: &EnsembleConfig) -> Result<Ensemble, EnsembleError> {
-    let of = |role| config.members.iter().filter(move |(_, m)| m.role == role).map(|(id, _)| ServerId(*id));
-    let voters: BTreeSet<_> = of(Role::Participant).collect();
-    let verifier = if config.groups.is_empty() {
-        QuorumVerifier::Majority
-    } else {
-        let voting = |ids: &Vec<i64>| ids.iter().map(|id| ServerId(*id)).filter(|id| voters.contains(id)).collect();
-        QuorumVerifier::Hierarchical {
-            groups: config.groups.iter().map(|(group, ids)| (*group, voting(ids))).collect::<BTreeMap<_, _>>(),
-            weights: config.weights.iter().map(|(id, weight)| (ServerId(*id), *weight)).collect(),
-        }
-    };
-    let observers = of(Role::Observer).collect();
-    Ensemble::new(config.version, voters, observers, verifier, text(config).into())
+    Ensemble::of(&config.list())
 }
 
-fn why_none(error: &EnsembleError) -> String {
-    match error {
-        EnsembleError::NoVoter => "no listed server votes".into(),
-        EnsembleError::VoterWithoutGroup(id) => format!("server {id} votes and stands in no group"),
-        EnsembleError::InTwoGroups(id) => format!("server {id} stands in two groups"),
-        EnsembleError::NotAVoter { group, server } => {
-            format!("group.{group} names server {server}, which doesn't vote")
-        }
-        EnsembleError::NoWeight => "no group has any weight, so there could never be a quorum".into(),
-    }
-}
-
-/// The configuration as servers tell it to each other: Apache's form, ids in their order, and no newline behind
-/// the version.
+/// The configuration as servers tell it to each other, see [`MemberList::text`].
 pub(crate) fn text(config: &EnsembleConfig) -> String {
-    let mut out = String::new();
-    for (id, member) in &config.members {
-        let mut addresses: Vec<_> = member.addresses.iter().collect();
-        addresses.sort_by(|a, b| a.host.cmp(&b.host));
-        let addresses: Vec<_> =
-            addresses.iter().map(|a| format!("{}:{}:{}", bracketed(&a.host), a.quorum_port, a.election_port)).collect();
-        let role = match member.role {
-            Role::Participant => "participant",
-            Role::Observer => "observer",
-        };
-        // Writing to a String can't fail.
-        let _ = write!(out, "server.{id}={}:{role}", addresses.join("|"));
-        let client = |c: &HostPort| format!("{}:{}", bracketed(&c.host), c.port);
-        match (&member.client, &member.secure_client) {
-            (None, None) => {}
-            (Some(plain), None) => out.push_str(&format!(";{}", client(plain))),
-            (plain, Some(secure)) => {
-                let plain = plain.as_ref().map(client).unwrap_or_default();
-                out.push_str(&format!(";{plain};{}", client(secure)));
-            }
-        }
-        out.push('\n');
-    }
-    for (group, ids) in &config.groups {
-        let ids: Vec<_> = ids.iter().map(i64::to_string).collect();
-        let _ = writeln!(out, "group.{group}={}", ids.join(":"));
-    }
-    if !config.groups.is_empty() {
-        for (id, _) in config.members.iter().filter(|(_, m)| m.role == Role::Participant) {
-            let _ = writeln!(out, "weight.{id}={}", config.weights.get(id).copied().unwrap_or(1));
-        }
-    }
-    let _ = write!(out, "version={:x}", config.version);
-    out
-}
-
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+    config.list().text()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::PeerAddress;
+    use crate::config::{HostPort, PeerAddress, Role};
 
     fn member(hosts: &[&str], role: Role, client: Option<(&str, u16)>) -> Member {
         let address = |h: &&str| PeerAddress { host: (*h).into(), quorum_port: 2888, election_port: 3888 };
@@ -230,7 +167,7 @@ mod tests {
         assert!(weighted.is_quorum(&[ServerId(1)].into()));
         config.weights = [(1, 0), (2, 0)].into();
         let none = super::ensemble(&config).expect_err("no weight at all");
-        assert!(why_none(&none).contains("no group has any weight"));
+        assert!(none.to_string().contains("no group has any weight"));
     }
 
     #[test]

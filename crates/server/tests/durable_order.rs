@@ -82,6 +82,7 @@ impl Rig {
                 | Action::ResumeClient { .. }
                 | Action::ReportFlush { .. }
                 | Action::Note { .. }
+                | Action::Activate { .. }
                 | Action::Stopped => {}
                 Action::RaiseRecovering { .. }
                 | Action::SaveAcceptedEpoch { .. }

@@ -33,6 +33,8 @@ pub struct Config {
     pub snap_syncs_max: usize,
     /// Most that get a DIFF or TRUNC at once (`maxConcurrentDiffSyncs`).
     pub diff_syncs_max: usize,
+    /// `reconfigEnabled`: configurations that a leader activates, or that are newer, come into force.
+    pub reconfig: bool,
     /// Decides random delays.
     pub seed: u64,
 }
@@ -55,6 +57,7 @@ impl Config {
             force_snapshot_sync: false,
             snap_syncs_max: 10,
             diff_syncs_max: 100,
+            reconfig: false,
             seed: 0,
         }
     }

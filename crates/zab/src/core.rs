@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) setback: Option<Setback>,
     /// Behind a hand-over this server has no voice until then, or until another one leads.
     pub(crate) silent_until: Option<u64>,
+    /// Whom a reconfiguration made the leader: joined without an election.
+    pub(crate) designated: Option<ServerId>,
     last_write: WriteId,
     durable: WriteId,
     last_read: ReadId,
@@ -69,6 +71,7 @@ impl Core {
             vote: Vote::NONE,
             setback: None,
             silent_until: None,
+            designated: None,
             last_write: WriteId(0),
             durable: WriteId(0),
             last_read: ReadId(0),
@@ -112,6 +115,7 @@ impl Core {
                 Changing::Truncate(after) => {
                     if done {
                         self.history.truncate(after);
+                        self.forget_pending(after);
                     }
                 }
             }
@@ -167,6 +171,7 @@ impl Core {
 
     /// Puts a transaction at the end of the history and hands it to the log.
     pub(crate) fn append(&mut self, zxid: Zxid, txn: Bytes, out: &mut Outputs) -> WriteId {
+        self.note_pending(&txn, out);
         self.history.append(zxid, txn.clone());
         let id = self.write_id();
         out.push(Output::Append { id, zxid, txn });

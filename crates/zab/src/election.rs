@@ -268,9 +268,9 @@ impl Election {
     }
 
     fn tell_all(&self, core: &Core, out: &mut Outputs) {
-        for voter in core.ensemble.voters() {
-            if *voter != core.me() {
-                self.tell(core, *voter, out);
+        for voter in core.ensemble.electors() {
+            if voter != core.me() {
+                self.tell(core, voter, out);
             }
         }
     }

@@ -1,7 +1,9 @@
 //! The members of an ensemble, and which of them together are a quorum.
 
 use bytes::Bytes;
+use core::fmt;
 use farrier_proto::ServerId;
+use farrier_proto::membership::{MemberList, Role};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who the members are. Immutable; a reconfiguration makes another.
@@ -12,6 +14,8 @@ pub struct Ensemble {
     observers: BTreeSet<ServerId>,
     verifier: QuorumVerifier,
     text: Bytes,
+    /// Logged, and not known to be in force.
+    pending: Option<Box<Self>>,
 }
 
 /// What a quorum is. Any two quorums share a server.
@@ -48,6 +52,18 @@ pub enum EnsembleError {
     NoWeight,
 }
 
+impl fmt::Display for EnsembleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoVoter => f.write_str("no listed server votes"),
+            Self::VoterWithoutGroup(id) => write!(f, "server {id} votes and stands in no group"),
+            Self::InTwoGroups(id) => write!(f, "server {id} stands in two groups"),
+            Self::NotAVoter { group, server } => write!(f, "group.{group} names server {server}, which doesn't vote"),
+            Self::NoWeight => f.write_str("no group has any weight, so there could never be a quorum"),
+        }
+    }
+}
+
 impl Ensemble {
     /// Members with their rule for quorums. `text` is what Apache calls the configuration's string: the lines
     /// `server.N=…`, groups, weights, `version=…`; it goes into notifications and NEWLEADER as it is.
@@ -80,8 +96,41 @@ impl Ensemble {
                 return Err(EnsembleError::VoterWithoutGroup(*alone));
             }
         }
-        let ensemble = Self { version, voters, observers, verifier, text };
+        let ensemble = Self { version, voters, observers, verifier, text, pending: None };
         if ensemble.is_quorum(&ensemble.voters) { Ok(ensemble) } else { Err(EnsembleError::NoWeight) }
+    }
+
+    /// The members that a list names.
+    ///
+    /// # Errors
+    /// See [`Self::new`].
+    pub fn of(list: &MemberList) -> Result<Self, EnsembleError> {
+        let with = |role| list.members.iter().filter(move |(_, m)| m.role == role).map(|(id, _)| ServerId(*id));
+        let voters: BTreeSet<_> = with(Role::Participant).collect();
+        let verifier = if list.groups.is_empty() {
+            QuorumVerifier::Majority
+        } else {
+            let voting = |ids: &Vec<i64>| ids.iter().map(|id| ServerId(*id)).filter(|id| voters.contains(id)).collect();
+            QuorumVerifier::Hierarchical {
+                groups: list.groups.iter().map(|(group, ids)| (*group, voting(ids))).collect(),
+                weights: list.weights.iter().map(|(id, weight)| (ServerId(*id), *weight)).collect(),
+            }
+        };
+        Self::new(list.version, voters, with(Role::Observer).collect(), verifier, list.text().into())
+    }
+
+    /// The same with a configuration that is logged and may be in force elsewhere, or come into force: whatever
+    /// needs a quorum needs one of each until it is known.
+    #[must_use]
+    pub fn with_pending(self, pending: Option<Self>) -> Self {
+        let pending = pending.filter(|p| p.version > self.version).map(Box::new);
+        Self { pending, ..self }
+    }
+
+    /// The configuration that is logged and not known to be in force.
+    #[must_use]
+    pub fn pending(&self) -> Option<&Self> {
+        self.pending.as_deref()
     }
 
     /// Version of the configuration: the zxid of the reconfiguration that made it, or 0.
@@ -102,10 +151,17 @@ impl Ensemble {
         &self.voters
     }
 
-    /// Whether a server votes.
+    /// Whose votes are wanted: also of those who vote in what is pending.
+    pub fn electors(&self) -> impl Iterator<Item = ServerId> {
+        let pending = self.pending.iter().flat_map(|p| p.voters.difference(&self.voters));
+        self.voters.iter().chain(pending).copied()
+    }
+
+    /// Whether a server votes, or is to vote by what is pending and does not observe now.
     #[must_use]
     pub fn is_voter(&self, server: ServerId) -> bool {
-        self.voters.contains(&server)
+        let soon = || !self.is_observer(server) && self.pending.as_ref().is_some_and(|p| p.voters.contains(&server));
+        self.voters.contains(&server) || soon()
     }
 
     /// Whether a server is listed as one that learns without a vote.
@@ -117,6 +173,9 @@ impl Ensemble {
     /// Whether these servers are a quorum. Servers that do not vote do not count.
     #[must_use]
     pub fn is_quorum(&self, servers: &BTreeSet<ServerId>) -> bool {
+        if self.pending.as_ref().is_some_and(|p| !p.is_quorum(servers)) {
+            return false;
+        }
         match &self.verifier {
             QuorumVerifier::Majority => 2 * servers.intersection(&self.voters).count() > self.voters.len(),
             QuorumVerifier::Hierarchical { groups, .. } => {
@@ -196,6 +255,21 @@ mod tests {
         let verifier = hierarchical(&[(1, &[1, 2, 3])], &[(1, u64::MAX), (2, u64::MAX), (3, u64::MAX)]);
         let three = ensemble(3, verifier).unwrap();
         assert!(three.is_quorum(&ids([1, 3])) && !three.is_quorum(&ids([2])));
+    }
+
+    #[test]
+    fn with_something_pending_both_quorums_count() {
+        let list = |version, voters: &[i64]| {
+            let lines: String = voters.iter().map(|v| format!("server.{v}=a:1:2:participant\n")).collect();
+            Ensemble::of(&MemberList::parse(format!("{lines}version={version:x}").as_bytes()).unwrap()).unwrap()
+        };
+        let both = list(1, &[1, 2, 3]).with_pending(Some(list(2, &[3, 4, 5])));
+        assert!(!both.is_quorum(&ids([1, 2])) && !both.is_quorum(&ids([3, 4, 5])));
+        assert!(both.is_quorum(&ids([1, 3, 4])) && both.is_voter(ServerId(5)));
+        assert_eq!(both.electors().collect::<BTreeSet<_>>(), ids(1..=5));
+        assert_eq!(both.voters().len(), 3);
+        let stale = list(2, &[1, 2, 3]).with_pending(Some(list(2, &[4])));
+        assert_eq!(stale.pending(), None, "only what is newer can be pending");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! Packets, sequences and their history: Apache ZooKeeper 3.5 to 3.9; the paper is Junqueira, Reed and
 //! Serafini, "Zab: High-performance broadcast for primary-backup systems".
 
+mod activate;
 mod config;
 mod core;
 mod election;

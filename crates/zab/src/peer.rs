@@ -13,7 +13,7 @@ use crate::leader::{HandOverRefused, Leader};
 use crate::learner::Learner;
 use crate::limits::EARLY_LINKS_MAX;
 use bytes::Bytes;
-use farrier_proto::quorum::{LeaderPacket, LearnerPacket, ServerState};
+use farrier_proto::quorum::{LeaderPacket, LearnerPacket, Notification, ServerState, Vote};
 use farrier_proto::{ServerId, SessionId, Zxid};
 use std::collections::VecDeque;
 
@@ -137,6 +137,12 @@ impl Peer {
             (State::Settling { reload }, Input::Reloaded { id, last }) if *reload == Some(id) => {
                 *reload = None;
                 self.core.history = History::new(last);
+                Ok(None)
+            }
+            (State::Looking(_), Input::Notification { from, notification })
+                if adopts(&mut self.core, from, &notification, out) =>
+            {
+                self.state = State::Settling { reload: None };
                 Ok(None)
             }
             (State::Looking(election), Input::Notification { from, notification }) => {
@@ -417,6 +423,14 @@ impl Peer {
         {
             let last = self.core.history.last();
             self.core.deliver(last, out);
+            if let Some(leader) = self.core.designated.take()
+                && (leader != self.core.me() || self.core.may_vote())
+            {
+                let peer_epoch = i64::from(self.core.current.0);
+                let vote = Vote { leader, zxid: last.to_wire(), peer_epoch };
+                let round = self.core.round;
+                return self.take_role(now, Elected { vote, round }, out);
+            }
             let mut election = Box::new(Election::new(&self.core));
             let elected = election.start(&mut self.core, now, out);
             self.state = State::Looking(election);
@@ -425,6 +439,20 @@ impl Peer {
             }
         }
     }
+}
+
+/// Whether a member has a newer configuration in force than this server, which looks for a leader. Then it is in
+/// force here too, and the election begins anew.
+fn adopts(core: &mut Core, from: ServerId, notification: &Notification, out: &mut Outputs) -> bool {
+    let Some(text) = &notification.config else { return false };
+    let before = core.ensemble.version();
+    if !(core.ensemble.is_voter(from) || core.ensemble.is_observer(from)) {
+        return false;
+    }
+    if let Err(why) = core.activate(text, None, None, out) {
+        out.note(Level::Warn, format!("the configuration of server {from} cannot be read: {why}"));
+    }
+    core.ensemble.version() > before
 }
 
 impl State {

@@ -474,6 +474,7 @@ impl Cluster {
                 assert!(!text.contains("digest mismatch"), "{me}: {text}");
                 self.notes.push((me, text));
             }
+            Action::Activate { .. } => {}
             Action::Stopped => self.server(me).replica = None,
             Action::Halt { reason } => panic!("{me} halts: {reason}"),
         }

@@ -1,7 +1,9 @@
-//! The member list: `server.N`, `group.G`, `weight.N` and the rules that hold among them.
+//! The member list with its settings, and the rules that hold among its lines.
 
+use farrier_proto::membership::MemberList;
+pub use farrier_proto::membership::{HostPort, Member, PeerAddress, Role};
+pub(super) use farrier_proto::membership::{parse_group, parse_member};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 /// Who the members are, as the file says.
@@ -86,48 +88,6 @@ impl Default for Tuning {
     }
 }
 
-/// Part of a member in the ensemble.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Votes.
-    Participant,
-    /// Learns without a vote.
-    Observer,
-}
-
-/// One `server.N` line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Where its peers reach it; at least one.
-    pub addresses: Vec<PeerAddress>,
-    /// Participant or observer.
-    pub role: Role,
-    /// Plain client address, if the line has one.
-    pub client: Option<HostPort>,
-    /// TLS client address, if the line has one.
-    pub secure_client: Option<HostPort>,
-}
-
-/// One peer-facing address of a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// Name or address literal, without brackets.
-    pub host: String,
-    /// Port of the leader's learner listener.
-    pub quorum_port: u16,
-    /// Port of the election listener; never equal to `quorum_port`.
-    pub election_port: u16,
-}
-
-/// A host and a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostPort {
-    /// Name or address literal, without brackets.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-}
-
 impl EnsembleConfig {
     /// An ensemble with every default and the limits of Apache's sample file, for programs that start one.
     #[must_use]
@@ -146,93 +106,22 @@ impl EnsembleConfig {
         }
     }
 
+    /// What the members tell each other of it.
+    #[must_use]
+    pub fn list(&self) -> MemberList {
+        MemberList {
+            members: self.members.clone(),
+            groups: self.groups.clone(),
+            weights: self.weights.clone(),
+            version: self.version,
+        }
+    }
+
     /// Members that vote.
     #[must_use]
     pub fn voters(&self) -> usize {
         self.members.values().filter(|m| m.role == Role::Participant).count()
     }
-}
-
-const FORM: &str = "expected host:quorumPort:electionPort[:participant|observer], several joined by `|`, \
-then optionally ;[clientHost:]clientPort and ;[secureHost:]securePort";
-
-/// Reads the value of a `server.N` line.
-///
-/// # Errors
-/// What is wrong, and the form that is expected.
-pub(super) fn parse_member(text: &str) -> Result<Member, String> {
-    let mut parts = text.split(';').map(str::trim);
-    let peers = parts.next().unwrap_or_default();
-    let client = parts.next().filter(|p| !p.is_empty()).map(parse_client).transpose()?;
-    let secure_client = parts.next().filter(|p| !p.is_empty()).map(parse_client).transpose()?;
-    if parts.next().is_some() {
-        return Err(format!("more than two client parts; {FORM}"));
-    }
-
-    let mut addresses = Vec::new();
-    let mut roles = Vec::new();
-    for peer in peers.split('|').map(str::trim) {
-        let (address, role) = parse_peer(peer)?;
-        addresses.push(address);
-        roles.push(role);
-    }
-    if roles.windows(2).any(|pair| pair[0] != pair[1]) {
-        return Err("the addresses of one server name different roles; write the same role on each".to_owned());
-    }
-    let role = roles[0];
-    Ok(Member { addresses, role, client, secure_client })
-}
-
-fn parse_peer(text: &str) -> Result<(PeerAddress, Role), String> {
-    let (host, rest) = split_host(text)?;
-    let rest = rest.strip_prefix(':').ok_or_else(|| format!("no ports in `{text}`; {FORM}"))?;
-    let fields: Vec<&str> = rest.split(':').collect();
-    let (quorum, election, role) = match fields[..] {
-        [quorum, election] => (quorum, election, Role::Participant),
-        [quorum, election, role] if role.eq_ignore_ascii_case("participant") => (quorum, election, Role::Participant),
-        [quorum, election, role] if role.eq_ignore_ascii_case("observer") => (quorum, election, Role::Observer),
-        [_, _, role] => return Err(format!("`{role}` is no role; allowed: participant, observer")),
-        _ => return Err(format!("`{text}` can't be read; {FORM}")),
-    };
-    if host.is_empty() {
-        return Err(format!("no host in `{text}`; {FORM}"));
-    }
-    let (quorum_port, election_port) = (parse_port(quorum)?, parse_port(election)?);
-    if quorum_port == election_port {
-        return Err(format!("quorum port and election port of `{text}` must differ"));
-    }
-    Ok((PeerAddress { host: host.to_owned(), quorum_port, election_port }, role))
-}
-
-/// `[host:]port`; without a host every address is meant.
-fn parse_client(text: &str) -> Result<HostPort, String> {
-    if !text.contains(':') {
-        return Ok(HostPort { host: "0.0.0.0".to_owned(), port: parse_port(text)? });
-    }
-    let (host, rest) = split_host(text)?;
-    let port = rest.strip_prefix(':').ok_or_else(|| format!("no port in `{text}`; {FORM}"))?;
-    Ok(HostPort { host: host.to_owned(), port: parse_port(port)? })
-}
-
-/// The host, without the brackets of an IPv6 literal, and what follows it.
-fn split_host(text: &str) -> Result<(&str, &str), String> {
-    if let Some(rest) = text.strip_prefix('[') {
-        let (host, rest) = rest.split_once(']').ok_or_else(|| format!("`{text}` lacks a closing bracket"))?;
-        host.parse::<Ipv6Addr>().map_err(|_| format!("`[{host}]` is no IPv6 address"))?;
-        return Ok((host, rest));
-    }
-    Ok(text.split_at(text.find(':').unwrap_or(text.len())))
-}
-
-fn parse_port(text: &str) -> Result<u16, String> {
-    let port = text.trim().parse::<u16>().ok().filter(|&port| port > 0);
-    port.ok_or_else(|| format!("`{text}` is no port; allowed: 1 to 65535"))
-}
-
-/// Reads the value of a `group.G` line.
-pub(super) fn parse_group(text: &str) -> Result<Vec<i64>, String> {
-    let ids = text.split(':').map(|id| id.trim().parse::<i64>());
-    ids.collect::<Result<_, _>>().map_err(|_| "expected server numbers joined by `:`, as in 1:2:3".to_owned())
 }
 
 /// Checks what several lines say together.
@@ -259,72 +148,5 @@ pub(super) fn check_groups(config: &EnsembleConfig) -> Result<(), String> {
     match config.members.iter().find(|(id, m)| voter(m) && !seen.contains(id)) {
         Some((id, _)) => Err(format!("server {id} votes and stands in no group")),
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn peer(host: &str, quorum_port: u16, election_port: u16) -> PeerAddress {
-        PeerAddress { host: host.to_owned(), quorum_port, election_port }
-    }
-
-    fn at(host: &str, port: u16) -> HostPort {
-        HostPort { host: host.to_owned(), port }
-    }
-
-    #[test]
-    fn reads_every_form_of_a_server_line() {
-        let participant =
-            |addresses, client, secure_client| Member { addresses, role: Role::Participant, client, secure_client };
-        let table = [
-            ("zk1:2888:3888", participant(vec![peer("zk1", 2888, 3888)], None, None)),
-            ("10.0.0.1:2888:3888:participant", participant(vec![peer("10.0.0.1", 2888, 3888)], None, None)),
-            ("zk1:2888:3888;2181", participant(vec![peer("zk1", 2888, 3888)], Some(at("0.0.0.0", 2181)), None)),
-            (
-                "[2001:db8::1]:2888:3888;[::1]:2181;2281",
-                participant(vec![peer("2001:db8::1", 2888, 3888)], Some(at("::1", 2181)), Some(at("0.0.0.0", 2281))),
-            ),
-            ("zk1:2888:3888;;2281", participant(vec![peer("zk1", 2888, 3888)], None, Some(at("0.0.0.0", 2281)))),
-            (
-                "a:1:2:PARTICIPANT|b:3:4:participant; c:2181",
-                participant(vec![peer("a", 1, 2), peer("b", 3, 4)], Some(at("c", 2181)), None),
-            ),
-        ];
-        for (text, expected) in table {
-            assert_eq!(parse_member(text), Ok(expected), "{text}");
-        }
-        assert_eq!(parse_member("zk1:2888:3888:Observer").expect("valid line").role, Role::Observer);
-    }
-
-    #[test]
-    fn refuses_lines_and_says_why() {
-        for (text, why) in [
-            ("", "no ports"),
-            ("zk1", "no ports"),
-            ("zk1:2888", "can't be read"),
-            (":2888:3888", "no host"),
-            ("zk1:2888:3888:voter", "allowed: participant, observer"),
-            ("zk1:2888:2888", "must differ"),
-            ("zk1:0:3888", "1 to 65535"),
-            ("zk1:2888:70000", "1 to 65535"),
-            ("zk1:2888:3888;x", "1 to 65535"),
-            ("zk1:2888:3888;1;2;3", "more than two client parts"),
-            ("[::1:2888:3888", "closing bracket"),
-            ("[zk1]:2888:3888", "no IPv6 address"),
-            ("2001:db8::1:2888:3888", "can't be read"),
-            ("a:1:2:observer|b:1:2", "different roles"),
-        ] {
-            let error = parse_member(text).expect_err(text);
-            assert!(error.contains(why), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn groups() {
-        assert_eq!(parse_group("1:2: 3"), Ok(vec![1, 2, 3]));
-        assert!(parse_group("1,2").is_err());
-        assert!(parse_group("").is_err());
     }
 }

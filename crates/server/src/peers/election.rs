@@ -84,7 +84,7 @@ struct Connection {
 
 impl Election {
     pub(super) fn new(settings: Rc<PeerSettings>, report: Report) -> Self {
-        let own = settings.members.get(&settings.me).and_then(|m| m.election.first());
+        let own = settings.election_of(settings.me).into_iter().next();
         let mut header = Vec::new();
         if let Some(own) = own {
             ElectionHeader::write(settings.me, &own.host, own.port, &mut header);
@@ -134,7 +134,7 @@ impl Election {
         let mut frame = Vec::new();
         notification.write(&mut frame);
         let mut peers = self.peers.borrow_mut();
-        if !self.settings.members.contains_key(&to) && !peers.contains_key(&to) {
+        if !self.settings.is_member(to) && !peers.contains_key(&to) {
             tracing::warn!("server {to} is in no configuration; nothing can be sent to it");
             return;
         }
@@ -185,7 +185,7 @@ impl Election {
                 }
                 Err(error) => {
                     tracing::debug!("no connection with the election port of server {to}: {error}");
-                    if !self.settings.members.contains_key(&to) {
+                    if !self.settings.is_member(to) {
                         self.peers.borrow_mut().remove(&to);
                         return;
                     }
@@ -198,9 +198,9 @@ impl Election {
 
     /// Connects and says who we are.
     async fn dial_once(&self, to: ServerId, mut endpoints: Vec<Endpoint>) -> io::Result<TcpStream> {
-        for known in self.settings.members.get(&to).into_iter().flat_map(|m| &m.election) {
-            if !endpoints.contains(known) {
-                endpoints.push(known.clone());
+        for known in self.settings.election_of(to) {
+            if !endpoints.contains(&known) {
+                endpoints.push(known);
             }
         }
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its address is not known");
@@ -240,7 +240,7 @@ impl Election {
             server = ServerId(self.next_anonymous.get());
             self.next_anonymous.set(server.0.wrapping_sub(1).min(-1));
         }
-        if is_old && !self.settings.members.contains_key(&server) {
+        if is_old && !self.settings.is_member(server) {
             // Any eight bytes are such a header, if the first is below 128.
             return self
                 .nuisance
@@ -272,16 +272,16 @@ impl Election {
     }
 
     fn admits(&self, server: ServerId) -> bool {
-        let (peers, members) = (self.peers.borrow(), &self.settings.members);
-        members.contains_key(&server)
+        let (peers, settings) = (self.peers.borrow(), &self.settings);
+        settings.is_member(server)
             || peers.contains_key(&server)
-            || peers.keys().filter(|id| !members.contains_key(id)).count() < STRANGERS_MAX
+            || peers.keys().filter(|id| !settings.is_member(**id)).count() < STRANGERS_MAX
     }
 
     /// Whoever is in no configuration is known only as long as it is connected.
     fn forget_stranger(&self, peers: &mut BTreeMap<ServerId, Peer>, server: ServerId) {
         let idle = |p: &Peer| p.connection.is_none() && !p.dialling;
-        if !self.settings.members.contains_key(&server) && peers.get(&server).is_some_and(idle) {
+        if !self.settings.is_member(server) && peers.get(&server).is_some_and(idle) {
             peers.remove(&server);
         }
     }

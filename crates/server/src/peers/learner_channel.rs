@@ -121,7 +121,7 @@ impl LearnerChannel {
 
     async fn connect(&self, leader: ServerId) -> io::Result<TcpStream> {
         let mut attempts = JoinSet::new();
-        for endpoint in self.settings.members.get(&leader).into_iter().flat_map(|m| m.quorum.clone()) {
+        for endpoint in self.settings.quorum_of(leader) {
             let (patience, keep_alive) = (self.settings.dial_timeout, self.settings.keep_alive);
             attempts.spawn_local(async move { address::connect(&endpoint, patience, keep_alive).await });
         }

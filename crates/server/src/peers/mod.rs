@@ -18,13 +18,16 @@ use crate::core::Core;
 use address::Endpoint;
 use election::Election;
 use farrier_proto::ServerId;
+use farrier_proto::membership::{Member, MemberList, PeerAddress};
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket, Notification};
 use farrier_replica::{Input, SnapshotImage};
 use farrier_tree::TreeConfig;
 use farrier_zab::LinkId;
 use learner_channel::LearnerChannel;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,6 +49,7 @@ pub(crate) enum PeerCommand {
     Pause { link: LinkId },
     Resume { link: LinkId },
     Close { link: LinkId, reason: String },
+    Activate { members: Box<MemberList> },
 }
 
 /// What the replica wants done with its peers, in order. Filled under the replica's lock, drained by the peers'
@@ -88,8 +92,10 @@ pub(crate) struct MemberAddresses {
 pub(crate) struct PeerSettings {
     /// This server.
     pub(crate) me: ServerId,
-    /// All members, this one too.
-    pub(crate) members: BTreeMap<ServerId, MemberAddresses>,
+    /// All members, this one too; others once a reconfiguration is in force.
+    pub(crate) members: RefCell<BTreeMap<ServerId, MemberAddresses>>,
+    /// The operator's file, which is to be changed with the members.
+    pub(crate) config_file: Option<PathBuf>,
     /// `tcpKeepAlive`.
     pub(crate) keep_alive: bool,
     /// `cnxTimeout`: to connect to an election port.
@@ -106,6 +112,49 @@ pub(crate) struct PeerSettings {
     pub(crate) tree: TreeConfig,
     /// For its index.
     pub(crate) hash_seed: u64,
+}
+
+impl PeerSettings {
+    /// Whether the configuration names this server.
+    fn is_member(&self, server: ServerId) -> bool {
+        self.members.borrow().contains_key(&server)
+    }
+
+    /// Learner channel's addresses of a member.
+    fn quorum_of(&self, server: ServerId) -> Vec<Endpoint> {
+        self.members.borrow().get(&server).map(|m| m.quorum.clone()).unwrap_or_default()
+    }
+
+    /// Election addresses of a member.
+    fn election_of(&self, server: ServerId) -> Vec<Endpoint> {
+        self.members.borrow().get(&server).map(|m| m.election.clone()).unwrap_or_default()
+    }
+
+    /// These are the members from now on.
+    fn activate(&self, list: &MemberList) {
+        let now: BTreeMap<_, _> = list.members.iter().map(|(id, m)| (ServerId(*id), addresses(m))).collect();
+        let ids: Vec<_> = now.keys().map(|id| id.0).collect();
+        let file =
+            self.config_file.as_ref().map_or_else(|| "the configuration".to_owned(), |f| f.display().to_string());
+        tracing::warn!(
+            "a reconfiguration is in force: the members are {ids:?} now, version {:x}. {file} is not changed by this version and still says what was before: bring it up to date by hand, with these lines:\n{}",
+            list.version,
+            list.file_text()
+        );
+        let moved = |old: &MemberAddresses| now.get(&self.me).is_some_and(|new| new != old);
+        if self.members.borrow().get(&self.me).is_some_and(moved) {
+            tracing::warn!("this server's own addresses are others now: it listens there after a restart");
+        }
+        *self.members.borrow_mut() = now;
+    }
+}
+
+/// Where a member of a list is.
+pub(crate) fn addresses(member: &Member) -> MemberAddresses {
+    let at = |port: fn(&PeerAddress) -> u16| {
+        member.addresses.iter().map(|a| Endpoint { host: a.host.clone(), port: port(a) }).collect()
+    };
+    MemberAddresses { quorum: at(|a| a.quorum_port), election: at(|a| a.election_port) }
 }
 
 /// The ports for peers, bound.
@@ -145,7 +194,7 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let election = Rc::new(Election::new(settings.clone(), report.clone()));
-        let channel = Rc::new(LearnerChannel::new(settings, report));
+        let channel = Rc::new(LearnerChannel::new(settings.clone(), report));
         for listener in listeners.election {
             election.listen(listener);
         }
@@ -157,7 +206,7 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
             core.peers().notify.notified().await;
             core.peers().take(&mut commands);
             for command in commands.drain(..) {
-                execute(&election, &channel, command);
+                execute(&settings, &election, &channel, command);
             }
             if core.is_closing() {
                 break;
@@ -170,7 +219,7 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
     runtime.shutdown_background();
 }
 
-fn execute(election: &Rc<Election>, channel: &Rc<LearnerChannel>, command: PeerCommand) {
+fn execute(settings: &PeerSettings, election: &Rc<Election>, channel: &Rc<LearnerChannel>, command: PeerCommand) {
     match command {
         PeerCommand::Notify { to, notification } => election.send(to, &notification),
         PeerCommand::Dial { leader } => channel.dial(leader),
@@ -180,6 +229,7 @@ fn execute(election: &Rc<Election>, channel: &Rc<LearnerChannel>, command: PeerC
         PeerCommand::ReportFlush { link } => channel.report_flush(link),
         PeerCommand::Pause { link } => channel.pause(link),
         PeerCommand::Resume { link } => channel.resume(link),
+        PeerCommand::Activate { members } => settings.activate(&members),
         PeerCommand::Close { link, reason } => channel.close_link(link, &reason),
     }
 }

@@ -74,11 +74,12 @@ pub(super) fn monitor_first(replica: &Replica) -> String {
 
 /// The others.
 pub(super) fn monitor_rest(replica: &Replica, member: &Membership, now: u64) -> String {
-    let mut out = format!("zk_quorum_size\t{}\n", member.ensemble.voters().len());
+    let members = replica.ensemble_members().unwrap_or(&member.ensemble);
+    let mut out = format!("zk_quorum_size\t{}\n", members.voters().len());
     let Some(status) = replica.peer_status().filter(|s| s.state == ServerState::Leading) else { return out };
     let synced = |observer, voter| {
         let counts = |l: &&farrier_zab::LearnerStatus| {
-            l.synced && l.observer == observer && (observer || member.ensemble.is_voter(l.server) == voter)
+            l.synced && l.observer == observer && (observer || members.is_voter(l.server) == voter)
         };
         status.learners.iter().filter(counts).count()
     };

@@ -1,6 +1,6 @@
 //! From the acknowledgement of NEWLEADER on: proposals are logged, acknowledged and delivered.
 
-use super::stream::Stream;
+use super::stream::{Stream, activate};
 use super::{Link, Stage, name};
 use crate::core::{Core, Resign};
 use crate::io::{Level, Output, Outputs, Role, WriteId};
@@ -39,11 +39,13 @@ impl Adopted {
             LeaderPacket::Proposal { zxid, txn } => stream.proposal(core, link, zxid, txn, out)?,
             LeaderPacket::Commit { zxid } => stream.commit(core, link, zxid, out)?,
             LeaderPacket::Inform { zxid, txn } => stream.inform(core, link, zxid, txn, out)?,
-            LeaderPacket::CommitAndActivate { zxid, .. } => stream.commit_and_activate(core, link, zxid, out)?,
-            LeaderPacket::InformAndActivate { zxid, txn, .. } => {
-                stream.inform_and_activate(core, link, zxid, txn, out)?;
+            LeaderPacket::CommitAndActivate { zxid, designated } => {
+                stream.commit_and_activate(core, link, zxid, designated, out)?;
             }
-            LeaderPacket::UpToDate => return Ok(Stage::Broadcast(self.up_to_date(core, link, out))),
+            LeaderPacket::InformAndActivate { zxid, designated, txn } => {
+                stream.inform_and_activate(core, link, (zxid, txn), designated, out)?;
+            }
+            LeaderPacket::UpToDate => return self.up_to_date(core, link, out).map(Stage::Broadcast),
             // As Apache: nothing is answered before UPTODATE.
             LeaderPacket::Ping { .. } => {}
             LeaderPacket::NewLeader { .. }
@@ -57,16 +59,16 @@ impl Adopted {
         Ok(Stage::Adopted(self))
     }
 
-    fn up_to_date(mut self, core: &mut Core, link: Link, out: &mut Outputs) -> Broadcast {
+    fn up_to_date(mut self, core: &mut Core, link: Link, out: &mut Outputs) -> Result<Broadcast, Resign> {
         let epoch = self.stream.epoch;
         self.stream.settle_initial_history(core, out);
         core.vote.peer_epoch = i64::from(epoch);
-        if let Some(config) = self.config {
-            out.push(Output::Activate { config });
+        if let Some(config) = &self.config {
+            activate(core, link, config, None, out)?;
         }
         out.push(Output::Role(Role::Learning { leader: link.leader, epoch, observing: self.stream.is_observer() }));
         link.send(LearnerPacket::Ack { zxid: Zxid::new(epoch, 0) }, out);
-        Broadcast { stream: self.stream }
+        Ok(Broadcast { stream: self.stream })
     }
 
     pub(super) fn durable(&mut self, link: Link, id: WriteId, out: &mut Outputs) {
@@ -91,12 +93,12 @@ impl Broadcast {
         match packet {
             LeaderPacket::Proposal { zxid, txn } if !observer => stream.proposal(core, link, zxid, txn, out),
             LeaderPacket::Commit { zxid } if !observer => stream.commit(core, link, zxid, out),
-            LeaderPacket::CommitAndActivate { zxid, .. } if !observer => {
-                stream.commit_and_activate(core, link, zxid, out)
+            LeaderPacket::CommitAndActivate { zxid, designated } if !observer => {
+                stream.commit_and_activate(core, link, zxid, designated, out)
             }
             LeaderPacket::Inform { zxid, txn } if observer => stream.inform(core, link, zxid, txn, out),
-            LeaderPacket::InformAndActivate { zxid, txn, .. } if observer => {
-                stream.inform_and_activate(core, link, zxid, txn, out)
+            LeaderPacket::InformAndActivate { zxid, designated, txn } if observer => {
+                stream.inform_and_activate(core, link, (zxid, txn), designated, out)
             }
             LeaderPacket::Ping { zxid } => {
                 out.push(Output::PingReceived { zxid });

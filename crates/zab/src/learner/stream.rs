@@ -5,13 +5,13 @@
 //! snapshot has already.
 
 use super::Link;
+use crate::activate::configuration;
 use crate::core::{Core, Resign};
-use crate::io::{Level, Output, Outputs, WriteId};
+use crate::io::{Level, Outputs, WriteId};
 use crate::limits::UNCOMMITTED_BYTES_MAX;
 use bytes::Bytes;
 use farrier_proto::quorum::LearnerPacket;
-use farrier_proto::txn::read_txn;
-use farrier_proto::{Txn, Zxid};
+use farrier_proto::{ServerId, Zxid};
 use std::collections::VecDeque;
 
 /// One connection's proposals.
@@ -142,6 +142,7 @@ impl Stream {
         core: &mut Core,
         link: Link,
         zxid: Zxid,
+        designated: ServerId,
         out: &mut Outputs,
     ) -> Result<(), Resign> {
         if zxid <= self.settled {
@@ -155,8 +156,7 @@ impl Stream {
         let Some(config) = config else {
             return Err(link.violation(format_args!("{zxid} is to be activated and is no reconfiguration")));
         };
-        out.push(Output::Activate { config });
-        Ok(())
+        activate(core, link, &config, Some(designated), out)
     }
 
     /// A proposal and its commit in one.
@@ -180,15 +180,15 @@ impl Stream {
         &mut self,
         core: &mut Core,
         link: Link,
-        zxid: Zxid,
-        txn: Bytes,
+        (zxid, txn): (Zxid, Bytes),
+        designated: ServerId,
         out: &mut Outputs,
     ) -> Result<(), Resign> {
         if self.is_known(core, zxid) {
             return Ok(());
         }
         self.proposal(core, link, zxid, txn, out)?;
-        self.commit_and_activate(core, link, zxid, out)
+        self.commit_and_activate(core, link, zxid, designated, out)
     }
 
     /// Settled, or the last one once more.
@@ -245,10 +245,23 @@ impl Stream {
     }
 }
 
-/// The text that a reconfiguration brings.
-fn configuration(txn: &[u8]) -> Option<Bytes> {
-    match read_txn(txn) {
-        Ok((_, Txn::Reconfig(reconfig), _)) => reconfig.data.as_deref().map(Bytes::copy_from_slice),
-        Ok(_) | Err(_) => None,
+/// What the leader says is in force; if that changes the part of this server or of the leader, they part.
+pub(super) fn activate(
+    core: &mut Core,
+    link: Link,
+    config: &Bytes,
+    designated: Option<ServerId>,
+    out: &mut Outputs,
+) -> Result<(), Resign> {
+    match core.activate(config, Some(link.leader), designated, out) {
+        Ok(false) => Ok(()),
+        Ok(true) => {
+            let version = core.ensemble.version();
+            Err(Resign::new(
+                Level::Info,
+                format!("configuration {version:#x} changes who leads, or this server's part"),
+            ))
+        }
+        Err(why) => Err(link.violation(format_args!("its configuration cannot be read: {why}"))),
     }
 }

@@ -140,9 +140,11 @@ impl Receiving {
             LeaderPacket::Proposal { zxid, txn } => stream.proposal(core, link, zxid, txn, out)?,
             LeaderPacket::Commit { zxid } => stream.commit(core, link, zxid, out)?,
             LeaderPacket::Inform { zxid, txn } => stream.inform(core, link, zxid, txn, out)?,
-            LeaderPacket::CommitAndActivate { zxid, .. } => stream.commit_and_activate(core, link, zxid, out)?,
-            LeaderPacket::InformAndActivate { zxid, txn, .. } => {
-                stream.inform_and_activate(core, link, zxid, txn, out)?;
+            LeaderPacket::CommitAndActivate { zxid, designated } => {
+                stream.commit_and_activate(core, link, zxid, designated, out)?;
+            }
+            LeaderPacket::InformAndActivate { zxid, designated, txn } => {
+                stream.inform_and_activate(core, link, (zxid, txn), designated, out)?;
             }
             LeaderPacket::NewLeader { zxid, config } => {
                 return Ok(Stage::Adopting(self.new_leader(core, link, zxid, config, out)?));
@@ -191,9 +193,11 @@ impl Adopting {
             LeaderPacket::Proposal { zxid, txn } => stream.proposal(core, link, zxid, txn, out)?,
             LeaderPacket::Commit { zxid } => stream.commit(core, link, zxid, out)?,
             LeaderPacket::Inform { zxid, txn } => stream.inform(core, link, zxid, txn, out)?,
-            LeaderPacket::CommitAndActivate { zxid, .. } => stream.commit_and_activate(core, link, zxid, out)?,
-            LeaderPacket::InformAndActivate { zxid, txn, .. } => {
-                stream.inform_and_activate(core, link, zxid, txn, out)?;
+            LeaderPacket::CommitAndActivate { zxid, designated } => {
+                stream.commit_and_activate(core, link, zxid, designated, out)?;
+            }
+            LeaderPacket::InformAndActivate { zxid, designated, txn } => {
+                stream.inform_and_activate(core, link, (zxid, txn), designated, out)?;
             }
             LeaderPacket::Ping { .. } => {}
             LeaderPacket::UpToDate

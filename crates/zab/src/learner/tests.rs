@@ -2,6 +2,7 @@ use super::*;
 use crate::config::{Config, Durable, Ensemble, QuorumVerifier, Recovering};
 use crate::io::Role;
 use bytes::Bytes;
+use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::{LEARNER_PROTOCOL_VERSION, LearnerInfo};
 use farrier_proto::txn::{SetDataTxn, write_txn};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, SessionId, Txn, TxnHeader, TxnType};
@@ -34,7 +35,8 @@ fn disk() -> Durable {
 
 impl Bench {
     fn new(server: i64, durable: Durable) -> Self {
-        let mut core = Core::new(Config::new(ServerId(server)), ensemble(), durable);
+        let config = Config { reconfig: true, ..Config::new(ServerId(server)) };
+        let mut core = Core::new(config, ensemble(), durable);
         core.election_links.insert(LEADER);
         let mut out = Outputs::default();
         let learner = Learner::start(&mut core, 1000, LEADER, &mut out);
@@ -427,10 +429,25 @@ fn what_the_synchronization_began_from_may_come_again() {
 #[test]
 fn a_configuration_of_newleader_is_in_force_with_uptodate() {
     let mut b = Bench::in_step(1);
-    let config = Bytes::from_static(b"version=6");
+    let config = Bytes::from_static(b"server.3=c:1:2:participant\nserver.4=d:1:2:observer\nversion=6");
     b.says(LeaderPacket::NewLeader { zxid: z(2, 0), config: config.clone() });
     b.durable(2);
-    assert_eq!(b.says(LeaderPacket::UpToDate), vec![Output::Activate { config }, role(2, false), ack(z(2, 0))]);
+    b.core.ensemble =
+        Ensemble::of(&MemberList::parse(b"server.3=c:1:2:participant\nserver.4=d:1:2:observer\nversion=0").unwrap())
+            .unwrap();
+    let out = b.says(LeaderPacket::UpToDate);
+    assert_eq!(activated(&out), [config]);
+    assert_eq!(without_notes(out)[1..], [role(2, false), ack(z(2, 0))]);
+    assert_eq!(b.core.ensemble.version(), 6);
+}
+
+#[test]
+fn a_configuration_that_is_not_to_be_taken_is_not() {
+    let mut b = Bench::in_step(1);
+    b.core.config.reconfig = false;
+    b.says(LeaderPacket::NewLeader { zxid: z(2, 0), config: Bytes::from_static(b"version=6") });
+    b.durable(2);
+    assert_eq!(b.says(LeaderPacket::UpToDate), vec![role(2, false), ack(z(2, 0))], "reconfigEnabled=false");
 }
 
 #[test]
@@ -751,29 +768,84 @@ fn a_follower_has_no_use_for_inform_nor_for_a_second_uptodate() {
     assert_eq!(b.says(proposal(z(2, 1))), vec![append(3, z(2, 1))], "nothing was taken from it");
 }
 
+const OLD: &str = "server.1=a:1:2:participant\nserver.2=b:1:2:participant\nserver.3=c:1:2:participant\nserver.4=d:1:2:observer\nversion=0";
+
+/// Of [`OLD`], changed.
+fn changed(from: &str, to: &str) -> &'static str {
+    let text = OLD.replace(from, to).replace("version=0", "version=200000001");
+    assert_ne!(text, OLD);
+    Box::leak(text.into_boxed_str())
+}
+
+fn activated(out: &[Output]) -> Vec<Bytes> {
+    let config = |o: &Output| if let Output::Activate { config } = o { Some(config.clone()) } else { None };
+    out.iter().filter_map(config).collect()
+}
+
+fn without_notes(out: Vec<Output>) -> Vec<Output> {
+    out.into_iter().filter(|o| !matches!(o, Output::Note { .. })).collect()
+}
+
+/// A server of [`OLD`] that is up to date.
+fn member(server: i64) -> Bench {
+    let mut b = Bench::broadcast(server);
+    b.core.ensemble = Ensemble::of(&MemberList::parse(OLD.as_bytes()).unwrap()).unwrap();
+    b
+}
+
 #[test]
 fn a_committed_reconfiguration_is_activated() {
-    let text = "server.1=a\nversion=200000001";
+    let text = changed("b:1:2", "b:1:7");
     let txn = reconfig(z(2, 1), text);
     let expected = vec![
         Output::Deliver { zxid: z(2, 1), txn: txn.clone() },
         Output::Activate { config: Bytes::from_static(text.as_bytes()) },
     ];
-    let mut b = Bench::broadcast(1);
+    let mut b = member(1);
     b.says(LeaderPacket::Proposal { zxid: z(2, 1), txn: txn.clone() });
+    assert_eq!(b.core.ensemble.pending().map(Ensemble::version), Some(0x2_0000_0001), "both quorums from now on");
     let activate = LeaderPacket::CommitAndActivate { zxid: z(2, 1), designated: LEADER };
-    assert_eq!(b.says(activate.clone()), expected);
+    assert_eq!(without_notes(b.says(activate)), expected);
+    assert_eq!((b.core.ensemble.version(), b.core.ensemble.pending()), (0x2_0000_0001, None));
 
-    let mut b = Bench::broadcast(4);
+    let mut b = member(4);
     let inform = LeaderPacket::InformAndActivate { zxid: z(2, 1), designated: LEADER, txn: txn.clone() };
-    let mut appended = vec![Output::Append { id: WriteId(3), zxid: z(2, 1), txn: txn.clone() }];
-    appended.extend(expected.clone());
-    assert_eq!(b.says(inform), appended);
+    let mut appended = vec![Output::Append { id: WriteId(3), zxid: z(2, 1), txn }];
+    appended.extend(expected);
+    assert_eq!(without_notes(b.says(inform)), appended);
+}
 
-    let mut b = Bench::promised(1, disk());
-    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5) });
-    b.says(LeaderPacket::Proposal { zxid: z(2, 1), txn });
-    assert_eq!(b.says(activate), expected);
+#[test]
+fn who_gets_another_part_or_leader_leaves() {
+    let leaves = |server, text, designated| {
+        let mut b = member(server);
+        let txn = reconfig(z(2, 1), text);
+        let packet = if server == 4 {
+            LeaderPacket::InformAndActivate { zxid: z(2, 1), designated: ServerId(designated), txn }
+        } else {
+            b.says(LeaderPacket::Proposal { zxid: z(2, 1), txn });
+            LeaderPacket::CommitAndActivate { zxid: z(2, 1), designated: ServerId(designated) }
+        };
+        let (out, result) = b.try_step(Input::LeaderPacket { link: LINK, packet });
+        assert_eq!(activated(&out).len(), 1, "{text}");
+        assert_eq!(b.core.designated, result.is_err().then_some(ServerId(designated)));
+        result.is_err()
+    };
+    assert!(leaves(1, changed("server.1=a:1:2:participant", "server.1=a:1:2:observer"), 3), "demoted");
+    assert!(leaves(4, changed("server.4=d:1:2:observer", "server.4=d:1:2:participant"), 3), "promoted");
+    assert!(leaves(1, changed("server.3=c:1:2:participant\n", ""), 2), "another leads");
+    assert!(!leaves(1, changed("server.2=b:1:2:participant\n", ""), 3), "another server went");
+    assert!(!leaves(1, changed("server.1=a:1:2:participant\n", ""), 3), "it stays without a vote");
+}
+
+#[test]
+fn what_was_pending_goes_with_a_cut_of_the_log() {
+    let mut b = member(1);
+    b.says(LeaderPacket::Proposal { zxid: z(2, 1), txn: reconfig(z(2, 1), changed("b:1:2", "b:1:7")) });
+    b.core.forget_pending(z(2, 1));
+    assert!(b.core.ensemble.pending().is_some(), "it is kept");
+    b.core.forget_pending(z(1, 5));
+    assert!(b.core.ensemble.pending().is_none());
 }
 
 #[test]

@@ -33,10 +33,12 @@ async fn rig(others: &[(i64, u16)], header_timeout: Duration) -> Rig {
     listener.set_nonblocking(true).expect("a socket");
     let port = listener.local_addr().expect("it is bound").port();
     let at = |port| MemberAddresses { quorum: Vec::new(), election: vec![Endpoint { host: "127.0.0.1".into(), port }] };
-    let members = others.iter().copied().chain([(5, port)]).map(|(id, port)| (ServerId(id), at(port))).collect();
+    let members: BTreeMap<_, _> =
+        others.iter().copied().chain([(5, port)]).map(|(id, port)| (ServerId(id), at(port))).collect();
     let settings = PeerSettings {
         me: ServerId(5),
-        members,
+        members: members.into(),
+        config_file: None,
         keep_alive: true,
         connect_timeout: PATIENCE,
         header_timeout,

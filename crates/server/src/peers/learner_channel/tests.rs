@@ -6,6 +6,7 @@ use farrier_proto::quorum::LeaderPacket;
 use farrier_replica::TreeRestore;
 use farrier_storage::write_stream;
 use farrier_tree::TreeConfig;
+use std::collections::BTreeMap;
 use std::future::Future;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
@@ -32,7 +33,8 @@ fn rig(leader: u16) -> Rig {
     let quorum = vec![Endpoint { host: "127.0.0.1".into(), port: leader }];
     let settings = PeerSettings {
         me: ServerId(1),
-        members: [(ServerId(2), MemberAddresses { quorum, election: Vec::new() })].into(),
+        members: BTreeMap::from([(ServerId(2), MemberAddresses { quorum, election: Vec::new() })]).into(),
+        config_file: None,
         keep_alive: false,
         connect_timeout: PATIENCE,
         header_timeout: PATIENCE,
