@@ -461,10 +461,10 @@ impl Replica {
             Output::Activate { config } => {
                 self.config.config_node = Some((config.to_vec(), MemberList::version_of(&config)));
                 self.show_membership(now);
-            }
                 if let Ok(members) = MemberList::parse(&config) {
                     out.push(Action::Activate { members: Box::new(members) });
                 }
+            }
             Output::Halt { reason } => self.halt(reason, out),
             Output::Note { level, text } => out.note(level_of(level), text),
         }
