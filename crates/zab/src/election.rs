@@ -122,7 +122,9 @@ impl Election {
             return None;
         }
         if !core.ensemble.is_voter(from) {
-            if n.state == ServerState::Looking {
+            // Votes of an earlier round are of no use to it; and whoever tells us that we are behind is not told
+            // again, without end.
+            if n.state == ServerState::Looking && n.round <= self.round {
                 self.tell(core, from, out);
             }
             return None;
@@ -184,8 +186,8 @@ impl Election {
         self.established.remove(&from);
         let behind = n.round < self.round;
         // In the same round it may have missed our vote: nothing is heard between two roles. Who has no voice would
-        // tell nothing, and two of them without end.
-        if behind || (n.round == self.round && core.may_vote() && newer(core, self.proposal, n.vote)) {
+        // tell nothing, and be answered at once, without end.
+        if core.may_vote() && (behind || (n.round == self.round && newer(core, self.proposal, n.vote))) {
             self.tell(core, from, out);
         }
         if n.vote == Vote::NONE {

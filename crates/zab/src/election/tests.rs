@@ -410,6 +410,35 @@ fn an_observer_that_joins_an_election_waits_for_its_quorum() {
     assert_eq!(net.leaders([1, 2, 90]), [0, 0, 0]);
 }
 
+/// A voter answers observers at once, and whoever is behind gets told: together that must come to an end.
+#[test]
+fn an_observer_whose_round_is_ahead_does_not_talk_without_end() {
+    let ensemble = majority(3);
+    let mut net = Net::linked([1, 2, 90].map(|s| core(s, &ensemble, durable(1, 1))));
+    net.server(90).core.round = ElectionRound(5);
+    net.start([1, 90]);
+    net.settle();
+    assert_eq!(net.leaders([1, 90]), [0, 0]);
+    net.start([2]);
+    net.pass(1500);
+    assert_eq!(net.leaders([1, 2, 90]), [2, 2, 2]);
+}
+
+/// Apache's observers tell who is behind.
+#[test]
+fn an_observer_whose_round_is_ahead_has_no_use_for_an_answer() {
+    let ensemble = majority(3);
+    let mut core = core(1, &ensemble, durable(1, 1));
+    let mut election = Election::new(&core);
+    election.start(&mut core, 1000, &mut Outputs::default());
+    for (round, answers) in [(1, 1), (2, 0)] {
+        let mut out = Outputs::default();
+        let asks = said(ServerState::Looking, Vote::NONE, round);
+        assert_eq!(election.notification(&mut core, 1000, ServerId(90), asks, &mut out), None);
+        assert_eq!(notified(&out).len(), answers, "round {round}");
+    }
+}
+
 fn recovering(how: Recovering) -> Durable {
     Durable { recovering: how, ..durable(5, 9) }
 }
