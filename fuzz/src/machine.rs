@@ -125,6 +125,7 @@ impl World {
                 }
                 Action::Note { .. } | Action::RollLog => {}
                 Action::RaiseRecovering { .. }
+                | Action::Activate { .. }
                 | Action::SaveAcceptedEpoch { .. }
                 | Action::SaveCurrentEpoch { .. }
                 | Action::Truncate { .. }

@@ -328,6 +328,7 @@ impl Replica {
             | In::DialFailed { .. }
             | In::LinkDown { .. }
             | In::LearnerPacket { .. }
+            | In::SnapProgress { .. }
             | In::Flushed { .. }
             | In::Located { .. }
             | In::TxnsRead { .. }

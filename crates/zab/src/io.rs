@@ -94,6 +94,11 @@ pub enum Input {
         /// What it says. A SNAP is given only once its stream is read, see [`Input::SnapReceived`].
         packet: LeaderPacket,
     },
+    /// More of a SNAP's stream arrived, which takes its time: the leader is not silent. Given now and then.
+    SnapProgress {
+        /// On which link.
+        link: LinkId,
+    },
     /// A SNAP and its whole stream arrived; whoever drives the peer holds the state.
     SnapReceived {
         /// On which link.

@@ -136,6 +136,7 @@ impl Leader {
             | Input::Notification { .. }
             | Input::DialFailed { .. }
             | Input::LeaderPacket { .. }
+            | Input::SnapProgress { .. }
             | Input::SnapReceived { .. }
             | Input::Truncated { .. }
             | Input::Reloaded { .. } => {}

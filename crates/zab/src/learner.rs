@@ -123,6 +123,12 @@ impl Learner {
                 Some(ours) if ours.id == link => self.packet(core, now, ours, packet, out),
                 Some(_) | None => Ok(()),
             },
+            Input::SnapProgress { link } => {
+                if self.link.is_some_and(|ours| ours.id == link) {
+                    self.restart_clock(core, now);
+                }
+                Ok(())
+            }
             Input::SnapReceived { link, zxid } => match self.link {
                 Some(ours) if ours.id == link => self.snapshot(core, now, ours, zxid, out),
                 Some(_) | None => Ok(()),

@@ -16,6 +16,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 
+/// Bytes of a snapshot stream after which the replica hears that it goes on.
+const STREAM_REPORT_BYTES: usize = 4 << 20;
+
 /// Room for one read.
 const READ_CHUNK: usize = 64 << 10;
 
@@ -162,7 +165,7 @@ impl Link {
         lost: impl FnOnce(String),
     ) {
         let (mut read, mut write) = stream.into_split();
-        let mut writer = Box::pin(self.write_out(report, &mut write));
+        let mut writer = Box::pin(self.write_out(report, &mut write, settings.first_packet_timeout));
         let (ended, mut all_sent) = tokio::select! {
             ended = self.read_in(settings, report, &mut read, buffer) => (ended, false),
             // It ends by itself only once everything is sent and the link closes.
@@ -183,7 +186,7 @@ impl Link {
         }
     }
 
-    async fn write_out(&self, report: &Report, write: &mut OwnedWriteHalf) -> std::io::Result<()> {
+    async fn write_out(&self, report: &Report, write: &mut OwnedWriteHalf, stall: Duration) -> std::io::Result<()> {
         loop {
             let piece = self.queue.borrow_mut().pieces.pop_front();
             match piece {
@@ -193,7 +196,7 @@ impl Link {
                 }
                 Some(Piece::Snapshot(image)) => {
                     let zxid = farrier_storage::Image::zxid(&*image);
-                    let (nodes, bytes) = snap::send(image, write).await?;
+                    let (nodes, bytes) = snap::send(image, write, stall).await?;
                     tracing::info!("snapshot {zxid} sent to a learner: {nodes} znodes, {bytes} bytes");
                 }
                 Some(Piece::ReportFlush) => report_one(report, farrier_zab::Input::Flushed { link: self.id }),
@@ -234,7 +237,7 @@ impl Link {
             let more = match parsed {
                 Parsed::TurnOver => continue,
                 Parsed::NeedBytes => self.read_more(read, &mut buffer).await,
-                Parsed::Stream(zxid) => match self.receive_stream(settings, zxid, read, &mut buffer).await {
+                Parsed::Stream(zxid) => match self.receive_stream(settings, zxid, read, &mut buffer, report).await {
                     Ok(state) => {
                         report(&mut vec![Input::SnapReceived { link: self.id, zxid, state }]);
                         Ok(())
@@ -301,11 +304,18 @@ impl Link {
         zxid: Zxid,
         read: &mut OwnedReadHalf,
         buffer: &mut BytesMut,
+        report: &Report,
     ) -> Result<Box<TreeRestore>, Ended> {
         tracing::info!("the leader sends a snapshot at {zxid}");
         let state = TreeRestore::new(settings.tree, settings.hash_seed);
         let mut incoming = Incoming::new(zxid, settings.field_max, state);
+        let mut unreported = 0;
         loop {
+            unreported += buffer.len();
+            if unreported >= STREAM_REPORT_BYTES {
+                unreported = 0;
+                report_one(report, farrier_zab::Input::SnapProgress { link: self.id });
+            }
             let (fed, rest) =
                 incoming.feed(std::mem::take(buffer)).await.map_err(|error| Ended::Lost(error.to_string()))?;
             *buffer = rest;

@@ -6,6 +6,7 @@ use farrier_proto::Zxid;
 use farrier_replica::{SnapshotImage, TreeRestore};
 use farrier_storage::{SnapshotError, StreamReader, write_stream};
 use std::io;
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
@@ -18,8 +19,12 @@ const PIECES_MAX: usize = 8;
 struct GivenUp;
 
 /// Sends `image` as the stream behind a SNAP packet. Returns znodes and bytes. The encoding ends early when this
-/// is dropped.
-pub(super) async fn send(image: Box<SnapshotImage>, write: &mut OwnedWriteHalf) -> io::Result<(u64, u64)> {
+/// is dropped, or if the learner takes nothing for `stall`.
+pub(super) async fn send(
+    image: Box<SnapshotImage>,
+    write: &mut OwnedWriteHalf,
+    stall: Duration,
+) -> io::Result<(u64, u64)> {
     let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
     let encoder = spawn_blocking(move || {
         let nodes = write_stream(&*image, &mut |piece| sender.blocking_send(piece.to_vec()).map_err(|_| GivenUp));
@@ -29,7 +34,9 @@ pub(super) async fn send(image: Box<SnapshotImage>, write: &mut OwnedWriteHalf) 
     });
     let mut bytes = 0;
     while let Some(piece) = pieces.recv().await {
-        write.write_all(&piece).await?;
+        tokio::time::timeout(stall, write.write_all(&piece))
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not take the snapshot"))??;
         bytes += piece.len() as u64;
     }
     match encoder.await {

@@ -545,6 +545,17 @@ fn a_link_lost_while_the_log_is_cut_ends_the_role_and_the_cut_goes_on() {
 }
 
 #[test]
+fn a_snapshot_may_take_its_time_as_long_as_it_goes_on() {
+    let mut b = Bench::promised(1, disk());
+    let limit = b.learner.next_deadline().expect("the leader has to say something");
+    b.now = limit - 1;
+    b.step(Input::SnapProgress { link: LinkId(99) });
+    assert_eq!(b.learner.next_deadline(), Some(limit), "not our leader's");
+    b.step(Input::SnapProgress { link: LINK });
+    assert!(b.learner.next_deadline() > Some(limit));
+}
+
+#[test]
 fn a_snapshot_goes_to_disk_at_newleader() {
     let mut b = Bench::promised(1, disk());
     let snap = Input::SnapReceived { link: LINK, zxid: z(1, 5) };
