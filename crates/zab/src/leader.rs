@@ -36,7 +36,7 @@ pub(crate) struct Leader {
     elected: (CurrentEpoch, Zxid),
     /// Voters heard before the epoch was chosen, this server included.
     heard: BTreeSet<ServerId>,
-    /// The highest epoch that any of the learners heard until then had promised.
+    /// The highest epoch that any of the learners heard until then had promised; once established, any voter.
     highest: AcceptedEpoch,
     /// Voters that promised the epoch from an older one. Their promise outlives their links: when they come
     /// again, they only say that it was given.

@@ -53,7 +53,13 @@ impl Leader {
                 }
             }
             Progress::Promising => {}
-            Progress::Gathering | Progress::Synchronizing | Progress::Broadcasting => self.offer(core, now, link, out),
+            Progress::Gathering | Progress::Synchronizing => self.offer(core, now, link, out),
+            Progress::Broadcasting => {
+                if votes {
+                    self.highest = self.highest.max(accepted);
+                }
+                self.offer(core, now, link, out);
+            }
         }
     }
 

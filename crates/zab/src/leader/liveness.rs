@@ -23,6 +23,7 @@ impl Leader {
         if now >= self.grace_until {
             self.give_up_learners(core, now, out);
             self.check_waits(core, now)?;
+            self.check_promises()?;
             if self.half_ticks.is_multiple_of(2) {
                 self.check_quorum(core, now)?;
             }
@@ -63,6 +64,18 @@ impl Leader {
         }
         let there: Vec<_> = self.voters().map(|l| l.server.0).collect();
         Err(Resign::lost(format!("no quorum {what}; beside server {} there are {there:?}", core.me())))
+    }
+
+    /// A voter that promised a later epoch, to a leader that failed, joins none of this one however long it lasts.
+    /// Another epoch brings it back.
+    fn check_promises(&self) -> Result<(), Resign> {
+        if !self.established() || self.highest.0 <= self.epoch {
+            return Ok(());
+        }
+        let (promised, epoch) = (self.highest.0, self.epoch);
+        Err(Resign::lost(format!(
+            "a voter promised epoch {promised} and cannot join epoch {epoch}: there has to be a new one"
+        )))
     }
 
     fn check_quorum(&self, core: &Core, now: u64) -> Result<(), Resign> {
