@@ -236,7 +236,7 @@ impl<D: Disk> LogThread<D> {
                 core.step(Input::Durable { id });
             }
             LogCommand::RaiseRecovering { id } => {
-                writer.raise_recovering(Recovering::History).map_err(final_error)?;
+                writer.raise_recovering(Recovering::Promise).map_err(final_error)?;
                 core.step(Input::Durable { id });
             }
             LogCommand::Install { id, epoch, image } => {

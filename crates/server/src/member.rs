@@ -94,6 +94,8 @@ pub(crate) const fn durable(recovered: &Recovered) -> Durable {
         current: recovered.current,
         last_logged: recovered.last_zxid,
         recovering: match recovered.recovering {
+            // `db.autocreate=false`: an empty directory is not an empty state.
+            farrier_storage::Recovering::No if recovered.voteless => Recovering::Promise,
             farrier_storage::Recovering::No if recovered.fresh_without_initialize => Recovering::Fresh,
             farrier_storage::Recovering::No => Recovering::No,
             farrier_storage::Recovering::History => Recovering::History,

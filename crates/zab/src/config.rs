@@ -69,7 +69,7 @@ pub enum Recovering {
     /// It does.
     No,
     /// Nothing was ever here, or everything is gone: it has a voice until a peer shows that the ensemble has a
-    /// history. Then it is [`Self::History`].
+    /// history. Then it is [`Self::Promise`].
     Fresh,
     /// Its history may lack what it acknowledged: no voter until an established leader gave it all.
     History,

@@ -135,7 +135,7 @@ impl Core {
     /// The ensemble has a history that this server, whose disk is empty, may have had a part in: it has no voice from
     /// now on, also after a restart (safety contract 3).
     pub(crate) fn raise_recovering(&mut self, out: &mut Outputs) {
-        self.recovering = Recovering::History;
+        self.recovering = Recovering::Promise;
         let id = self.write_id();
         out.push(Output::RaiseRecovering { id });
     }

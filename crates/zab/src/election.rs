@@ -142,6 +142,11 @@ impl Election {
         }
         match n.state {
             ServerState::Looking => {
+                if core.recovering == Recovering::Promise {
+                    // It waits for others to elect, and they begin: soon there is somebody to join.
+                    self.interval = NOTIFICATION_INTERVAL_MIN.min(core.config.notification_interval_max);
+                    self.resend_at = self.resend_at.min(now + self.interval);
+                }
                 self.looking(core, from, &n, out);
                 self.decide(core, now)
             }

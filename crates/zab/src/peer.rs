@@ -162,9 +162,7 @@ impl Peer {
                 Ok(None)
             }
             (State::Settling { .. } | State::Looking(_), Input::LearnerPacket { link, packet }) => {
-                if self.early.contains(&link) && self.early_packets.len() < EARLY_LINKS_MAX {
-                    self.early_packets.push_back((link, packet));
-                }
+                self.early_packet(link, packet, out);
                 Ok(None)
             }
             (State::Settling { .. }, _) | (State::Looking(_), _) => Ok(None),
@@ -363,6 +361,20 @@ impl Peer {
         } else {
             self.early.push_back(link);
         }
+    }
+
+    /// A learner says who it is, and nothing more before it is answered.
+    fn early_packet(&mut self, link: LinkId, packet: LearnerPacket, out: &mut Outputs) {
+        if !self.early.contains(&link) {
+            return;
+        }
+        if self.early_packets.iter().any(|(l, _)| *l == link) {
+            self.early.retain(|l| *l != link);
+            self.early_packets.retain(|(l, _)| *l != link);
+            out.push(Output::CloseLink { link, reason: "PeerViolation: a second packet before LEADERINFO".into() });
+            return;
+        }
+        self.early_packets.push_back((link, packet));
     }
 
     /// Early links are of use to a leader only.

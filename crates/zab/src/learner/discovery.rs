@@ -8,7 +8,7 @@ use super::{Link, Stage};
 use crate::config::Recovering;
 use crate::core::{Core, Resign};
 use crate::io::{Level, Output, Outputs, WriteId};
-use crate::limits::REDIAL_INTERVAL;
+use crate::limits::{EPOCH_MAX, REDIAL_INTERVAL};
 use farrier_proto::quorum::{LEARNER_PROTOCOL_VERSION, LeaderPacket, LearnerInfo, LearnerPacket};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
 
@@ -119,6 +119,9 @@ impl Discovering {
                         Level::Warn,
                         format!("leader {} begins epoch {epoch}, but {} is promised", link.leader, promised.0),
                     ));
+                }
+                if epoch >= EPOCH_MAX {
+                    return Err(link.violation(format_args!("LEADERINFO of epoch {epoch}, which cannot be")));
                 }
                 if epoch == promised.0 {
                     return Ok(Stage::Choosing(ack_epoch(link, epoch, None, history, out)));

@@ -297,6 +297,17 @@ fn an_older_epoch_is_refused() {
 }
 
 #[test]
+fn an_epoch_that_no_leader_could_follow_is_not_promised() {
+    let mut b = Bench::new(1, disk());
+    b.connect();
+    assert_eq!(
+        b.ends_at(leader_info(0x7fff_ffff)),
+        "leader 3 breaks the protocol: LEADERINFO of epoch 2147483647, which cannot be"
+    );
+    assert_eq!(b.core.accepted, AcceptedEpoch(1));
+}
+
+#[test]
 fn a_server_that_may_have_forgotten_offers_nothing_and_is_not_counted() {
     for recovering in [Recovering::History, Recovering::Promise] {
         let mut b = Bench::new(1, Durable { recovering, ..disk() });

@@ -528,7 +528,7 @@ impl Cluster {
                 );
                 disk.log.push((zxid, txn));
             }
-            Write::Recovering => disk.recovering = Recovering::History,
+            Write::Recovering => disk.recovering = Recovering::Promise,
             Write::Accepted(epoch) => disk.accepted = epoch.0,
             Write::Current(epoch) => {
                 disk.current = epoch.0;
