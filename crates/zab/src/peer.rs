@@ -131,7 +131,17 @@ impl Peer {
                 self.early.retain(|l| *l != link);
                 self.early_packets.retain(|(l, _)| *l != link);
             }
-            _ => {}
+            Input::Notification { .. }
+            | Input::LinkUp { .. }
+            | Input::DialFailed { .. }
+            | Input::LearnerPacket { .. }
+            | Input::LeaderPacket { .. }
+            | Input::SnapProgress { .. }
+            | Input::SnapReceived { .. }
+            | Input::Flushed { .. }
+            | Input::Located { .. }
+            | Input::TxnsRead { .. }
+            | Input::Timer => {}
         }
         let result = match (&mut self.state, input) {
             (State::Settling { reload }, Input::Reloaded { id, last }) if *reload == Some(id) => {
