@@ -376,7 +376,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("znode.container.maxNeverUsedIntervalMs", Int { min: 0, max: i64::MAX / 1000 }, Value("0")).property(Plain),
     // Authentication and authorisation
     Key::new("skipACL", Bool, NO),
-    Key::new("enableEagerACLCheck", Bool, NO).support(Ensemble),
+    Key::new("enableEagerACLCheck", Bool, NO).mark(Warn).support(Ignored("permissions are checked where a write is proposed, on the leader")),
     Key::new("authProvider.*", Text, Unset).mark(Map),
     Key::new("DigestAuthenticationProvider.enabled", Bool, YES),
     Key::new("DigestAuthenticationProvider.superDigest", Text, Unset),
