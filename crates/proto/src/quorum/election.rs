@@ -5,7 +5,7 @@ use crate::DecodeError;
 use crate::ids::ServerId;
 use crate::jute::{Reader, put_buffer, put_i32, put_i64, put_len, put_str};
 use bytes::Bytes;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// First word of the header since 3.5; one address.
 const HEADER_V1: i64 = -65536;
