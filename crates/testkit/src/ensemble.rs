@@ -310,9 +310,17 @@ impl Members {
         bail!("{} did not end after SIGTERM", self.name(index))
     }
 
-    /// Stops a member's process where it stands.
+    /// Stops a member's process where it stands, and waits until none of its threads runs any more. The signal
+    /// alone doesn't say so: a busy machine lets the others go on until the thread that was chosen for it is scheduled.
     pub fn pause(&self, index: usize) -> Result<()> {
-        self.signal(index, Signal::STOP)
+        self.signal(index, Signal::STOP)?;
+        let child = self.members[index].child.as_ref().context("the process is ours")?;
+        let deadline = Instant::now() + STOP_MAX;
+        while !is_stopped(child.id())? {
+            ensure!(Instant::now() < deadline, "{} did not stand still after SIGSTOP", self.name(index));
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Lets a paused process go on.
@@ -425,6 +433,19 @@ impl Drop for Members {
             let _ = self.kill(index);
         }
     }
+}
+
+/// Whether every thread of a process stands still, as `/proc` tells it: the letter behind the name in parentheses.
+fn is_stopped(pid: u32) -> Result<bool> {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may end while we look.
+        let Ok(stat) = fs::read_to_string(task?.path().join("stat")) else { continue };
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if !matches!(state, Some('T' | 't' | 'X' | 'Z')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Different free ports, all held until the last is found.
