@@ -13,10 +13,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("replica", &["proto", "zab", "tree", "storage"]),
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
     ("cli", &["proto", "storage", "server"]),
+    ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),
 ];
 
-const PURE: &[&str] = &["proto", "zab", "tree", "storage", "replica"];
+const PURE: &[&str] = &["proto", "zab", "tree", "storage", "replica", "sim"];
 
 /// Bans that each pure crate's clippy.toml must carry.
 const BANS: &[&str] = &[
