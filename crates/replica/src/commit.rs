@@ -59,7 +59,8 @@ impl Replica {
         self.snapshot.txns += 1;
         self.snapshot.bytes += bytes.len() as u64;
         self.check_digest(zxid, digest, ours, out);
-        if !self.watches.is_empty() {
+        let late = farrier_proto::planted!(WatchAfterReply);
+        if !self.watches.is_empty() && !late {
             for change in &changes {
                 self.notify(zxid, change, out);
             }
@@ -85,6 +86,11 @@ impl Replica {
                 self.large_in_flight -= asked.large;
                 self.finish(now, conn, reads::name(asked.op), asked.arrived, zxid.to_wire());
                 self.reply(now, conn, &asked, zxid, &txn, &outcome, out);
+            }
+        }
+        if late {
+            for change in &changes {
+                self.notify(zxid, change, out);
             }
         }
     }

@@ -180,6 +180,7 @@ impl Replica {
             Term::Learning(learning) => std::mem::take(&mut learning.touched).into_iter().collect(),
             Term::Looking | Term::Leading(_) => Vec::new(),
         };
+        let touched = if farrier_proto::planted!(TouchesNotPassedOn) { Vec::new() } else { touched };
         members.peer.answer_ping(zxid, touched, &mut members.outputs);
     }
 

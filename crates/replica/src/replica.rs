@@ -254,7 +254,7 @@ impl Replica {
         let tick = self.config.tick_time;
         let late = LATE_MIN.max(tick / 2);
         let due = self.membership.next_ping().into_iter().chain(self.tracker.next_expiry()).min();
-        if due.is_some_and(|due| now.mono > due + late) {
+        if due.is_some_and(|due| now.mono > due + late) && !farrier_proto::planted!(ExpiryRightAfterPause) {
             self.tracker.hold(now.mono + tick);
             self.membership.expect_pings();
         }

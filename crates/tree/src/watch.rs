@@ -267,6 +267,9 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
                 consumed.push((w, modes));
             }
         });
+        if farrier_proto::planted!(WatchFiresTwice) {
+            consumed.clear();
+        }
         for (watcher, modes) in consumed.drain(..) {
             self.set(id, watcher, modes, modes & !one_shot);
         }

@@ -64,7 +64,7 @@ impl Core {
             ensemble,
             accepted: durable.accepted,
             current: durable.current,
-            recovering: durable.recovering,
+            recovering: if farrier_proto::planted!(ForgetfulServerVotes) { Recovering::No } else { durable.recovering },
             history: History::new(durable.last_logged),
             election_links: BTreeSet::new(),
             round: ElectionRound::default(),

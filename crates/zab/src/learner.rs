@@ -246,7 +246,12 @@ impl Learner {
                 if matches!(stage, Stage::Adopting(_)) {
                     self.snapshot_uninstalled = false;
                 }
-                stage
+                match stage {
+                    Stage::Adopting(adopting) if farrier_proto::planted!(NewLeaderAckBeforeHistory) => {
+                        Stage::Adopted(adopting.adopted(link, WriteId(0), out))
+                    }
+                    stage => stage,
+                }
             }
             Stage::Adopting(stage) => Stage::Adopting(stage.packet(core, link, packet, out)?),
             Stage::Adopted(stage) => stage.packet(core, link, packet, out)?,

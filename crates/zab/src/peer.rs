@@ -443,6 +443,9 @@ impl Peer {
         if let State::Settling { reload: None } = self.state
             && self.core.is_settled()
         {
+            if farrier_proto::planted!(LoggedTailNotReplayed) {
+                self.core.history.truncate(self.core.history.delivered());
+            }
             let last = self.core.history.last();
             self.core.deliver(last, out);
             if let Some(leader) = self.core.designated.take()

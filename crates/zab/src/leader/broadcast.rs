@@ -36,6 +36,9 @@ impl Leader {
         }
         let id = core.append(zxid, txn, out);
         self.writes.push_back((id, zxid));
+        if farrier_proto::planted!(OwnCopyBeforeSync) {
+            self.durable = zxid;
+        }
         self.pump_all(core, now, out);
     }
 
@@ -70,9 +73,11 @@ impl Leader {
     pub(super) fn commit(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
         let delivered = core.history.delivered();
         let mut copies: Vec<(Zxid, ServerId)> = self
-            .voters()
+            .learners
+            .values()
             .filter(|l| l.has_acked_new_leader())
-            .map(|l| (l.acked(), l.server))
+            .filter(|l| l.votes || farrier_proto::planted!(ObserversCount))
+            .map(|l| (if l.votes { l.acked() } else { l.sent() }, l.server))
             .chain([(self.durable, core.me())])
             .filter(|(acked, _)| *acked > delivered)
             .collect();

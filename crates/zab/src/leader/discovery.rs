@@ -126,7 +126,7 @@ impl Leader {
                     && last_logged >= 0
                 {
                     let theirs = (current, Zxid::from_wire(last_logged));
-                    if theirs > self.elected {
+                    if theirs > self.elected && !farrier_proto::planted!(FresherFollowerIgnored) {
                         let reason = format!(
                             "server {server} is ahead of this leader: epoch {} and {} against epoch {} and {}",
                             theirs.0.0, theirs.1, self.elected.0.0, self.elected.1

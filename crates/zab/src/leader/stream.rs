@@ -423,12 +423,19 @@ impl Learner {
         let zxid = next.unwrap_or_else(|| Zxid::new(view.epoch, 1));
         assert!(zxid > self.committed && zxid <= self.sent, "{zxid} is committed and was sent");
         self.committed = zxid;
+        if farrier_proto::planted!(CommitsWhileSyncingLost) && self.stage != Stage::UpToDate {
+            return true;
+        }
         self.send(link, LeaderPacket::Commit { zxid }, out);
         true
     }
 
     /// PROPOSAL of what is proposed, INFORM of what is committed.
     fn send_live(&mut self, core: &mut Core, view: View, now: u64, link: LinkId, out: &mut Outputs) -> bool {
+        if farrier_proto::planted!(ProposalsWhileSyncingLost) && self.stage != Stage::UpToDate {
+            self.sent = self.sent.max(core.history.last());
+            return false;
+        }
         let to = match (self.observer, self.stage) {
             (false, _) => core.history.last(),
             (true, Stage::UpToDate) => core.history.delivered(),

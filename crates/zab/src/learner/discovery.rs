@@ -127,7 +127,11 @@ impl Discovering {
                     return Ok(Stage::Choosing(ack_epoch(link, epoch, None, history, out)));
                 }
                 let write = core.save_accepted(AcceptedEpoch(epoch), out);
-                Ok(Stage::Promising(Promising { epoch, write }))
+                let promising = Promising { epoch, write };
+                if farrier_proto::planted!(PromiseBeforeSync) {
+                    return Ok(Stage::Choosing(promising.kept(core, link, history, out)));
+                }
+                Ok(Stage::Promising(promising))
             }
             LeaderPacket::Diff { .. }
             | LeaderPacket::Trunc { .. }

@@ -57,7 +57,12 @@ impl Choosing {
         out: &mut Outputs,
     ) -> Result<Stage, Resign> {
         match packet {
-            LeaderPacket::Diff { .. } => Ok(self.keep(core, self.base, out)),
+            LeaderPacket::Diff { .. } => {
+                if farrier_proto::planted!(EpochBeforeHistory) {
+                    core.save_current(farrier_proto::CurrentEpoch(self.epoch), out);
+                }
+                Ok(self.keep(core, self.base, out))
+            }
             LeaderPacket::Trunc { zxid } if zxid > self.base => {
                 let base = self.base;
                 Err(link.violation(format_args!("TRUNC to {zxid}, but the log ends with {base}")))
