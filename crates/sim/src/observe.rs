@@ -539,6 +539,8 @@ pub enum MultiPart {
         data: Bytes,
         /// Without TTL.
         mode: CreateMode,
+        /// With the operation that answers without a stat.
+        plain: bool,
     },
     /// delete.
     Delete {
