@@ -425,8 +425,7 @@ impl State {
     /// Frees the content of files that have no name any more. Only while no handle is alive.
     fn forget_nameless(&mut self) {
         let unsynced = self.unsynced.iter().flat_map(|r| r.sets.iter().filter_map(|(_, file)| *file));
-        let named: BTreeSet<usize> =
-            self.seen.values().chain(self.durable.values()).copied().chain(unsynced).collect();
+        let named: BTreeSet<usize> = self.seen.values().chain(self.durable.values()).copied().chain(unsynced).collect();
         for (file, inode) in self.inodes.iter_mut().enumerate() {
             if !named.contains(&file) {
                 *inode = Inode::default();
