@@ -318,6 +318,8 @@ pub enum Fault {
     FullDisk(ServerId),
     /// Bits changed on the disk.
     BitRot(ServerId),
+    /// The disk is replaced by an empty one.
+    Wiped(ServerId),
     /// Of what was written and not synced, a part was lost by a power failure in the middle of a sector or block.
     TornWrite(ServerId),
     /// Blocks that were written later survived a power failure, and earlier ones did not.
