@@ -144,8 +144,8 @@ pub struct Checkers {
 impl Checkers {
     /// At the beginning of a run.
     #[must_use]
-    pub fn new(setup: Setup) -> Self {
-        Self::only(setup, all())
+    pub fn new(setup: &Setup) -> Self {
+        Self::only(setup.clone(), all())
     }
 
     /// Some of the checkers.

@@ -69,7 +69,7 @@ mod tests {
         let inspected = |sessions| ServerEvent::Inspected {
             zxid: play.tip(),
             digest: None,
-            znodes: vec![SeenZnode { path: "/e".into(), stat: znode.stat.clone(), data: None }],
+            znodes: vec![SeenZnode { path: "/e".into(), stat: znode.stat, data: None }],
             sessions,
         };
         let (with, without) = (inspected(vec![(session, 6000)]), inspected(vec![]));

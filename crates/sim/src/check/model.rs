@@ -373,7 +373,7 @@ impl Model {
             ..ZERO
         };
         self.put(zxid, parent_path, Some(parent));
-        self.put(zxid, path, Some(Znode { owner, data, creations: 0, stat: stat.clone() }));
+        self.put(zxid, path, Some(Znode { owner, data, creations: 0, stat }));
         self.flip(zxid, path);
         if txn.ephemeral {
             self.ephemerals.entry(header.session).or_default().insert(path.to_owned());
@@ -423,7 +423,7 @@ impl Model {
         znode.stat.version = txn.version;
         znode.stat.mzxid = zxid;
         znode.stat.mtime = header.time;
-        let stat = znode.stat.clone();
+        let stat = znode.stat;
         self.put(zxid, path, Some(znode));
         self.tell(zxid, EventType::NodeDataChanged, path);
         Ok(Effect::Stat(stat))

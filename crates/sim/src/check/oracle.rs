@@ -64,7 +64,7 @@ fn brief(value: &impl core::fmt::Debug) -> String {
 }
 
 fn stat_at(model: &Model, path: &str, at: Zxid) -> Option<Stat> {
-    model.znode(path, at).map(|z| z.stat.clone())
+    model.znode(path, at).map(|z| z.stat)
 }
 
 /// A reply against the state, or the transaction, that its zxid stands for.
@@ -288,7 +288,7 @@ mod tests {
         let mut lawful = play.clone();
         lawful.answer_read(call);
         assert_eq!(verdict(&lawful), Ok(()));
-        let stat = play.facts().model.latest("/").expect("the root").stat.clone();
+        let stat = play.facts().model.latest("/").expect("the root").stat;
         play.answer(call, play.tip(), Ok(Reply::Children { names: vec!["zookeeper".into()], stat }));
         assert!(verdict(&play).is_err());
     }
@@ -338,7 +338,7 @@ mod tests {
             .facts()
             .model
             .paths(play.tip())
-            .map(|(path, z)| SeenZnode { path: path.into(), stat: z.stat.clone(), data: z.data.clone() })
+            .map(|(path, z)| SeenZnode { path: path.into(), stat: z.stat, data: z.data.clone() })
             .collect();
         let inspected = |znodes: &[SeenZnode]| ServerEvent::Inspected {
             zxid: play.tip(),

@@ -72,6 +72,7 @@ fn may_keep_pings(fault: &Fault, leader: ServerId, server: ServerId) -> bool {
         | Fault::HandOver(_)
         | Fault::ClockJump(..)
         | Fault::BitRot(_)
+        | Fault::Wiped(_)
         | Fault::TornWrite(_)
         | Fault::ReorderedWrite(_)
         | Fault::LostRename(_) => false,

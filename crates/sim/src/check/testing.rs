@@ -227,7 +227,7 @@ impl Play {
             }
             Request::GetChildren { path, .. } => {
                 let names = facts.model.children(path, at).into_iter().map(str::to_owned).collect();
-                Reply::Children { names, stat: facts.model.latest(path).expect("it is there").stat.clone() }
+                Reply::Children { names, stat: facts.model.latest(path).expect("it is there").stat }
             }
             _ => Reply::Done,
         };
@@ -243,7 +243,7 @@ impl Play {
         let version = self.facts().model.latest(path).expect("it is there").stat.version;
         let call = self.invoke(Self::set_request(path, data));
         let (zxid, _) = self.commit(self.of_client(call, set_data(path, version, data)));
-        let stat = self.facts().model.latest(path).expect("it is there").stat.clone();
+        let stat = self.facts().model.latest(path).expect("it is there").stat;
         self.answer(call, zxid, Ok(Reply::Stat(stat)));
     }
 

@@ -466,7 +466,7 @@ impl World {
             && let Some(process) = &machine.process
         {
             let recovering = process.replica.peer_status().is_none_or(|s| s.recovering);
-            machine.impaired = !(process.replica.is_serving() && !recovering);
+            machine.impaired = !process.replica.is_serving() || recovering;
         }
     }
 }
