@@ -1,8 +1,46 @@
 //! Checkers: what must always hold, one file each, over the stream of observations.
 //!
-//! [`Checkers`] keeps the facts that follow from the observations : who proposed what on top of what, what each
-//! server has, what is committed, which state that makes. It passes no judgement; each [`Checker`] compares an observation
-//! with the facts and finds it lawful, or a [`Violation`].
+//! [`Checkers`] keeps the [`Facts`] that follow from the observations: who proposed what on top of what, what each server
+//! has, what is committed, which states that makes. They pass no judgement; each [`Checker`] compares an observation with
+//! the facts and finds it lawful, or a [`Violation`].
+//!
+//! To add one: a file with a type that is a [`Checker`], its line in [`all`], and a test that a lawful history passes
+//! and a broken one does not.
+
+mod acknowledged_write_survives;
+mod agreement;
+mod commit_needs_quorum;
+mod durable_survives;
+mod ephemerals;
+mod equal_digest;
+mod facts;
+mod global_primary_order;
+mod history;
+mod integrity;
+mod leadership1;
+mod leadership2;
+mod linearizable;
+mod local_primary_order;
+mod log_contiguous;
+mod model;
+mod monotone_epochs;
+mod oracle;
+mod prefix_consistency;
+mod primary_integrity;
+mod reads_never_go_back;
+mod sequence_numbers;
+mod session_fifo;
+mod sessions_expire_lawfully;
+mod total_order;
+mod twin;
+mod unknown_is_once;
+mod watch_before_data;
+mod watch_exactly_once;
+
+pub use facts::{Attachment, Call, End, Facts, News, ServerFacts};
+pub use history::{History, Proposal};
+pub use model::{Change, Effect, Model, Record, SessionSpan, Znode};
+pub use twin::WatchFault;
 
 use crate::observe::{Moment, Observation};
 use core::fmt;
@@ -54,29 +92,72 @@ pub trait Checker {
     ///
     /// # Errors
     /// What is wrong, for whoever reads the transcript.
-    fn observe(&mut self, observation: &Observation) -> Result<(), String>;
+    fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String>;
 
     /// Judges what is left when the run is over.
     ///
     /// # Errors
     /// What is wrong.
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&mut self, _facts: &Facts) -> Result<(), String> {
         Ok(())
     }
 }
 
+/// Every checker, in the order in which they are asked.
+#[must_use]
+pub fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::<leadership1::Leadership1>::default(),
+        Box::<leadership2::Leadership2>::default(),
+        Box::<integrity::Integrity>::default(),
+        Box::<log_contiguous::LogContiguous>::default(),
+        Box::<durable_survives::DurableSurvives>::default(),
+        Box::<commit_needs_quorum::CommitNeedsQuorum>::default(),
+        Box::<acknowledged_write_survives::AcknowledgedWriteSurvives>::default(),
+        Box::<prefix_consistency::PrefixConsistency>::default(),
+        Box::<agreement::Agreement>::default(),
+        Box::<total_order::TotalOrder>::default(),
+        Box::<local_primary_order::LocalPrimaryOrder>::default(),
+        Box::<global_primary_order::GlobalPrimaryOrder>::default(),
+        Box::<primary_integrity::PrimaryIntegrity>::default(),
+        Box::<monotone_epochs::MonotoneEpochs>::default(),
+        Box::<equal_digest::EqualDigest>::default(),
+        Box::<session_fifo::SessionFifo>::default(),
+        Box::<reads_never_go_back::ReadsNeverGoBack>::default(),
+        Box::<linearizable::Linearizable>::default(),
+        Box::<unknown_is_once::UnknownIsOnce>::default(),
+        Box::<ephemerals::Ephemerals>::default(),
+        Box::<sessions_expire_lawfully::SessionsExpireLawfully>::default(),
+        Box::<sequence_numbers::SequenceNumbers>::default(),
+        Box::<watch_before_data::WatchBeforeData>::default(),
+        Box::<watch_exactly_once::WatchExactlyOnce>::default(),
+        Box::<oracle::Oracle>::default(),
+    ]
+}
+
 /// All checkers over one run.
-#[derive(Default)]
 pub struct Checkers {
+    facts: Facts,
     all: Vec<Box<dyn Checker>>,
-    now: Moment,
 }
 
 impl Checkers {
     /// At the beginning of a run.
     #[must_use]
-    pub fn new(_setup: &Setup) -> Self {
-        Self::default()
+    pub fn new(setup: Setup) -> Self {
+        Self::only(setup, all())
+    }
+
+    /// Some of the checkers.
+    #[must_use]
+    pub fn only(setup: Setup, checkers: Vec<Box<dyn Checker>>) -> Self {
+        Self { facts: Facts::new(setup), all: checkers }
+    }
+
+    /// What is known so far.
+    #[must_use]
+    pub const fn facts(&self) -> &Facts {
+        &self.facts
     }
 
     /// Takes the next observation.
@@ -84,11 +165,11 @@ impl Checkers {
     /// # Errors
     /// The first checker's finding.
     pub fn observe(&mut self, observation: &Observation) -> Result<(), Violation> {
-        self.now = observation.at;
-        let at = observation.at;
+        self.facts.observe(observation);
+        let (facts, at) = (&self.facts, observation.at);
         self.all
             .iter_mut()
-            .try_for_each(|c| c.observe(observation).map_err(|what| Violation { checker: c.name(), at, what }))
+            .try_for_each(|c| c.observe(facts, observation).map_err(|what| Violation { checker: c.name(), at, what }))
     }
 
     /// The run is over.
@@ -96,7 +177,11 @@ impl Checkers {
     /// # Errors
     /// The first checker's finding.
     pub fn finish(&mut self) -> Result<(), Violation> {
-        let at = self.now;
-        self.all.iter_mut().try_for_each(|c| c.finish().map_err(|what| Violation { checker: c.name(), at, what }))
+        let facts = &self.facts;
+        let at = facts.now;
+        self.all.iter_mut().try_for_each(|c| c.finish(facts).map_err(|what| Violation { checker: c.name(), at, what }))
     }
 }
+
+#[cfg(test)]
+mod testing;

@@ -160,7 +160,6 @@ fn a_client_speaks_the_protocol_and_does_everything() {
     assert!(count(&|e| matches!(e, ClientEvent::Attached { fresh: false, .. })) > 20, "it moves");
     assert!(count(&|e| matches!(e, ClientEvent::Closed { .. })) > 5);
     assert!(count(&|e| matches!(e, ClientEvent::Expired { .. })) > 2, "silence lets sessions expire");
-    assert!(count(&|e| matches!(e, ClientEvent::Ponged { .. })) > 5);
 }
 
 #[test]
@@ -184,5 +183,6 @@ fn at_rest_sessions_stay_and_nothing_is_asked() {
     w.run_until(Moment::from_millis(120_000));
     let only_pings = |e: &ClientEvent| matches!(e, ClientEvent::Pinged { .. } | ClientEvent::Ponged { .. });
     assert!(w.told.iter().all(|(_, e)| only_pings(e)), "{:?}", w.told.iter().find(|(_, e)| !only_pings(e)));
+    assert!(w.told.iter().any(|(_, e)| matches!(e, ClientEvent::Ponged { .. })));
     assert!(w.clients.iter().all(|c| c.is_attached() && c.outstanding() == 0));
 }
