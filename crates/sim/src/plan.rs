@@ -36,6 +36,9 @@ pub enum FaultKind {
     LinkLoss,
     /// A server reaches no other one.
     Isolation,
+    /// A leader is cut off with writes that nobody else has, and comes back when another leads that has committed
+    /// nothing yet.
+    Deposition,
     /// The servers fall into two parts.
     Split,
     /// Nothing passes from one server to another, but back.
@@ -66,7 +69,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All, each with how often it is drawn compared to the others.
-    pub const WEIGHTS: [(Self, u32); 23] = [
+    pub const WEIGHTS: [(Self, u32); 24] = [
         (Self::ProcessCrash, 10),
         (Self::PowerCrash, 10),
         (Self::ProcessCrashInDisk, 6),
@@ -77,6 +80,7 @@ impl FaultKind {
         (Self::ClockSkew, 4),
         (Self::LinkLoss, 8),
         (Self::Isolation, 14),
+        (Self::Deposition, 22),
         (Self::Split, 6),
         (Self::OneWay, 8),
         (Self::SlowLink, 6),
@@ -99,6 +103,7 @@ impl FaultKind {
             Self::Blackout | Self::OrderlyStop | Self::FailedWrite | Self::FailedSync | Self::Wipe => 5_000,
             Self::BitRot => 8_000,
             Self::Isolation | Self::Split | Self::OneWay | Self::ClientCut => 15_000,
+            Self::Deposition => 30_000,
             Self::Pause | Self::SlowLink | Self::SlowDisk | Self::FullDisk => 10_000,
             Self::ClockSkew => 40_000,
             Self::ClockJump | Self::LinkLoss | Self::ClientLinkLoss | Self::HandOver => 0,
@@ -157,6 +162,8 @@ pub struct ServerSettings {
     pub segment_size: u64,
     /// `txnLogSizeLimitInKb`, in bytes; 0 for none.
     pub log_size_limit: u64,
+    /// Unit in which a power failure keeps or loses a write. Bytes.
+    pub sector: usize,
     /// Compression of snapshots.
     pub compression: Compression,
     /// Log and snapshots in directories of their own.
@@ -297,6 +304,7 @@ fn draw_settings(random: &mut Random) -> ServerSettings {
         force_snapshot_sync: random.percent(5),
         segment_size: *random.pick(&[0, 4 << 10, 32 << 10, 256 << 10]),
         log_size_limit: *random.pick(&[0, 0, 8 << 10]),
+        sector: *random.pick(&[64, 512, 512, 4096]),
         compression: *random.pick(&[Compression::Plain, Compression::Plain, Compression::Gz, Compression::Snappy]),
         separate_log: random.percent(30),
         batch_max: *random.pick(&[1, 3, 1000]),

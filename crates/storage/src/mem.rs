@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Unit in which a power crash keeps or loses a write, in bytes.
+/// Unit in which a power crash keeps or loses a write, in bytes, unless [`MemDisk::set_sector`] says otherwise.
 pub const SECTOR: usize = 512;
 
 /// Decides what a crash keeps: called with a number of possibilities, answers one below it.
@@ -155,6 +155,8 @@ struct State {
     /// No file grows and none comes to be.
     full: bool,
     lost: Lost,
+    /// 0 for [`SECTOR`].
+    sector: usize,
     fail_at: Option<(u64, DiskErrorKind)>,
     fail_from: Option<(u64, DiskErrorKind)>,
     crash_after: Option<u64>,
@@ -260,6 +262,12 @@ impl MemDisk {
     /// The next operation of this kind fails, once.
     pub fn fail_on(&self, operation: FailOn, kind: DiskErrorKind) {
         self.lock().fail_on = Some((operation, kind));
+    }
+
+    /// Power crashes keep or lose writes in units of so many bytes; at least 1.
+    pub fn set_sector(&self, bytes: usize) {
+        assert!(bytes > 0, "a sector has bytes");
+        self.lock().sector = bytes;
     }
 
     /// While it is full, no file grows and none comes to be; a restart does not change that.
@@ -382,6 +390,7 @@ impl MemDisk {
 
 impl State {
     fn lose_power(&mut self, choose: &mut Chooser<'_>) {
+        let sector = if self.sector == 0 { SECTOR } else { self.sector };
         let lost = &mut self.lost;
         for inode in self.inodes.iter_mut().filter(|inode| !inode.unsynced.is_empty()) {
             let mut gone = false;
@@ -392,18 +401,20 @@ impl State {
                             change.apply(&mut inode.durable);
                         }
                     }
-                    Change::Write { offset, bytes } => match keep_some(&mut inode.durable, offset, &bytes, choose) {
-                        Kept::Nothing => {
-                            lost.writes += 1;
-                            gone = true;
+                    Change::Write { offset, bytes } => {
+                        match keep_some(&mut inode.durable, offset, &bytes, sector, choose) {
+                            Kept::Nothing => {
+                                lost.writes += 1;
+                                gone = true;
+                            }
+                            Kept::Some => {
+                                lost.torn += 1;
+                                lost.reordered += u64::from(gone);
+                                gone = true;
+                            }
+                            Kept::All => lost.reordered += u64::from(gone),
                         }
-                        Kept::Some => {
-                            lost.torn += 1;
-                            lost.reordered += u64::from(gone);
-                            gone = true;
-                        }
-                        Kept::All => lost.reordered += u64::from(gone),
-                    },
+                    }
                 }
             }
             inode.seen.clone_from(&inode.durable);
@@ -464,12 +475,12 @@ enum Kept {
 }
 
 /// Keeps of a write what is chosen: all, nothing, or some of its sectors.
-fn keep_some(content: &mut Vec<u8>, offset: usize, bytes: &[u8], choose: &mut Chooser<'_>) -> Kept {
+fn keep_some(content: &mut Vec<u8>, offset: usize, bytes: &[u8], sector: usize, choose: &mut Chooser<'_>) -> Kept {
     let mode = choose(3);
     let (mut from, mut kept) = (0, 0);
     while from < bytes.len() {
         // Up to the next sector boundary of the file.
-        let to = bytes.len().min(from + SECTOR - (offset + from) % SECTOR);
+        let to = bytes.len().min(from + sector - (offset + from) % sector);
         if mode == 1 || (mode == 2 && choose(2) == 1) {
             Change::Write { offset: offset + from, bytes: bytes[from..to].to_vec() }.apply(content);
             kept += to - from;

@@ -58,4 +58,8 @@ pub(crate) enum Event {
     FaultBegins(usize),
     /// It ends.
     FaultEnds(usize),
+    /// Clients reach nobody either, as a part of this fault.
+    ClientsCut(usize),
+    /// They do again.
+    ClientsBack(usize),
 }

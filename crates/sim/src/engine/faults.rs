@@ -5,6 +5,7 @@
 //! beyond that nobody could promise anything.
 
 use super::clock::TRUE_RATE;
+use super::event::Event;
 use super::machine::fresh_disk;
 use super::net::{ConnKind, Party};
 use super::process::Death;
@@ -35,6 +36,10 @@ pub(crate) struct Faults {
     named: u32,
     /// By the place in the plan.
     active: BTreeMap<usize, Vec<(FaultId, Undo)>>,
+    /// The clients that are cut off as a part of a fault.
+    absent: BTreeMap<usize, Vec<(FaultId, Undo)>>,
+    /// The leader that is being deposed, by the fault.
+    deposing: Option<(usize, ServerId)>,
     /// Servers whose planned crash between disk operations takes the power.
     power: BTreeSet<ServerId>,
     over: bool,
@@ -62,7 +67,7 @@ impl World {
         if self.strike(index, &fault) {
             *self.tally.planned.entry(fault.kind).or_default() += 1;
             let at = self.now + fault.lasts_ms * 1000;
-            self.queue.plan(at, super::event::Event::FaultEnds(index));
+            self.queue.plan(at, Event::FaultEnds(index));
         } else {
             self.transcript.line(self.now, || format!("skipped {:?}", fault.kind));
             self.tally.skipped += 1;
@@ -71,6 +76,11 @@ impl World {
 
     /// Its time is over.
     pub(crate) fn fault_ends(&mut self, index: usize) {
+        if self.faults.deposing.is_some_and(|(deposing, _)| deposing == index) {
+            // Nobody deposed it.
+            self.faults.deposing = None;
+            self.queue.plan(self.now, Event::ClientsBack(index));
+        }
         for (id, undo) in self.faults.active.remove(&index).unwrap_or_default() {
             self.undo(undo);
             self.tell(What::FaultEnded(id));
@@ -83,6 +93,9 @@ impl World {
         for index in self.faults.active.keys().copied().collect::<Vec<_>>() {
             self.fault_ends(index);
         }
+        for index in self.faults.absent.keys().copied().collect::<Vec<_>>() {
+            self.clients_back(index);
+        }
         self.faults.power.clear();
         let all: Vec<ServerId> = self.machines.iter().map(|m| m.id).collect();
         for id in all {
@@ -91,6 +104,48 @@ impl World {
                 self.plan_start(id, 0);
             }
         }
+    }
+
+    /// Nobody writes any more until another leader is there and has taken in the one that is deposed.
+    pub(crate) fn cut_clients(&mut self, index: usize) {
+        if !self.faults.active.contains_key(&index) {
+            return;
+        }
+        for n in 0..self.people.len() {
+            let client = ClientId(u32::try_from(n).expect("few clients"));
+            if self.net.lonely.insert(client) {
+                let id = self.tell_fault_began(Fault::ClientCut(client));
+                self.faults.absent.entry(index).or_default().push((id, Undo::Reach(client)));
+            }
+        }
+    }
+
+    /// They are back.
+    pub(crate) fn clients_back(&mut self, index: usize) {
+        for (id, undo) in self.faults.absent.remove(&index).unwrap_or_default() {
+            self.undo(undo);
+            self.tell(What::FaultEnded(id));
+        }
+    }
+
+    /// A server was established as the leader: whom it deposes may come back now.
+    pub(crate) fn note_leader(&mut self, leader: ServerId) {
+        if let Some((index, deposed)) = self.faults.deposing.filter(|(_, old)| *old != leader) {
+            self.faults.deposing = None;
+            let (back, served) = (self.random.fault.below(300_000), self.random.fault.below(1_500_000));
+            self.transcript.line(self.now, || format!("{deposed} is deposed by {leader}"));
+            self.queue.plan(self.now + back, Event::FaultEnds(index));
+            self.queue.plan(self.now + back + served, Event::ClientsBack(index));
+        }
+    }
+
+    /// The leader that serves, if there is one that says so.
+    fn established(&self) -> Option<ServerId> {
+        let leads = |m: &&super::machine::Machine| {
+            let told = m.process.as_ref().and_then(|p| p.told);
+            told.is_some_and(|(role, serves)| serves && matches!(role, Role::Leading { .. }))
+        };
+        self.machines.iter().find(leads).map(|m| m.id)
     }
 
     fn undo(&mut self, undo: Undo) {
@@ -136,16 +191,9 @@ impl World {
 
     /// The server that is hit: half of the time the leader, if there is one.
     fn victim(&self, fault: &PlannedFault) -> ServerId {
-        let leads = |m: &&super::machine::Machine| {
-            m.process
-                .as_ref()
-                .and_then(|p| p.told)
-                .is_some_and(|(role, serves)| serves && matches!(role, Role::Leading { .. }))
-        };
-        if fault.whom.is_multiple_of(2)
-            && let Some(leader) = self.machines.iter().find(leads)
-        {
-            return leader.id;
+        let of_leader = fault.whom.is_multiple_of(2) || fault.kind == FaultKind::Deposition;
+        if of_leader && let Some(leader) = self.established() {
+            return leader;
         }
         self.machines[(fault.whom / 2) as usize % self.machines.len()].id
     }
@@ -260,6 +308,16 @@ impl World {
                 }
                 self.divide(index, fault, &BTreeSet::from([victim]));
             }
+            FaultKind::Deposition => {
+                let leads = self.established().is_some_and(|leader| leader == victim);
+                if !leads || self.faults.deposing.is_some() || !self.can_spare(fault, &[victim]) {
+                    return false;
+                }
+                self.faults.deposing = Some((index, victim));
+                self.divide(index, fault, &BTreeSet::from([victim]));
+                let gets = self.random.fault.below(600_000);
+                self.queue.plan(self.now + gets, Event::ClientsCut(index));
+            }
             FaultKind::Split => {
                 let part: BTreeSet<ServerId> =
                     self.machines.iter().map(|m| m.id).filter(|id| size >> id.0 & 1 == 1).collect();
@@ -344,9 +402,9 @@ impl World {
                     return false;
                 }
                 self.crash(victim, true, lasts_us);
-                let separate = self.plan.servers.separate_log;
+                let disk = fresh_disk(&self.plan.servers);
                 let machine = self.machine_mut(victim);
-                machine.disk = fresh_disk(separate);
+                machine.disk = disk;
                 machine.impaired = true;
                 self.tell_fault(Fault::Wiped(victim));
             }

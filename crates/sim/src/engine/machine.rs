@@ -4,6 +4,7 @@ use super::clock::MachineClock;
 use super::election::Voice;
 use super::event::Event;
 use crate::observe::{Role, ServerEvent};
+use crate::plan::ServerSettings;
 use crate::random::Random;
 use bytes::Bytes;
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
@@ -40,10 +41,10 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new(id: ServerId, separate_log: bool, random: Random) -> Self {
+    pub(crate) fn new(id: ServerId, settings: &ServerSettings, random: Random) -> Self {
         Self {
             id,
-            disk: fresh_disk(separate_log),
+            disk: fresh_disk(settings),
             clock: MachineClock::default(),
             powered: true,
             process: None,
@@ -75,9 +76,10 @@ impl Machine {
 }
 
 /// A disk with nothing on it.
-pub(crate) fn fresh_disk(separate_log: bool) -> Arc<MemDisk> {
-    let disk = MemDisk::new(separate_log);
+pub(crate) fn fresh_disk(settings: &ServerSettings) -> Arc<MemDisk> {
+    let disk = MemDisk::new(settings.separate_log);
     disk.stop_recording();
+    disk.set_sector(settings.sector);
     Arc::new(disk)
 }
 

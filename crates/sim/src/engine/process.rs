@@ -297,6 +297,9 @@ impl World {
             self.tell_server(id, event);
         }
         self.note_sound(id);
+        if let (Role::Leading { epoch: Some(_) }, true) = (role, serving) {
+            self.note_leader(id);
+        }
         if let Some(lost) = lost {
             self.engine_fails(lost);
         }

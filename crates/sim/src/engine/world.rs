@@ -58,8 +58,7 @@ impl World {
     pub(crate) fn new(plan: Plan, keep_transcript: bool) -> Self {
         let mut random = Random::new(plan.seed).fork("world");
         let ensemble = Ensemble::of(&plan.member_list()).expect("a plan's members are an ensemble");
-        let separate = plan.servers.separate_log;
-        let machines = plan.members.iter().map(|m| Machine::new(m.id, separate, random.fork("machine"))).collect();
+        let machines = plan.members.iter().map(|m| Machine::new(m.id, &plan.servers, random.fork("machine"))).collect();
         let voters = plan.members.iter().filter(|m| !m.observer);
         let setup = Setup {
             voters: voters
@@ -199,6 +198,8 @@ impl World {
             }
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultEnds(index) => self.fault_ends(index),
+            Event::ClientsCut(index) => self.cut_clients(index),
+            Event::ClientsBack(index) => self.clients_back(index),
         }
     }
 }
