@@ -9,6 +9,7 @@ mod faults;
 mod interop;
 mod long;
 mod measure;
+mod sim;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Command {
     Ensemble(ensemble::Arguments),
     /// Run five servers in network namespaces through faults of links, processes and disks
     Faults(faults::Arguments),
+    /// Run whole ensembles under seeded faults in simulation
+    Sim(sim::Arguments),
     /// Measure Farrier beside Apache on this machine
     Measure(measure::Arguments),
 }
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Exchange(arguments) => interop::exchange(&arguments),
         Command::Ensemble(arguments) => ensemble::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }

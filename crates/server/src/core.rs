@@ -6,10 +6,10 @@
 
 use crate::clock::Clock;
 use crate::log_reader::{Look, LookQueue};
-use crate::log_thread::{LogCommand, LogQueue};
+use crate::log_thread::LogQueue;
 use crate::outbox::{Delivery, Outbox};
 use crate::peers::{PeerCommand, PeerOutbox};
-use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, Replica};
+use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;

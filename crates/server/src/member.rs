@@ -4,8 +4,7 @@ use crate::config::{ConfigError, EnsembleConfig, Member, ServerConfig};
 use crate::mapping::{millis, tree};
 use crate::peers::{PeerSettings, addresses};
 use farrier_proto::ServerId;
-use farrier_storage::Recovered;
-use farrier_zab::{Config, Durable, Ensemble, EnsembleError, Recovering};
+use farrier_zab::{Config, Ensemble, EnsembleError};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -84,23 +83,6 @@ impl Membership {
             tree: tree(config),
             hash_seed: seed,
         }
-    }
-}
-
-/// What recovery left behind, as the peer starts from it.
-pub(crate) const fn durable(recovered: &Recovered) -> Durable {
-    Durable {
-        accepted: recovered.accepted,
-        current: recovered.current,
-        last_logged: recovered.last_zxid,
-        recovering: match recovered.recovering {
-            // `db.autocreate=false`: an empty directory is not an empty state.
-            farrier_storage::Recovering::No if recovered.voteless => Recovering::Promise,
-            farrier_storage::Recovering::No if recovered.fresh_without_initialize => Recovering::Fresh,
-            farrier_storage::Recovering::No => Recovering::No,
-            farrier_storage::Recovering::History => Recovering::History,
-            farrier_storage::Recovering::Promise => Recovering::Promise,
-        },
     }
 }
 

@@ -10,15 +10,14 @@ use crate::limits::{ConnectionLimits, Excess};
 use crate::log_reader::{self, Floor};
 use crate::log_thread::{Gathering, LogThread};
 use crate::mapping;
-use crate::member::{self, Membership};
+use crate::member::Membership;
 use crate::outbox::Outbox;
 use crate::peers::address::{self, Endpoint};
 use crate::peers::{self, PeerListeners, PeerSettings};
 use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
-use farrier_replica::{Input, Replica, TreeRestore};
-use farrier_storage::recover::remove_initialize;
-use farrier_storage::{DiskError, LogWriter, Refusal, RefusalKind, recover, write_snapshot};
+use farrier_replica::{Input, LogWork, Replica, RestoreFailed, durable, restore};
+use farrier_storage::{DiskError, LogWriter, Refusal, RefusalKind};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -74,6 +73,15 @@ pub enum StartError {
     /// The system gives no thread, socket or random number.
     #[error("the operating system refused a resource: {0}")]
     System(#[from] io::Error),
+}
+
+impl From<RestoreFailed> for StartError {
+    fn from(failed: RestoreFailed) -> Self {
+        match failed {
+            RestoreFailed::Refused(refusal) => refusal.into(),
+            RestoreFailed::Disk(error) => error.into(),
+        }
+    }
 }
 
 fn bind_remedy(error: &io::Error) -> &'static str {
@@ -172,15 +180,11 @@ impl Server {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let seed = u64::from_le_bytes(seed);
-        let mut state = TreeRestore::new(mapping::tree(&config), seed);
-        let recovered = recover(&disk, &mapping::recover(&config, &disk), &mut state)?;
+        let (recover, snapshots) = (mapping::recover(&config, &disk), mapping::snapshots(&config));
+        let (state, recovered) = restore(&disk, &recover, &snapshots, mapping::tree(&config), seed)?;
         for warning in recovered.warnings.iter().map(String::as_str).chain(state.warnings().iter().map(String::as_str))
         {
             tracing::warn!("{warning}");
-        }
-        if recovered.needs_snapshot() {
-            write_snapshot(&*disk, &state.image(), &mapping::snapshots(&config))?;
-            remove_initialize(&*disk)?;
         }
         tracing::info!(
             "state restored: last zxid {}, snapshot {}, {} transactions replayed",
@@ -198,7 +202,7 @@ impl Server {
                 settings,
                 m.zab(&config, seed),
                 m.ensemble.clone(),
-                member::durable(&recovered),
+                durable(&recovered),
                 state,
                 replayed,
                 now,
@@ -264,17 +268,20 @@ impl Server {
                 idle: config.storage.write_queue_poll.max(Duration::from_millis(1)),
                 slow: config.storage.fsync_warning,
             },
-            disk: disk.clone(),
-            snapshot_options: mapping::snapshots(config),
-            recover: mapping::recover(config, &disk),
-            tree: mapping::tree(config),
-            hash_seed: seed,
+            work: LogWork {
+                disk: disk.clone(),
+                writer,
+                snapshot_options: mapping::snapshots(config),
+                recover: mapping::recover(config, &disk),
+                tree: mapping::tree(config),
+                hash_seed: seed,
+            },
             snapshots: Snapshots(image_sender),
             files: files.clone(),
             floor: floor.clone(),
         };
         let shared = core.clone();
-        let run = move || log.run(&shared, writer, || request(&prepare));
+        let run = move || log.run(&shared, || request(&prepare));
         threads.log = Some(spawn("log", Box::new(run))?);
 
         let (shared, snapshot_disk, options, guard) =
