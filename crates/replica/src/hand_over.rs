@@ -5,10 +5,47 @@
 //! leader. Connect requests wait for that leader here.
 
 use crate::io::{Actions, Level, Time};
+use crate::limits::AUTOMATIC_HAND_OVER_PAUSE;
 use crate::members::Membership;
 use crate::replica::Replica;
 use farrier_zab::HandOverRefused;
 use std::collections::BTreeSet;
+
+/// Why this server should not lead, if it does and another one can.
+#[derive(Debug, Default)]
+pub(crate) struct Reluctance {
+    /// The next log segment could not be prepared.
+    disk: bool,
+    /// What this leader predicted of its own state did not come true.
+    state: bool,
+    /// When it is tried again; `None` while there is no reason.
+    next_try: Option<u64>,
+    /// Why the last attempt did not begin: told when it changes.
+    refused: Option<HandOverRefused>,
+    /// The leadership was given away, and is not again before that moment: if all disks are nearly full, it must not go
+    /// round in circles.
+    not_before: u64,
+}
+
+impl Reluctance {
+    /// When an attempt is due, on a leader.
+    pub(crate) const fn next_try(&self) -> Option<u64> {
+        self.next_try
+    }
+
+    /// A reason came or went, or the role did.
+    fn weigh(&mut self, now: u64) {
+        self.next_try = (self.disk || self.state).then(|| self.not_before.max(now));
+    }
+
+    const fn reason(&self) -> &'static str {
+        if self.state {
+            "the state here is not what this leader predicted"
+        } else {
+            "the next log segment cannot be prepared"
+        }
+    }
+}
 
 impl Membership {
     /// Whether this server leads still and hands that over.
@@ -45,6 +82,63 @@ impl Replica {
             Ok(()) | Err(HandOverRefused::NotLeading { .. } | HandOverRefused::UnderWay) => {}
             Err(refused @ (HandOverRefused::NotEstablished | HandOverRefused::NoOtherQuorum { .. })) => {
                 out.note(Level::Info, format!("stopping without a hand-over: {refused}"));
+            }
+        }
+    }
+
+    /// The log thread goes on with the current segment for now.
+    pub(crate) fn segment_prepared(&mut self, now: Time, error: Option<String>, out: &mut Actions) {
+        let low = error.is_some();
+        if low == self.reluctance.disk {
+            return;
+        }
+        match error {
+            Some(error) => out.note(
+                Level::Warn,
+                format!(
+                    "the next log segment cannot be prepared: {error}. The current one goes on; when it is full and there is still no room, the server stops. Make room on the disk that holds dataLogDir"
+                ),
+            ),
+            None => out.note(Level::Info, "the next log segment is prepared: there is room again".into()),
+        }
+        self.reluctance.disk = low;
+        self.reluctance.weigh(now.mono);
+    }
+
+    /// This leader's own prediction failed. Its tree is made anew of what is on disk once it leads no more.
+    pub(crate) fn distrust_own_state(&mut self, now: Time) {
+        if let Membership::Ensemble(m) = &mut self.membership {
+            m.peer.state_diverged();
+            self.reluctance.state = true;
+            self.reluctance.weigh(now.mono);
+        }
+    }
+
+    /// A term begins or ends.
+    pub(crate) fn reconsider(&mut self, now: Time) {
+        self.reluctance.state = false;
+        self.reluctance.refused = None;
+        self.reluctance.weigh(now.mono);
+    }
+
+    /// A leader that should not lead hands over as soon as others can do without it.
+    pub(crate) fn give_up_leadership(&mut self, now: Time, out: &mut Actions) {
+        if !self.membership.leads() || self.reluctance.next_try().is_none_or(|at| now.mono < at) {
+            return;
+        }
+        let reason = self.reluctance.reason();
+        match self.begin_hand_over(now) {
+            Ok(()) => {
+                self.reluctance.next_try = None;
+                self.reluctance.not_before = now.mono + AUTOMATIC_HAND_OVER_PAUSE;
+                out.note(Level::Warn, format!("another server is to lead: {reason}"));
+            }
+            Err(refused) => {
+                self.reluctance.next_try = Some(now.mono + self.config.tick_time);
+                if self.reluctance.refused.as_ref() != Some(&refused) {
+                    out.note(Level::Warn, format!("another server should lead, since {reason}; but {refused}"));
+                    self.reluctance.refused = Some(refused);
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ impl Replica {
         if self.membership.is_looking() || self.membership.is_handing_over() {
             return self.hold(now, id, frame, out);
         }
-        if !self.config.leader_serves && self.membership.leads() {
+        if self.is_fenced() || (!self.config.leader_serves && self.membership.leads()) {
             return self.close(id, out);
         }
         let renew = request.session != SessionId::NONE;

@@ -96,10 +96,16 @@ impl Replica {
         if self.membership.proposes() { self.tracker.len() } else { self.tree.session_count() }
     }
 
-    /// Whether clients are served: always, or in an ensemble while there is a leader.
+    /// Whether clients are served: always, or in an ensemble while there is a leader, and the tree is not fenced.
     #[must_use]
     pub const fn is_serving(&self) -> bool {
-        self.membership.is_serving()
+        self.membership.is_serving() && !self.is_fenced()
+    }
+
+    /// Whether the tree is not the leader's, so that no clients are served.
+    #[must_use]
+    pub const fn is_fenced(&self) -> bool {
+        self.digests.is_fenced()
     }
 
     /// In an ensemble, what is to be told of elections, leader and learners.

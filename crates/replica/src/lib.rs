@@ -16,6 +16,7 @@
 mod commit;
 mod config;
 mod conn;
+mod fence;
 mod forward;
 mod hand_over;
 mod handshake;

@@ -128,7 +128,7 @@ impl Replica {
         // Whatever is behind it must not be answered before it.
         let behind = std::mem::take(&mut conn.waiting);
         let submitted = self.submit(now, id, frame, identities, arrived, out);
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return self.drop_waiting(&behind) };
         let answered = std::mem::replace(&mut conn.waiting, behind);
         for item in answered.into_iter().rev() {
             conn.waiting.push_front(item);

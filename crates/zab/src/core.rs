@@ -32,6 +32,10 @@ pub(crate) struct Core {
     pub(crate) silent_until: Option<u64>,
     /// Whom a reconfiguration made the leader: joined without an election.
     pub(crate) designated: Option<ServerId>,
+    /// The state is not the one that the log makes (safety contract 7): it is loaded again from disk when the role ends.
+    pub(crate) diverged: bool,
+    /// The leader of this epoch is to give its state, whatever the log here has.
+    pub(crate) state_wanted: Option<u32>,
     last_write: WriteId,
     durable: WriteId,
     last_read: ReadId,
@@ -72,6 +76,8 @@ impl Core {
             setback: None,
             silent_until: None,
             designated: None,
+            diverged: false,
+            state_wanted: None,
             last_write: WriteId(0),
             durable: WriteId(0),
             last_read: ReadId(0),
@@ -114,6 +120,7 @@ impl Core {
                 }
                 Changing::Truncate(after) => {
                     if done {
+                        self.diverged = false;
                         self.history.truncate(after);
                         self.forget_pending(after);
                     }

@@ -296,6 +296,13 @@ pub(crate) fn answer(core: &Core, state: ServerState, from: ServerId, n: &Notifi
     }
 }
 
+/// Asks all others whom they follow, without a vote.
+pub(crate) fn inquire(core: &Core, out: &mut Outputs) {
+    for voter in core.ensemble.electors().filter(|voter| *voter != core.me()) {
+        notify(core, voter, ServerState::Looking, Vote::NONE, core.round, out);
+    }
+}
+
 fn notify(core: &Core, to: ServerId, state: ServerState, vote: Vote, round: ElectionRound, out: &mut Outputs) {
     let config = Some(core.ensemble.text().clone());
     let notification = Notification { state, vote, round, version: Notification::VERSION, config };

@@ -3,7 +3,6 @@
 use super::Leader;
 use crate::core::Core;
 use crate::io::{Level, LinkId, Outputs, WriteId};
-use crate::limits::{COUNTER_LAST, COUNTER_WARN};
 use bytes::Bytes;
 use farrier_proto::{ServerId, Zxid};
 use std::collections::BTreeSet;
@@ -20,17 +19,19 @@ impl Leader {
     /// Whether the epoch has no number for another proposal.
     pub(super) fn is_used_up(&self, core: &Core) -> bool {
         let last = core.history.last();
-        last.epoch() == self.epoch && last.counter() >= COUNTER_LAST
+        last.epoch() == self.epoch && last.counter() >= core.config.counter_last
     }
 
     pub(crate) fn propose(&mut self, core: &mut Core, now: u64, zxid: Zxid, txn: Bytes, out: &mut Outputs) {
-        if zxid.counter() >= COUNTER_WARN && !self.warned_of_rollover {
+        // Three quarters, rounded up.
+        let last = core.config.counter_last;
+        if zxid.counter() >= last - last / 4 && !self.warned_of_rollover {
             self.warned_of_rollover = true;
             out.note(
                 Level::Warn,
                 format!(
-                    "three quarters of the numbers of epoch {} are used; at the end there is an election",
-                    self.epoch
+                    "{} of the {last} transaction numbers of epoch {} are used; behind the last one another server leads a new epoch",
+                    zxid.counter(), self.epoch
                 ),
             );
         }

@@ -5,7 +5,7 @@
 
 use crate::core::Core;
 use crate::io::{LinkId, Output, Outputs, ReadId};
-use crate::limits::{LINK_UNFLUSHED_MAX, PACKET_OVERHEAD, PINGS_UNANSWERED_MAX, SYNCS_PENDING_MAX};
+use crate::limits::{LINK_UNFLUSHED_MAX, PINGS_UNANSWERED_MAX, SYNCS_PENDING_MAX, packet_bytes};
 use bytes::Bytes;
 use farrier_proto::quorum::LeaderPacket;
 use farrier_proto::{ServerId, Zxid};
@@ -135,6 +135,13 @@ impl Learner {
         matches!(self.stage, Stage::Acked { .. } | Stage::UpToDate)
     }
 
+    /// Whether it is there: it was heard of in time, or takes a SNAP, during which it has nothing to say. As in Apache
+    /// this does not ask for more than that: a voter that still synchronizes will be of use, and a new election would
+    /// only make it begin again. Nothing is committed with it before it acknowledged NEWLEADER.
+    pub(super) fn is_alive(&self, now: u64) -> bool {
+        now <= self.alive_until || (self.flushing && self.transfer() == Some(Transfer::Snapshot))
+    }
+
     /// Which synchronization is under way.
     pub(super) const fn transfer(&self) -> Option<Transfer> {
         match self.stage {
@@ -172,24 +179,14 @@ impl Learner {
         }
     }
 
+    /// Whether it is up to date, and anything came from it in the last so many milliseconds.
+    pub(super) fn heard_within(&self, core: &Core, now: u64, ms: u64) -> bool {
+        let sync = core.ticks(core.config.sync_limit);
+        self.stage == Stage::UpToDate && now + sync <= self.alive_until + ms
+    }
+
     pub(super) fn send(&mut self, link: LinkId, packet: LeaderPacket, out: &mut Outputs) {
-        self.unflushed += PACKET_OVERHEAD
-            + match &packet {
-                LeaderPacket::Proposal { txn, .. }
-                | LeaderPacket::Inform { txn, .. }
-                | LeaderPacket::InformAndActivate { txn, .. } => txn.len(),
-                LeaderPacket::NewLeader { config, .. } => config.len(),
-                LeaderPacket::LeaderInfo { .. }
-                | LeaderPacket::Diff { .. }
-                | LeaderPacket::Trunc { .. }
-                | LeaderPacket::Snap { .. }
-                | LeaderPacket::UpToDate
-                | LeaderPacket::Commit { .. }
-                | LeaderPacket::CommitAndActivate { .. }
-                | LeaderPacket::Ping { .. }
-                | LeaderPacket::Revalidate { .. }
-                | LeaderPacket::Sync => 0,
-            };
+        self.unflushed += packet_bytes(&packet);
         out.push(Output::SendLearner { link, packet });
     }
 

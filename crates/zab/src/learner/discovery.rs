@@ -114,16 +114,20 @@ impl Discovering {
         match packet {
             LeaderPacket::LeaderInfo { epoch, .. } => {
                 let promised = core.accepted;
-                if epoch < promised.0 {
+                // A promise of a server without a vote counts nowhere, so it binds nobody: otherwise an observer that
+                // promised to a leader that failed would stay away from all others until the next election.
+                let binding = if core.ensemble.is_voter(core.me()) { promised.0 } else { core.current.0 };
+                if epoch < binding {
                     return Err(Resign::new(
                         Level::Warn,
-                        format!("leader {} begins epoch {epoch}, but {} is promised", link.leader, promised.0),
+                        format!("leader {} begins epoch {epoch}, but {binding} is promised", link.leader),
                     ));
                 }
                 if epoch >= EPOCH_MAX {
                     return Err(link.violation(format_args!("LEADERINFO of epoch {epoch}, which cannot be")));
                 }
-                if epoch == promised.0 {
+                if epoch <= promised.0 {
+                    let history = history.filter(|_| core.state_wanted != Some(epoch));
                     return Ok(Stage::Choosing(ack_epoch(link, epoch, None, history, out)));
                 }
                 let write = core.save_accepted(AcceptedEpoch(epoch), out);
