@@ -105,6 +105,11 @@ impl Choosing {
 }
 
 impl Cutting {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) const fn canonicalize(&mut self, durable: WriteId) {
+        self.write = self.write.renumbered(durable);
+    }
+
     pub(super) fn hold(mut self, link: Link, packet: LeaderPacket, out: &mut Outputs) -> Result<Self, Resign> {
         if self.held.len() == HELD_PACKETS_MAX {
             return Err(Resign::new(Level::Warn, "too many packets came while the log was being cut"));
@@ -128,6 +133,11 @@ impl Cutting {
 }
 
 impl Receiving {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        self.stream.canonicalize(durable);
+    }
+
     pub(super) fn packet(
         mut self,
         core: &mut Core,
@@ -181,6 +191,12 @@ impl Receiving {
 }
 
 impl Adopting {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        self.write = self.write.renumbered(durable);
+        self.stream.canonicalize(durable);
+    }
+
     pub(super) fn packet(
         mut self,
         core: &mut Core,
