@@ -9,6 +9,7 @@ mod faults;
 mod interop;
 mod long;
 mod measure;
+mod model;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Command {
     Ensemble(ensemble::Arguments),
     /// Run five servers in network namespaces through faults of links, processes and disks
     Faults(faults::Arguments),
+    /// Visit every state of three servers within bounds
+    Model(model::Arguments),
     /// Measure Farrier beside Apache on this machine
     Measure(measure::Arguments),
 }
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Exchange(arguments) => interop::exchange(&arguments),
         Command::Ensemble(arguments) => ensemble::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Model(arguments) => model::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }
