@@ -36,6 +36,7 @@ const SUITES: &[Suite] = &[
     },
     Suite { name: "fuzz", arguments: &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"], environment: &[] },
     Suite { name: "clients-apache", arguments: &["xtask", "clients", "--against", "apache"], environment: &[] },
+    Suite { name: "model", arguments: &["xtask", "model"], environment: &[] },
     Suite { name: "exchange", arguments: &["xtask", "exchange"], environment: &[] },
     Suite { name: "faults", arguments: &["xtask", "faults", "--assert-gaps"], environment: &[] },
     Suite { name: "faults-apache", arguments: &["xtask", "faults", "--apache"], environment: &[] },

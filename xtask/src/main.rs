@@ -10,6 +10,7 @@ mod interop;
 mod long;
 mod measure;
 mod sim;
+mod model;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +44,8 @@ enum Command {
     Faults(faults::Arguments),
     /// Run whole ensembles under seeded faults in simulation
     Sim(sim::Arguments),
+    /// Visit every state of three servers within bounds
+    Model(model::Arguments),
     /// Measure Farrier beside Apache on this machine
     Measure(measure::Arguments),
 }
@@ -58,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Ensemble(arguments) => ensemble::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
+        Command::Model(arguments) => model::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }

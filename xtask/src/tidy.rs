@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("replica", &["proto", "zab", "tree", "storage"]),
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
     ("cli", &["proto", "storage", "server"]),
+    ("model", &["proto", "zab"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),
 ];

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Ensemble, Recovering};
 use crate::history::History;
-use crate::io::{Level, Output, Outputs, ReadId, WriteId};
+use crate::io::{Level, Names, Output, Outputs, ReadId, WriteId};
 use bytes::Bytes;
 use farrier_proto::quorum::{ElectionRound, Vote};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
@@ -192,6 +192,40 @@ impl Core {
             out.push(Output::Deliver { zxid, txn });
         }
         self.history.trim(self.config.window_txns, self.config.window_bytes);
+    }
+
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize). Returns the last durable write under its former name.
+    pub(crate) fn canonicalize(&mut self, has_role: bool) -> WriteId {
+        let durable = self.durable;
+        self.round = ElectionRound::default();
+        self.setback = None;
+        if !has_role {
+            self.vote = Vote::NONE;
+        }
+        self.last_write = self.last_write.renumbered(durable);
+        self.durable = WriteId(0);
+        for (id, _) in &mut self.changing {
+            *id = id.renumbered(durable);
+        }
+        durable
+    }
+
+    /// Forgets the names of reads; none may be under way.
+    pub(crate) fn forget_reads(&mut self) {
+        self.last_read = ReadId(0);
+    }
+
+    /// See [`Peer::renamed`](crate::Peer::renamed).
+    pub(crate) fn rename(&mut self, names: Names<'_>) {
+        self.config.server = (names.server)(self.config.server);
+        self.election_links = self.election_links.iter().map(|s| (names.server)(*s)).collect();
+        if self.vote != Vote::NONE {
+            self.vote.leader = (names.server)(self.vote.leader);
+        }
+        if let Some(setback) = &mut self.setback {
+            setback.leader = (names.server)(setback.leader);
+        }
+        self.designated = self.designated.map(names.server);
     }
 
     /// Ticks in milliseconds.

@@ -13,7 +13,7 @@ mod tests;
 
 use crate::config::Recovering;
 use crate::core::Core;
-use crate::io::{Level, Output, Outputs};
+use crate::io::{Level, Names, Output, Outputs};
 use crate::limits::NOTIFICATION_INTERVAL_MIN;
 use farrier_proto::ServerId;
 use farrier_proto::quorum::{ElectionRound, Notification, ServerState, Vote};
@@ -183,6 +183,32 @@ impl Election {
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         Some(self.finalize_at.map_or(self.resend_at, |at| at.min(self.resend_at)))
+    }
+
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(crate) fn canonicalize(&mut self) {
+        self.resend_at = 0;
+        self.interval = NOTIFICATION_INTERVAL_MIN;
+        self.finalize_at = self.finalize_at.map(|_| 0);
+    }
+
+    /// See [`Peer::renamed`](crate::Peer::renamed).
+    pub(crate) fn rename(&mut self, names: Names<'_>) {
+        let server = |s: &ServerId| (names.server)(*s);
+        for vote in [&mut self.initial, &mut self.proposal] {
+            if *vote != Vote::NONE {
+                vote.leader = server(&vote.leader);
+            }
+        }
+        for ballots in [&mut self.votes, &mut self.established] {
+            let renamed = std::mem::take(ballots).into_iter().map(|(s, mut ballot)| {
+                ballot.vote.leader = server(&ballot.vote.leader);
+                (server(&s), ballot)
+            });
+            *ballots = renamed.collect();
+        }
+        self.voiceless = self.voiceless.iter().map(server).collect();
+        self.links = self.links.iter().map(server).collect();
     }
 
     /// A voter looks for a leader as well.

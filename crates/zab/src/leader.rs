@@ -6,6 +6,7 @@
 //! quorum of durable copies, and it owns no copy of the history: what a learner still lacks is a position in it.
 
 mod broadcast;
+mod canonical;
 mod confirm;
 mod discovery;
 mod hand_over;

@@ -8,6 +8,7 @@
 //! is logged by then stays, and the next leader says what becomes of it.
 
 mod broadcast;
+mod canonical;
 mod discovery;
 mod inquiry;
 mod stream;

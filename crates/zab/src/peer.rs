@@ -4,6 +4,8 @@
 //! transition, so that nothing stale leaks into the next. Settling waits until every write is durable and
 //! delivers what is logged: a vote quotes only what is on disk, and the state equals the log.
 
+mod canonical;
+
 use crate::config::{Config, Durable, Ensemble};
 use crate::core::{Core, Resign};
 use crate::election::{self, Elected, Election};

@@ -119,6 +119,23 @@ impl Learner {
         }
     }
 
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self) {
+        self.silent_at = self.silent_at.map(|_| 0);
+        self.alive_until = 0;
+        self.unacked = self.unacked.map(|(zxid, _)| (zxid, 0));
+        self.unflushed = 0;
+        self.pings.clear();
+        self.pinged = 0;
+        self.answered = 0;
+        self.answers = false;
+    }
+
+    /// Whether an answer from the log on disk is awaited.
+    pub(super) const fn reads(&self) -> bool {
+        self.reading.is_some() || matches!(self.stage, Stage::Locating { .. })
+    }
+
     pub(super) const fn sent(&self) -> Zxid {
         self.sent
     }

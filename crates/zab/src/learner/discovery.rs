@@ -48,6 +48,12 @@ impl Connecting {
         Ok(())
     }
 
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self) {
+        self.give_up = 0;
+        self.redial = self.redial.map(|_| 0);
+    }
+
     pub(super) fn next_deadline(&self) -> u64 {
         self.redial.map_or(self.give_up, |redial| redial.min(self.give_up))
     }
@@ -155,6 +161,11 @@ impl Discovering {
 }
 
 impl Promising {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) const fn canonicalize(&mut self, durable: WriteId) {
+        self.write = self.write.renumbered(durable);
+    }
+
     pub(super) fn is_kept_by(&self, id: WriteId) -> bool {
         self.write <= id
     }

@@ -55,6 +55,13 @@ impl Stream {
         Self { unlogged: Some(VecDeque::new()), ..Self::from_log(core, epoch) }
     }
 
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        for (id, _) in &mut self.unacknowledged {
+            *id = id.renumbered(durable);
+        }
+    }
+
     pub(super) const fn is_observer(&self) -> bool {
         self.observer
     }

@@ -113,6 +113,11 @@ impl Choosing {
 }
 
 impl Cutting {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) const fn canonicalize(&mut self, durable: WriteId) {
+        self.write = self.write.renumbered(durable);
+    }
+
     pub(super) fn hold(mut self, link: Link, packet: LeaderPacket, out: &mut Outputs) -> Result<Self, Resign> {
         let bytes = self.held_bytes + packet_bytes(&packet);
         if self.held.len() == HELD_PACKETS_MAX || bytes > HELD_BYTES_MAX {
@@ -138,6 +143,11 @@ impl Cutting {
 }
 
 impl Receiving {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        self.stream.canonicalize(durable);
+    }
+
     pub(super) fn packet(
         mut self,
         core: &mut Core,
@@ -191,6 +201,12 @@ impl Receiving {
 }
 
 impl Adopting {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        self.write = self.write.renumbered(durable);
+        self.stream.canonicalize(durable);
+    }
+
     pub(super) fn packet(
         mut self,
         core: &mut Core,
