@@ -297,16 +297,21 @@ impl Replica {
             self.attached.remove(&conn.session);
         }
         self.watches.drop_watcher(id);
-        let waiting: usize = conn.waiting.iter().map(|w| self.large_size(w)).sum();
-        self.large_in_flight -= waiting;
-        for item in &conn.waiting {
+        self.let_go_of(&conn.waiting);
+        if conn.phase == Phase::Held {
+            self.membership.let_go(id);
+        }
+    }
+
+    /// What waited for a connection that is gone counts no more.
+    pub(crate) fn let_go_of(&mut self, waiting: &VecDeque<Waiting>) {
+        let large: usize = waiting.iter().map(|w| self.large_size(w)).sum();
+        self.large_in_flight -= large;
+        for item in waiting {
             if let Waiting::Forwarded { bytes, .. } = item {
                 self.forwarded -= 1;
                 self.outstanding_bytes -= bytes;
             }
-        }
-        if conn.phase == Phase::Held {
-            self.membership.let_go(id);
         }
     }
 
