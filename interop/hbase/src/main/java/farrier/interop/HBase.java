@@ -4,7 +4,6 @@ import java.io.IOException;
 import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.atomic.AtomicReference;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.hbase.HBaseConfiguration;
 import org.apache.hadoop.hbase.TableExistsException;
@@ -44,10 +43,9 @@ public final class HBase {
 
     private final Configuration configuration = HBaseConfiguration.create();
     private final AtomicBoolean ends = new AtomicBoolean();
-    /** The first failure of each thread's work; null as long as all is well. */
-    private final AtomicReference<Throwable> putting = new AtomicReference<>();
-    private final AtomicReference<Throwable> scanning = new AtomicReference<>();
-    private final AtomicReference<Throwable> creating = new AtomicReference<>();
+    private final Attempt putting = new Attempt();
+    private final Attempt scanning = new Attempt();
+    private final Attempt creating = new Attempt();
     /** Rows acknowledged so far: those with numbers below this one. */
     private volatile int acknowledged;
     /** Each touched by one thread, then by nobody until that has ended. */
@@ -63,9 +61,9 @@ public final class HBase {
         try (Connection connection = connect(); Admin admin = connection.getAdmin()) {
             create(admin, TABLE);
             Thread[] threads = {
-                new Thread(() -> record(putting, () -> put(connection)), "put"),
-                new Thread(() -> record(scanning, () -> scan(connection)), "scan"),
-                new Thread(() -> record(creating, this::createTables), "create"),
+                putting.thread("put", () -> put(connection)),
+                scanning.thread("scan", () -> scan(connection)),
+                creating.thread("create", this::createTables),
             };
             for (Thread thread : threads) {
                 thread.start();
@@ -76,11 +74,11 @@ public final class HBase {
                 thread.join();
             }
             Lines lines = new Lines();
-            lines.check("every row was acknowledged", failure(putting), acknowledged + " rows");
-            lines.check("every scan found every acknowledged row", failure(scanning), scans + " scans");
-            record(scanning, () -> scanOnce(connection));
-            lines.check("every acknowledged row is there at the end", failure(scanning), acknowledged + " rows");
-            lines.check("every table was created, written and read", failure(creating), created.size() + " tables");
+            lines.check("every row was acknowledged", putting.failure(), acknowledged + " rows");
+            lines.check("every scan found every acknowledged row", scanning.failure(), scans + " scans");
+            scanning.at(() -> scanOnce(connection));
+            lines.check("every acknowledged row is there at the end", scanning.failure(), acknowledged + " rows");
+            lines.check("every table was created, written and read", creating.failure(), created.size() + " tables");
             lines.check("every table is listed", missing(admin), created.size() + " tables");
             return lines.end();
         }
@@ -88,24 +86,6 @@ public final class HBase {
 
     private Connection connect() throws IOException {
         return ConnectionFactory.createConnection(configuration);
-    }
-
-    private interface Work {
-        void run() throws Exception;
-    }
-
-    private static void record(AtomicReference<Throwable> failure, Work work) {
-        try {
-            work.run();
-        } catch (Exception | AssertionError e) {
-            failure.compareAndSet(null, e);
-            System.out.println("broken: " + e);
-        }
-    }
-
-    private static String failure(AtomicReference<Throwable> failure) {
-        Throwable seen = failure.get();
-        return seen == null ? null : seen.toString();
     }
 
     private void put(Connection connection) throws Exception {

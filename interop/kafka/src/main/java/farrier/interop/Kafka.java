@@ -9,7 +9,6 @@ import java.util.Set;
 import java.util.TreeSet;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.atomic.AtomicBoolean;
-import java.util.concurrent.atomic.AtomicReference;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
@@ -41,9 +40,8 @@ public final class Kafka {
 
     private final String broker;
     private final AtomicBoolean ends = new AtomicBoolean();
-    /** The first failure of each thread's work; null as long as all is well. */
-    private final AtomicReference<Throwable> producing = new AtomicReference<>();
-    private final AtomicReference<Throwable> creating = new AtomicReference<>();
+    private final Attempt producing = new Attempt();
+    private final Attempt creating = new Attempt();
     /** Touched by the producer's thread, then by nobody until that has ended. */
     private int acknowledged;
     /** Touched by the creator's thread, then by nobody until that has ended. */
@@ -61,8 +59,8 @@ public final class Kafka {
         try (Admin admin = Admin.create(common())) {
             create(admin, TOPIC, PARTITIONS);
         }
-        Thread producer = new Thread(() -> record(producing, this::produce), "producer");
-        Thread creator = new Thread(() -> record(creating, this::createTopics), "creator");
+        Thread producer = producing.thread("producer", this::produce);
+        Thread creator = creating.thread("creator", this::createTopics);
         producer.start();
         creator.start();
         Thread input = new Thread(this::waitForEnd, "input");
@@ -71,10 +69,10 @@ public final class Kafka {
         Consumed consumed = consume(producer);
         creator.join();
         Lines lines = new Lines();
-        lines.check("every number was acknowledged", failure(producing), acknowledged + " numbers");
+        lines.check("every number was acknowledged", producing.failure(), acknowledged + " numbers");
         lines.check("every acknowledged number came out once and in order", consumed.wrong(acknowledged),
                 consumed.numbers.cardinality() + " numbers");
-        lines.check("every topic was created", failure(creating), created.size() + " topics");
+        lines.check("every topic was created", creating.failure(), created.size() + " topics");
         lines.check("every topic is listed", missing(), created.size() + " topics");
         return lines.end();
     }
@@ -89,24 +87,6 @@ public final class Kafka {
     private void waitForEnd() {
         Lines.waitForEnd();
         ends.set(true);
-    }
-
-    private interface Work {
-        void run() throws Exception;
-    }
-
-    private static void record(AtomicReference<Throwable> failure, Work work) {
-        try {
-            work.run();
-        } catch (Exception | AssertionError e) {
-            failure.set(e);
-            System.out.println("broken: " + e);
-        }
-    }
-
-    private static String failure(AtomicReference<Throwable> failure) {
-        Throwable seen = failure.get();
-        return seen == null ? null : seen.toString();
     }
 
     /** One number after the other, so that what was acknowledged is a range from 0. */
