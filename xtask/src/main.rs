@@ -38,6 +38,8 @@ enum Command {
     Clients(interop::ClientsArguments),
     /// Pass a data directory back and forth between Apache and Farrier
     Exchange(interop::ExchangeArguments),
+    /// Run Kafka and HBase while their ensemble goes from Apache to Farrier and back
+    Applications(interop::ApplicationsArguments),
     /// Run ensembles of Apache and Farrier under load
     Ensemble(ensemble::Arguments),
     /// Run five servers in network namespaces through faults of links, processes and disks
@@ -58,6 +60,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Clients(arguments) => interop::clients(&arguments),
         Command::Exchange(arguments) => interop::exchange(&arguments),
+        Command::Applications(arguments) => interop::applications(&arguments),
         Command::Ensemble(arguments) => ensemble::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),

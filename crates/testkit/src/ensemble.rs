@@ -448,8 +448,8 @@ fn is_stopped(pid: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// Different free ports, all held until the last is found.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+/// Different free ports of the loopback interface, all held until the last is found.
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     let width = PORTS.end - PORTS.start;
     let spread = std::process::id().wrapping_mul(97) % u32::from(width);
     // Ensembles that start side by side in one process look in different places, because ports are
