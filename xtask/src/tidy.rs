@@ -13,6 +13,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("replica", &["proto", "zab", "tree", "storage"]),
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
     ("cli", &["proto", "storage", "server"]),
+    ("tls", &[]),
+    ("client", &["proto", "tls"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),
 ];
