@@ -14,6 +14,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
     ("cli", &["proto", "storage", "server"]),
     ("model", &["proto", "zab"]),
+    ("tls", &[]),
+    ("client", &["proto", "tls"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),
 ];
