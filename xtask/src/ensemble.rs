@@ -4,6 +4,7 @@
 //! and when. What clients do meanwhile and what is checked lies in `farrier_testkit::load`. No duration is
 //! asserted; every wait is bounded.
 
+mod reconfig;
 mod sync;
 
 use crate::interop;
@@ -68,6 +69,8 @@ enum Scenario {
     Observe,
     /// DIFF, TRUNC and SNAP from Apache to Farrier and from Farrier to Apache
     Sync,
+    /// An Apache leader changes the members under a Farrier
+    Reconfig,
     /// Three Apache servers become Farrier servers one by one, and Apache servers again
     Takeover,
     /// Three Farrier servers
@@ -133,6 +136,7 @@ impl Bench<'_> {
                 Ok(format!("Farrier observes: {one}; Apache observes: {other}"))
             }
             Scenario::Sync => sync::run(self),
+            Scenario::Reconfig => reconfig::run(self),
             Scenario::Takeover => self.takeover(),
             Scenario::Three => self.rolling("three", &[f, f, f], None),
             Scenario::Five => self.rolling("five", &[f, f, f, f, f], None),

@@ -6,6 +6,7 @@ mod ci;
 mod conformance;
 mod ensemble;
 mod faults;
+mod golden;
 mod interop;
 mod long;
 mod measure;
@@ -32,6 +33,8 @@ enum Command {
     Long(long::LongArguments),
     /// Check the workspace's own rules
     Tidy,
+    /// Run the golden scripts of the protocol between servers, or write their transcripts anew
+    Golden(golden::Arguments),
     /// Run the conformance cases against Farrier, or against Farrier and Apache side by side
     Conformance(conformance::Arguments),
     /// Run stock clients' scenarios against one server
@@ -57,6 +60,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Long(arguments) => long::run(&arguments),
         Command::Tidy => tidy_only(),
+        Command::Golden(arguments) => golden::run(&arguments),
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Clients(arguments) => interop::clients(&arguments),
         Command::Exchange(arguments) => interop::exchange(&arguments),

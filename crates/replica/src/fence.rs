@@ -88,7 +88,10 @@ impl Digests {
 
     fn compare(&mut self, zxid: Zxid, same: bool) -> Finding {
         if same {
-            self.fenced = false;
+            if std::mem::take(&mut self.fenced) {
+                // Nothing came of it, so it may be asked for once more.
+                self.asked_in = None;
+            }
             return if self.mismatches.take().is_some() { Finding::Recovered } else { Finding::Same };
         }
         let (first, count) = self.mismatches.get_or_insert((zxid, 0));
@@ -124,6 +127,11 @@ impl Replica {
         match (finding, ours) {
             (Finding::Same, _) | (Finding::Again, _) | (Finding::Lasting(_), true) => {}
             (Finding::Recovered, _) => {
+                if let Membership::Ensemble(m) = &mut self.membership
+                    && !ours
+                {
+                    m.peer.state_agrees();
+                }
                 out.note(Level::Warn, format!("the digests agree again at {zxid}"));
             }
             (Finding::First, true) => {

@@ -150,3 +150,94 @@ impl Replica {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Action;
+    use crate::{Input, ReplicaConfig, TreeRestore};
+    use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, TxnDigest, Zxid};
+    use farrier_zab::{Config, Durable, Ensemble, QuorumVerifier, Recovering};
+
+    /// A leader of nobody else, with whatever it says.
+    struct Alone {
+        replica: Replica,
+        now: Time,
+        notes: Vec<String>,
+    }
+
+    impl Alone {
+        fn leading() -> Self {
+            let config = ReplicaConfig::default();
+            let ensemble = Ensemble::new(
+                0,
+                [ServerId(1)].into(),
+                BTreeSet::new(),
+                QuorumVerifier::Majority,
+                bytes::Bytes::from_static(b"version=0"),
+            )
+            .expect("one voter");
+            let durable = Durable {
+                accepted: AcceptedEpoch(0),
+                current: CurrentEpoch(0),
+                last_logged: Zxid::ZERO,
+                recovering: Recovering::No,
+            };
+            let now = Time { mono: 1000, wall: 0 };
+            let state = TreeRestore::new(config.tree, 0);
+            let replica = Replica::ensemble(config, Config::new(ServerId(1)), ensemble, durable, state, 0, now);
+            let mut alone = Self { replica, now, notes: Vec::new() };
+            alone.step(Input::TimerFired);
+            assert!(alone.replica.membership.leads());
+            alone
+        }
+
+        fn step(&mut self, input: Input<'_>) {
+            let mut out = Actions::default();
+            self.replica.step(self.now, input, &mut out);
+            self.act(out);
+        }
+
+        /// Every write is durable at once.
+        fn act(&mut self, out: Actions) {
+            for action in out.list {
+                match action {
+                    Action::SaveAcceptedEpoch { id, .. }
+                    | Action::SaveCurrentEpoch { id, .. }
+                    | Action::Append { id, .. } => self.step(Input::Durable { id }),
+                    Action::Note { text, .. } => self.notes.push(text),
+                    _ => {}
+                }
+            }
+        }
+
+        fn count(&self, text: &str) -> usize {
+            self.notes.iter().filter(|n| n.contains(text)).count()
+        }
+    }
+
+    #[test]
+    fn a_leader_whose_prediction_fails_wants_another_one_to_lead() {
+        let mut alone = Alone::leading();
+        let zxid = Zxid::new(1, 1);
+        let wrong = |r: &Replica| TxnDigest {
+            version: TxnDigest::VERSION,
+            tree: r.tree.digest().wrapping_add(1).cast_signed(),
+        };
+        let mut out = Actions::default();
+        for _ in 0..300 {
+            let digest = wrong(&alone.replica);
+            alone.replica.check_digest(alone.now, zxid, Some(digest), true, &mut out);
+        }
+        alone.act(out);
+        assert_eq!(alone.count("digest mismatch at 0x100000001: predicted"), 1);
+        assert!(!alone.replica.is_fenced(), "nobody has a better state");
+        assert!(alone.replica.next_deadline().is_some_and(|at| at <= alone.now.mono), "it tries at once");
+        for _ in 0..5 {
+            alone.now.mono += 2000;
+            alone.step(Input::TimerFired);
+        }
+        assert_eq!(alone.count("another server should lead, since the state here is not what this leader predicted"), 1);
+        assert_eq!(alone.replica.stats.digest_mismatches, 300);
+    }
+}

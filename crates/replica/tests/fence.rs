@@ -133,7 +133,11 @@ fn a_mismatch_that_ends_fences_nothing() {
     c.misled = [99].into();
     writer.write(&mut c, 1);
     assert!(c.replica(1).is_serving());
-    assert_eq!(c.streams, 0);
+    c.pass(5000);
+    assert_eq!((c.streams, notes(&c, 1, "its whole state is asked for")), (0, 0));
+    c.misled = [1].into();
+    writer.write(&mut c, 128);
+    assert!(c.replica(1).is_fenced(), "nothing was given, so this is no second time");
 }
 
 #[test]

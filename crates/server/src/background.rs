@@ -216,7 +216,11 @@ fn next_image(core: &Core, images: &Receiver<SnapshotTask>) -> Option<SnapshotTa
     }
 }
 
-/// Zero-fills the next log segment whenever one was begun, until the channel or the server closes.
+/// How long the preparer waits before it tries again what failed.
+const PREPARE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Zero-fills the next log segment whenever one was begun, until the channel or the server closes. What comes of it is
+/// told to the replica: a disk that is nearly full shows here first.
 pub(crate) fn run_preparer<D: Disk>(
     core: &Core,
     disk: &Arc<D>,
@@ -225,23 +229,25 @@ pub(crate) fn run_preparer<D: Disk>(
     files: &Arc<Files>,
 ) {
     let disk = UntilClosing::new(disk, core, files);
-    while wanted.recv().is_ok() {
+    let mut failed = false;
+    loop {
+        let woken = if failed { wanted.recv_timeout(PREPARE_PAUSE) } else { wanted.recv().map_err(Into::into) };
+        if woken == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
         let history = files.history();
         let guard = files.segments();
         let prepared = prepare_segment(&disk, segment_size, &mut rest);
         drop(guard);
-        if let Err(e) = prepared {
-            if core.is_closing() {
-                return;
-            }
-            if history != files.history() || files.claimed.load(Ordering::SeqCst) {
-                // The log thread asks again behind the change.
-                continue;
-            }
-            tracing::warn!(
-                "the next log segment cannot be prepared: {e}. The current one goes on; the server stops when it is full and there is still no room"
-            );
-        }
+        let error = match prepared {
+            Ok(()) => None,
+            Err(_) if core.is_closing() => return,
+            // The log thread asks again behind the change.
+            Err(_) if history != files.history() || files.claimed.load(Ordering::SeqCst) => continue,
+            Err(e) => Some(e.to_string()),
+        };
+        failed = error.is_some();
+        core.step(Input::SegmentPrepared { error });
     }
 }
 

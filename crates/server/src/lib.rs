@@ -8,6 +8,7 @@
 //! timer, and background threads for snapshots, for the next log segment and for purging. A member of an ensemble
 //! has three more: for the sockets between servers, for looks into the log for learners, and for `farrier admin`.
 
+mod activation;
 pub mod admin;
 mod background;
 mod clock;

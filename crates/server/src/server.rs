@@ -1,5 +1,6 @@
 //! One server, from start to stop.
 
+use crate::activation::{self, Activations, ConfigFiles};
 use crate::admin::{self, Door};
 use crate::background::{self, Files, Snapshots};
 use crate::clock::Clock;
@@ -95,9 +96,9 @@ fn bind_remedy(error: &io::Error) -> &'static str {
 
 fn peer_bind_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "Is another server running there?",
+        io::ErrorKind::AddrInUse => "Is another server running there, perhaps one with the same myid?",
         io::ErrorKind::AddrNotAvailable => {
-            "This machine has no such address; see this server's own server.N line, and quorumListenOnAllIPs"
+            "This machine has no such address: does myid name this machine's server.N line? If it does, see that line, and quorumListenOnAllIPs"
         }
         io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege; choose others",
         _ => "See this server's own server.N line",
@@ -312,7 +313,13 @@ impl Server {
                     config.data_dir.join(admin::SOCKET).display()
                 ),
             }
-            let (shared, settings): (_, PeerSettings) = (core.clone(), member.peers(config, seed));
+            let activations = Arc::new(Activations::default());
+            if let Some(file) = config.config_file.as_ref().filter(|_| config.reconfig_enabled) {
+                let (shared, queue, files) = (core.clone(), activations.clone(), ConfigFiles::new(file, member.me));
+                let run = move || activation::run(&shared, &queue, &files);
+                threads.others.push(spawn("configuration", Box::new(run))?);
+            }
+            let (shared, settings): (_, PeerSettings) = (core.clone(), member.peers(config, seed, activations));
             let run = move || peers::run(&shared, settings, listeners);
             threads.peers = Some(spawn("peers", Box::new(run))?);
         }

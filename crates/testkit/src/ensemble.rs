@@ -215,6 +215,12 @@ impl Members {
         self.home(index).join("data")
     }
 
+    /// Its main configuration file.
+    #[must_use]
+    pub fn config_file(&self, index: usize) -> PathBuf {
+        self.home(index).join("zoo.cfg")
+    }
+
     fn home(&self, index: usize) -> PathBuf {
         self.dir.path().join((index + 1).to_string())
     }
@@ -242,11 +248,17 @@ impl Members {
     /// Starts a member's process without waiting for it to serve.
     pub fn spawn(&mut self, index: usize) -> Result<()> {
         ensure!(!self.is_started(index), "{} runs already", self.name(index));
-        let (home, data) = (self.home(index), self.data_dir(index));
+        let data = self.data_dir(index);
         fs::create_dir_all(&data)?;
         fs::write(data.join("myid"), format!("{}\n", index + 1))?;
-        let cfg = home.join("zoo.cfg");
-        fs::write(&cfg, self.zoo_cfg(index))?;
+        fs::write(self.config_file(index), self.zoo_cfg(index))?;
+        self.spawn_as_it_is(index)
+    }
+
+    /// The same with the configuration that is there.
+    pub fn spawn_as_it_is(&mut self, index: usize) -> Result<()> {
+        ensure!(!self.is_started(index), "{} runs already", self.name(index));
+        let (home, cfg) = (self.home(index), self.config_file(index));
         let log = File::options().create(true).append(true).open(home.join("server.log"))?;
         let member = &mut self.members[index];
         let mut command = member.place.launch(member.target.command(&cfg, &self.settings.flags, "info"));

@@ -304,6 +304,15 @@ impl Peer {
         self.core.diverged = true;
     }
 
+    /// It is the right one after all: nothing becomes of what was asked for.
+    pub fn state_agrees(&mut self) {
+        self.core.diverged = false;
+        match &mut self.state {
+            State::Learning(learner) => learner.keep_state(),
+            State::Settling { .. } | State::Looking(_) | State::Leading(_) => {}
+        }
+    }
+
     /// Asks the leader for its whole state: leaves it to come again without a history, as soon as a quorum is known to
     /// follow it without this server. False unless this server is an up-to-date learner.
     pub fn ask_for_state(&mut self, now: u64) -> bool {

@@ -36,6 +36,11 @@ impl Learner {
         true
     }
 
+    /// The state is the leader's after all.
+    pub(crate) fn keep_state(&mut self) {
+        self.inquiry = None;
+    }
+
     /// Asks when it is time to. A server without a vote is missed by nobody.
     pub(super) fn inquire(&mut self, core: &mut Core, now: u64, out: &mut Outputs) -> Result<(), Resign> {
         let Some(inquiry) = &mut self.inquiry else { return Ok(()) };

@@ -1,6 +1,8 @@
 //! Three servers in one process, over sockets of this machine: they elect, serve through each of them, lose
 //! their leader and take it back.
 
+mod hostile;
+
 use farrier_server::config::{EnsembleConfig, FourLetterWords, Member, PeerAddress, Role, ServerConfig};
 use farrier_server::{ExitReason, Server};
 use farrier_testkit::raw::{Client, Conn, Connect, Sessions, four_letter_word};
@@ -56,6 +58,13 @@ impl Cluster {
     fn mode(&self, id: i64) -> Option<String> {
         let text = four_letter_word(self.address(id), "srvr").expect("an answer");
         text.lines().find_map(|line| line.strip_prefix("Mode: ")).map(str::to_owned)
+    }
+
+    /// The epoch that a server shows.
+    fn epoch(&self, id: i64) -> u64 {
+        let text = four_letter_word(self.address(id), "srvr").expect("an answer");
+        let zxid = text.lines().find_map(|line| line.strip_prefix("Zxid: 0x")).expect("a zxid");
+        u64::from_str_radix(zxid, 16).expect("a number") >> 32
     }
 
     /// Waits until every server that runs has a role and one leads; who.
