@@ -20,7 +20,7 @@ impl Checker for DurableSurvives {
 
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
         let (me, event) = match &observation.what {
-            What::FaultBegan(_, Fault::BitRot(server)) => {
+            What::FaultBegan(_, Fault::BitRot(server) | Fault::Wiped(server)) => {
                 self.rotten.insert(*server);
                 return Ok(());
             }

@@ -2,7 +2,7 @@
 //! disk.
 
 use super::{Checker, Facts};
-use crate::observe::{Observation, ServerEvent, What};
+use crate::observe::{Fault, Observation, ServerEvent, What};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId};
 use std::collections::BTreeMap;
 
@@ -18,7 +18,15 @@ impl Checker for MonotoneEpochs {
     }
 
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
-        let What::Server(me, event) = &observation.what else { return Ok(()) };
+        let (me, event) = match &observation.what {
+            What::Server(me, event) => (me, event),
+            What::FaultBegan(_, Fault::BitRot(server) | Fault::Wiped(server)) => {
+                // The files may be gone; whether the server may vote then is for others to judge.
+                self.disks.remove(server);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         let disk = self.disks.entry(*me).or_default();
         let (accepted, current) = *disk;
         let new = match event {
