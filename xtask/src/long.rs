@@ -36,6 +36,11 @@ const SUITES: &[Suite] = &[
     },
     Suite { name: "fuzz", arguments: &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"], environment: &[] },
     Suite { name: "clients-apache", arguments: &["xtask", "clients", "--against", "apache"], environment: &[] },
+    Suite {
+        name: "interleavings",
+        arguments: &["test", "-p", "farrier-server", "--lib", "interleavings"],
+        environment: &[("FARRIER_INTERLEAVINGS", "200000")],
+    },
     Suite { name: "model", arguments: &["xtask", "model"], environment: &[] },
     Suite { name: "exchange", arguments: &["xtask", "exchange"], environment: &[] },
     Suite { name: "faults", arguments: &["xtask", "faults", "--assert-gaps"], environment: &[] },
