@@ -40,6 +40,11 @@ const SUITES: &[Suite] = &[
     },
     suite("fuzz", &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"]),
     suite("clients-apache", &["xtask", "clients", "--against", "apache"]),
+    Suite {
+        name: "interleavings",
+        arguments: &["test", "-p", "farrier-server", "--lib", "interleavings"],
+        environment: &[("FARRIER_INTERLEAVINGS", "200000")],
+    },
     suite("model", &["xtask", "model"]),
     suite("exchange", &["xtask", "exchange"]),
     suite("faults", &["xtask", "faults", "--assert-gaps"]),

@@ -1,84 +1,20 @@
 //! The thread that owns the transaction log: it takes every command that waits and carries them out together
 //! ([`LogWork`]). No timer: while one sync runs, the next batch gathers.
 
-use crate::background::{Claim, Files, Snapshots};
+use crate::background::Snapshots;
 use crate::core::Core;
+use crate::files::{Claim, Files};
+use crate::log_queue::Weighed;
 use crate::log_reader::Floor;
 use farrier_proto::Zxid;
 use farrier_replica::{Input, LogCommand, LogHost, LogWork, SnapshotImage, WriteId};
 use farrier_storage::{Committed, Disk};
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-#[derive(Debug, Default)]
-struct Queue {
-    commands: VecDeque<LogCommand>,
-    /// Of the transactions in it.
-    bytes: usize,
-    closed: bool,
-}
-
-/// Transactions of one sync together, in bytes, unless a single one is longer: what is buffered and
-/// written at once.
-const BATCH_BYTES_MAX: usize = 8 << 20;
-
-/// Commands on their way to the log thread. Bounded by what the replica lets be outstanding: a connection
-/// that has an unfinished write is not read from beyond `globalOutstandingLimit`, so that there are at most
-/// that many transactions and one more per connection, each no longer than the transaction limit.
-#[derive(Debug, Default)]
-pub(crate) struct LogQueue {
-    queue: Mutex<Queue>,
-    filled: Condvar,
-}
-
-impl LogQueue {
-    pub(crate) fn push(&self, command: LogCommand) {
-        let mut queue = self.queue.lock().expect("nothing panics while it holds this lock");
-        queue.bytes += command.bytes();
-        queue.commands.push_back(command);
-    }
-
-    pub(crate) fn wake(&self) {
-        self.filled.notify_one();
-    }
-
-    /// The log thread ends when nothing waits any more.
-    pub(crate) fn close(&self) {
-        self.queue.lock().expect("nothing panics while it holds this lock").closed = true;
-        self.filled.notify_all();
-    }
-
-    /// Waits for commands and takes at most `max`, and no more than [`BATCH_BYTES_MAX`] bytes unless the
-    /// first is longer. Empty when the queue is closed and empty.
-    fn take(&self, into: &mut Vec<LogCommand>, max: usize, gather: Duration, idle: Duration) {
-        let empty = |q: &mut Queue| q.commands.is_empty() && !q.closed;
-        let guard = self.queue.lock().expect("nothing panics while it holds this lock");
-        let mut queue = self.filled.wait_while(guard, empty).expect("nothing panics while it holds this lock");
-        let end = (gather > Duration::ZERO).then(|| Instant::now() + gather);
-        while let Some(end) = end
-            && queue.commands.len() < max
-            && queue.bytes < BATCH_BYTES_MAX
-            && !queue.closed
-        {
-            let (seen, left) = (queue.commands.len(), end.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                break;
-            }
-            queue = self.filled.wait_timeout(queue, left.min(idle)).expect("nothing panics while it holds this lock").0;
-            if queue.commands.len() == seen {
-                break;
-            }
-        }
-        let mut bytes = 0;
-        let fits = |command: &&LogCommand| {
-            bytes += command.bytes();
-            bytes <= BATCH_BYTES_MAX
-        };
-        let n = queue.commands.iter().take(max).take_while(fits).count();
-        let n = n.max(usize::from(!queue.commands.is_empty()));
-        into.extend(queue.commands.drain(..n));
-        queue.bytes -= into.iter().map(LogCommand::bytes).sum::<usize>();
+impl Weighed for LogCommand {
+    fn len(&self) -> usize {
+        self.bytes()
     }
 }
 
@@ -200,6 +136,7 @@ impl<'a> LogHost for Host<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_queue::{BATCH_BYTES_MAX, LogQueue};
 
     fn batches(lens: &[usize], max: usize) -> Vec<Vec<usize>> {
         let queue = LogQueue::default();
@@ -213,7 +150,7 @@ mod tests {
             let mut batch = Vec::new();
             queue.take(&mut batch, max, Duration::ZERO, Duration::ZERO);
             if batch.is_empty() {
-                assert_eq!(queue.queue.lock().expect("nobody panicked").bytes, 0);
+                assert_eq!(queue.bytes(), 0);
                 return all;
             }
             all.push(batch.iter().map(LogCommand::bytes).collect());

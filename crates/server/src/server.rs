@@ -2,11 +2,12 @@
 
 use crate::activation::{self, Activations, ConfigFiles};
 use crate::admin::{self, Door};
-use crate::background::{self, Files, Snapshots};
+use crate::background::{self, Snapshots};
 use crate::clock::Clock;
 use crate::config::{ConfigError, ServerConfig};
 use crate::core::{Core, ExitReason, WORKERS_MAX};
 use crate::disk::{DirectoryError, DirectoryLock, LockError, RealDisk};
+use crate::files::Files;
 use crate::limits::{ConnectionLimits, Excess};
 use crate::log_reader::{self, Floor};
 use crate::log_thread::{Gathering, LogThread};
