@@ -10,6 +10,7 @@ mod interop;
 mod long;
 mod measure;
 mod tidy;
+mod tls;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     Ensemble(ensemble::Arguments),
     /// Run five servers in network namespaces through faults of links, processes and disks
     Faults(faults::Arguments),
+    /// Run the client over TLS against Apache, with right, wrong and expired certificates
+    Tls(tls::Arguments),
     /// Measure Farrier beside Apache on this machine
     Measure(measure::Arguments),
 }
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Exchange(arguments) => interop::exchange(&arguments),
         Command::Ensemble(arguments) => ensemble::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Tls(arguments) => tls::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }
