@@ -13,6 +13,7 @@ mod measure;
 mod sim;
 mod model;
 mod tidy;
+mod tls;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Sim(sim::Arguments),
     /// Visit every state of three servers within bounds
     Model(model::Arguments),
+    /// Run the client over TLS against Apache, with right, wrong and expired certificates
+    Tls(tls::Arguments),
     /// Measure Farrier beside Apache on this machine
     Measure(measure::Arguments),
 }
@@ -69,6 +72,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Faults(arguments) => faults::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
+        Command::Tls(arguments) => tls::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }
