@@ -31,6 +31,8 @@ const BETWEEN: u64 = 100;
 const PAUSE: Duration = Duration::from_secs(7);
 /// What Apache logs when a digest is not the one that a transaction names.
 const MISMATCH: &str = "Digests are not matching";
+/// What an Apache learner logs with a SNAP.
+const TOOK_SNAPSHOT: &str = "Getting a snapshot from leader";
 /// What Rust prints when an invariant is broken.
 const PANIC: &str = "panicked at";
 
@@ -180,8 +182,8 @@ impl Bench<'_> {
         let settings = Settings { tick_ms: 1000, ..Settings::default() };
         self.with(name, voters, observer, settings, |members| {
             if observer.is_some() {
-                let mode = members.mode(members.len() - 1);
-                ensure!(mode == Some(Mode::Observer), "{} is {mode:?}", members.name(members.len() - 1));
+                let mode = members.wait_mode(members.len() - 1)?;
+                ensure!(mode == Mode::Observer, "{} is {mode:?}", members.name(members.len() - 1));
             }
             let load = Load::start(&members.addrs(), WRITERS)?;
             load.wait_progress(BETWEEN)?;
@@ -266,23 +268,30 @@ fn start_led_by(members: &mut Members, last: usize, voters: usize) -> Result<()>
     Ok(())
 }
 
+/// Whether digests say anything. A network snapshot of Apache's is not of one moment, and what another Apache server
+/// counts twice while it replays what came behind one stays in its digest. Trees are compared in any case.
+fn digests_count(members: &Members) -> bool {
+    let apache: Vec<usize> = (0..members.len()).filter(|&index| !members.target(index).is_farrier()).collect();
+    apache.len() < 2 || !apache.iter().any(|&index| members.log(index).contains(TOOK_SNAPSHOT))
+}
+
 /// That a server complained of nothing that must not be.
 ///
-/// Apache's network snapshots are not of one moment: while it replays what came behind one, it logs
-/// digests that don't match, and there is nothing wrong.
+/// Even behind a snapshot of one moment Apache logs digests that don't match until it has replayed the rest.
 pub(crate) fn check_log(members: &Members, index: usize) -> Result<()> {
     let name = members.name(index);
+    let digests_count = digests_count(members);
     let mut replaying = false;
     for line in members.log(index).lines() {
-        if line.contains("Getting a snapshot from leader") {
+        if line.contains(TOOK_SNAPSHOT) {
             replaying = true;
         } else if line.contains("Learner received NEWLEADER") {
             replaying = false;
         }
-        ensure!(replaying || !line.contains(MISMATCH), "{name} logged: {line}");
+        ensure!(replaying || !digests_count || !line.contains(MISMATCH), "{name} logged: {line}");
         ensure!(!line.contains(PANIC), "{name} logged: {line}");
     }
-    if members.target(index).is_farrier() && members.is_started(index) {
+    if digests_count && members.target(index).is_farrier() && members.is_started(index) {
         let count = mntr(members.addr(index), "zk_digest_mismatches_count")?;
         ensure!(count.as_deref() == Some("0"), "{name} counts {count:?} digest mismatches");
     }
@@ -322,7 +331,8 @@ fn pause(members: &mut Members, load: &Load, leader: bool) -> Result<()> {
 /// The verdict on everything that the clients wrote.
 pub(crate) fn finish(load: Load, members: &mut Members) -> Result<String> {
     members.wait_serving()?;
-    let resting = load.rest()?;
+    let mut resting = load.rest()?;
+    resting.compares_digests = digests_count(members);
     let addrs = members.addrs();
     let seen = resting.verify(&addrs)?;
     let (acknowledged, unknown) = resting.record.counts();

@@ -3,7 +3,7 @@
 use super::workload::{Program, Workload};
 use super::{Running, quorum};
 use anyhow::Result;
-use farrier_testkit::ensemble::free_ports;
+use farrier_testkit::ports::free_ports;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
