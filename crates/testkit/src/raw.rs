@@ -91,7 +91,8 @@ impl Conn {
         self.until_end(PATIENCE)
     }
 
-    fn until_end(&mut self, patience: Duration) -> Result<Vec<u8>> {
+    /// The same, within `patience`.
+    pub fn until_end(&mut self, patience: Duration) -> Result<Vec<u8>> {
         let deadline = Instant::now() + patience;
         loop {
             match self.fill(deadline)? {
