@@ -119,7 +119,7 @@ async fn aside<T: Default + Send + 'static>(read: impl FnOnce() -> T + Send + 's
 pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr) -> String {
     let settings = context.words();
     let name = word.name();
-    if word.name == Name::TelnetClose || !settings.whitelist.allows(name) {
+    if !settings.whitelist.allows(name) {
         return format!("{name} is not executed because it is not in the whitelist.\n");
     }
     let core = context.core();
@@ -179,7 +179,8 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
             let now = core.clock().now().mono;
             core.with(|s| monitor_text(s.replica, settings, now, open))
         }
-        Name::TelnetClose => unreachable!("answered above"),
+        // What telnet sends when it is interrupted. With `*` it is allowed like any word, and there is nothing to say.
+        Name::TelnetClose => String::new(),
     }
 }
 
@@ -329,9 +330,9 @@ fn environment_text() -> String {
         ("user.name", variable("USER")),
         ("user.home", variable("HOME")),
         ("user.dir", cwd),
-        ("jvm.memory.free", "<NA>".into()),
-        ("jvm.memory.max", "<NA>".into()),
-        ("jvm.memory.total", "<NA>".into()),
+        ("os.memory.free", "<NA>".into()),
+        ("os.memory.max", "<NA>".into()),
+        ("os.memory.total", "<NA>".into()),
     ];
     let mut out = String::from("Environment:\n");
     for (key, value) in rows {

@@ -91,8 +91,7 @@ impl Conn {
         self.until_end(PATIENCE)
     }
 
-    /// The same, within `patience`.
-    pub fn until_end(&mut self, patience: Duration) -> Result<Vec<u8>> {
+    fn until_end(&mut self, patience: Duration) -> Result<Vec<u8>> {
         let deadline = Instant::now() + patience;
         loop {
             match self.fill(deadline)? {
