@@ -1,7 +1,7 @@
 //! What the four-letter words show. Read-only.
 
 use crate::conn::Phase;
-use crate::io::ConnId;
+use crate::io::{ConnId, Time};
 use crate::members::{Membership, Term};
 use crate::replica::Replica;
 use crate::stats::{LatencyStats, ProposalSizes, ServerStats};
@@ -26,8 +26,8 @@ pub struct ConnectionInfo {
     pub sent: u64,
     /// Short name of the last operation; "NA" before the first.
     pub last_op: &'static str,
-    /// Wall-clock milliseconds of its start.
-    pub established: i64,
+    /// When it was taken.
+    pub established: Time,
     /// Negotiated timeout in milliseconds.
     pub timeout: i32,
     /// Last xid; negative before the first.
