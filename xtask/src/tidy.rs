@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &["proto"]),
     ("replica", &["proto", "zab", "tree", "storage"]),
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
-    ("cli", &["proto", "storage", "server"]),
+    ("cli", &["proto", "tree", "storage", "server"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),
 ];
