@@ -12,6 +12,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &["proto"]),
     ("replica", &["proto", "zab", "tree", "storage"]),
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
+    ("tls", &[]),
+    ("client", &["proto", "tls"]),
     ("cli", &["proto", "tree", "storage", "server"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),

@@ -1,0 +1,214 @@
+//! Servers in this process, and a relay between them and clients that can be cut.
+
+use farrier_client::{Client, ClientBuilder, SessionState};
+use farrier_server::Server;
+use farrier_server::config::{EnsembleConfig, FourLetterWords, Member, PeerAddress, Role, ServerConfig};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as Listener};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// The answer of `future`, which must come.
+pub async fn patiently<T>(what: &str, future: impl IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing within {PATIENCE:?}"))
+}
+
+/// Waits until the session is as `wanted` says.
+pub async fn reached(client: &Client, what: &str, wanted: impl FnMut(&SessionState) -> bool) -> SessionState {
+    let mut state = client.session();
+    patiently(what, state.wait_for(wanted)).await.expect("the client lives").clone()
+}
+
+/// A builder whose calls take as long as they take.
+pub fn patient(connect: &str) -> ClientBuilder {
+    Client::builder(connect)
+        .session_timeout(Duration::from_secs(40))
+        .connect_timeout(PATIENCE)
+        .request_timeout(PATIENCE)
+}
+
+/// Servers of one ensemble, or one alone, with fixed client ports.
+pub struct Servers {
+    dir: tempfile::TempDir,
+    members: BTreeMap<i64, Member>,
+    ports: BTreeMap<i64, u16>,
+    running: BTreeMap<i64, Server>,
+}
+
+impl Servers {
+    pub async fn start(count: i64) -> Self {
+        spawn_blocking(move || {
+            let ports = free_ports(3 * usize::try_from(count).expect("few"));
+            let dir = tempfile::tempdir().expect("a temporary directory");
+            let mut servers = Self { dir, members: BTreeMap::new(), ports: BTreeMap::new(), running: BTreeMap::new() };
+            for (id, three) in (1..).zip(ports.chunks(3)) {
+                let address = PeerAddress { host: "127.0.0.1".into(), quorum_port: three[0], election_port: three[1] };
+                let role = Role::Participant;
+                let member = Member { addresses: vec![address], role, client: None, secure_client: None };
+                servers.members.insert(id, member);
+                servers.ports.insert(id, three[2]);
+            }
+            for id in 1..=count {
+                servers.run(id);
+            }
+            servers
+        })
+        .await
+        .expect("started")
+    }
+
+    fn run(&mut self, id: i64) {
+        let address = SocketAddr::new(LOOPBACK.ip(), self.ports[&id]);
+        let mut config = ServerConfig::standalone(self.dir.path().join(id.to_string()), address);
+        config.tick_time_ms = 200;
+        (config.min_session_timeout_ms, config.max_session_timeout_ms) = (400, 60_000);
+        config.client.max_per_address = 0;
+        config.tree.extended_types = true;
+        config.storage.preallocate = 1 << 20;
+        config.words = FourLetterWords::All;
+        config.workers = Some(1);
+        if self.members.len() > 1 {
+            let ensemble = EnsembleConfig::new(id, self.members.clone());
+            config.ensemble = Some(EnsembleConfig { init_limit: 100, sync_limit: 50, ..ensemble });
+        }
+        let server = Server::start(config).unwrap_or_else(|e| panic!("server {id}: {e}"));
+        self.running.insert(id, server);
+    }
+
+    pub fn address(&self, id: i64) -> SocketAddr {
+        SocketAddr::new(LOOPBACK.ip(), self.ports[&id])
+    }
+
+    /// The connect string of all servers, running or not.
+    pub fn connect(&self) -> String {
+        let all: Vec<String> = self.ports.keys().map(|id| self.address(*id).to_string()).collect();
+        all.join(",")
+    }
+
+    /// The number of the server that a client is connected to.
+    pub fn id_of(&self, server: &str) -> i64 {
+        *self.ports.keys().find(|id| self.address(**id).to_string() == server).expect("one of these")
+    }
+
+    pub async fn stop(&mut self, id: i64) {
+        let server = self.running.remove(&id).expect("it runs");
+        spawn_blocking(move || server.stop()).await.expect("stopped");
+    }
+
+    pub async fn start_again(mut self, id: i64) -> Self {
+        spawn_blocking(move || {
+            self.run(id);
+            self
+        })
+        .await
+        .expect("started")
+    }
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    let bound: Vec<_> = (0..count).map(|_| Listener::bind(LOOPBACK).expect("a free port")).collect();
+    bound.iter().map(|l| l.local_addr().expect("it is bound").port()).collect()
+}
+
+/// What a relay does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// Passes everything on.
+    Pass,
+    /// Passes requests on, and holds answers back.
+    HoldAnswers,
+    /// Takes connections, and closes them.
+    Refuse,
+}
+
+/// A relay in front of a server.
+pub struct Relay {
+    address: SocketAddr,
+    mode: watch::Sender<Mode>,
+    /// Each change cuts all connections.
+    cuts: watch::Sender<u64>,
+    task: JoinHandle<()>,
+}
+
+impl Relay {
+    pub async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind(LOOPBACK).await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (mode, cuts) = (watch::Sender::new(Mode::Pass), watch::Sender::new(0));
+        let (modes, cut) = (mode.subscribe(), Arc::new(cuts.subscribe()));
+        let task = tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.expect("a connection");
+                let mut cut = (*cut).clone();
+                cut.mark_unchanged();
+                let modes = modes.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = relay(client, server, modes) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { address, mode, cuts, task }
+    }
+
+    pub fn connect(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    /// Cuts all connections.
+    pub fn cut(&self) {
+        self.cuts.send_modify(|n| *n += 1);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn relay(mut client: TcpStream, server: SocketAddr, mut modes: watch::Receiver<Mode>) {
+    if *modes.borrow() == Mode::Refuse {
+        return;
+    }
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
+    let (mut from_client, mut to_client) = client.split();
+    let (mut from_server, mut to_server) = server.split();
+    let requests = async {
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = from_client.read(&mut bytes).await {
+            if to_server.write_all(&bytes[..n]).await.is_err() {
+                return;
+            }
+        }
+    };
+    let answers = async {
+        let mut bytes = [0; 4096];
+        while let Ok(n @ 1..) = from_server.read(&mut bytes).await {
+            if modes.wait_for(|mode| *mode == Mode::Pass).await.is_err()
+                || to_client.write_all(&bytes[..n]).await.is_err()
+            {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = requests => {}
+        () = answers => {}
+    }
+}
