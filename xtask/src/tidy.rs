@@ -12,10 +12,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &["proto"]),
     ("replica", &["proto", "zab", "tree", "storage"]),
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
-    ("cli", &["proto", "storage", "server"]),
     ("model", &["proto", "zab"]),
     ("tls", &[]),
     ("client", &["proto", "tls"]),
+    ("cli", &["proto", "tree", "storage", "server"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),
 ];

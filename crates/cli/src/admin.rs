@@ -25,6 +25,16 @@ No target can be named for transfer-leader: the most up to date voter with the l
 
 Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 no server.";
 
+const TRANSFER_EXAMPLES: &str = "\
+Examples:
+  farrier admin transfer-leader --dir /var/lib/zookeeper
+  farrier admin transfer-leader --dir zoo.cfg --timeout 60";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  farrier admin status --dir /var/lib/zookeeper
+  farrier admin status --dir zoo.cfg";
+
 /// Options of `farrier admin`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -36,8 +46,10 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Let another server lead, without a gap for clients beyond a reconnect
+    #[command(after_help = TRANSFER_EXAMPLES)]
     TransferLeader(Place),
     /// Print what the server knows of leader, learners and itself, as JSON
+    #[command(after_help = STATUS_EXAMPLES)]
     Status(Place),
 }
 

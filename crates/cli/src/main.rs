@@ -5,18 +5,23 @@
 
 mod admin;
 mod client;
+mod completions;
 mod dev;
+mod files;
 mod init;
+mod log;
 mod logging;
 mod output;
 mod repair;
 mod server;
 mod signals;
+mod snapshot;
 mod status;
+mod values;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 // Measured against the system's allocators; only binaries choose one.
 #[global_allocator]
@@ -40,6 +45,8 @@ Examples:
   farrier status --server zk1:2181  who leads, who follows, how far
   farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
+  farrier log dump /var/lib/zookeeper         the transactions in its logs
+  farrier snapshot verify /var/lib/zookeeper  whether its snapshots are whole
 
 Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 no server or data directory.";
 
@@ -57,6 +64,12 @@ enum Command {
     Admin(admin::Arguments),
     /// Examine a damaged data directory, or go on without what is lost
     Repair(repair::Arguments),
+    /// Look into log files, without a server
+    Log(log::Arguments),
+    /// Look into snapshot files, without a server
+    Snapshot(snapshot::Arguments),
+    /// Print what a shell needs to complete this command line
+    Completions(completions::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -67,15 +80,45 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Admin(arguments) => admin::run(&arguments),
         Command::Repair(arguments) => repair::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
+        Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{Command, CommandFactory as _, Parser as _};
 
     #[test]
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
+    }
+
+    /// The lines below "Examples:" in a command's help, without the words that explain them.
+    fn examples(command: &Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1).take_while(|line| !line.is_empty());
+        lines.map(|line| line.trim_start().split("  ").next().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn check(command: &Command, path: &str) {
+        let path = format!("{path}{} ", command.get_name());
+        let examples = examples(command);
+        assert!(!examples.is_empty(), "`{path}` has no examples in its help");
+        for example in &examples {
+            assert!(example.starts_with("farrier "), "{path}: {example:?} is no example of it");
+            let parsed = super::Cli::try_parse_from(example.split_whitespace());
+            assert!(parsed.is_ok(), "{path}: {example:?}: {}", parsed.expect_err("it was refused"));
+        }
+        if command.get_subcommands().count() == 0 {
+            assert!(examples.iter().all(|example| format!("{example} ").starts_with(&path)), "{path}: {examples:?}");
+        }
+        command.get_subcommands().for_each(|command| check(command, &path));
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_taken() {
+        check(&super::Cli::command(), "");
     }
 }

@@ -28,6 +28,7 @@ pub mod snapshot;
 pub mod state;
 #[cfg(test)]
 mod testing;
+pub mod verify;
 
 pub use compress::Compression;
 pub use difference::{Location, LogCursor, locate, read_txns};
@@ -42,7 +43,8 @@ pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, relo
 pub use recovering::{Recovering, raise_recovering, read_recovering};
 pub use snapshot::{
     Progress, SnapshotError, SnapshotFile, SnapshotOptions, SnapshotRead, SnapshotWritten, StreamReader, is_plausible,
-    list_snapshots, measure_snapshot, read_snapshot, read_snapshot_bounded, remove_temporaries, verify_snapshot,
-    write_snapshot, write_snapshot_paced, write_stream,
+    list_snapshots, measure_snapshot, read_snapshot, read_snapshot_bounded, read_snapshot_named, remove_temporaries,
+    verify_snapshot, write_snapshot, write_snapshot_paced, write_stream,
 };
 pub use state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};
+pub use verify::{Finding, LogVerifier, Severity, VerifiedLog};

@@ -13,7 +13,10 @@ pub(crate) mod tests;
 mod write;
 
 pub(crate) use read::measure_unnamed;
-pub use read::{SnapshotError, SnapshotRead, measure_snapshot, read_snapshot, read_snapshot_bounded, verify_snapshot};
+pub use read::{
+    SnapshotError, SnapshotRead, measure_snapshot, read_snapshot, read_snapshot_bounded, read_snapshot_named,
+    verify_snapshot,
+};
 pub use stream::{Progress, StreamReader, write_stream};
 pub use write::{SnapshotOptions, SnapshotWritten, remove_temporaries, write_snapshot, write_snapshot_paced};
 pub(crate) use write::{TEMPORARY as SNAPSHOT_TEMPORARY, write_unnamed};

@@ -115,11 +115,26 @@ pub fn read_snapshot_bounded<D: Disk>(
     max: usize,
     state: &mut dyn Restore,
 ) -> Result<SnapshotRead, SnapshotError> {
-    let Some(zxid) = zxid_of_name("snapshot", &path.name) else {
+    read_snapshot_named(disk, path, &path.name, max, state)
+}
+
+/// [`read_snapshot_bounded`] of a file that lies under another name than the one that tells zxid and
+/// compression, `name`: one that was moved aside.
+///
+/// # Errors
+/// As [`read_snapshot`].
+pub fn read_snapshot_named<D: Disk>(
+    disk: &D,
+    path: &DiskPath,
+    name: &str,
+    max: usize,
+    state: &mut dyn Restore,
+) -> Result<SnapshotRead, SnapshotError> {
+    let Some(zxid) = zxid_of_name("snapshot", name) else {
         let message = "the name has no zxid".to_owned();
         return Err(SnapshotError::Damaged { file: disk.describe(path), offset: 0, message });
     };
-    let compression = Compression::of_name(&path.name);
+    let compression = Compression::of_name(name);
     let file = disk.open(path, OpenMode::Read)?;
     read_from(disk, path, zxid, compression, &mut Body::new(Stream::new(file, compression), max), state)
 }

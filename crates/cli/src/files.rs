@@ -1,0 +1,102 @@
+//! Files and directories that are looked at without a server: `FILE|DIR…` on the command line.
+
+mod disk;
+mod report;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use farrier_proto::Zxid;
+use farrier_storage::segment::apache_zxid;
+use farrier_storage::verify::name_before_aside;
+
+pub(crate) use disk::ReadOnly;
+pub(crate) use report::Report;
+
+use crate::output::Failure;
+
+/// The two kinds of files that hold history.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Log,
+    Snapshot,
+}
+
+impl Kind {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::Snapshot => "snapshot",
+        }
+    }
+
+    /// The zxid in a file's name, also of one that was moved aside.
+    pub(crate) fn zxid(self, name: &str) -> Option<Zxid> {
+        apache_zxid(name_before_aside(name), self.prefix())
+    }
+}
+
+/// Files of one directory, in the order of the zxids in their names.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) disk: ReadOnly,
+    pub(crate) names: Vec<String>,
+    /// These are all of the directory's files of that kind.
+    pub(crate) whole: bool,
+}
+
+/// Finds what the arguments name: files as they are, and of directories all files of a kind by their
+/// names. A directory may be a data directory or its `version-2`.
+pub(crate) fn find(arguments: &[PathBuf], kind: Kind) -> anyhow::Result<Vec<Group>> {
+    let mut groups: BTreeMap<PathBuf, (Vec<String>, bool)> = BTreeMap::new();
+    for argument in arguments {
+        let shown = argument.display();
+        let metadata = argument.metadata().map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+        if metadata.is_dir() {
+            let below = argument.join("version-2");
+            let dir = if below.is_dir() { below } else { argument.clone() };
+            let names = names(&dir, kind)?;
+            if names.is_empty() {
+                return Err(Failure::usage(format!(
+                    "{}: there is no {}.* here{}",
+                    dir.display(),
+                    kind.prefix(),
+                    match kind {
+                        Kind::Log => "; is dataLogDir another directory?",
+                        Kind::Snapshot => "; is dataDir another directory?",
+                    },
+                )));
+            }
+            groups.insert(dir, (names, true));
+        } else {
+            let name = argument.file_name().and_then(|n| n.to_str());
+            let name = name.ok_or_else(|| Failure::usage(format!("{shown}: this name is no text")))?.to_owned();
+            let dir = match argument.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+                Some(_) | None => PathBuf::from("."),
+            };
+            let (names, whole) = groups.entry(dir).or_default();
+            if !*whole && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    let group = |(dir, (mut names, whole)): (PathBuf, (Vec<String>, bool))| {
+        names.sort_by_key(|name| (kind.zxid(name), name.clone()));
+        Ok(Group { disk: ReadOnly::open(&dir)?, names, whole })
+    };
+    groups.into_iter().map(group).collect()
+}
+
+fn names(dir: &Path, kind: Kind) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in dir.read_dir().with_context(|| dir.display().to_string())? {
+        let entry = entry.with_context(|| dir.display().to_string())?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if apache_zxid(&name, kind.prefix()).is_some() && entry.path().is_file() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,259 @@
+//! `farrier log`: what stands in log files, and whether it is whole.
+
+mod txn;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use farrier_proto::Zxid;
+use farrier_proto::txn::{read_header, read_txn};
+use farrier_storage::segment::{HEADER_LEN, SegmentHeader, SegmentReader};
+use farrier_storage::verify::ANY_TXN;
+use farrier_storage::{Dir, Disk as _, DiskPath, LogVerifier, VerifiedLog};
+use serde_json::{Value, json};
+
+use crate::files::{self, Group, Kind, Report};
+use crate::output::{FAILED, HEAD, Out, complain, conclude};
+use crate::values::parse_zxid;
+
+const EXAMPLES: &str = "\
+Examples:
+  farrier log dump /var/lib/zookeeper
+  farrier log verify /var/lib/zookeeper
+
+Files of Apache ZooKeeper 3.4 to 3.9 and of Farrier are read, also under the names that `farrier repair`
+gave them. Nothing is changed, and a server may run on the directory meanwhile.";
+
+const DUMP_EXAMPLES: &str = "\
+Examples:
+  farrier log dump /var/lib/zookeeper
+  farrier log dump /var/lib/zookeeper/version-2/log.1 --from 0x1 --to 0x1f
+  farrier log dump /var/lib/zookeeper --from 1:0 --json
+
+A DIR is a data directory or its version-2; its logs come in the order of their zxids. With --json each
+transaction is a line: file, offset, length, zxid, time, session, cxid, type, what the type brings with it,
+and digest.
+
+Exit codes: 0 all was read, 1 a file is damaged or can't be read, 2 usage.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  farrier log verify /var/lib/zookeeper
+  farrier log verify /var/lib/zookeeper/version-2/log.1 --json
+
+Checked are header, checksum and content of every record, that zxids follow one another within and across
+files, that names and first records agree, and what stands behind the last record. farrier.mark, if it
+lies beside, tells a torn end (never acknowledged, no reason for worry) from damage; so do snapshots where
+zxids are missing, since a leader's snapshot may have taken their place. While a server runs on the
+directory, the newest file may seem to have a torn end.
+
+Exit codes: 0 sound, or nothing worse than a torn end; 1 damaged or can't be read; 2 usage.";
+
+/// Options of `farrier log`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the transactions of log files
+    #[command(after_help = DUMP_EXAMPLES)]
+    Dump(Dump),
+    /// Check that log files are whole and follow one another
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Verify),
+}
+
+#[derive(Debug, Args)]
+struct Dump {
+    /// Log files, or directories with logs
+    #[arg(required = true, value_name = "FILE|DIR")]
+    what: Vec<PathBuf>,
+
+    /// First transaction to print
+    #[arg(long, value_name = "ZXID", value_parser = parse_zxid)]
+    from: Option<Zxid>,
+
+    /// Last transaction to print
+    #[arg(long, value_name = "ZXID", value_parser = parse_zxid)]
+    to: Option<Zxid>,
+
+    /// Print the data of znodes too, not only its length
+    #[arg(long)]
+    data: bool,
+
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Verify {
+    /// Log files, or directories with logs
+    #[arg(required = true, value_name = "FILE|DIR")]
+    what: Vec<PathBuf>,
+
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match &arguments.command {
+        Command::Dump(dump) => conclude("log dump", dump.run()),
+        Command::Verify(verify) => conclude("log verify", verify.run()),
+    }
+}
+
+impl Dump {
+    fn run(&self) -> anyhow::Result<u8> {
+        let mut out = Out::open();
+        let mut code = 0;
+        for group in files::find(&self.what, Kind::Log)? {
+            for name in self.wanted(&group) {
+                if !self.file(&group, name, &mut out)? {
+                    code = FAILED;
+                }
+            }
+        }
+        out.flush()?;
+        Ok(code)
+    }
+
+    fn holds(&self, zxid: Zxid) -> bool {
+        self.from.is_none_or(|from| from <= zxid) && self.to.is_none_or(|to| zxid <= to)
+    }
+
+    /// The files that may hold wanted transactions: a file ends where the next one begins.
+    fn wanted<'g>(&self, group: &'g Group) -> impl Iterator<Item = &'g str> {
+        let first = |name: &str| Kind::Log.zxid(name);
+        let from = self.from.filter(|_| group.whole);
+        let start = group.names.iter().rposition(|name| from.is_some_and(|from| first(name) <= Some(from)));
+        let to = self.to.filter(|_| group.whole);
+        let beyond = move |name: &str| to.is_some_and(|to| first(name) > Some(to));
+        group.names[start.unwrap_or(0)..].iter().map(String::as_str).take_while(move |name| !beyond(name))
+    }
+
+    /// Prints one file; whether all of it is good.
+    fn file(&self, group: &Group, name: &str, out: &mut Out) -> anyhow::Result<bool> {
+        let path = DiskPath::new(Dir::LogVersion, name);
+        let file = group.disk.describe(&path);
+        let wrong = |out: &mut Out, message: &dyn std::fmt::Display| {
+            // In the order of what was printed.
+            out.flush()?;
+            complain("farrier log dump: warning", format_args!("{file}{message}"));
+            anyhow::Ok(false)
+        };
+        let mut reader = SegmentReader::open(&group.disk, &path, ANY_TXN)?;
+        let header = reader.header()?;
+        if let Some(why) = header_fault(header) {
+            return if header == SegmentHeader::Empty { Ok(true) } else { wrong(out, &format_args!(": {why}")) };
+        }
+        if !self.json {
+            out.line(out.paint(HEAD, &file))?;
+        }
+        let mut good = true;
+        let mut failed = None;
+        let (end, _) = reader.walk(&mut |offset, txn| match self.record(&file, offset, txn, out) {
+            Ok(decoded) => {
+                good &= decoded;
+                true
+            }
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        })?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if !reader.is_zero_from(end)? {
+            let at = format_args!(", offset {end}: no good record; `farrier log verify` tells why");
+            return wrong(out, &at);
+        }
+        Ok(good)
+    }
+
+    /// Prints one record if it is in the range; whether it could be decoded.
+    fn record(&self, file: &str, offset: u64, bytes: &[u8], out: &mut Out) -> anyhow::Result<bool> {
+        match read_txn(bytes) {
+            Ok((header, body, digest)) => {
+                if self.holds(header.zxid) {
+                    let record = txn::Record { file, offset, len: bytes.len(), header, body, digest };
+                    if self.json { out.json(&record.json(self.data))? } else { record.print(self.data, out)? }
+                }
+                Ok(true)
+            }
+            Err(_) if read_header(bytes).is_ok_and(|header| !self.holds(header.zxid)) => Ok(true),
+            Err(error) => {
+                out.flush()?;
+                complain(
+                    "farrier log dump: warning",
+                    format_args!("{file}, offset {offset}: the transaction can't be decoded: {error}"),
+                );
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// What is wrong with a file that does not begin as a log does.
+fn header_fault(header: SegmentHeader) -> Option<String> {
+    /// "ZKSN", with which snapshots begin.
+    const SNAPSHOT: u32 = 0x5a4b_534e;
+    match header {
+        SegmentHeader::Good => None,
+        SegmentHeader::Empty => Some("the file is empty".to_owned()),
+        SegmentHeader::Short => Some(format!("the file is shorter than a header, which has {HEADER_LEN} bytes")),
+        SegmentHeader::BadMagic(SNAPSHOT) => Some("this is a snapshot; try `farrier snapshot`".to_owned()),
+        SegmentHeader::BadMagic(magic) => Some(format!("the file starts with {magic:#010x}, not \"ZKLG\"")),
+    }
+}
+
+impl Verify {
+    fn run(&self) -> anyhow::Result<u8> {
+        let mut report = Report::open(self.json);
+        let (mut records, mut first, mut last) = (0, None, None);
+        for group in files::find(&self.what, Kind::Log)? {
+            let mut verifier = LogVerifier::new(&group.disk, &mut |finding| report.finding(&finding))?;
+            for name in &group.names {
+                let log = verifier.file(name, &mut |finding| report.finding(&finding))?;
+                records += log.records;
+                first = first.or(log.first);
+                last = log.last.or(last);
+                report.file(&file_line(&log), &file_json(&log))?;
+            }
+            verifier.finish(group.whole, &mut |finding| report.finding(&finding))?;
+        }
+        report.conclude(&format!("{records} records{}", range(first, last)))
+    }
+}
+
+fn range(first: Option<Zxid>, last: Option<Zxid>) -> String {
+    match (first, last) {
+        (Some(first), Some(last)) => format!(", {first} to {last}"),
+        _ => String::new(),
+    }
+}
+
+fn file_line(log: &VerifiedLog) -> String {
+    let VerifiedLog { file, records, first, last, end, len } = log;
+    format!("{file}: {records} records{}; {end} of {len} bytes used", range(*first, *last))
+}
+
+fn file_json(log: &VerifiedLog) -> Value {
+    let zxid = |zxid: Option<Zxid>| zxid.map(|z| z.to_string());
+    json!({
+        "kind": "file",
+        "file": log.file,
+        "records": log.records,
+        "first": zxid(log.first),
+        "last": zxid(log.last),
+        "used": log.end,
+        "length": log.len,
+    })
+}

@@ -1,0 +1,168 @@
+//! How values look: in lines for people, in JSON, and on the command line.
+
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use farrier_proto::{Acl, Owner, Zxid, perms};
+use serde_json::{Value, json};
+
+/// Years beyond 9999 have no form that everybody reads.
+const TIME_MAX_MS: u64 = 253_402_300_799_999;
+
+/// Letters of permissions, in the order in which zkCli shows them.
+const LETTERS: [(i32, char); 5] =
+    [(perms::CREATE, 'c'), (perms::DELETE, 'd'), (perms::READ, 'r'), (perms::WRITE, 'w'), (perms::ADMIN, 'a')];
+
+/// A zxid as `0x100000002`, or as epoch and counter, `1:2`. Bare digits could be meant either way.
+pub(crate) fn parse_zxid(text: &str) -> Result<Zxid, String> {
+    let wrong = || format!("`{text}`: expected a zxid as 0x100000002, or EPOCH:COUNTER as 1:2");
+    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return i64::from_str_radix(hex, 16).ok().filter(|z| *z >= 0).map(Zxid::from_wire).ok_or_else(wrong);
+    }
+    let (epoch, counter) = text.split_once(':').ok_or_else(wrong)?;
+    match (epoch.parse(), counter.parse()) {
+        (Ok(epoch), Ok(counter)) => Ok(Zxid::new(epoch, counter)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Milliseconds since 1970 as a date and time of UTC; as they are where that has no date.
+pub(crate) fn time(ms: i64) -> String {
+    match u64::try_from(ms) {
+        Ok(ms) if ms <= TIME_MAX_MS => {
+            humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+        }
+        Ok(_) | Err(_) => format!("{ms} ms"),
+    }
+}
+
+/// 64 bits in hexadecimal, as sessions, owners and digests are shown.
+pub(crate) fn hex(bits: i64) -> String {
+    format!("{bits:#x}")
+}
+
+/// Text that can't move the cursor: what has a meaning for terminals is escaped.
+pub(crate) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
+}
+
+/// Bytes in quotes: as the text that they are, the rest escaped.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    let mut out = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => out.extend(['\\', c]),
+                c if c.is_control() => out.extend(c.escape_default()),
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Bytes in JSON; null stays null.
+pub(crate) fn base64(bytes: Option<&[u8]>) -> Value {
+    bytes.map_or(Value::Null, |bytes| Value::from(STANDARD.encode(bytes)))
+}
+
+/// The length of data: null and empty are distinct.
+pub(crate) fn length(data: Option<&[u8]>) -> String {
+    match data.map(<[u8]>::len) {
+        None => "no data".to_owned(),
+        Some(1) => "1 byte".to_owned(),
+        Some(n) => format!("{n} bytes"),
+    }
+}
+
+/// Permissions as letters; bits without meaning as a number.
+pub(crate) fn permissions(bits: i32) -> String {
+    let mut text: String = LETTERS.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, letter)| *letter).collect();
+    let rest = bits & !perms::ALL;
+    if rest != 0 {
+        let _ = write!(text, "+{rest:#x}");
+    }
+    text
+}
+
+/// An ACL list as zkCli takes it: `scheme:id:permissions`, separated by commas.
+pub(crate) fn acl(list: &[Acl<'_>]) -> String {
+    let entry = |a: &Acl<'_>| format!("{}:{}:{}", plain(&a.scheme), plain(&a.id), permissions(a.perms));
+    list.iter().map(entry).collect::<Vec<_>>().join(",")
+}
+
+/// An ACL list in JSON.
+pub(crate) fn acl_json(list: &[Acl<'_>]) -> Value {
+    list.iter().map(|a| json!({"scheme": a.scheme, "id": a.id, "perms": permissions(a.perms)})).collect()
+}
+
+/// The kind of a stored znode, as its owner field tells.
+pub(crate) fn owner(raw: i64) -> String {
+    match Owner::decode(raw, true, false) {
+        Some(Owner::Persistent) => "persistent".to_owned(),
+        Some(Owner::Ephemeral(session)) => format!("ephemeral of {session}"),
+        Some(Owner::Container) => "container".to_owned(),
+        Some(Owner::Ttl(ms)) => format!("ttl {ms} ms"),
+        None => format!("owner {raw:#x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zxids_are_read() {
+        assert_eq!(parse_zxid("0x100000002"), Ok(Zxid::new(1, 2)));
+        assert_eq!(parse_zxid("1:2"), Ok(Zxid::new(1, 2)));
+        for wrong in ["", "12", "0x", "0xg", "1:", "1:x", "0xffffffffffffffff", "4294967296:1"] {
+            parse_zxid(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn times_have_a_date_where_there_is_one() {
+        assert_eq!(time(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(time(1_764_313_358_123), "2025-11-28T07:02:38.123Z");
+        assert_eq!(time(-1), "-1 ms");
+        assert!(time(i64::MAX).ends_with(" ms"));
+        assert!(time(253_402_300_799_999).starts_with("9999"));
+    }
+
+    #[test]
+    fn nothing_reaches_the_terminal_unescaped() {
+        assert_eq!(plain("/a\u{1b}[2J\n"), "/a\\u{1b}[2J\\n");
+        assert_eq!(quoted(b"a\"\\\x00\xff\xc3\xa4\x1b"), "\"a\\\"\\\\\\u{0}\\xff\u{e4}\\u{1b}\"");
+    }
+
+    #[test]
+    fn acls_are_those_of_zkcli() {
+        let list = [Acl::world(31), Acl { perms: 1, scheme: "ip".into(), id: "::1".into() }];
+        assert_eq!(acl(&list), "world:anyone:cdrwa,ip:::1:r");
+        assert_eq!(permissions(0x41), "r+0x40");
+        assert_eq!(acl_json(&list[..1]), json!([{"scheme": "world", "id": "anyone", "perms": "cdrwa"}]));
+    }
+
+    #[test]
+    fn owners_tell_the_kind() {
+        for (raw, text) in [
+            (0, "persistent"),
+            (7, "ephemeral of 0x7"),
+            (i64::MIN, "container"),
+            (Owner::Ttl(5).encode(), "ttl 5 ms"),
+            (-7, "owner 0xfffffffffffffff9"),
+        ] {
+            assert_eq!(owner(raw), text);
+        }
+    }
+}

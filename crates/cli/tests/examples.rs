@@ -1,0 +1,131 @@
+//! The examples in the help of the commands that need no server do what they say.
+
+use rustix::process::Signal;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+mod support;
+
+use support::Process;
+
+fn farrier(words: &[&str], dir: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
+    command.args(words).current_dir(dir).stdin(Stdio::null()).env("NO_COLOR", "1");
+    for name in ["SERVER_JVMFLAGS", "JVMFLAGS", "FARRIER_LOG", "FARRIER_SERVER"] {
+        command.env_remove(name);
+    }
+    command.output().expect("the binary runs")
+}
+
+/// The examples in the help of `farrier COMMAND`, each as words.
+fn examples(command: &str, dir: &Path) -> Vec<Vec<String>> {
+    let mut words: Vec<&str> = command.split(' ').collect();
+    words.push("--help");
+    let help = String::from_utf8(farrier(&words, dir).stdout).expect("text");
+    let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1).take_while(|line| !line.is_empty());
+    let mut examples: Vec<Vec<String>> = Vec::new();
+    for line in lines {
+        let words = line.trim_start().split("  ").next().unwrap_or_default().split_whitespace().map(str::to_owned);
+        match examples.last_mut().filter(|_| !line.trim_start().starts_with("farrier ")) {
+            // Help is wrapped.
+            Some(example) => example.extend(words),
+            None => examples.push(words.skip(1).collect()),
+        }
+    }
+    examples
+}
+
+#[test]
+fn examples_without_a_server_do_what_they_say() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    // A server ran here, and the examples find its directory where a system would have it.
+    let mut server = Process::new(temp.path(), &[]);
+    server.start();
+    server.client();
+    server.signal(Signal::TERM);
+    server.wait_end();
+    let data = server.data();
+    let data = data.to_str().expect("text");
+    let made = temp.path().join("made");
+    let made = made.to_str().expect("text");
+    let mut ran = 0;
+    for command in [
+        "log",
+        "log dump",
+        "log verify",
+        "snapshot",
+        "snapshot dump",
+        "snapshot verify",
+        "completions",
+        "repair",
+        "init",
+        "server",
+    ] {
+        let found = examples(command, temp.path());
+        assert!(!found.is_empty(), "{command} has examples");
+        for words in found {
+            // Those would serve until they are stopped.
+            if command == "server" && !words.iter().any(|w| w == "--check") {
+                continue;
+            }
+            let words: Vec<String> =
+                words.iter().map(|w| w.replace("/var/lib/zookeeper", data).replace("/var/lib/farrier", made)).collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let output = farrier(&words, temp.path());
+            assert_eq!(
+                output.status.code(),
+                Some(0),
+                "farrier {}: {}{}",
+                words.join(" "),
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr),
+            );
+            ran += 1;
+        }
+    }
+    assert!(ran > 15, "{ran} examples ran");
+}
+
+/// The script for bash is one, and offers what there is.
+#[test]
+fn bash_completes_commands() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    for (shell, sign) in [("zsh", "#compdef farrier"), ("fish", "complete -c farrier")] {
+        let script = String::from_utf8(farrier(&["completions", shell], temp.path()).stdout).expect("text");
+        assert!(script.contains(sign) && script.contains("snapshot"), "{shell}: {script}");
+    }
+    let script = farrier(&["completions", "bash"], temp.path()).stdout;
+    let mut bash = Command::new("bash")
+        .args(["--norc", "-s"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("bash runs");
+    let mut input = bash.stdin.take().expect("it is piped");
+    input.write_all(&script).expect("written");
+    let ask =
+        "COMP_WORDS=(farrier log ver); COMP_CWORD=2; _farrier farrier ver log; echo \"offered: ${COMPREPLY[*]}\"\n";
+    input.write_all(ask.as_bytes()).expect("written");
+    drop(input);
+    let output = bash.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("offered: verify"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Colours are for terminals: a pipe gets none, unless they are asked for.
+#[test]
+fn a_pipe_gets_no_colours() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    fs::write(temp.path().join("log.1"), [b"ZKLG\0\0\0\x02".as_slice(), &[0; 8]].concat()).expect("written");
+    let run = |colour: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
+        command.args(["log", "verify", "log.1"]).current_dir(temp.path()).stdin(Stdio::null());
+        command.env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE").envs(colour.iter().copied());
+        command.output().expect("the binary runs").stdout.contains(&0x1b)
+    };
+    assert!(!run(&[]));
+    assert!(run(&[("CLICOLOR_FORCE", "1")]), "asked for");
+}
