@@ -237,7 +237,10 @@ mod tests {
             alone.now.mono += 2000;
             alone.step(Input::TimerFired);
         }
-        assert_eq!(alone.count("another server should lead, since the state here is not what this leader predicted"), 1);
+        assert_eq!(
+            alone.count("another server should lead, since the state here is not what this leader predicted"),
+            1
+        );
         assert_eq!(alone.replica.stats.digest_mismatches, 300);
     }
 }

@@ -148,6 +148,9 @@ fn resident_kib() -> u64 {
 fn strangers_on_the_ports_for_servers_harm_nobody() {
     let mut cluster = Cluster::start(3, 0);
     let leader = cluster.leader();
+    // No epoch shows before its first transaction.
+    let mut client = cluster.client(leader, &Connect::default());
+    client.create("/before", b"").and_then(Reply::ok).expect("created");
     let epoch = cluster.epoch(leader);
     let follower = (1..=3).find(|id| *id != leader).expect("three vote");
     let ports: Vec<(SocketAddr, SocketAddr, bool)> = cluster
