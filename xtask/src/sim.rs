@@ -6,7 +6,7 @@ use crate::say;
 use clap::Args;
 use farrier_sim::Failure;
 use farrier_sim::observe::SyncKind;
-use farrier_sim::plan::Plan;
+use farrier_sim::plan::{Plan, RUN_MS_MIN, RUN_TXNS_MIN};
 use farrier_sim::run::{Outcome, run as play};
 use farrier_sim::shrink::shrink;
 use farrier_sim::tally::{FAULT_NAMES, REQUEST_NAMES, Tally};
@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Failures that are told in full.
 const FAILURES_TOLD_MAX: usize = 10;
+
+/// So many seeds must show every kind of fault, and the rates that are demanded of the generator.
+const SEEDS_THAT_COUNT: u64 = 100;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -129,8 +132,12 @@ fn many(arguments: &Arguments) -> ExitCode {
     });
     let results = results.into_inner().expect("no thread panics while it counts");
     summary(&results.tally, results.passed + results.failed, Some((begun.elapsed(), jobs)));
+    let short = shortfalls(&results.tally, results.passed + results.failed);
+    for line in &short {
+        say(&format!("falls short: {line}"));
+    }
     say(&verdict(results.passed, results.failed));
-    if results.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if results.failed == 0 && short.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[derive(Default)]
@@ -152,6 +159,30 @@ impl Results {
             say(&told);
         }
     }
+}
+
+/// What the generator must come to in the mean of many seeds, and does not.
+fn shortfalls(tally: &Tally, seeds: u64) -> Vec<String> {
+    if seeds < SEEDS_THAT_COUNT {
+        return Vec::new();
+    }
+    let sync = |kind| tally.syncs.get(&kind).copied().unwrap_or(0);
+    let mut short = Vec::new();
+    for (what, n, least) in [
+        ("leader changes", tally.leader_changes, 3),
+        ("DIFF", sync(SyncKind::Diff), 1),
+        ("TRUNC", sync(SyncKind::Trunc), 1),
+        ("SNAP", sync(SyncKind::Snap), 1),
+        ("simulated seconds", tally.simulated_us / 1_000_000, RUN_MS_MIN / 1000),
+        ("transactions", tally.txns, RUN_TXNS_MIN),
+    ] {
+        if n < least * seeds {
+            short.push(format!("{n} {what} in {seeds} seeds; the mean must be at least {least}"));
+        }
+    }
+    let never = FAULT_NAMES.iter().chain(&REQUEST_NAMES).filter(|name| !tally.faults.contains_key(*name));
+    short.extend(never.map(|name| format!("no {name} at all")));
+    short
 }
 
 fn verdict(passed: u64, failed: u64) -> String {

@@ -80,7 +80,7 @@ impl FaultKind {
         (Self::ClockSkew, 4),
         (Self::LinkLoss, 8),
         (Self::Isolation, 14),
-        (Self::Deposition, 22),
+        (Self::Deposition, 36),
         (Self::Split, 6),
         (Self::OneWay, 8),
         (Self::SlowLink, 6),
@@ -193,7 +193,7 @@ pub struct Rates {
     pub sync_max: u64,
     /// Most time between a sync and the word of it.
     pub word_max: u64,
-    /// Most time of a snapshot, a prepared segment, a look into the log.
+    /// Most time of a snapshot or a prepared segment.
     pub background_max: u64,
 }
 
@@ -293,7 +293,7 @@ fn draw_members(random: &mut Random) -> Vec<PlannedMember> {
 }
 
 fn draw_settings(random: &mut Random) -> ServerSettings {
-    let page_bytes = *random.pick(&[1 << 10, 16 << 10, 1 << 20]);
+    let page_bytes = *random.pick(&[4 << 10, 16 << 10, 1 << 20]);
     ServerSettings {
         tick_ms: *random.pick(&[200, 500, 1000, 2000]),
         init_limit: random.between(5, 10),

@@ -46,6 +46,9 @@ impl World {
     fn play(&mut self) {
         self.begin();
         self.run_until(self.plan.safety_ms * 1000);
+        if self.failure.is_some() {
+            return;
+        }
         self.heal();
         self.tell_phase(Phase::Healed);
         let healed = self.now;
@@ -58,6 +61,9 @@ impl World {
         if !self.run_while(RUN_US_MAX, |w| !enough(w)) {
             let txns = self.tally.txns;
             self.fail("liveness", format!("only {txns} transactions were committed, and nothing hinders clients"));
+        }
+        if self.failure.is_some() {
+            return;
         }
         self.rest();
         self.tell_phase(Phase::Quiet);

@@ -115,7 +115,8 @@ impl World {
                 }
             }
             Message::Payload(bytes) => match LeaderPacket::read(&bytes) {
-                Ok(LeaderPacket::Snap { zxid }) => {
+                Ok(packet @ LeaderPacket::Snap { zxid }) => {
+                    self.note_txn(me, &packet);
                     let Some(hash_seed) = self.machine(me).process.as_ref().map(|p| p.work.hash_seed) else { return };
                     let state = Box::new(TreeRestore::new(self.tree_config(), hash_seed));
                     let conn = self.net.conns.get_mut(&key).expect("it delivers");

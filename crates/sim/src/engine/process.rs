@@ -28,6 +28,9 @@ const RESTART_US_SPREAD: u64 = 3_000_000;
 /// What an orderly stop may take (`request_throttler.shutdownTimeout`). Microseconds.
 const STOP_US_MAX: u64 = 10_000_000;
 
+/// Most time of a look into the log; longer, and a busy leader would outrun a learner for ever. Microseconds.
+const LOOK_US_MAX: u64 = 20_000;
+
 /// Places in the log that are remembered, as in the server.
 const CURSORS_MAX: usize = 64;
 
@@ -307,12 +310,16 @@ impl World {
 
     /// A packet of the leader brings a transaction, which may be applied later.
     pub(crate) fn note_txn(&mut self, me: ServerId, packet: &LeaderPacket) {
-        if let LeaderPacket::Proposal { zxid, txn }
-        | LeaderPacket::Inform { zxid, txn }
-        | LeaderPacket::InformAndActivate { zxid, txn, .. } = packet
-            && let Some(process) = &mut self.machine_mut(me).process
-        {
-            process.known.insert(*zxid, txn.clone());
+        let Some(process) = &mut self.machine_mut(me).process else { return };
+        match packet {
+            LeaderPacket::Proposal { zxid, txn }
+            | LeaderPacket::Inform { zxid, txn }
+            | LeaderPacket::InformAndActivate { zxid, txn, .. } => {
+                process.known.insert(*zxid, txn.clone());
+            }
+            // What was above belongs to a history that ends here.
+            LeaderPacket::Trunc { zxid } | LeaderPacket::Snap { zxid } => process.known.retain(|z, _| z <= zxid),
+            _ => {}
         }
     }
 
@@ -527,7 +534,8 @@ impl World {
 
     /// Something is to be looked up in the log.
     pub(crate) fn want_look(&mut self, id: ServerId, look: Look) {
-        let wait = self.background(id);
+        let most = self.plan.rates.background_max.min(LOOK_US_MAX);
+        let wait = self.random.disk.below(most) + self.machine(id).slow_disk;
         self.plan_task(id, wait, Task::Look(look));
     }
 
