@@ -122,8 +122,9 @@ impl Replica {
         conn.writes_deferred -= 1;
         let session = conn.session;
         if !self.is_live(session) {
-            // It expired meanwhile; the commit of that closes the connection.
-            return;
+            // It ended meanwhile. No write is done in it any more, and nothing behind this one may be answered in
+            // its place.
+            return self.close(id, out);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         // Whatever is behind it must not be answered before it.

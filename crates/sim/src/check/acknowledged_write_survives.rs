@@ -1,8 +1,8 @@
-//! What a client was told to be done is part of the one history for ever: every later leader has it, and nobody who
-//! delivered it cuts it away.
+//! What a client was told to be done is part of the one history for ever: every later leader has it, and in
+//! the end every server.
 
 use super::{Checker, Facts};
-use crate::observe::{ClientEvent, Observation, Role, ServerEvent, What};
+use crate::observe::{ClientEvent, Observation, Phase, Role, ServerEvent, What};
 use farrier_proto::Zxid;
 
 /// See the module.
@@ -38,16 +38,7 @@ impl Checker for AcknowledgedWriteSurvives {
                 let lost = self.acknowledged;
                 Err(format!("server {me} leads epoch {epoch} with {has}; a client was told that {lost} is done"))
             }
-            What::Server(me, ServerEvent::LogCut { after }) => {
-                let tip = facts.history.tip();
-                // Delivered or not by this very server: it is committed, so every leader has it.
-                let below = facts.history.position(*after).is_some() && *after < tip;
-                if below && facts.history.holds(facts.server(*me).applied, tip) {
-                    return Err(format!("server {me} cuts behind {after} what it delivered up to {tip}"));
-                }
-                Ok(())
-            }
-            What::Server(me, ServerEvent::Inspected { zxid, .. }) if facts.phase == crate::observe::Phase::Settled => {
+            What::Server(me, ServerEvent::Inspected { zxid, .. }) if facts.phase == Phase::Settled => {
                 let lost = self.acknowledged;
                 if facts.history.holds(*zxid, lost) {
                     return Ok(());

@@ -1,7 +1,11 @@
-//! When the first server delivers a transaction, a quorum of voters has it on disk.
+//! When the first server delivers a transaction, a quorum of voters has it on disk, and no TRUNC takes it from so many that
+//! the rest is none.
+//!
+//! A single server may well cut what was committed meanwhile: it comes back to its leader with more than that had
+//! committed, and gets it again. Its copy must not have counted.
 
 use super::{Checker, Facts};
-use crate::observe::Observation;
+use crate::observe::{Observation, ServerEvent, What};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -12,9 +16,16 @@ impl Checker for CommitNeedsQuorum {
         "commit-needs-quorum"
     }
 
-    fn observe(&mut self, facts: &Facts, _observation: &Observation) -> Result<(), String> {
-        let Some(zxid) = facts.news.committed.last() else { return Ok(()) };
-        if facts.is_quorum(|id| facts.history.holds(facts.server(id).durable, *zxid)) {
+    fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
+        let tip = facts.history.tip();
+        let zxid = match &observation.what {
+            What::Server(_, ServerEvent::LogCut { after }) if !facts.history.holds(*after, tip) => tip,
+            _ => match facts.news.committed.last() {
+                Some(zxid) => *zxid,
+                None => return Ok(()),
+            },
+        };
+        if facts.is_quorum(|id| facts.history.holds(facts.server(id).durable, zxid)) {
             return Ok(());
         }
         let have: Vec<String> =
@@ -25,9 +36,8 @@ impl Checker for CommitNeedsQuorum {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Play, set_data};
+    use super::super::testing::{Play, set_data, z};
     use super::*;
-    use crate::observe::ServerEvent;
 
     #[test]
     fn one_copy_of_three_is_caught() {
@@ -38,6 +48,19 @@ mod tests {
         play.server(1, ServerEvent::LogDurable { upto: zxid });
         play.server(2, ServerEvent::Appended { zxid, txn: txn.clone() });
         play.server(1, ServerEvent::Applied { zxid, txn, digest: None });
+        assert!(play.verdict(Box::new(CommitNeedsQuorum)).is_err());
+    }
+
+    #[test]
+    fn cutting_a_copy_that_counted_is_caught() {
+        let mut play = Play::elected();
+        play.commit(set_data("/", 0, "x"));
+        let (zxid, txn) = play.propose(set_data("/", 1, "y"));
+        play.server(2, ServerEvent::Appended { zxid, txn: txn.clone() });
+        (1..=2).for_each(|s| play.server(s, ServerEvent::LogDurable { upto: zxid }));
+        play.server(1, ServerEvent::Applied { zxid, txn, digest: None });
+        assert_eq!(play.verdict(Box::new(CommitNeedsQuorum)), Ok(()));
+        play.server(2, ServerEvent::LogCut { after: z(1, 1) });
         assert!(play.verdict(Box::new(CommitNeedsQuorum)).is_err());
     }
 }

@@ -1,7 +1,8 @@
-//! What was durable is there after a restart, or the server says that it may have forgotten it.
+//! What was durable is there after a restart, or the server says that it may have forgotten it, or a leader was
+//! about to replace it.
 
 use super::{Checker, Facts};
-use crate::observe::{Fault, Observation, ServerEvent, What};
+use crate::observe::{Fault, Observation, Role, ServerEvent, What};
 use farrier_proto::{ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +12,9 @@ pub(super) struct DurableSurvives {
     durable: BTreeMap<ServerId, Zxid>,
     /// Servers whose disk changed by itself.
     rotten: BTreeSet<ServerId>,
+    /// Servers that a leader brings up to date: TRUNC and SNAP take away what is durable, and may be carried out without
+    /// word of it when the process ends.
+    synchronizing: BTreeSet<ServerId>,
 }
 
 impl Checker for DurableSurvives {
@@ -33,9 +37,15 @@ impl Checker for DurableSurvives {
             | ServerEvent::LogCut { after: zxid } => {
                 self.durable.insert(me, *zxid);
             }
+            ServerEvent::Role { role: Role::Learning { epoch: None, .. }, .. } => {
+                self.synchronizing.insert(me);
+            }
+            ServerEvent::Role { role: Role::Learning { .. } | Role::Leading { .. }, .. } => {
+                self.synchronizing.remove(&me);
+            }
             ServerEvent::Started { last, recovering, .. } => {
                 let durable = self.durable.get(&me).copied().unwrap_or_default();
-                let excused = *recovering || self.rotten.remove(&me);
+                let excused = self.rotten.remove(&me) | self.synchronizing.remove(&me) | *recovering;
                 if !excused && !facts.history.holds(*last, durable) {
                     return Err(format!("server {me} had {durable} on disk, and starts with {last}"));
                 }

@@ -1,9 +1,9 @@
-//! Ephemerals are gone exactly with their session: the transaction that ends it leaves none, and no server has one whose
-//! session it does not have.
+//! Ephemerals are gone exactly with their session: nobody is shown one behind its end, and no server has one whose session
+//! it does not have. That none goes before is [`Oracle`](super::oracle)'s.
 
 use super::{Checker, Facts};
-use crate::observe::{Observation, ServerEvent, What};
-use farrier_proto::SessionId;
+use crate::observe::{ClientEvent, Observation, Reply, ServerEvent, What};
+use farrier_proto::{SessionId, Zxid};
 use std::collections::BTreeSet;
 
 /// See the module.
@@ -16,10 +16,15 @@ impl Checker for Ephemerals {
     }
 
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
-        for zxid in &facts.news.committed {
-            let Some(record) = facts.model.record(*zxid).filter(|r| r.closes) else { continue };
-            if let Some(left) = facts.model.ephemerals(record.session) {
-                return Err(format!("session {} ends at {zxid} and leaves {left:?}", record.session));
+        if let What::Client(client, ClientEvent::Returned { zxid, outcome: Ok(reply), .. }) = &observation.what {
+            let stat = match reply {
+                Reply::Stat(stat) | Reply::Data { stat, .. } | Reply::Children { stat, .. } => stat,
+                Reply::Created { .. } | Reply::Done | Reply::Multi(_) => return Ok(()),
+            };
+            let (owner, at) = (SessionId(stat.ephemeral_owner), Zxid::from_wire(*zxid));
+            let ended = facts.model.session(owner).and_then(|s| s.closed).filter(|closed| *closed <= at);
+            if let Some(closed) = ended {
+                return Err(format!("{client:?} is shown at {at} a znode of session {owner}, which ended at {closed}"));
             }
         }
         if let What::Server(me, ServerEvent::Inspected { zxid, znodes, sessions, .. }) = &observation.what {
@@ -43,19 +48,23 @@ impl Checker for Ephemerals {
 mod tests {
     use super::super::testing::{Play, ephemeral};
     use super::*;
-    use crate::observe::SeenZnode;
+    use crate::observe::{Request, SeenZnode};
     use farrier_proto::Txn;
 
     #[test]
-    fn one_that_is_left_behind_is_caught() {
+    fn one_that_is_shown_behind_the_end_is_caught() {
         let mut play = Play::elected();
         play.connect();
         let session = play.session();
         play.commit((session, 1, ephemeral("/e", 1)));
+        let call = play.invoke(Request::GetData { path: "/e".into(), watch: false });
+        let znode = play.facts().model.latest("/e").expect("it was created").clone();
+        let reply = Reply::Data { data: znode.data, stat: znode.stat };
         let mut lawful = play.clone();
-        lawful.commit((session, 0, Txn::CloseSession(Some(vec!["/e".into()]))));
+        lawful.answer(call, lawful.tip(), Ok(reply.clone()));
         assert_eq!(lawful.verdict(Box::new(Ephemerals)), Ok(()));
-        play.commit((session, 0, Txn::CloseSession(Some(vec![]))));
+        play.commit((session, 0, Txn::CloseSession(Some(vec!["/e".into()]))));
+        play.answer(call, play.tip(), Ok(reply));
         assert!(play.verdict(Box::new(Ephemerals)).is_err());
     }
 

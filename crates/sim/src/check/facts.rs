@@ -5,8 +5,8 @@ use super::history::{History, Proposal};
 use super::model::Model;
 use super::twin::{WatchFault, WatchTwin};
 use crate::observe::{
-    CallId, ClientEvent, ClientId, DialId, Fault, FaultId, Moment, Observation, Phase, Reply, Request, Role,
-    ServerEvent, What,
+    CallId, ClientEvent, ClientId, DialId, Fault, FaultId, Moment, Observation, Phase, Replacement, Reply, Request,
+    Role, ServerEvent, What,
 };
 use farrier_proto::txn::read_header;
 use farrier_proto::{ErrorCode, ServerId, SessionId, TxnType, Zxid};
@@ -31,6 +31,10 @@ pub struct ServerFacts {
     pub durable: Zxid,
     /// The last transaction in its tree.
     pub applied: Zxid,
+    /// Its tree came from its leader and is not on disk yet: what is applied to it need not be logged.
+    pub adopting: bool,
+    /// Its log was cut, and the tree that goes with that is not told yet.
+    cut: bool,
 }
 
 impl Default for ServerFacts {
@@ -44,6 +48,8 @@ impl Default for ServerFacts {
             logged: Zxid::ZERO,
             durable: Zxid::ZERO,
             applied: Zxid::ZERO,
+            adopting: false,
+            cut: false,
         }
     }
 }
@@ -270,6 +276,8 @@ impl Facts {
                     logged: *last,
                     durable: s.durable.min(*last),
                     applied: *last,
+                    adopting: false,
+                    cut: false,
                 };
             }
             ServerEvent::Ended(_) => {
@@ -298,13 +306,23 @@ impl Facts {
             }
             ServerEvent::LogDurable { upto } => s.durable = *upto,
             ServerEvent::LogCut { after } => {
-                s.logged = *after;
+                (s.logged, s.cut) = (*after, true);
                 s.durable = s.durable.min(*after);
             }
-            ServerEvent::SnapshotInstalled { zxid } => s.durable = *zxid,
-            ServerEvent::StateReplaced { zxid, .. } => (s.applied, s.logged) = (*zxid, *zxid),
+            ServerEvent::SnapshotInstalled { zxid } => (s.durable, s.adopting) = (*zxid, false),
+            ServerEvent::StateReplaced { zxid, why, .. } => {
+                s.applied = *zxid;
+                // What came behind a TRUNC is taken up in the same step, so that the tree may be ahead already.
+                if !std::mem::take(&mut s.cut) {
+                    s.logged = *zxid;
+                }
+                s.adopting = *why == Replacement::Snap;
+            }
             ServerEvent::Applied { zxid, .. } => {
                 s.applied = *zxid;
+                if s.adopting {
+                    s.logged = s.logged.max(*zxid);
+                }
                 if s.established().is_some() {
                     self.commit(id, *zxid);
                 }

@@ -259,6 +259,13 @@ impl Model {
                 for path in listed.as_deref().unwrap_or_default() {
                     self.delete(zxid, path)?;
                 }
+                // A list that does not fit is left out; then each server deletes what it knows.
+                for path in self.ephemerals.get(&header.session).cloned().unwrap_or_default() {
+                    if listed.as_ref().is_some_and(|paths| !paths.is_empty()) {
+                        return Err(format!("the end of session {} does not list its {path}", header.session));
+                    }
+                    self.delete(zxid, &path)?;
+                }
                 match self.sessions.get_mut(&header.session) {
                     Some(span) if span.closed.is_none() => span.closed = Some(zxid),
                     // A repeated end is a transaction without effect.

@@ -97,6 +97,8 @@ pub(crate) struct Process {
     pub(crate) log_busy: bool,
     /// The word that is on its way.
     pub(crate) done: VecDeque<Input<'static>>,
+    /// Where the states end that were loaded again and that the replica has not been given yet.
+    pub(crate) reloaded: VecDeque<Zxid>,
     /// Changes of the history on disk.
     pub(crate) history: u64,
     /// Where differences end.
@@ -134,6 +136,8 @@ pub(crate) struct SimHost<'a> {
     pub(crate) done: Vec<Input<'static>>,
     /// What is true of the disk.
     pub(crate) facts: Vec<ServerEvent>,
+    /// Where the states end that were loaded again.
+    pub(crate) reloaded: Vec<Zxid>,
     pub(crate) segment_started: bool,
     pub(crate) snapshot_wanted: bool,
 }
@@ -233,7 +237,9 @@ impl LogHost for SimHost<'_> {
         *self.floor = floor;
     }
 
-    fn reloaded(&mut self, _last: Zxid) {}
+    fn reloaded(&mut self, last: Zxid) {
+        self.reloaded.push(last);
+    }
 
     fn mono(&self) -> u64 {
         self.now.mono

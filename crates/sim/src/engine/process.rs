@@ -5,9 +5,9 @@ use super::machine::{EpochWrite, Process, SimHost};
 use super::net::ConnKey;
 use super::world::World;
 use crate::observe::{Ending, Fault, Replacement, Role, ServerEvent};
-use farrier_proto::ServerId;
 use farrier_proto::limits::TXN_MAX;
 use farrier_proto::quorum::LeaderPacket;
+use farrier_proto::{ServerId, Zxid};
 use farrier_replica::{
     Action, Actions, ContainerConfig, Input, LogWork, Replica, ReplicaConfig, RestoreFailed, durable, restore,
 };
@@ -142,6 +142,7 @@ impl World {
             commands: VecDeque::new(),
             log_busy: false,
             done: VecDeque::new(),
+            reloaded: VecDeque::new(),
             history: 0,
             floor: recovered.mark.floor,
             snapshot: None,
@@ -234,19 +235,21 @@ impl World {
         let clock = machine.clock;
         let Some(process) = &mut machine.process else { return };
         let replaced = match &input {
-            Input::SnapReceived { link, zxid, .. } => Some((Some((*link, *zxid)), Replacement::Snap)),
-            Input::Truncated { state: Some(_), .. } | Input::Reloaded { .. } => Some((None, Replacement::Reload)),
+            Input::SnapReceived { link, zxid, .. } => Some((Some(*link), *zxid, Replacement::Snap)),
+            Input::Truncated { state: Some(_), .. } | Input::Reloaded { .. } => {
+                let last = process.reloaded.pop_front().expect("a state that was loaded has an end");
+                Some((None, last, Replacement::Reload))
+            }
             _ => None,
         };
         let time = clock.time(now, process.began);
         let mut out = std::mem::take(&mut process.out);
         process.replica.step(time, input, &mut out);
-        let replaced = replaced.and_then(|(snap, why)| {
-            let stays = snap.is_none_or(|(link, zxid)| {
-                let gone = |a: &Action| matches!(a, Action::CloseLink { link: closed, .. } if *closed == link);
-                process.replica.last_zxid() >= zxid && !out.list.iter().any(gone)
-            });
-            stays.then_some(why)
+        // A state that came on a link which was closed for it is not adopted.
+        let replaced = replaced.and_then(|(link, zxid, why)| {
+            let gone = |a: &Action| matches!(a, Action::CloseLink { link: closed, .. } if Some(*closed) == link);
+            let stays = process.replica.last_zxid() >= zxid && !out.list.iter().any(gone);
+            stays.then_some((zxid, why))
         });
         self.tell_state(id, &out, replaced);
         self.act(id, out);
@@ -254,7 +257,7 @@ impl World {
     }
 
     /// Tells what a step changed: role, tree, log, in this order.
-    fn tell_state(&mut self, id: ServerId, out: &Actions, replaced: Option<Replacement>) {
+    fn tell_state(&mut self, id: ServerId, out: &Actions, replaced: Option<(Zxid, Replacement)>) {
         let Some(process) = &mut self.machine_mut(id).process else { return };
         let mut events = Vec::new();
         let role = role_of(&process.replica);
@@ -264,9 +267,11 @@ impl World {
             events.push(ServerEvent::Role { role, serving });
         }
         let (zxid, digest) = (process.replica.last_zxid(), Some(process.replica.tree().digest()));
-        if let Some(why) = replaced {
-            process.applied = zxid;
-            events.push(ServerEvent::StateReplaced { zxid, digest, why });
+        if let Some((to, why)) = replaced {
+            process.applied = to;
+            // What was held back until then may be applied in the same step.
+            let digest = digest.filter(|_| to == zxid);
+            events.push(ServerEvent::StateReplaced { zxid: to, digest, why });
         }
         for action in &out.list {
             if let Action::Append { zxid, txn, .. } = action {
@@ -409,12 +414,14 @@ impl World {
             writes: batch.iter().filter_map(EpochWrite::of).collect(),
             done: Vec::new(),
             facts: Vec::new(),
+            reloaded: Vec::new(),
             segment_started: false,
             snapshot_wanted: false,
         };
         let result = process.work.run(&mut batch, &mut host);
-        let SimHost { done, facts, segment_started, snapshot_wanted, .. } = host;
+        let SimHost { done, facts, reloaded, segment_started, snapshot_wanted, .. } = host;
         process.done.extend(done);
+        process.reloaded.extend(reloaded);
         for fact in facts {
             self.tell_server(id, fact);
         }
