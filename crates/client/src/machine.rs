@@ -353,6 +353,10 @@ impl Machine {
         if self.watches.remove(kind, path, id) {
             self.drop_at_server(now, kind, path);
         }
+        if kind == WatchKind::Data {
+            // An exists that found nothing left it there.
+            self.watches.remove(WatchKind::Exist, path, id);
+        }
     }
 
     /// Has the server forget a persistent watch, unless somebody is about to share it. One-shot ones are left

@@ -75,6 +75,7 @@ pub(crate) fn explain(error: &io::Error, trust: &str) -> Option<String> {
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked
             | AlertDescription::UnsupportedCertificate => format!(

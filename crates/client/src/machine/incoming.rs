@@ -68,6 +68,10 @@ impl Machine {
             return;
         };
         let read_only = response.read_only == Some(true);
+        if read_only && !self.settings.allow_read_only {
+            self.hang_up(now, "it is read-only, and ClientBuilder::allow_read_only was not given");
+            return;
+        }
         let timeout = Duration::from_millis(timeout);
         let local = match &self.session {
             Some(grant) if grant.id == response.session => grant.local && read_only,

@@ -436,6 +436,13 @@ fn a_watch_is_set_by_the_answer_and_only_if_somebody_listens() {
     put_event(&mut event, 2, EventType::NodeCreated, "/w");
     rig.receive(&event);
     assert_eq!((rig.events.len(), rig.machine.watches.len()), (1, 0));
+    // One that waits for a creation and is dropped leaves nothing.
+    register(&mut rig, OpCode::Exists, WatchKind::Data, &queue);
+    rig.reply(3, 3, Err(ErrorCode::NoNode), b"");
+    assert_eq!(rig.machine.watches.len(), 1);
+    let id = rig.machine.next_id;
+    rig.machine.unwatch(rig.now, WatchKind::Data, "/w", id);
+    assert_eq!(rig.machine.watches.len(), 0);
 }
 
 #[test]
@@ -478,6 +485,15 @@ fn a_client_on_a_read_only_server_looks_for_another() {
     assert_eq!(rig.handshake().0, SessionId::NONE, "nobody else knows a session of a read-only server");
     rig.accept(2, 6, TIMEOUT, false);
     assert!(matches!(rig.states[2], SessionState::Connected { read_only: false, .. }));
+}
+
+#[test]
+fn a_read_only_server_is_no_server_unless_it_was_allowed() {
+    let mut rig = Rig::new(settings(1));
+    rig.handshake();
+    rig.accept(1, 5, TIMEOUT, true);
+    assert_eq!((rig.hangups, rig.states.len(), rig.machine.lease()), (1, 0, None));
+    assert!(rig.machine.describe().contains("allow_read_only"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use farrier_client::{
     WatcherType, perms,
 };
 use std::time::Duration;
-use support::{Mode, PATIENCE, Relay, Servers, patient, patiently, reached};
+use support::{Mode, Relay, Servers, patient, patiently, reached};
 
 fn changed(event: Option<WatchEvent>) -> (EventType, String) {
     match event {
