@@ -43,7 +43,7 @@ enum Command {
     /// Run five servers in network namespaces through faults of links, processes and disks
     Faults(faults::Arguments),
     /// Measure Farrier beside Apache on this machine
-    Measure(measure::Arguments),
+    Measure(Box<measure::Arguments>),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
