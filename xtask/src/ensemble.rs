@@ -272,7 +272,12 @@ fn start_led_by(members: &mut Members, last: usize, voters: usize) -> Result<()>
 /// counts twice while it replays what came behind one stays in its digest. Trees are compared in any case.
 fn digests_count(members: &Members) -> bool {
     let apache: Vec<usize> = (0..members.len()).filter(|&index| !members.target(index).is_farrier()).collect();
-    apache.len() < 2 || !apache.iter().any(|&index| members.log(index).contains(TOOK_SNAPSHOT))
+    apache.len() < 2 || !apache.iter().any(|&index| took_snapshot_later(&members.log(index)))
+}
+
+/// Whether an Apache server took a snapshot after it had first joined, when there was nothing to be written yet.
+fn took_snapshot_later(log: &str) -> bool {
+    log.lines().skip_while(|line| !line.contains("Learner received UPTODATE")).any(|line| line.contains(TOOK_SNAPSHOT))
 }
 
 /// That a server complained of nothing that must not be.
@@ -345,4 +350,17 @@ pub(crate) fn finish(load: Load, members: &mut Members) -> Result<String> {
         addrs.len(),
         seen.digests
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_snapshots_behind_the_first_join_are_of_no_one_moment() {
+        let (snap, joined) = (TOOK_SNAPSHOT, "Learner received UPTODATE message");
+        assert!(!took_snapshot_later(&format!("{snap}\n{joined}\nbroadcast")));
+        assert!(took_snapshot_later(&format!("{snap}\n{joined}\nbroadcast\n{snap}\n{joined}")));
+        assert!(!took_snapshot_later(&format!("{joined}\nbroadcast")));
+    }
 }

@@ -55,7 +55,7 @@ enum Command {
     /// Run the client over TLS against Apache, with right, wrong and expired certificates
     Tls(tls::Arguments),
     /// Measure Farrier beside Apache on this machine
-    Measure(measure::Arguments),
+    Measure(Box<measure::Arguments>),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
