@@ -1,5 +1,5 @@
 //! The four-letter words, whose texts scripts read: their shape, line by line. Numbered from 951, since the list
-//! of cases has only their framing. In a shape every number is `N`, a session or zxid `0xN`, a date `DATE`.
+//! of cases has only their framing. In a shape every number is `N`, a session or zxid `0xN`.
 
 use crate::case::{Case, Ctx, Lane, Profile, list, yes};
 use crate::raw::{Client, Conn, four_letter_word};
