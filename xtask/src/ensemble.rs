@@ -34,7 +34,7 @@ const PANIC: &str = "panicked at";
 /// Arguments of the command.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Scenarios; all but `reconfig` by default
+    /// Scenarios; all by default
     #[arg(value_enum)]
     scenarios: Vec<Scenario>,
     /// How often every disturbance is repeated; with more than one, members are paused too
@@ -97,12 +97,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Target::Farrier(interop::farrier(arguments.farrier.as_deref())?)
     };
     let bench = Bench { apache, farrier, rounds: arguments.rounds.max(1), keep: arguments.keep.as_deref() };
-    let usual = || Scenario::value_variants().iter().copied().filter(|s| *s != Scenario::Reconfig).collect();
-    let chosen: Vec<Scenario> = if arguments.scenarios.is_empty() { usual() } else { arguments.scenarios.clone() };
+    let chosen = if arguments.scenarios.is_empty() { Scenario::value_variants() } else { &arguments.scenarios };
     let (mut passed, mut failed) = (0, 0);
     for scenario in chosen {
         let start = Instant::now();
-        let result = bench.scenario(scenario);
+        let result = bench.scenario(*scenario);
         let name = scenario.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
         let seconds = start.elapsed().as_secs();
         match result {
