@@ -60,6 +60,9 @@ async fn secured(host: &Host, stream: TcpStream, tls: Option<Arc<ClientTls>>) ->
     let name = tls.server_name(&host.name).map_err(|e| e.to_string())?;
     match TlsConnector::from(config).connect(name, stream).await {
         Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err("it closed the connection when TLS began; use its secureClientPort".to_owned())
+        }
         Err(error) => Err(explain(Some(&tls), &error)),
     }
 }

@@ -542,7 +542,7 @@ fn words_about_another_connection_are_ignored() {
 /// Everything that a server says in one conversation, and what the client makes of it.
 fn conversation(cuts: &[usize]) -> (Vec<String>, Vec<WatchEvent>, usize) {
     let mut rig = Rig::new(settings(1));
-    let mut answers = vec![rig.ask(OpCode::Delete), rig.ask(OpCode::GetData), rig.ask(OpCode::GetChildren)];
+    let mut answers = [rig.ask(OpCode::Delete), rig.ask(OpCode::GetData), rig.ask(OpCode::GetChildren)];
     rig.handshake();
     let mut bytes = Vec::new();
     let start = begin_frame(&mut bytes);
