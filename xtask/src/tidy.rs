@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
     ("tls", &[]),
     ("client", &["proto", "tls"]),
-    ("cli", &["proto", "tree", "storage", "server"]),
+    ("cli", &["proto", "tree", "storage", "server", "client"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),
 ];
