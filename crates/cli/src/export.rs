@@ -87,8 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 /// A line on standard error that tells how far it is; nothing where that is no terminal.
 pub(crate) fn progress() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {human_pos} znodes, {per_sec}, {elapsed}");
-    let bar = ProgressBar::new_spinner();
-    style.map_or(bar.clone(), |style| bar.with_style(style))
+    ProgressBar::new_spinner().with_style(style.expect("the template is well formed"))
 }
 
 /// The path below the top; `/` for the top itself.

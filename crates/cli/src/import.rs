@@ -174,12 +174,9 @@ impl Import<'_> {
 
     async fn one(&mut self) -> anyhow::Result<()> {
         let Some((znode, call)) = self.waiting.pop_front() else { return Ok(()) };
-        let error = match call.await {
-            Ok(_) => {
-                self.counts.created += 1;
-                return Ok(());
-            }
-            Err(error) => error,
+        let Err(error) = call.await else {
+            self.counts.created += 1;
+            return Ok(());
         };
         // The root always exists; a server may say instead that it can't be created.
         let is_there = error.is_node_exists() || znode.path == "/" && error.code() == Some(ErrorCode::BadArguments);
