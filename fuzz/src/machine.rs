@@ -564,7 +564,7 @@ pub fn fuzz_watches(data: &[u8]) {
             }
             _ => {
                 table.drop_watcher(who);
-                assert!(!table.by_watcher().contains_key(&who));
+                assert!(!table.contains(path, who, WatcherType::Any) && !table.data_by_watcher().contains_key(&who));
             }
         }
     }

@@ -46,6 +46,7 @@ const STEPS: &[Step] = &[
     Step { name: "docs", arguments: &["doc", "--workspace", "--no-deps", "--quiet"], rustdoc: true },
     step("fuzz bodies", &["run", "--quiet", "-p", "farrier-fuzz", "--", "--seconds", FUZZ_SECONDS]),
     step("stock clients", &["xtask", "clients"]),
+    step("TLS against Apache", &["xtask", "tls"]),
     step("data exchange", &["xtask", "exchange"]),
     step("namespace faults", &["xtask", "faults", "leader-cut", "one-way", "paused", "full-disk"]),
     step("ensembles", &["xtask", "ensemble"]),

@@ -1,11 +1,12 @@
-//! Interoperation with others' unmodified programs: stock clients against one server, and a data
-//! directory that goes back and forth between Farrier and Apache ZooKeeper.
+//! Interoperation with others' unmodified programs: stock clients against one server, a data directory that
+//! goes back and forth between Farrier and Apache ZooKeeper, and applications on an ensemble that changes under them.
 //!
 //! The programs that run here live in the workspace's `interop` directory, each in its client's own
 //! language, with versions pinned; what they need is installed into the tools directory. This module
 //! starts servers, runs the programs and counts their verdicts. It asserts no duration; every wait is
 //! bounded.
 
+mod applications;
 mod clients;
 mod damage;
 mod dump;
@@ -13,6 +14,7 @@ mod exchange;
 mod program;
 mod tools;
 
+pub(crate) use applications::{Arguments as ApplicationsArguments, run as applications};
 pub(crate) use clients::{Arguments as ClientsArguments, run as clients};
 pub(crate) use exchange::{Arguments as ExchangeArguments, run as exchange};
 pub(crate) use tools::farrier;
@@ -39,6 +41,32 @@ fn config(sweep_ms: u64, zoo: &[&str]) -> Config {
     Config {
         zoo: ZOO.iter().chain(zoo).map(|&line| line.to_owned()).collect(),
         flags: vec![format!("znode.container.checkIntervalMs={sweep_ms}")],
+    }
+}
+
+/// One line of a program: `ok NAME: SEEN` or `FAIL NAME: WHY`.
+#[derive(Debug)]
+struct Verdict {
+    name: String,
+    /// What was seen, or why it fails.
+    outcome: Result<String, String>,
+}
+
+impl Verdict {
+    /// Reads a line; nothing if it is no verdict.
+    fn read(line: &str) -> Option<Self> {
+        let (rest, passed) = match line.strip_prefix("ok ") {
+            Some(rest) => (rest, true),
+            None => (line.strip_prefix("FAIL ")?, false),
+        };
+        let (name, told) = rest.split_once(": ").unwrap_or((rest, ""));
+        let outcome = match (passed, told) {
+            (true, "") => Ok("as expected".to_owned()),
+            (true, seen) => Ok(seen.to_owned()),
+            (false, "") => Err("no reason given".to_owned()),
+            (false, why) => Err(why.to_owned()),
+        };
+        Some(Self { name: name.to_owned(), outcome })
     }
 }
 

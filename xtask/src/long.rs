@@ -27,24 +27,36 @@ struct Suite {
     environment: &'static [(&'static str, &'static str)],
 }
 
+const fn suite(name: &'static str, arguments: &'static [&'static str]) -> Suite {
+    Suite { name, arguments, environment: &[] }
+}
+
 const SUITES: &[Suite] = &[
-    Suite { name: "conformance-apache", arguments: &["xtask", "conformance", "--against", "apache"], environment: &[] },
+    suite("conformance-apache", &["xtask", "conformance", "--against", "apache"]),
     Suite {
         name: "crash",
         arguments: &["test", "-p", "farrier", "--test", "crash", "--", "--nocapture"],
         environment: &[("FARRIER_KILLS", "1000")],
     },
-    Suite { name: "fuzz", arguments: &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"], environment: &[] },
-    Suite { name: "clients-apache", arguments: &["xtask", "clients", "--against", "apache"], environment: &[] },
-    Suite { name: "exchange", arguments: &["xtask", "exchange"], environment: &[] },
-    Suite { name: "faults", arguments: &["xtask", "faults", "--assert-gaps"], environment: &[] },
-    Suite { name: "faults-apache", arguments: &["xtask", "faults", "--apache"], environment: &[] },
+    suite("fuzz", &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"]),
+    suite("clients-apache", &["xtask", "clients", "--against", "apache"]),
     Suite {
-        name: "ensemble-apache",
-        arguments: &["xtask", "ensemble", "--apache-alone", "--rounds", "5"],
-        environment: &[],
+        name: "interleavings",
+        arguments: &["test", "-p", "farrier-server", "--lib", "interleavings"],
+        environment: &[("FARRIER_INTERLEAVINGS", "200000")],
     },
-    Suite { name: "ensemble", arguments: &["xtask", "ensemble", "--rounds", "10"], environment: &[] },
+    suite("model", &["xtask", "model"]),
+    suite("exchange", &["xtask", "exchange"]),
+    suite("faults", &["xtask", "faults", "--assert-gaps"]),
+    suite("faults-apache", &["xtask", "faults", "--apache"]),
+    suite("ensemble-apache", &["xtask", "ensemble", "--apache-alone", "--rounds", "5"]),
+    suite("ensemble", &["xtask", "ensemble", "--rounds", "10"]),
+    suite("ensemble-3.5", &["xtask", "ensemble", "--apache", "3.5", "follow", "lead", "observe", "sync", "takeover"]),
+    suite("ensemble-3.6", &["xtask", "ensemble", "--apache", "3.6", "follow", "lead", "observe", "sync", "takeover"]),
+    suite("ensemble-3.7", &["xtask", "ensemble", "--apache", "3.7", "follow", "lead", "observe", "sync", "takeover"]),
+    suite("ensemble-3.8", &["xtask", "ensemble", "--apache", "3.8", "follow", "lead", "observe", "sync", "takeover"]),
+    suite("kafka", &["xtask", "applications", "kafka"]),
+    suite("hbase", &["xtask", "applications", "hbase"]),
 ];
 
 /// Runs the suites, one after the other.
@@ -99,7 +111,12 @@ fn record(root: &Path, suite: &Suite, result: &str, seconds: u64) -> Result<()> 
     };
     let date = first_line("date", &["-u", "+%F"])?;
     let commit = first_line("git", &["rev-parse", "--short", "HEAD"])?;
-    let settings: Vec<String> = suite.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    let environment = suite.environment.iter().map(|(k, v)| format!("{k}={v}"));
+    let options = match suite.arguments {
+        ["xtask", _, options @ ..] => options,
+        _ => &[],
+    };
+    let settings: Vec<String> = environment.chain(options.iter().map(|&option| option.to_owned())).collect();
     let line = format!("| {date} | {commit} | {} | {} | {seconds} s | {result} |\n", suite.name, settings.join(" "));
     let path = root.join("docs/long-runs.md");
     let mut file = std::fs::OpenOptions::new()

@@ -6,10 +6,14 @@ mod ci;
 mod conformance;
 mod ensemble;
 mod faults;
+mod golden;
 mod interop;
 mod long;
 mod measure;
+mod sim;
+mod model;
 mod tidy;
+mod tls;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -30,18 +34,28 @@ enum Command {
     Long(long::LongArguments),
     /// Check the workspace's own rules
     Tidy,
+    /// Run the golden scripts of the protocol between servers, or write their transcripts anew
+    Golden(golden::Arguments),
     /// Run the conformance cases against Farrier, or against Farrier and Apache side by side
     Conformance(conformance::Arguments),
     /// Run stock clients' scenarios against one server
     Clients(interop::ClientsArguments),
     /// Pass a data directory back and forth between Apache and Farrier
     Exchange(interop::ExchangeArguments),
+    /// Run Kafka and HBase while their ensemble goes from Apache to Farrier and back
+    Applications(interop::ApplicationsArguments),
     /// Run ensembles of Apache and Farrier under load
     Ensemble(ensemble::Arguments),
     /// Run five servers in network namespaces through faults of links, processes and disks
     Faults(faults::Arguments),
+    /// Run whole ensembles under seeded faults in simulation
+    Sim(sim::Arguments),
+    /// Visit every state of three servers within bounds
+    Model(model::Arguments),
+    /// Run the client over TLS against Apache, with right, wrong and expired certificates
+    Tls(tls::Arguments),
     /// Measure Farrier beside Apache on this machine
-    Measure(measure::Arguments),
+    Measure(Box<measure::Arguments>),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -49,11 +63,16 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Long(arguments) => long::run(&arguments),
         Command::Tidy => tidy_only(),
+        Command::Golden(arguments) => golden::run(&arguments),
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Clients(arguments) => interop::clients(&arguments),
         Command::Exchange(arguments) => interop::exchange(&arguments),
+        Command::Applications(arguments) => interop::applications(&arguments),
         Command::Ensemble(arguments) => ensemble::run(&arguments),
         Command::Faults(arguments) => faults::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
+        Command::Model(arguments) => model::run(&arguments),
+        Command::Tls(arguments) => tls::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }

@@ -4,6 +4,7 @@
 //! It owns the order of things and the report. Both servers run their defaults on the same disk, flushes
 //! included; what both are told is printed. Nothing here decides whether a figure is good enough.
 
+mod client;
 mod ensemble;
 mod facts;
 mod footprint;
@@ -53,6 +54,8 @@ pub(crate) struct Arguments {
 enum What {
     /// Measure ensembles of three servers
     Ensemble(ensemble::Arguments),
+    /// Measure what a request costs the client, beside the crate zookeeper-client
+    Client(client::Arguments),
 }
 
 /// What every measurement has to be told.
@@ -148,8 +151,10 @@ struct Options {
 
 /// Measures and prints the report.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
-    if let Some(What::Ensemble(arguments)) = &arguments.what {
-        return ensemble::run(arguments);
+    match &arguments.what {
+        Some(What::Ensemble(arguments)) => return ensemble::run(arguments),
+        Some(What::Client(arguments)) => return client::run(arguments),
+        None => {}
     }
     let (rows, parts) = choose(&arguments.rows)?;
     let dir = arguments.common.dir()?;

@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("storage", &["proto"]),
     ("replica", &["proto", "zab", "tree", "storage"]),
     ("server", &["proto", "zab", "tree", "storage", "replica"]),
+    ("model", &["proto", "zab"]),
     ("tls", &[]),
     ("client", &["proto", "tls"]),
     ("cli", &["proto", "tree", "storage", "server", "client"]),

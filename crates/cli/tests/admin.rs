@@ -113,9 +113,17 @@ fn the_leader_moves_and_no_acknowledged_write_is_lost() {
             }
             let old = leader();
             let follower = if old == 1 { 2 } else { 1 };
-            let refused = admin("transfer-leader", &dir(follower));
-            assert_eq!(refused.status.code(), Some(1));
-            assert!(text(&refused.stderr).contains(&format!("server {old} does")), "{}", text(&refused.stderr));
+            // It may have yet to hear who leads.
+            loop {
+                let refused = admin("transfer-leader", &dir(follower));
+                assert_eq!(refused.status.code(), Some(1));
+                let why = text(&refused.stderr);
+                if why.contains(&format!("server {old} does")) {
+                    break;
+                }
+                assert!(Instant::now() < end, "{why}");
+                std::thread::sleep(Duration::from_millis(20));
+            }
             // The one that led before may not be back yet.
             let said = loop {
                 let moved = admin("transfer-leader", &dir(old));

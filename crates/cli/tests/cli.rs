@@ -171,6 +171,24 @@ fn a_taken_port_gives_way() {
     assert_eq!(first.end(Signal::TERM).1, Some(0));
 }
 
+/// Apache takes no lock: a Java server that runs on the directory is noticed by its port alone, and nothing may
+/// have been written by then.
+#[test]
+fn a_server_whose_port_is_taken_touches_no_directory() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = holder.local_addr().expect("bound").port();
+    let (data, file) = (temp.path().join("data"), temp.path().join("zoo.cfg"));
+    fs::create_dir(&data).expect("made");
+    let lines = format!("dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\n", data.display());
+    fs::write(&file, lines).expect("written");
+    let found = output(farrier(&["server"]).arg(&file));
+    assert_eq!(found.status.code(), Some(1));
+    let said = text(&found.stderr);
+    assert!(said.contains(&format!("cannot listen on 127.0.0.1:{port}")) && said.contains("clientPort"), "{said}");
+    assert_eq!(fs::read_dir(&data).expect("it exists").count(), 0, "nothing was written");
+}
+
 #[test]
 fn data_and_port_are_kept() {
     let temp = tempfile::tempdir().expect("a temporary directory");

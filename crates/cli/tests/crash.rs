@@ -17,13 +17,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use support::{PATIENCE, Process, Random, tell};
 
 /// Clients that write.
 const WRITERS: usize = 3;
 /// Longer than any test takes, so that no session expires.
 const TIMEOUT: i32 = 600_000;
+/// A kill of so many waits for a load first, however slow the machine is.
+const LOADED_EVERY: u64 = 8;
+/// Acknowledged writes of such a load: more than there are to a snapshot.
+const LOAD: u64 = 300;
+/// How long such a load may take.
+const LOAD_MAX: Duration = Duration::from_secs(20);
 const NO_NODE: i32 = -101;
 const NODE_EXISTS: i32 = -110;
 
@@ -519,6 +525,9 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
             }
             scope.spawn(|| churn.load(addr));
             std::thread::sleep(rest);
+            if killed % LOADED_EVERY == 0 {
+                wait_load(seen);
+            }
             server.kill();
         });
         killed += 1;
@@ -555,6 +564,16 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     ));
     assert!(seen.acknowledged > kills && seen.unknown > 0, "the load was no load");
     assert!(logs > 10 && snapshots > 3, "segments and snapshots were part of it");
+}
+
+/// Waits until enough was acknowledged for another snapshot, or patience ends: the clients may all have closed.
+fn wait_load(seen: &Mutex<Seen>) {
+    let acknowledged = || seen.lock().expect("another client failed").acknowledged;
+    let goal = acknowledged() + LOAD;
+    let end = Instant::now() + LOAD_MAX;
+    while acknowledged() < goal && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

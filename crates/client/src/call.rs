@@ -11,6 +11,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// What a call is about, for its errors and its answer.
@@ -145,7 +146,7 @@ impl<T> Call<T> {
     pub(crate) fn submit(
         shared: &Arc<Shared>,
         target: Target,
-        (op, deadline): (OpCode, Time),
+        (op, timeout): (OpCode, Duration),
         again: Again,
         watch: Option<WatchKind>,
         body: impl FnOnce(&mut Vec<u8>, &str),
@@ -161,7 +162,9 @@ impl<T> Call<T> {
         });
         let registration = watch.as_ref().map(Self::registration);
         let path = &target.path;
-        let state = match shared.submit(shared.now(), deadline, op, registration, |out| body(out, path)) {
+        let now = shared.now();
+        let deadline = now + timeout;
+        let state = match shared.submit(now, deadline, op, registration, |out| body(out, path)) {
             Ok(answer) => State::Waiting(answer),
             Err(rejection) => State::Failed(Box::new(target.rejected(rejection))),
         };

@@ -291,7 +291,7 @@ impl Client {
     pub fn close(&self) -> Call<()> {
         let target = Target { verb: "close", path: self.connect.to_string(), chroot: 0 };
         let answer = self.shared.close(self.shared.now() + self.timeout);
-        Call::waiting(&self.shared, target, OpCode::CloseSession, Ok(answer), simple)
+        Call::waiting(&self.shared, target, OpCode::CloseSession, answer, simple)
     }
 
     pub(crate) fn full_path(&self, path: &str) -> String {

@@ -146,6 +146,8 @@ struct Connected {
     pings: VecDeque<Time>,
     chunks: VecDeque<Chunk>,
     identities: VecDeque<u64>,
+    /// The state was told: at once, or when the identities were accepted.
+    announced: bool,
     /// When to look for a server that takes writes, which one, and the pause before the next look.
     probe: Option<(Time, usize, Duration)>,
 }
@@ -351,6 +353,10 @@ impl Machine {
         if self.watches.remove(kind, path, id) {
             self.drop_at_server(now, kind, path);
         }
+        if kind == WatchKind::Data {
+            // An exists that found nothing left it there.
+            self.watches.remove(WatchKind::Exist, path, id);
+        }
     }
 
     /// Has the server forget a persistent watch, unless somebody is about to share it. One-shot ones are left
@@ -376,12 +382,17 @@ impl Machine {
     }
 
     /// Ends the session, after what was asked for before.
-    pub(crate) fn close(&mut self, now: Time, deadline: Time, reply: Option<oneshot::Sender<Outcome>>) {
-        if self.has_ended() || self.closing.is_some() {
-            if let Some(reply) = reply {
-                self.out.push(Output::Answer { reply, outcome: Err(Failure::Ended(End::Closed)) });
-            }
-            return;
+    pub(crate) fn close(
+        &mut self,
+        now: Time,
+        deadline: Time,
+        reply: Option<oneshot::Sender<Outcome>>,
+    ) -> Result<(), Rejection> {
+        if let Phase::Ended(end) = self.phase {
+            return Err(Rejection::Ended(end));
+        }
+        if self.closing.is_some() {
+            return Err(Rejection::Ended(End::Closed));
         }
         if !matches!(self.phase, Phase::Connected { .. }) {
             if let Some(reply) = reply {
@@ -392,13 +403,14 @@ impl Machine {
                 self.out.push(Output::Answer { reply, outcome: Err(Failure::NotDone { reason, again: false }) });
             }
             self.end(End::Closed, &"the client was closed".into());
-            return;
+            return Ok(());
         }
         // The line has room for this one, whatever its limits are: nothing comes behind it.
         let max = self.settings.request_max;
         let pushed = self.line.push(OpCode::CloseSession, (now, Time::MAX), None, None, max, |_| {});
         assert!(pushed.is_ok(), "a header alone is no long frame");
         self.closing = Some((reply, deadline));
+        Ok(())
     }
 
     /// Nobody moves the bytes any more.

@@ -65,8 +65,7 @@ impl<'a> Base<'a> {
         } else {
             self.client.target(verb, self.path)
         };
-        let deadline = self.client.now() + self.timeout;
-        Call::submit(&self.client.shared, target, (op, deadline), again, watch, body, finish)
+        Call::submit(&self.client.shared, target, (op, self.timeout), again, watch, body, finish)
     }
 
     fn refuse<T>(&self, verb: &'static str, reason: &str) -> Call<T> {

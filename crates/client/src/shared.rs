@@ -89,17 +89,18 @@ impl Shared {
         Ok(answer)
     }
 
-    pub(crate) fn close(&self, deadline: Time) -> oneshot::Receiver<Outcome> {
+    pub(crate) fn close(&self, deadline: Time) -> Result<oneshot::Receiver<Outcome>, Rejection> {
         let (reply, answer) = oneshot::channel();
         let now = self.now();
-        self.with(|machine| machine.close(now, deadline, Some(reply)));
-        answer
+        self.with(|machine| machine.close(now, deadline, Some(reply)))?;
+        Ok(answer)
     }
 
     /// The last handle is gone: the session ends in the background.
     pub(crate) fn farewell(&self) {
         let now = self.now();
-        self.with(|machine| machine.close(now, now + FAREWELL, None));
+        // It may have been closed before.
+        let _ = self.with(|machine| machine.close(now, now + FAREWELL, None));
     }
 
     pub(crate) fn unwatch(&self, kind: WatchKind, path: &str, id: u64) {

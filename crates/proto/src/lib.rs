@@ -20,6 +20,7 @@ mod numbered;
 pub mod opcode;
 pub mod owner;
 pub mod path;
+pub mod planted;
 pub mod quorum;
 pub mod session;
 pub mod stat;

@@ -1,7 +1,7 @@
 //! The other end of the pipeline: a durable transaction is applied, watched for, answered.
 
 use crate::conn::{Asked, Waiting};
-use crate::io::{Action, Actions, ConnId, Level, SnapshotImage, Time};
+use crate::io::{Action, Actions, ConnId, SnapshotImage, Time};
 use crate::members::Membership;
 use crate::reads;
 use crate::replica::{Origin, Outstanding, Replica};
@@ -10,7 +10,7 @@ use farrier_proto::client::{put_event, put_reply};
 use farrier_proto::jute::{put_buffer, put_str};
 use farrier_proto::multi::{put_end, put_error_result, put_result};
 use farrier_proto::txn::read_txn;
-use farrier_proto::{ErrorCode, Field, OpCode, Txn, TxnDigest, Zxid, perms};
+use farrier_proto::{ErrorCode, Field, OpCode, Txn, Zxid, perms};
 use farrier_tree::{Change, OpOutcome, Outcome};
 use farrier_zab::WriteId;
 
@@ -58,8 +58,9 @@ impl Replica {
         self.stats.commits += 1;
         self.snapshot.txns += 1;
         self.snapshot.bytes += bytes.len() as u64;
-        self.check_digest(zxid, digest, ours, out);
-        if !self.watches.is_empty() {
+        self.check_digest(now, zxid, digest, ours, out);
+        let late = farrier_proto::planted!(WatchAfterReply);
+        if !self.watches.is_empty() && !late {
             for change in &changes {
                 self.notify(zxid, change, out);
             }
@@ -87,34 +88,11 @@ impl Replica {
                 self.reply(now, conn, &asked, zxid, &txn, &outcome, out);
             }
         }
-    }
-
-    fn check_digest(&mut self, zxid: Zxid, digest: Option<TxnDigest>, ours: bool, out: &mut Actions) {
-        let Some(digest) = digest else { return };
-        if digest.version != TxnDigest::VERSION
-            || !self.config.tree.digest
-            || !self.membership.compares_digests(zxid)
-            || digest.tree == self.tree.digest().cast_signed()
-        {
-            return;
+        if late {
+            for change in &changes {
+                self.notify(zxid, change, out);
+            }
         }
-        self.stats.digest_mismatches += 1;
-        if self.stats.digest_mismatches == 1 {
-            let (predicted, have) = (digest.tree, self.tree.digest());
-            out.note(
-                Level::Error,
-                if ours {
-                    format!(
-                        "digest mismatch at {zxid}: predicted {predicted:#x}, the tree has {have:#x}; a follower would report it too. Please report this as a bug with the log segment that holds {zxid}"
-                    )
-                } else {
-                    format!(
-                        "digest mismatch at {zxid}: the leader's tree has {predicted:#x}, the one here {have:#x}. One of them is wrong: compare the servers' data, and report this with the log segment that holds {zxid}"
-                    )
-                },
-            );
-        }
-        debug_assert!(!ours, "predicted digest {:#x}, tree {:#x} at {zxid}", digest.tree, self.tree.digest());
     }
 
     /// Sends the events of one change. A connection that may not read the node hears nothing, and its
@@ -186,10 +164,14 @@ impl Replica {
     }
 
     /// The log up to the tree's zxid is durable by the time at which the shell writes the image. Nothing is taken
-    /// before there is a leader: what the log ends with then may not be committed.
+    /// before there is a leader: what the log ends with then may not be committed. Nor of a state that may be wrong.
     fn snapshot_if_due(&mut self, out: &mut Actions) {
         let s = &self.snapshot;
-        if !self.membership.is_serving() || s.running || (s.txns < s.at_txns && s.bytes < s.at_bytes) {
+        if !self.is_serving()
+            || self.digests.are_in_doubt()
+            || s.running
+            || (s.txns < s.at_txns && s.bytes < s.at_bytes)
+        {
             return;
         }
         self.redraw_snapshot();

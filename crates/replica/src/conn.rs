@@ -75,7 +75,7 @@ pub(crate) struct ConnStats {
     pub(crate) last_zxid: i64,
     pub(crate) last_response: u64,
     pub(crate) last_latency: u64,
-    pub(crate) established: i64,
+    pub(crate) established: Time,
 }
 
 impl ConnStats {
@@ -89,7 +89,7 @@ impl ConnStats {
             last_zxid: -1,
             last_response: 0,
             last_latency: 0,
-            established: now.wall,
+            established: now,
         }
     }
 }

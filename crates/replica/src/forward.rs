@@ -174,12 +174,13 @@ impl Replica {
 
     /// Tells the leader who was heard of.
     pub(crate) fn answer_ping(&mut self, zxid: i64) {
-        self.fuzzy_until(Zxid::from_wire(zxid));
+        self.digests.pinged(Zxid::from_wire(zxid));
         let Some(members) = self.membership.members() else { return };
         let touched = match &mut members.term {
             Term::Learning(learning) => std::mem::take(&mut learning.touched).into_iter().collect(),
             Term::Looking | Term::Leading(_) => Vec::new(),
         };
+        let touched = if farrier_proto::planted!(TouchesNotPassedOn) { Vec::new() } else { touched };
         members.peer.answer_ping(zxid, touched, &mut members.outputs);
     }
 

@@ -1,7 +1,7 @@
 //! What the four-letter words show. Read-only.
 
 use crate::conn::Phase;
-use crate::io::ConnId;
+use crate::io::{ConnId, Time};
 use crate::members::{Membership, Term};
 use crate::replica::Replica;
 use crate::stats::{LatencyStats, ProposalSizes, ServerStats};
@@ -26,8 +26,8 @@ pub struct ConnectionInfo {
     pub sent: u64,
     /// Short name of the last operation; "NA" before the first.
     pub last_op: &'static str,
-    /// Wall-clock milliseconds of its start.
-    pub established: i64,
+    /// When it was taken.
+    pub established: Time,
     /// Negotiated timeout in milliseconds.
     pub timeout: i32,
     /// Last xid; negative before the first.
@@ -96,10 +96,16 @@ impl Replica {
         if self.membership.proposes() { self.tracker.len() } else { self.tree.session_count() }
     }
 
-    /// Whether clients are served: always, or in an ensemble while there is a leader.
+    /// Whether clients are served: always, or in an ensemble while there is a leader, and the tree is not fenced.
     #[must_use]
     pub const fn is_serving(&self) -> bool {
-        self.membership.is_serving()
+        self.membership.is_serving() && !self.is_fenced()
+    }
+
+    /// Whether the tree is not the leader's, so that no clients are served.
+    #[must_use]
+    pub const fn is_fenced(&self) -> bool {
+        self.digests.is_fenced()
     }
 
     /// In an ensemble, what is to be told of elections, leader and learners.

@@ -77,6 +77,12 @@ pub enum Input<'a> {
         /// What went wrong.
         error: Option<String>,
     },
+    /// The log segment that comes behind the current one was prepared, or could not be, for which the usual cause is a
+    /// disk that is nearly full. Given with each attempt.
+    SegmentPrepared {
+        /// What went wrong.
+        error: Option<String>,
+    },
     /// Ensemble: everything that concerns the peers, their links and the log, except completions of writes
     /// ([`Self::Durable`] and the three below).
     Zab(farrier_zab::Input),
@@ -364,6 +370,9 @@ impl Image for SnapshotImage {
         self.0.digest()
     }
     fn sessions(&self) -> Vec<(SessionId, i32)> {
+        if farrier_proto::planted!(SnapshotWithoutSessions) {
+            return Vec::new();
+        }
         self.0.sessions()
     }
     fn acls(&self) -> Vec<(i64, Vec<Acl<'static>>)> {

@@ -47,7 +47,7 @@ impl Leading {
     /// Whether the session's requests may come from there. Behind a change of leadership, the first who sends one
     /// owns it.
     pub(crate) fn claim(&mut self, session: SessionId, owner: Owner) -> bool {
-        *self.owners.entry(session).or_insert(owner) == owner
+        *self.owners.entry(session).or_insert(owner) == owner || farrier_proto::planted!(MovedSessionServed)
     }
 
     pub(crate) fn closed(&mut self, session: SessionId) {

@@ -52,6 +52,12 @@ pub(crate) const HELD_MS_MAX: u64 = 500;
 /// Questions of each kind to the leader that wait for an answer: syncs, and sessions of clients that moved here.
 pub(crate) const ASKED_MAX: usize = 1 << 16;
 
+/// Transactions in a row whose digest is not the tree's, behind which it is certain that the trees differ.
+pub(crate) const DIGEST_MISMATCHES_MAX: u32 = 128;
+
+/// A leader that has given the leadership away by its own will, and has it back, keeps it for so long. Milliseconds.
+pub(crate) const AUTOMATIC_HAND_OVER_PAUSE: u64 = 600_000;
+
 /// A timer that is late by more than this, or by half a tick if that is more, shows that the process was
 /// stopped or starved. Milliseconds.
 pub(crate) const LATE_MIN: u64 = 50;

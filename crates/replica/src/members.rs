@@ -3,6 +3,7 @@
 //!
 //! In an ensemble it owns the [`Peer`] and turns what comes out of it into actions, in its order.
 
+use crate::fence::{Digests, Since};
 use crate::forward::Learning;
 use crate::held::Held;
 use crate::io::{Action, Actions, ConnId, Level, Time};
@@ -69,7 +70,6 @@ pub(crate) struct Members {
     last_ticket: u64,
     /// A state from the leader that the peer has not adopted yet.
     received: Option<(Zxid, TreeRestore)>,
-    digests: Digests,
 }
 
 /// What this server may do for its clients.
@@ -78,17 +78,6 @@ pub(crate) enum Term {
     Looking,
     Leading(Leading),
     Learning(Learning),
-}
-
-/// Whether the digests of transactions are compared with the tree's. A state from another server may hold
-/// effects of transactions that are yet to come (safety contract 7).
-#[derive(Clone, Copy, Debug)]
-enum Digests {
-    Compared,
-    /// Once the first ping behind the state tells up to where.
-    AfterPing,
-    /// Behind this transaction.
-    After(Zxid),
 }
 
 impl Members {
@@ -130,7 +119,7 @@ impl Membership {
     }
 
     /// The established epoch.
-    const fn epoch(&self) -> Option<u32> {
+    pub(crate) const fn epoch(&self) -> Option<u32> {
         match self {
             Self::Alone(_) => None,
             Self::Ensemble(m) => match &m.term {
@@ -229,15 +218,6 @@ impl Membership {
         self.leading().is_none_or(|l| l.claim(session, Owner::Here))
     }
 
-    /// Whether the digest of this transaction says something about the tree.
-    pub(crate) fn compares_digests(&mut self, zxid: Zxid) -> bool {
-        let Self::Ensemble(m) = self else { return true };
-        if matches!(m.digests, Digests::After(last) if zxid > last) {
-            m.digests = Digests::Compared;
-        }
-        matches!(m.digests, Digests::Compared)
-    }
-
     /// A connection whose connect request waited is gone.
     pub(crate) fn let_go(&mut self, conn: ConnId) {
         if let Self::Ensemble(m) = self {
@@ -262,6 +242,7 @@ impl Replica {
         replayed: u64,
         now: Time,
     ) -> Self {
+        let since = Since::After(state.fuzzy_until());
         let tree = state.into_tree();
         assert_eq!(tree.zxid(), durable.last_logged, "recovery and tree agree on the last transaction");
         let members = if zab.reconfig { with_logged(members, &tree) } else { members };
@@ -274,9 +255,9 @@ impl Replica {
             syncs: VecDeque::new(),
             last_ticket: 0,
             received: None,
-            digests: Digests::Compared,
         };
         let mut replica = Self::over(config, tree, Membership::Ensemble(Box::new(members)), replayed, now);
+        replica.digests = Digests::new(since);
         replica.show_membership(now);
         replica
     }
@@ -358,25 +339,25 @@ impl Replica {
     pub(crate) fn truncated(&mut self, now: Time, id: WriteId, state: Option<Box<TreeRestore>>, out: &mut Actions) {
         let done = state.is_some();
         if let Some(state) = state {
-            self.replace_tree(now, *state, Digests::Compared, out);
+            let since = Since::After(state.fuzzy_until());
+            self.replace_tree(now, *state, since, out);
         }
         self.peer_step(now, farrier_zab::Input::Truncated { id, done });
     }
 
     pub(crate) fn reloaded(&mut self, now: Time, id: WriteId, state: TreeRestore, out: &mut Actions) {
-        self.replace_tree(now, state, Digests::Compared, out);
+        let since = Since::After(state.fuzzy_until());
+        self.replace_tree(now, state, since, out);
         self.peer_step(now, farrier_zab::Input::Reloaded { id, last: self.tree.zxid() });
     }
 
-    fn replace_tree(&mut self, now: Time, state: TreeRestore, digests: Digests, out: &mut Actions) {
+    fn replace_tree(&mut self, now: Time, state: TreeRestore, since: Since, out: &mut Actions) {
         assert!(self.membership.is_looking(), "the state of a server that serves is its own");
         for warning in state.warnings() {
             out.note(Level::Warn, warning.clone());
         }
         self.tree = state.into_tree();
-        if let Some(members) = self.membership.members() {
-            members.digests = digests;
-        }
+        self.digests.replaced(since);
         self.show_membership(now);
     }
 
@@ -404,7 +385,12 @@ impl Replica {
                 self.output(now, output, out);
             }
         }
+        if let Some(members) = self.membership.members() {
+            // A state that the peer did not adopt at once came on a link that is gone.
+            members.received = None;
+        }
         if !self.halted {
+            self.enforce_fence(out);
             self.after_commits(out);
         }
     }
@@ -432,7 +418,7 @@ impl Replica {
                 let received = self.membership.members().and_then(|m| m.received.take());
                 let (of, state) = received.expect("only a state that was received is adopted");
                 assert_eq!(of, zxid, "the state that is adopted is the one that was received last");
-                self.replace_tree(now, state, Digests::AfterPing, out);
+                self.replace_tree(now, state, Since::AfterPing, out);
             }
             Output::InstallSnapshot { id, zxid, epoch } => {
                 assert_eq!(self.tree.zxid(), zxid, "what becomes the disk's history is the delivered state");
@@ -473,6 +459,7 @@ impl Replica {
 
     fn take_role(&mut self, now: Time, role: Role, out: &mut Actions) {
         self.leave_term(out);
+        self.reconsider(now);
         let term = match role {
             Role::Looking => Term::Looking,
             Role::Leading { epoch } => {
@@ -501,11 +488,7 @@ impl Replica {
             members.syncs.clear();
             members.received = None;
         }
-        let mut served: Vec<ConnId> = self.conns.iter().filter(|(_, c)| !c.is_new()).map(|(id, _)| *id).collect();
-        served.sort_unstable();
-        for id in served {
-            self.close(id, out);
-        }
+        self.close_served(out);
         assert_eq!(self.forwarded, 0, "who forwarded something is gone");
         self.outstanding_bytes = 0;
         self.large_in_flight = 0;
@@ -518,15 +501,6 @@ impl Replica {
     pub(crate) fn newest_shown(&self) -> Zxid {
         let applied = self.tree.zxid();
         self.membership.epoch().map_or(applied, |epoch| applied.max(Zxid::new(epoch, 0)))
-    }
-
-    /// The first ping behind a state from the leader tells what that may hold the effects of.
-    pub(crate) fn fuzzy_until(&mut self, last: Zxid) {
-        if let Some(members) = self.membership.members()
-            && matches!(members.digests, Digests::AfterPing)
-        {
-            members.digests = Digests::After(last);
-        }
     }
 }
 

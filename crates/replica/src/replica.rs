@@ -2,6 +2,8 @@
 
 use crate::config::ReplicaConfig;
 use crate::conn::{Asked, Conn, Phase, Waiting};
+use crate::fence::{Digests, Since};
+use crate::hand_over::Reluctance;
 use crate::io::{Action, Actions, ConnId, Input, Level, Time};
 use crate::limits::{
     CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX, FORCED_READS_MAX, LATE_MIN,
@@ -78,6 +80,8 @@ pub struct Replica {
     /// Connections that wait because of `request_throttle_max_requests`.
     pub(crate) throttled: Vec<ConnId>,
     pub(crate) snapshot: SnapshotSchedule,
+    pub(crate) digests: Digests,
+    pub(crate) reluctance: Reluctance,
     stopping: bool,
     pub(crate) halted: bool,
 }
@@ -156,6 +160,8 @@ impl Replica {
             unfinished: Vec::new(),
             throttled: Vec::new(),
             snapshot,
+            digests: Digests::new(Since::After(Zxid::ZERO)),
+            reluctance: Reluctance::default(),
             stopping: false,
             halted: false,
             tree,
@@ -205,6 +211,7 @@ impl Replica {
             Input::SnapReceived { link, zxid, state } => self.snap_received(now, link, zxid, *state, out),
             Input::Truncated { id, state } => self.truncated(now, id, state, out),
             Input::Reloaded { id, state } => self.reloaded(now, id, *state, out),
+            Input::SegmentPrepared { error } => self.segment_prepared(now, error, out),
             Input::HandOver => self.hand_over(now, out),
             Input::Stop => {
                 self.stopping = true;
@@ -237,7 +244,8 @@ impl Replica {
         let expires = self.membership.proposes() && !self.membership.is_handing_over();
         let own = expires.then(|| {
             let sweep = self.sweeper.next_at();
-            self.tracker.next_expiry().map_or(sweep, |e| e.min(sweep))
+            let hand_over = self.reluctance.next_try().filter(|_| self.membership.leads());
+            self.tracker.next_expiry().into_iter().chain(hand_over).fold(sweep, u64::min)
         });
         own.into_iter().chain(self.membership.next_deadline()).min()
     }
@@ -254,7 +262,7 @@ impl Replica {
         let tick = self.config.tick_time;
         let late = LATE_MIN.max(tick / 2);
         let due = self.membership.next_ping().into_iter().chain(self.tracker.next_expiry()).min();
-        if due.is_some_and(|due| now.mono > due + late) {
+        if due.is_some_and(|due| now.mono > due + late) && !farrier_proto::planted!(ExpiryRightAfterPause) {
             self.tracker.hold(now.mono + tick);
             self.membership.expect_pings();
         }
@@ -288,6 +296,7 @@ impl Replica {
             self.close_session_of_server(now, session, out);
         }
         self.sweep(now, out);
+        self.give_up_leadership(now, out);
     }
 
     /// Forgets a connection; its session lives on.
@@ -297,16 +306,21 @@ impl Replica {
             self.attached.remove(&conn.session);
         }
         self.watches.drop_watcher(id);
-        let waiting: usize = conn.waiting.iter().map(|w| self.large_size(w)).sum();
-        self.large_in_flight -= waiting;
-        for item in &conn.waiting {
+        self.drop_waiting(&conn.waiting);
+        if conn.phase == Phase::Held {
+            self.membership.let_go(id);
+        }
+    }
+
+    /// Nobody waits any more for what stood in a connection's queue.
+    pub(crate) fn drop_waiting(&mut self, waiting: &VecDeque<Waiting>) {
+        let large: usize = waiting.iter().map(|w| self.large_size(w)).sum();
+        self.large_in_flight -= large;
+        for item in waiting {
             if let Waiting::Forwarded { bytes, .. } = item {
                 self.forwarded -= 1;
                 self.outstanding_bytes -= bytes;
             }
-        }
-        if conn.phase == Phase::Held {
-            self.membership.let_go(id);
         }
     }
 

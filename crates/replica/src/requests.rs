@@ -101,7 +101,7 @@ impl Replica {
     fn read(&mut self, now: Time, id: ConnId, frame: &[u8], out: &mut Actions) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let identities = conn.identities.clone();
-        if conn.waiting.is_empty() && !conn.is_stalled() {
+        if (conn.waiting.is_empty() || farrier_proto::planted!(ReadPassesOwnWrite)) && !conn.is_stalled() {
             self.run_read(now, id, frame, &identities, now.mono, out);
         } else {
             self.enqueue(now, id, frame, identities, out);

@@ -50,6 +50,12 @@ impl TreeRestore {
         Ok(self)
     }
 
+    /// Up to here the state may hold effects of transactions that come again: the snapshot under it was taken while
+    /// they were applied.
+    pub(crate) const fn fuzzy_until(&self) -> Zxid {
+        self.fuzzy_until
+    }
+
     pub(crate) fn into_tree(mut self) -> Tree {
         self.tree();
         match self.stage {

@@ -26,7 +26,7 @@ pub(crate) fn run(
     } else {
         SetWatches2 { classic: SetWatches::read(body)?, persistent: Some(Vec::new()), recursive: Some(Vec::new()) }
     };
-    let since = request.classic.relative_zxid;
+    let since = if farrier_proto::planted!(RewatchMissesChanges) { i64::MAX } else { request.classic.relative_zxid };
     let data = checked(&request.classic.data)?;
     let exist = checked(&request.classic.exist)?;
     let child = checked(&request.classic.child)?;
@@ -78,6 +78,9 @@ fn fire_or_arm(
     kind: WatchKind,
 ) -> usize {
     let Some(event) = event else {
+        if farrier_proto::planted!(RewatchNotArmed) {
+            return 0;
+        }
         scope.watches.add(path, scope.conn, kind);
         return 0;
     };

@@ -19,13 +19,14 @@ impl Replica {
         identities: Arc<[Identity]>,
         out: &mut Actions,
     ) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if self.count_large(id, frame.len(), out).is_none() {
+            return;
+        }
+        let conn = self.conns.get_mut(&id).expect("who asks is connected, and was not closed for the size");
         conn.waiting_bytes += frame.len();
         conn.reads_waiting += 1;
         conn.waiting.push_back(Waiting::Frame { frame: frame.into(), identities, arrived: now.mono });
-        if self.count_large(id, frame.len(), out).is_some() {
-            self.balance(id, out);
-        }
+        self.balance(id, out);
     }
 
     /// Runs what waits for nothing any more, as long as the connection takes its replies. What would take too
@@ -121,14 +122,19 @@ impl Replica {
         conn.writes_deferred -= 1;
         let session = conn.session;
         if !self.is_live(session) {
-            // It expired meanwhile; the commit of that closes the connection.
-            return;
+            // It ended meanwhile. No write is done in it any more, and nothing behind this one may be answered in
+            // its place.
+            return self.close(id, out);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         // Whatever is behind it must not be answered before it.
         let behind = std::mem::take(&mut conn.waiting);
         let submitted = self.submit(now, id, frame, identities, arrived, out);
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(&id) else {
+            // It was closed, and this was not in its queue then.
+            self.drop_waiting(&behind);
+            return;
+        };
         let answered = std::mem::replace(&mut conn.waiting, behind);
         for item in answered.into_iter().rev() {
             conn.waiting.push_front(item);
@@ -187,8 +193,7 @@ impl Replica {
         if !self.is_large(len) {
             return Some(0);
         }
-        self.large_in_flight += len;
-        if self.large_in_flight > self.config.large_request_max_bytes {
+        if self.large_in_flight + len > self.config.large_request_max_bytes {
             self.stats.dropped_connections += 1;
             let budget = self.config.large_request_max_bytes;
             out.note(
@@ -198,6 +203,7 @@ impl Replica {
             self.close(id, out);
             return None;
         }
+        self.large_in_flight += len;
         Some(len)
     }
 

@@ -134,3 +134,43 @@ fn a_leader_without_another_quorum_stops_all_the_same() {
     c.run();
     assert_eq!(c.running(), [f[1]]);
 }
+
+#[test]
+fn a_leader_without_room_for_its_log_hands_over_once_others_can_do_without_it() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let full = || Input::SegmentPrepared { error: Some("the disk is full".into()) };
+    let notes = |c: &Cluster, text: &str| c.notes.iter().filter(|(s, n)| *s == l && n.contains(text)).count();
+    c.crash(f[0]);
+    c.ask(l, full());
+    c.ask(l, full());
+    c.pass(20_000);
+    assert_eq!(c.leader(), l, "nobody could take over");
+    assert_eq!(notes(&c, "the next log segment cannot be prepared: the disk is full"), 1);
+    assert_eq!(notes(&c, "another server should lead"), 1, "told once");
+    c.start(f[0]);
+    c.pass(10_000);
+    c.settle();
+    let next = c.leader();
+    assert_ne!(next, l);
+
+    // It gets the leadership back, and keeps it: the disks of all may be full.
+    c.ask(next, Input::HandOver);
+    c.pass(1000);
+    c.settle();
+    assert_eq!(c.leader(), l, "the largest id");
+    c.pass(300_000);
+    assert_eq!(c.leader(), l);
+    c.pass(400_000);
+    c.settle();
+    assert_ne!(c.leader(), l, "but not for ever");
+
+    c.ask(l, Input::SegmentPrepared { error: None });
+    assert_eq!(notes(&c, "there is room again"), 1);
+    let next = c.leader();
+    c.ask(next, Input::HandOver);
+    c.pass(1000);
+    c.settle();
+    c.pass(1_000_000);
+    assert_eq!(c.leader(), l);
+}

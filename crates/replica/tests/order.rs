@@ -45,6 +45,26 @@ fn no_write_is_answered_before_its_log_record_is_durable() {
 }
 
 #[test]
+fn behind_a_write_that_is_not_done_nothing_is_answered() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(4000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b"1", 0));
+    // So many reads that the next write waits behind them.
+    let reads = 2..=20;
+    reads.clone().for_each(|xid| w.request(c, xid, OpCode::Exists, &read("/a", false)));
+    w.request(c, 21, OpCode::SetData, &set("/a", b"2"));
+    w.request(c, 22, OpCode::Exists, &read("/a", false));
+    w.pass(60_000);
+    assert_eq!(w.appended.len(), 2, "the session expired, and its end is not durable");
+    let (first, _) = w.appended.remove(0);
+    w.step(Input::Durable { id: first });
+    let answered: Vec<_> = std::iter::once(1).chain(reads).map(|xid| (xid, 0)).collect();
+    assert_eq!(w.replies(c), answered);
+    assert!(w.closed.contains(&c));
+}
+
+#[test]
 fn replies_leave_in_request_order_whatever_they_wait_for() {
     let mut w = World::new(config());
     let (c, _) = w.connect(10_000);

@@ -120,13 +120,14 @@ fn read_line(socket: &mut UnixStream) -> io::Result<Option<String>> {
 }
 
 fn status(core: &Core, me: ServerId) -> Value {
-    match core.with(|session| session.replica.peer_status()) {
-        Some(status) => as_json(me, &status),
+    let (status, fenced) = core.with(|session| (session.replica.peer_status(), session.replica.is_fenced()));
+    match status {
+        Some(status) => as_json(me, &status, fenced),
         None => json!({ "state": "standalone" }),
     }
 }
 
-fn as_json(me: ServerId, status: &Status) -> Value {
+fn as_json(me: ServerId, status: &Status, fenced: bool) -> Value {
     let phase = match status.phase {
         Phase::Election => "election",
         Phase::Discovery => "discovery",
@@ -151,6 +152,7 @@ fn as_json(me: ServerId, status: &Status) -> Value {
         "learners": status.learners.iter().map(learner).collect::<Vec<_>>(),
         "pending_syncs": status.pending_syncs,
         "recovering": status.recovering,
+        "fenced": fenced,
         "handing_over": status.handing_over,
     })
 }

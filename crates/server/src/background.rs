@@ -1,53 +1,16 @@
 //! Threads that must never hold up requests: snapshots, the next log segment, purging.
 
 use crate::core::Core;
+use crate::files::Files;
 use farrier_replica::{Input, SnapshotImage};
 use farrier_storage::{
     Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, PurgePolicy,
     SnapshotOptions, prepare_segment, purge, write_snapshot_paced,
 };
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
-
-/// Who may touch snapshots and the next segment. Writing the one, purging and preparing the other must not see
-/// each other's work half done, and all of it ends when the log thread changes the history.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
-    snapshots: Mutex<()>,
-    segments: Mutex<()>,
-    /// The log thread waits for both.
-    claimed: AtomicBool,
-    /// Counts its changes: a snapshot that was asked for before one is of another history.
-    history: AtomicU64,
-}
-
-/// All files are the log thread's.
-pub(crate) struct Claim<'f>(#[expect(dead_code, reason = "held")] (MutexGuard<'f, ()>, MutexGuard<'f, ()>));
-
-impl Files {
-    fn snapshots(&self) -> MutexGuard<'_, ()> {
-        self.snapshots.lock().expect("nothing panics while it holds this lock")
-    }
-
-    fn segments(&self) -> MutexGuard<'_, ()> {
-        self.segments.lock().expect("nothing panics while it holds this lock")
-    }
-
-    /// Takes the files for a change of the history; a snapshot that is being written is given up.
-    pub(crate) fn claim(&self) -> Claim<'_> {
-        self.claimed.store(true, Ordering::SeqCst);
-        let locks = (self.snapshots(), self.segments());
-        self.history.fetch_add(1, Ordering::SeqCst);
-        self.claimed.store(false, Ordering::SeqCst);
-        Claim(locks)
-    }
-
-    fn history(&self) -> u64 {
-        self.history.load(Ordering::SeqCst)
-    }
-}
 
 /// Where snapshots are asked for.
 #[derive(Clone, Debug)]
@@ -124,7 +87,7 @@ impl<F> FileUntilClosing<F> {
     fn check(&self, operation: &'static str) -> DiskResult<()> {
         let why = if self.closing.load(Ordering::Relaxed) {
             "the server stops"
-        } else if self.files.claimed.load(Ordering::Relaxed) {
+        } else if self.files.are_claimed() {
             "a leader's history takes the place of this one"
         } else {
             return Ok(());
@@ -216,7 +179,11 @@ fn next_image(core: &Core, images: &Receiver<SnapshotTask>) -> Option<SnapshotTa
     }
 }
 
-/// Zero-fills the next log segment whenever one was begun, until the channel or the server closes.
+/// How long the preparer waits before it tries again what failed.
+const PREPARE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Zero-fills the next log segment whenever one was begun, until the channel or the server closes. What comes of it is
+/// told to the replica: a disk that is nearly full shows here first.
 pub(crate) fn run_preparer<D: Disk>(
     core: &Core,
     disk: &Arc<D>,
@@ -225,23 +192,25 @@ pub(crate) fn run_preparer<D: Disk>(
     files: &Arc<Files>,
 ) {
     let disk = UntilClosing::new(disk, core, files);
-    while wanted.recv().is_ok() {
+    let mut failed = false;
+    loop {
+        let woken = if failed { wanted.recv_timeout(PREPARE_PAUSE) } else { wanted.recv().map_err(Into::into) };
+        if woken == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
         let history = files.history();
         let guard = files.segments();
         let prepared = prepare_segment(&disk, segment_size, &mut rest);
         drop(guard);
-        if let Err(e) = prepared {
-            if core.is_closing() {
-                return;
-            }
-            if history != files.history() || files.claimed.load(Ordering::SeqCst) {
-                // The log thread asks again behind the change.
-                continue;
-            }
-            tracing::warn!(
-                "the next log segment cannot be prepared: {e}. The current one goes on; the server stops when it is full and there is still no room"
-            );
-        }
+        let error = match prepared {
+            Ok(()) => None,
+            Err(_) if core.is_closing() => return,
+            // The log thread asks again behind the change.
+            Err(_) if history != files.history() || files.are_claimed() => continue,
+            Err(e) => Some(e.to_string()),
+        };
+        failed = error.is_some();
+        core.step(Input::SegmentPrepared { error });
     }
 }
 

@@ -5,11 +5,11 @@
 //! that keeps them in order. Nothing blocks under the lock; sockets and files are touched after it.
 
 use crate::clock::Clock;
+use crate::log_queue::LogQueue;
 use crate::log_reader::{Look, LookQueue};
-use crate::log_thread::{LogCommand, LogQueue};
 use crate::outbox::{Delivery, Outbox};
 use crate::peers::{PeerCommand, PeerOutbox};
-use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, Replica};
+use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -67,7 +67,7 @@ pub(crate) struct Core {
     /// them, and so does the end of a turn that took long: see [`Session::give_way`].
     engine: parking_lot::Mutex<Engine>,
     outboxes: Vec<Outbox>,
-    pub(crate) log: LogQueue,
+    pub(crate) log: LogQueue<LogCommand>,
     looks: LookQueue,
     peers: PeerOutbox,
     clock: Clock,

@@ -8,6 +8,7 @@
 //! timer, and background threads for snapshots, for the next log segment and for purging. A member of an ensemble
 //! has three more: for the sockets between servers, for looks into the log for learners, and for `farrier admin`.
 
+mod activation;
 pub mod admin;
 mod background;
 mod clock;
@@ -15,15 +16,24 @@ pub mod config;
 mod connection;
 mod core;
 pub mod disk;
+mod files;
+#[cfg(test)]
+mod interleavings;
 mod limits;
+mod log_queue;
 mod log_reader;
 mod log_thread;
 mod mapping;
 mod member;
 mod outbox;
+// Not inside, since the tests of interleavings take the file as well.
+#[cfg(test)]
+#[path = "outbox/tests.rs"]
+mod outbox_tests;
 mod peers;
 pub mod repair;
 mod server;
+mod sync;
 #[cfg(test)]
 mod testing;
 mod words;

@@ -1,120 +1,20 @@
-//! The thread that owns the transaction log: it takes every append that waits, writes them together,
-//! syncs once, and reports. No timer: while one sync runs, the next batch gathers.
-//!
-//! Whatever else changes the history on disk happens here too, in the order in which the replica asked for it:
-//! epoch files, cuts, the installation of a leader's snapshot.
+//! The thread that owns the transaction log: it takes every command that waits and carries them out together
+//! ([`LogWork`]). No timer: while one sync runs, the next batch gathers.
 
-use crate::background::{Files, Snapshots};
+use crate::background::Snapshots;
 use crate::core::Core;
+use crate::files::{Claim, Files};
+use crate::log_queue::Weighed;
 use crate::log_reader::Floor;
-use bytes::Bytes;
-use farrier_proto::{AcceptedEpoch, CurrentEpoch, Zxid};
-use farrier_replica::{Input, SnapshotImage, TreeRestore, WriteId};
-use farrier_storage::{Disk, DiskResult, LogWriter, RecoverOptions, Recovering, SnapshotOptions, reload};
-use farrier_tree::TreeConfig;
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex};
+use farrier_proto::Zxid;
+use farrier_replica::{Input, LogCommand, LogHost, LogWork, SnapshotImage, WriteId};
+use farrier_storage::{Committed, Disk};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What the replica wants of the log.
-#[derive(Debug)]
-pub(crate) enum LogCommand {
-    Append { id: WriteId, zxid: Zxid, txn: Bytes },
-    Roll,
-    TakeSnapshot { image: Box<SnapshotImage> },
-    SaveAcceptedEpoch { id: WriteId, epoch: AcceptedEpoch },
-    SaveCurrentEpoch { id: WriteId, epoch: CurrentEpoch },
-    RaiseRecovering { id: WriteId },
-    Truncate { id: WriteId, after: Zxid },
-    Install { id: WriteId, epoch: CurrentEpoch, image: Box<SnapshotImage> },
-    Reload { id: WriteId },
-}
-
-impl LogCommand {
-    /// Bytes that it adds to a batch.
-    const fn len(&self) -> usize {
-        match self {
-            Self::Append { txn, .. } => txn.len(),
-            Self::Roll
-            | Self::TakeSnapshot { .. }
-            | Self::SaveAcceptedEpoch { .. }
-            | Self::SaveCurrentEpoch { .. }
-            | Self::RaiseRecovering { .. }
-            | Self::Truncate { .. }
-            | Self::Install { .. }
-            | Self::Reload { .. } => 0,
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    commands: VecDeque<LogCommand>,
-    /// Of the transactions in it.
-    bytes: usize,
-    closed: bool,
-}
-
-/// Transactions of one sync together, in bytes, unless a single one is longer: what is buffered and
-/// written at once.
-const BATCH_BYTES_MAX: usize = 8 << 20;
-
-/// Commands on their way to the log thread. Bounded by what the replica lets be outstanding: a connection
-/// that has an unfinished write is not read from beyond `globalOutstandingLimit`, so that there are at most
-/// that many transactions and one more per connection, each no longer than the transaction limit.
-#[derive(Debug, Default)]
-pub(crate) struct LogQueue {
-    queue: Mutex<Queue>,
-    filled: Condvar,
-}
-
-impl LogQueue {
-    pub(crate) fn push(&self, command: LogCommand) {
-        let mut queue = self.queue.lock().expect("nothing panics while it holds this lock");
-        queue.bytes += command.len();
-        queue.commands.push_back(command);
-    }
-
-    pub(crate) fn wake(&self) {
-        self.filled.notify_one();
-    }
-
-    /// The log thread ends when nothing waits any more.
-    pub(crate) fn close(&self) {
-        self.queue.lock().expect("nothing panics while it holds this lock").closed = true;
-        self.filled.notify_all();
-    }
-
-    /// Waits for commands and takes at most `max`, and no more than [`BATCH_BYTES_MAX`] bytes unless the
-    /// first is longer. Empty when the queue is closed and empty.
-    fn take(&self, into: &mut Vec<LogCommand>, max: usize, gather: Duration, idle: Duration) {
-        let empty = |q: &mut Queue| q.commands.is_empty() && !q.closed;
-        let guard = self.queue.lock().expect("nothing panics while it holds this lock");
-        let mut queue = self.filled.wait_while(guard, empty).expect("nothing panics while it holds this lock");
-        let end = (gather > Duration::ZERO).then(|| Instant::now() + gather);
-        while let Some(end) = end
-            && queue.commands.len() < max
-            && queue.bytes < BATCH_BYTES_MAX
-            && !queue.closed
-        {
-            let (seen, left) = (queue.commands.len(), end.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                break;
-            }
-            queue = self.filled.wait_timeout(queue, left.min(idle)).expect("nothing panics while it holds this lock").0;
-            if queue.commands.len() == seen {
-                break;
-            }
-        }
-        let mut bytes = 0;
-        let fits = |command: &&LogCommand| {
-            bytes += command.len();
-            bytes <= BATCH_BYTES_MAX
-        };
-        let n = queue.commands.iter().take(max).take_while(fits).count();
-        let n = n.max(usize::from(!queue.commands.is_empty()));
-        into.extend(queue.commands.drain(..n));
-        queue.bytes -= into.iter().map(LogCommand::len).sum::<usize>();
+impl Weighed for LogCommand {
+    fn len(&self) -> usize {
+        self.bytes()
     }
 }
 
@@ -135,12 +35,7 @@ pub(crate) struct Gathering {
 #[derive(Debug)]
 pub(crate) struct LogThread<D: Disk> {
     pub(crate) gathering: Gathering,
-    pub(crate) disk: Arc<D>,
-    pub(crate) snapshot_options: SnapshotOptions,
-    /// How the state is loaded when the history was cut.
-    pub(crate) recover: RecoverOptions,
-    pub(crate) tree: TreeConfig,
-    pub(crate) hash_seed: u64,
+    pub(crate) work: LogWork<D>,
     pub(crate) snapshots: Snapshots,
     pub(crate) files: Arc<Files>,
     pub(crate) floor: Arc<Floor>,
@@ -148,63 +43,62 @@ pub(crate) struct LogThread<D: Disk> {
 
 impl<D: Disk> LogThread<D> {
     /// Runs until the queue is closed and empty, or the log fails.
-    pub(crate) fn run(self, core: &Core, mut writer: LogWriter<D>, segment_opened: impl Fn()) {
+    pub(crate) fn run(self, core: &Core, segment_opened: impl Fn()) {
+        let Self { gathering, mut work, snapshots, files, floor } = self;
+        let Gathering { max_batch, gather, idle, slow } = gathering;
         let mut batch = Vec::new();
-        let Gathering { max_batch, gather, idle, .. } = self.gathering;
+        let mut host = Host {
+            core,
+            snapshots: &snapshots,
+            files: &files,
+            floor: &floor,
+            slow,
+            segment_opened: &segment_opened,
+            began: Instant::now(),
+        };
         loop {
             core.log.take(&mut batch, max_batch, gather, idle);
             if batch.is_empty() {
-                if let Err(error) = writer.close() {
+                if let Err(error) = work.close() {
                     // Everything acknowledged was synced before; only the mark may be behind.
                     tracing::error!("the log did not close in order: {error}");
                 }
                 return;
             }
-            let mut newest = None;
-            for command in batch.drain(..) {
-                let done = match command {
-                    LogCommand::Append { id, zxid, txn } => {
-                        writer.append(zxid, &txn);
-                        newest = Some(id);
-                        continue;
-                    }
-                    LogCommand::Roll => {
-                        writer.roll();
-                        continue;
-                    }
-                    // The others come behind whatever was appended before them.
-                    other => self
-                        .commit(core, &mut writer, newest.take(), &segment_opened)
-                        .map_err(|error| failure(&error))
-                        .and_then(|()| self.carry_out(core, &mut writer, other)),
-                };
-                if let Err(error) = done {
-                    return core.step(Input::WriteFailed { error });
-                }
-            }
-            let done = self
-                .commit(core, &mut writer, newest, &segment_opened)
-                .and_then(|()| writer.maintain(core.clock().now().mono));
-            if let Err(error) = done {
-                return core.step(Input::WriteFailed { error: failure(&error) });
+            if let Err(error) = work.run(&mut batch, &mut host) {
+                return core.step(Input::WriteFailed { error });
             }
         }
     }
+}
 
-    /// Makes what was appended durable; `newest` is the last of it.
-    fn commit(
-        &self,
-        core: &Core,
-        writer: &mut LogWriter<D>,
-        newest: Option<WriteId>,
-        segment_opened: &impl Fn(),
-    ) -> DiskResult<()> {
-        let Some(id) = newest else { return Ok(()) };
-        let start = Instant::now();
-        let done = writer.commit()?;
-        let took = start.elapsed();
-        core.step(Input::Durable { id });
-        if took >= self.gathering.slow {
+/// The server as the work on the log needs it.
+struct Host<'a> {
+    core: &'a Core,
+    snapshots: &'a Snapshots,
+    files: &'a Files,
+    floor: &'a Floor,
+    slow: Duration,
+    segment_opened: &'a dyn Fn(),
+    /// When the commit began that runs.
+    began: Instant,
+}
+
+impl<'a> LogHost for Host<'a> {
+    type Claim = Claim<'a>;
+
+    fn step(&mut self, input: Input<'static>) {
+        self.core.step(input);
+    }
+
+    fn committing(&mut self) {
+        self.began = Instant::now();
+    }
+
+    fn committed(&mut self, id: WriteId, done: Committed) {
+        let took = self.began.elapsed();
+        self.core.step(Input::Durable { id });
+        if took >= self.slow {
             tracing::warn!(
                 "fsync-ing the write ahead log took {}ms which will adversely effect operation latency; {} transactions were in it",
                 took.as_millis(),
@@ -212,93 +106,37 @@ impl<D: Disk> LogThread<D> {
             );
         }
         if done.started.is_some() {
-            segment_opened();
+            (self.segment_opened)();
         }
-        Ok(())
     }
 
-    /// Does what is no append.
-    fn carry_out(&self, core: &Core, writer: &mut LogWriter<D>, command: LogCommand) -> Result<(), String> {
-        let final_error = |error| failure(&error);
-        match command {
-            LogCommand::Append { .. } | LogCommand::Roll => unreachable!("these gather in a batch"),
-            LogCommand::TakeSnapshot { image } => {
-                if !self.snapshots.ask(&self.files, image) {
-                    tracing::error!("the snapshot thread is gone; no snapshot was taken");
-                }
-            }
-            LogCommand::SaveAcceptedEpoch { id, epoch } => {
-                writer.save_accepted_epoch(epoch).map_err(final_error)?;
-                core.step(Input::Durable { id });
-            }
-            LogCommand::SaveCurrentEpoch { id, epoch } => {
-                writer.save_current_epoch(epoch).map_err(final_error)?;
-                core.step(Input::Durable { id });
-            }
-            LogCommand::RaiseRecovering { id } => {
-                writer.raise_recovering(Recovering::Promise).map_err(final_error)?;
-                core.step(Input::Durable { id });
-            }
-            LogCommand::Install { id, epoch, image } => {
-                let floor = farrier_storage::Image::zxid(&*image);
-                let guard = self.files.claim();
-                writer.install(&*image, epoch, &self.snapshot_options).map_err(final_error)?;
-                drop(guard);
-                self.floor.set(floor);
-                // Many znodes: their memory goes before anybody is told.
-                drop(image);
-                core.step(Input::Durable { id });
-            }
-            LogCommand::Truncate { id, after } => {
-                let guard = self.files.claim();
-                if !writer.truncate(after).map_err(final_error)? {
-                    drop(guard);
-                    core.step(Input::Truncated { id, state: None });
-                    return Ok(());
-                }
-                let state = self.load(writer)?;
-                drop(guard);
-                core.step(Input::Truncated { id, state: Some(state) });
-            }
-            LogCommand::Reload { id } => {
-                let guard = self.files.claim();
-                let state = self.load(writer)?;
-                drop(guard);
-                core.step(Input::Reloaded { id, state });
-            }
+    fn take_snapshot(&mut self, image: Box<SnapshotImage>) {
+        if !self.snapshots.ask(self.files, image) {
+            tracing::error!("the snapshot thread is gone; no snapshot was taken");
         }
-        Ok(())
     }
 
-    /// The state as the disk has it. Nothing is mended here, as at a start: damage ends the process, since others may
-    /// rely on what this server acknowledged.
-    fn load(&self, writer: &LogWriter<D>) -> Result<Box<TreeRestore>, String> {
-        let mut state = Box::new(TreeRestore::new(self.tree, self.hash_seed));
-        let last = reload(&*self.disk, &self.recover, &mut *state)
-            .map_err(|refusal| format!("the state cannot be loaded again from the disk: {refusal}"))?;
-        self.floor.set(writer.floor());
+    fn claim(&mut self) -> Claim<'a> {
+        self.files.claim()
+    }
+
+    fn set_floor(&mut self, floor: Zxid) {
+        self.floor.set(floor);
+    }
+
+    fn reloaded(&mut self, last: Zxid) {
         tracing::info!("state loaded again: last zxid {last}");
-        Ok(state)
     }
-}
 
-fn failure(error: &farrier_storage::DiskError) -> String {
-    let remedy = match error.kind {
-        farrier_storage::DiskErrorKind::Full => "make room on the disk that holds dataLogDir",
-        farrier_storage::DiskErrorKind::ReadOnly => "remount the file system for writing",
-        farrier_storage::DiskErrorKind::Denied => "give the server's user access",
-        farrier_storage::DiskErrorKind::NotFound
-        | farrier_storage::DiskErrorKind::Exists
-        | farrier_storage::DiskErrorKind::Other => "check the disk and the kernel's log",
-    };
-    format!(
-        "the transaction log failed: {error}. Nothing more is acknowledged, and whatever was acknowledged is safe. Remedy: {remedy}, then start the server again"
-    )
+    fn mono(&self) -> u64 {
+        self.core.clock().now().mono
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_queue::{BATCH_BYTES_MAX, LogQueue};
 
     fn batches(lens: &[usize], max: usize) -> Vec<Vec<usize>> {
         let queue = LogQueue::default();
@@ -312,10 +150,10 @@ mod tests {
             let mut batch = Vec::new();
             queue.take(&mut batch, max, Duration::ZERO, Duration::ZERO);
             if batch.is_empty() {
-                assert_eq!(queue.queue.lock().expect("nobody panicked").bytes, 0);
+                assert_eq!(queue.bytes(), 0);
                 return all;
             }
-            all.push(batch.iter().map(LogCommand::len).collect());
+            all.push(batch.iter().map(LogCommand::bytes).collect());
         }
     }
 

@@ -1,12 +1,13 @@
 //! A member of an ensemble: from the list of members to what the parts are told.
 
+use crate::activation::Activations;
 use crate::config::{ConfigError, EnsembleConfig, Member, ServerConfig};
 use crate::mapping::{millis, tree};
 use crate::peers::{PeerSettings, addresses};
 use farrier_proto::ServerId;
-use farrier_storage::Recovered;
-use farrier_zab::{Config, Durable, Ensemble, EnsembleError, Recovering};
+use farrier_zab::{Config, Ensemble, EnsembleError};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Bytes of committed transactions that are kept in memory for learners.
@@ -62,7 +63,7 @@ impl Membership {
         }
     }
 
-    pub(crate) fn peers(&self, config: &ServerConfig, seed: u64) -> PeerSettings {
+    pub(crate) fn peers(&self, config: &ServerConfig, seed: u64, activations: Arc<Activations>) -> PeerSettings {
         let t = &self.config.tuning;
         let tick = Duration::from_millis(u64::from(config.tick_time_ms.unsigned_abs()));
         PeerSettings {
@@ -74,7 +75,7 @@ impl Membership {
                 .map(|(id, m)| (ServerId(*id), addresses(m)))
                 .collect::<BTreeMap<_, _>>()
                 .into(),
-            config_file: config.config_file.clone(),
+            activations,
             keep_alive: t.keep_alive,
             connect_timeout: t.connect_timeout,
             header_timeout: t.header_timeout.unwrap_or_else(|| tick * self.config.sync_limit.max(1)),
@@ -84,23 +85,6 @@ impl Membership {
             tree: tree(config),
             hash_seed: seed,
         }
-    }
-}
-
-/// What recovery left behind, as the peer starts from it.
-pub(crate) const fn durable(recovered: &Recovered) -> Durable {
-    Durable {
-        accepted: recovered.accepted,
-        current: recovered.current,
-        last_logged: recovered.last_zxid,
-        recovering: match recovered.recovering {
-            // `db.autocreate=false`: an empty directory is not an empty state.
-            farrier_storage::Recovering::No if recovered.voteless => Recovering::Promise,
-            farrier_storage::Recovering::No if recovered.fresh_without_initialize => Recovering::Fresh,
-            farrier_storage::Recovering::No => Recovering::No,
-            farrier_storage::Recovering::History => Recovering::History,
-            farrier_storage::Recovering::Promise => Recovering::Promise,
-        },
     }
 }
 

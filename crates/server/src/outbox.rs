@@ -1,10 +1,8 @@
 //! What the replica wants done with a worker's connections, in order. Filled under the replica's lock by
 //! whoever stepped it, drained by the worker that owns the sockets.
 
+use super::sync::{AtomicBool, Mutex, Notify, Ordering};
 use farrier_replica::ConnId;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Notify;
 
 /// One thing to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,42 +125,5 @@ impl Outbox {
     /// Waits for a wake-up.
     pub(crate) async fn wait(&self) {
         self.notify.notified().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_attending_worker_is_spared_ordinary_wake_ups_only() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        runtime.block_on(async {
-            let outbox = Outbox::default();
-            let woken = async || tokio::select! { biased; () = outbox.wait() => true, () = async {} => false };
-            outbox.wake();
-            assert!(woken().await);
-            outbox.attend();
-            outbox.wake();
-            assert!(!woken().await, "it looks anyway");
-            outbox.wake_always();
-            assert!(woken().await, "no look in the queue tells it what this is about");
-        });
-    }
-
-    #[test]
-    fn deliveries_keep_their_order_and_bytes() {
-        let outbox = Outbox::default();
-        outbox.push(ConnId(1), Delivery::Send(b"one"));
-        outbox.push(ConnId(2), Delivery::Pause);
-        outbox.push(ConnId(1), Delivery::Send(b"three"));
-        outbox.push(ConnId(1), Delivery::Close);
-        let mut batch = Deliveries::default();
-        outbox.take(&mut batch);
-        let mut seen = Vec::new();
-        batch.drain(|conn, d| seen.push(format!("{} {d:?}", conn.0)));
-        assert_eq!(seen, ["1 Send([111, 110, 101])", "2 Pause", "1 Send([116, 104, 114, 101, 101])", "1 Close"]);
-        outbox.take(&mut batch);
-        batch.drain(|_, _| panic!("everything was taken before"));
     }
 }

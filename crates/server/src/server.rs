@@ -1,24 +1,25 @@
 //! One server, from start to stop.
 
+use crate::activation::{self, Activations, ConfigFiles};
 use crate::admin::{self, Door};
-use crate::background::{self, Files, Snapshots};
+use crate::background::{self, Snapshots};
 use crate::clock::Clock;
 use crate::config::{ConfigError, ServerConfig};
 use crate::core::{Core, ExitReason, WORKERS_MAX};
 use crate::disk::{DirectoryError, DirectoryLock, LockError, RealDisk};
+use crate::files::Files;
 use crate::limits::{ConnectionLimits, Excess};
 use crate::log_reader::{self, Floor};
 use crate::log_thread::{Gathering, LogThread};
 use crate::mapping;
-use crate::member::{self, Membership};
+use crate::member::Membership;
 use crate::outbox::Outbox;
 use crate::peers::address::{self, Endpoint};
 use crate::peers::{self, PeerListeners, PeerSettings};
 use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
-use farrier_replica::{Input, Replica, TreeRestore};
-use farrier_storage::recover::remove_initialize;
-use farrier_storage::{DiskError, LogWriter, Refusal, RefusalKind, recover, write_snapshot};
+use farrier_replica::{Input, LogWork, Replica, RestoreFailed, durable, restore};
+use farrier_storage::{DiskError, LogWriter, Refusal, RefusalKind};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -76,6 +77,15 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
+impl From<RestoreFailed> for StartError {
+    fn from(failed: RestoreFailed) -> Self {
+        match failed {
+            RestoreFailed::Refused(refusal) => refusal.into(),
+            RestoreFailed::Disk(error) => error.into(),
+        }
+    }
+}
+
 fn bind_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "Is another server running there? Choose another clientPort, or stop the other",
@@ -87,9 +97,9 @@ fn bind_remedy(error: &io::Error) -> &'static str {
 
 fn peer_bind_remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "Is another server running there?",
+        io::ErrorKind::AddrInUse => "Is another server running there, perhaps one with the same myid?",
         io::ErrorKind::AddrNotAvailable => {
-            "This machine has no such address; see this server's own server.N line, and quorumListenOnAllIPs"
+            "This machine has no such address: does myid name this machine's server.N line? If it does, see that line, and quorumListenOnAllIPs"
         }
         io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege; choose others",
         _ => "See this server's own server.N line",
@@ -172,15 +182,11 @@ impl Server {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let seed = u64::from_le_bytes(seed);
-        let mut state = TreeRestore::new(mapping::tree(&config), seed);
-        let recovered = recover(&disk, &mapping::recover(&config, &disk), &mut state)?;
+        let (recover, snapshots) = (mapping::recover(&config, &disk), mapping::snapshots(&config));
+        let (state, recovered) = restore(&disk, &recover, &snapshots, mapping::tree(&config), seed)?;
         for warning in recovered.warnings.iter().map(String::as_str).chain(state.warnings().iter().map(String::as_str))
         {
             tracing::warn!("{warning}");
-        }
-        if recovered.needs_snapshot() {
-            write_snapshot(&*disk, &state.image(), &mapping::snapshots(&config))?;
-            remove_initialize(&*disk)?;
         }
         tracing::info!(
             "state restored: last zxid {}, snapshot {}, {} transactions replayed",
@@ -198,7 +204,7 @@ impl Server {
                 settings,
                 m.zab(&config, seed),
                 m.ensemble.clone(),
-                member::durable(&recovered),
+                durable(&recovered),
                 state,
                 replayed,
                 now,
@@ -264,17 +270,20 @@ impl Server {
                 idle: config.storage.write_queue_poll.max(Duration::from_millis(1)),
                 slow: config.storage.fsync_warning,
             },
-            disk: disk.clone(),
-            snapshot_options: mapping::snapshots(config),
-            recover: mapping::recover(config, &disk),
-            tree: mapping::tree(config),
-            hash_seed: seed,
+            work: LogWork {
+                disk: disk.clone(),
+                writer,
+                snapshot_options: mapping::snapshots(config),
+                recover: mapping::recover(config, &disk),
+                tree: mapping::tree(config),
+                hash_seed: seed,
+            },
             snapshots: Snapshots(image_sender),
             files: files.clone(),
             floor: floor.clone(),
         };
         let shared = core.clone();
-        let run = move || log.run(&shared, writer, || request(&prepare));
+        let run = move || log.run(&shared, || request(&prepare));
         threads.log = Some(spawn("log", Box::new(run))?);
 
         let (shared, snapshot_disk, options, guard) =
@@ -305,7 +314,13 @@ impl Server {
                     config.data_dir.join(admin::SOCKET).display()
                 ),
             }
-            let (shared, settings): (_, PeerSettings) = (core.clone(), member.peers(config, seed));
+            let activations = Arc::new(Activations::default());
+            if let Some(file) = config.config_file.as_ref().filter(|_| config.reconfig_enabled) {
+                let (shared, queue, files) = (core.clone(), activations.clone(), ConfigFiles::new(file, member.me));
+                let run = move || activation::run(&shared, &queue, &files);
+                threads.others.push(spawn("configuration", Box::new(run))?);
+            }
+            let (shared, settings): (_, PeerSettings) = (core.clone(), member.peers(config, seed, activations));
             let run = move || peers::run(&shared, settings, listeners);
             threads.peers = Some(spawn("peers", Box::new(run))?);
         }

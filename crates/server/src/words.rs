@@ -3,6 +3,7 @@
 //! Texts and their order are Apache's. Words are gated by the whitelist, except for the one that status
 //! scripts need (`srvr`), which is always in it.
 
+mod dump;
 mod ensemble;
 
 use crate::config::FourLetterWords;
@@ -118,7 +119,7 @@ async fn aside<T: Default + Send + 'static>(read: impl FnOnce() -> T + Send + 's
 pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr) -> String {
     let settings = context.words();
     let name = word.name();
-    if word.name == Name::TelnetClose || !settings.whitelist.allows(name) {
+    if !settings.whitelist.allows(name) {
         return format!("{name} is not executed because it is not in the whitelist.\n");
     }
     let core = context.core();
@@ -158,16 +159,12 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
             format!("datadir_size: {data}\nlogdir_size: {log}\n")
         }
         Name::Envi => environment_text(),
-        Name::Dump => dump_text(context, peer),
-        Name::Wchs => core.with(|s| {
-            let w = s.replica.watches();
-            format!(
-                "{} connections watching {} paths\nTotal watches:{}\n",
-                w.watcher_count(),
-                w.path_count(),
-                w.watch_count()
-            )
-        }),
+        Name::Dump => dump::text(context, peer),
+        Name::Wchs => {
+            let size = core.with(|s| s.replica.watches().data_table());
+            let (watchers, paths, watches) = (size.watchers, size.paths, size.watches);
+            format!("{watchers} connections watching {paths} paths\nTotal watches:{watches}\n")
+        }
         Name::Wchc => core.with(|s| watches_by_session(s.replica)),
         Name::Wchp => core.with(|s| watches_by_path(s.replica)),
         Name::Hash => core.with(|s| {
@@ -182,7 +179,8 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
             let now = core.clock().now().mono;
             core.with(|s| monitor_text(s.replica, settings, now, open))
         }
-        Name::TelnetClose => unreachable!("answered above"),
+        // What telnet sends when it is interrupted. With `*` it is allowed like any word, and there is nothing to say.
+        Name::TelnetClose => String::new(),
     }
 }
 
@@ -261,7 +259,7 @@ fn put_connection(out: &mut String, c: &ConnectionInfo) {
         c.sent
     );
     if let Some(session) = c.session {
-        let _ = write!(out, ",sid={session},lop={},est={},to={}", c.last_op, c.established, c.timeout);
+        let _ = write!(out, ",sid={session},lop={},est={},to={}", c.last_op, c.established.wall, c.timeout);
         if c.last_cxid >= 0 {
             let _ = write!(out, ",lcxid={:#x}", c.last_cxid);
         }
@@ -316,7 +314,7 @@ fn environment_text() -> String {
         other => other.to_owned(),
     };
     let cwd = std::env::current_dir().map_or_else(|_| "<NA>".into(), |d| d.display().to_string());
-    let rows: [(&str, String); 19] = [
+    let rows: [(&str, String); 18] = [
         ("zookeeper.version", VERSION.into()),
         ("host.name", text(uname.nodename())),
         ("java.version", "<NA>".into()),
@@ -332,10 +330,9 @@ fn environment_text() -> String {
         ("user.name", variable("USER")),
         ("user.home", variable("HOME")),
         ("user.dir", cwd),
-        ("jvm.memory.free", "<NA>".into()),
-        ("jvm.memory.max", "<NA>".into()),
-        ("jvm.memory.total", "<NA>".into()),
-        ("farrier.version", env!("CARGO_PKG_VERSION").into()),
+        ("os.memory.free", "<NA>".into()),
+        ("os.memory.max", "<NA>".into()),
+        ("os.memory.total", "<NA>".into()),
     ];
     let mut out = String::from("Environment:\n");
     for (key, value) in rows {
@@ -344,67 +341,9 @@ fn environment_text() -> String {
     out
 }
 
-fn dump_text(context: &WorkerContext, asking: SocketAddr) -> String {
-    let clock = *context.core().clock();
-    context.core().with(|s| {
-        let replica = &*s.replica;
-        let buckets = replica.session_buckets();
-        let mut out = String::from("SessionTracker dump:\n");
-        let _ = writeln!(out, "Session Sets ({})/({}):", buckets.len(), replica.session_count());
-        for bucket in &buckets {
-            let _ = writeln!(out, "{} expire at {}:", bucket.sessions.len(), java_date(clock.wall_of(bucket.expires)));
-            for session in &bucket.sessions {
-                let _ = writeln!(out, "\t{session}");
-            }
-        }
-        let tree = replica.tree();
-        let owners: std::collections::BTreeSet<_> = tree.ephemeral_owners().collect();
-        let _ = writeln!(out, "ephemeral nodes dump:\nSessions with Ephemerals ({}):", owners.len());
-        for owner in owners {
-            let _ = writeln!(out, "{owner}:");
-            for path in tree.ephemerals(owner) {
-                let _ = writeln!(out, "\t{path}");
-            }
-        }
-        let connections = replica.connections();
-        let _ = writeln!(out, "Connections dump:\nConnections Sets (1)/({}):", connections.len() + 1);
-        let _ = writeln!(out, "{} open:", connections.len() + 1);
-        for c in &connections {
-            let _ = writeln!(out, "\tip: {} sessionId: {}", java_address(c.peer), c.session.unwrap_or_default());
-        }
-        let _ = writeln!(out, "\tip: {} sessionId: 0x0", java_address(asking));
-        out
-    })
-}
-
-/// `java.util.Date.toString` in UTC.
-fn java_date(wall_ms: i64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let seconds = wall_ms.div_euclid(1000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Days to civil date, in eras of 400 years that begin on 1 March.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12;
-    let year = year_of_era + era * 400 + i64::from(month < 2);
-    format!(
-        "{} {} {day:02} {:02}:{:02}:{:02} UTC {year}",
-        DAYS[days.rem_euclid(7) as usize],
-        MONTHS[month as usize],
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
 fn watches_by_session(replica: &Replica) -> String {
     let mut out = String::new();
-    for (conn, paths) in replica.watches().by_watcher() {
+    for (conn, paths) in replica.watches().data_by_watcher() {
         let _ = writeln!(out, "{}", replica.session_of(conn).unwrap_or_default());
         for path in paths {
             let _ = writeln!(out, "\t{path}");
@@ -416,7 +355,7 @@ fn watches_by_session(replica: &Replica) -> String {
 
 fn watches_by_path(replica: &Replica) -> String {
     let mut out = String::new();
-    for (path, conns) in replica.watches().by_path() {
+    for (path, conns) in replica.watches().data_by_path() {
         let _ = writeln!(out, "{path}");
         for conn in conns {
             let _ = writeln!(out, "\t{}", replica.session_of(conn).unwrap_or_default());
@@ -484,13 +423,6 @@ fn descriptors() -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_as_java_prints_them() {
-        assert_eq!(java_date(0), "Thu Jan 01 00:00:00 UTC 1970");
-        assert_eq!(java_date(1_795_367_710_000), "Sun Nov 22 17:15:10 UTC 2026");
-        assert_eq!(java_date(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
-    }
 
     #[test]
     fn averages_as_java_prints_them() {

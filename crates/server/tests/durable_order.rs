@@ -8,7 +8,7 @@ use farrier_proto::{Field as _, OpCode, RawAcl, Reader, SessionId, Xid, Zxid, ju
 use farrier_replica::{Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId};
 use farrier_storage::mem::{MemDisk, Op};
 use farrier_storage::{
-    LogOptions, LogWriter, RecoverOptions, SnapshotOptions, recover, remove_initialize, write_snapshot,
+    Image as _, LogOptions, LogWriter, RecoverOptions, SnapshotOptions, recover, remove_initialize, write_snapshot,
 };
 use farrier_tree::TreeConfig;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,6 +38,7 @@ struct Rig {
     records: Vec<(Zxid, Vec<u8>)>,
     claims: Vec<Claim>,
     opened: bool,
+    snapshots: usize,
 }
 
 const NOW: Time = Time { mono: 1, wall: 1_700_000_000_000 };
@@ -54,7 +55,17 @@ impl Rig {
         let writer = LogWriter::open(Arc::clone(&disk), &recovered, options);
         let replica = Replica::standalone(config(), state, recovered.last_zxid, recovered.replayed, NOW);
         let (records, claims) = (Vec::new(), Vec::new());
-        Self { disk, replica, writer, out: Actions::default(), waiting: None, records, claims, opened: false }
+        Self {
+            disk,
+            replica,
+            writer,
+            out: Actions::default(),
+            waiting: None,
+            records,
+            claims,
+            opened: false,
+            snapshots: 0,
+        }
     }
 
     fn step(&mut self, input: Input<'_>) {
@@ -69,6 +80,9 @@ impl Rig {
                 }
                 Action::RollLog => self.writer.roll(),
                 Action::TakeSnapshot { image } => {
+                    // A snapshot ahead of the log would be a state that a crash has no way to.
+                    assert!(image.zxid() <= self.writer.durable(), "the log is durable up to the snapshot");
+                    self.snapshots += 1;
                     write_snapshot(&*self.disk, &*image, &SnapshotOptions::default()).expect("a healthy disk");
                     snapshots += 1;
                 }
@@ -198,6 +212,7 @@ fn each_reply_follows_a_sync_of_its_record() {
     let rig = Rig::run(true);
     let ops = rig.disk.ops();
     rig.judge(&ops).expect("synced before acknowledged");
+    assert!(rig.snapshots > 1, "and snapshots were taken meanwhile");
     let syncs = ops.iter().filter(|op| matches!(op, Op::Sync { .. })).count();
     assert!(syncs < rig.claims.len(), "what comes together is synced together: {syncs} syncs");
 

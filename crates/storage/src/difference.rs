@@ -38,6 +38,7 @@ pub fn locate<D: Disk>(disk: &D, zxid: Zxid, floor: Zxid, txn_max: usize) -> Dis
     }
     let mut location =
         Location { before: None, bytes_behind: 0, snapshot_bytes: snapshots.first().map_or(0, |s| s.len) };
+    let floor = if farrier_proto::planted!(DiffBelowFloor) { Zxid::ZERO } else { floor };
     if zxid < floor {
         return Ok(location);
     }

@@ -300,12 +300,29 @@ impl<D: Disk> LogWriter<D> {
         Ok(Committed { zxid: self.durable, records, started })
     }
 
+    /// Syncs what the commit wrote. Once, whatever comes of it (safety contract 1.4).
+    fn sync_commit(&mut self) -> DiskResult<()> {
+        let Some(current) = &mut self.current else { return Ok(()) };
+        if !farrier_proto::planted!(LogNotSynced) {
+            match current.file.sync() {
+                Err(_) if farrier_proto::planted!(FailedSyncRetried) => current.file.sync()?,
+                other => other?,
+            }
+        }
+        current.unsynced = false;
+        Ok(())
+    }
+
     /// Syncs what the commit wrote and tells the mark.
     fn finish_commit(&mut self) -> DiskResult<()> {
         if let Some(current) = &mut self.current {
             if current.unsynced && self.options.force_sync {
-                current.file.sync()?;
-                current.unsynced = false;
+                if farrier_proto::planted!(MarkBeforeSync) {
+                    self.durable = self.appended;
+                    self.write_mark()?;
+                    self.mark.sync()?;
+                }
+                self.sync_commit()?;
                 self.durable = self.appended;
                 self.write_mark()?;
             }
@@ -405,7 +422,9 @@ fn take_prepared<D: Disk>(disk: &D, path: &DiskPath) -> DiskResult<Option<u64>> 
         drop(file);
         disk.rename(&new, path)?;
     }
-    disk.sync_dir(Dir::LogVersion)?;
+    if !farrier_proto::planted!(SegmentNameNotSynced) {
+        disk.sync_dir(Dir::LogVersion)?;
+    }
     Ok(prepared)
 }
 

@@ -6,15 +6,15 @@
 //! what a [`Chooser`] picks, sector by sector and in any combination. A failed sync leaves pages that
 //! look written, and that no later sync writes.
 //!
-//! Every operation that changes something is counted and recorded; failures and crashes are planned by
-//! that count.
+//! Every operation that changes something is counted, and recorded unless that was switched off; failures and
+//! crashes are planned by that count.
 
 use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Unit in which a power crash keeps or loses a write, in bytes.
+/// Unit in which a power crash keeps or loses a write, in bytes, unless [`MemDisk::set_sector`] says otherwise.
 pub const SECTOR: usize = 512;
 
 /// Decides what a crash keeps: called with a number of possibilities, answers one below it.
@@ -27,6 +27,28 @@ pub enum Crash {
     Process,
     /// The machine: unsynced operations go, in part, in any combination.
     Power,
+}
+
+/// What power crashes took.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Lost {
+    /// Writes of which nothing is left.
+    pub writes: u64,
+    /// Writes of which some sectors are left and others are not.
+    pub torn: u64,
+    /// Writes of which something is left although an earlier one to the same file is gone.
+    pub reordered: u64,
+    /// Creates, renames and removals that have not happened.
+    pub names: u64,
+}
+
+/// An operation that is to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailOn {
+    /// A write to a file.
+    Write,
+    /// A sync of a file.
+    Sync,
 }
 
 /// A recorded operation. `file` numbers files by creation and stays the same when one is renamed.
@@ -126,7 +148,15 @@ struct State {
     durable: BTreeMap<DiskPath, usize>,
     unsynced: Vec<Renaming>,
     ops: Vec<Op>,
+    /// Nobody wants `ops`.
+    unrecorded: bool,
     count: u64,
+    fail_on: Option<(FailOn, DiskErrorKind)>,
+    /// No file grows and none comes to be.
+    full: bool,
+    lost: Lost,
+    /// 0 for [`SECTOR`].
+    sector: usize,
     fail_at: Option<(u64, DiskErrorKind)>,
     fail_from: Option<(u64, DiskErrorKind)>,
     crash_after: Option<u64>,
@@ -198,6 +228,13 @@ impl MemDisk {
         }
     }
 
+    /// Operations are counted and no longer recorded.
+    pub fn stop_recording(&self) {
+        let mut state = self.lock();
+        state.unrecorded = true;
+        state.ops = Vec::new();
+    }
+
     /// From now on [`Disk::free_bytes`] answers what all files together leave of `bytes`. Writes do not fail
     /// for it.
     pub fn set_capacity(&self, bytes: u64) {
@@ -222,10 +259,25 @@ impl MemDisk {
         state.fail_from = Some((state.count + n, kind));
     }
 
+    /// The next operation of this kind fails, once.
+    pub fn fail_on(&self, operation: FailOn, kind: DiskErrorKind) {
+        self.lock().fail_on = Some((operation, kind));
+    }
+
+    /// Power crashes keep or lose writes in units of so many bytes; at least 1.
+    pub fn set_sector(&self, bytes: usize) {
+        assert!(bytes > 0, "a sector has bytes");
+        self.lock().sector = bytes;
+    }
+
+    /// While it is full, no file grows and none comes to be; a restart does not change that.
+    pub fn set_full(&self, full: bool) {
+        self.lock().full = full;
+    }
+
     /// No more planned failures or crashes.
     pub fn heal(&self) {
-        let mut state = self.lock();
-        (state.fail_at, state.fail_from, state.crash_after) = (None, None, None);
+        self.lock().unplan();
     }
 
     /// The process dies after `n` more changing operations: whatever it tries then fails. If the first that
@@ -248,12 +300,48 @@ impl MemDisk {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.crashed = false;
-        (state.fail_at, state.fail_from, state.crash_after) = (None, None, None);
+        state.unplan();
         state.life += 1;
         match crash {
             Crash::Process => {}
             Crash::Power => state.lose_power(choose),
         }
+        state.forget_nameless();
+    }
+
+    /// What all power crashes so far took.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        self.lock().lost
+    }
+
+    /// Whether every byte and every name of the files in a directory whose names begin so is on the medium.
+    #[must_use]
+    pub fn is_synced(&self, dir: Dir, prefix: &str) -> bool {
+        let dir = self.dir(dir);
+        let state = self.lock();
+        let mine = |path: &DiskPath| path.dir == dir && path.name.starts_with(prefix);
+        state.seen.iter().all(|(path, file)| !mine(path) || state.inodes[*file].unsynced.is_empty())
+            && !state.unsynced.iter().flat_map(|r| &r.sets).any(|(path, _)| mine(path))
+    }
+
+    /// What the medium holds under a name.
+    #[must_use]
+    pub fn durable_content(&self, path: &DiskPath) -> Option<Vec<u8>> {
+        let state = self.lock();
+        state.durable.get(&self.path(path)).map(|i| state.inodes[*i].durable.clone())
+    }
+
+    /// Inverts the bits of `mask` in a byte that is on the medium. False where there is none.
+    pub fn rot(&self, path: &DiskPath, offset: usize, mask: u8) -> bool {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(file) = state.durable.get(&self.path(path)) else { return false };
+        let Inode { seen, durable, unsynced } = &mut state.inodes[*file];
+        let Some(byte) = durable.get_mut(offset).filter(|_| unsynced.is_empty()) else { return false };
+        *byte ^= mask;
+        seen[offset] ^= mask;
+        true
     }
 
     /// What was done, in order.
@@ -269,7 +357,7 @@ impl MemDisk {
 
     /// Puts a note among the recorded operations.
     pub fn note(&self, value: u64) {
-        self.lock().ops.push(Op::Note(value));
+        self.lock().record(|| Op::Note(value));
     }
 
     /// A file's content as everybody sees it.
@@ -302,27 +390,69 @@ impl MemDisk {
 
 impl State {
     fn lose_power(&mut self, choose: &mut Chooser<'_>) {
-        for inode in &mut self.inodes {
-            let mut content = std::mem::take(&mut inode.durable);
+        let sector = if self.sector == 0 { SECTOR } else { self.sector };
+        let lost = &mut self.lost;
+        for inode in self.inodes.iter_mut().filter(|inode| !inode.unsynced.is_empty()) {
+            let mut gone = false;
             for change in std::mem::take(&mut inode.unsynced) {
                 match change {
                     Change::Len(_) => {
                         if choose(2) == 1 {
-                            change.apply(&mut content);
+                            change.apply(&mut inode.durable);
                         }
                     }
-                    Change::Write { offset, bytes } => keep_some(&mut content, offset, &bytes, choose),
+                    Change::Write { offset, bytes } => {
+                        match keep_some(&mut inode.durable, offset, &bytes, sector, choose) {
+                            Kept::Nothing => {
+                                lost.writes += 1;
+                                gone = true;
+                            }
+                            Kept::Some => {
+                                lost.torn += 1;
+                                lost.reordered += u64::from(gone);
+                                gone = true;
+                            }
+                            Kept::All => lost.reordered += u64::from(gone),
+                        }
+                    }
                 }
             }
-            inode.seen.clone_from(&content);
-            inode.durable = content;
+            inode.seen.clone_from(&inode.durable);
         }
         for renaming in std::mem::take(&mut self.unsynced) {
             if choose(2) == 1 {
                 set_names(&mut self.durable, &renaming);
+            } else {
+                lost.names += 1;
             }
         }
         self.seen.clone_from(&self.durable);
+    }
+
+    const fn unplan(&mut self) {
+        (self.fail_at, self.fail_from, self.fail_on, self.crash_after) = (None, None, None, None);
+    }
+
+    /// Frees the content of files that have no name any more. Only while no handle is alive.
+    fn forget_nameless(&mut self) {
+        let unsynced = self.unsynced.iter().flat_map(|r| r.sets.iter().filter_map(|(_, file)| *file));
+        let named: BTreeSet<usize> = self.seen.values().chain(self.durable.values()).copied().chain(unsynced).collect();
+        for (file, inode) in self.inodes.iter_mut().enumerate() {
+            if !named.contains(&file) {
+                *inode = Inode::default();
+            }
+        }
+    }
+
+    fn record(&mut self, op: impl FnOnce() -> Op) {
+        if !self.unrecorded {
+            self.ops.push(op());
+        }
+    }
+
+    /// Whether the disk is too full for a file to get this long.
+    fn has_no_room(&self, file: usize, len: usize) -> bool {
+        self.full && len > self.inodes[file].seen.len()
     }
 
     fn alter(&mut self, file: usize, change: Change) {
@@ -336,17 +466,31 @@ impl State {
     }
 }
 
+/// What is left of a write.
+#[derive(PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    Some,
+    All,
+}
+
 /// Keeps of a write what is chosen: all, nothing, or some of its sectors.
-fn keep_some(content: &mut Vec<u8>, offset: usize, bytes: &[u8], choose: &mut Chooser<'_>) {
+fn keep_some(content: &mut Vec<u8>, offset: usize, bytes: &[u8], sector: usize, choose: &mut Chooser<'_>) -> Kept {
     let mode = choose(3);
-    let mut from = 0;
+    let (mut from, mut kept) = (0, 0);
     while from < bytes.len() {
         // Up to the next sector boundary of the file.
-        let to = bytes.len().min(from + SECTOR - (offset + from) % SECTOR);
+        let to = bytes.len().min(from + sector - (offset + from) % sector);
         if mode == 1 || (mode == 2 && choose(2) == 1) {
             Change::Write { offset: offset + from, bytes: bytes[from..to].to_vec() }.apply(content);
+            kept += to - from;
         }
         from = to;
+    }
+    match kept {
+        0 => Kept::Nothing,
+        all if all == bytes.len() => Kept::All,
+        _ => Kept::Some,
     }
 }
 
@@ -368,7 +512,7 @@ enum Fate {
 }
 
 impl State {
-    fn fate(&mut self) -> Fate {
+    fn fate_of(&mut self, operation: Option<FailOn>) -> Fate {
         if self.crashed {
             return Fate::Fails(DiskErrorKind::Other);
         }
@@ -377,6 +521,12 @@ impl State {
             return Fate::Dies;
         }
         self.count += 1;
+        if let Some((on, kind)) = self.fail_on
+            && operation == Some(on)
+        {
+            self.fail_on = None;
+            return Fate::Fails(kind);
+        }
         if let Some((_, kind)) = self.fail_at.filter(|(at, _)| *at == self.count) {
             return Fate::Fails(kind);
         }
@@ -388,7 +538,7 @@ impl State {
 
     /// For operations that happen or do not.
     fn whole(&mut self) -> Result<(), DiskErrorKind> {
-        match self.fate() {
+        match self.fate_of(None) {
             Fate::Goes => Ok(()),
             Fate::Fails(kind) => Err(kind),
             Fate::Dies => Err(DiskErrorKind::Other),
@@ -422,16 +572,19 @@ impl Disk for MemDisk {
             (OpenMode::Read | OpenMode::Write, Some(file)) => file,
             (OpenMode::CreateTruncate, Some(file)) => {
                 state.whole().map_err(fail)?;
-                state.ops.push(Op::SetLen { file, len: 0 });
+                state.record(|| Op::SetLen { file, len: 0 });
                 state.alter(file, Change::Len(0));
                 file
             }
             (OpenMode::CreateNew | OpenMode::CreateTruncate, None) => {
                 state.whole().map_err(fail)?;
+                if state.full {
+                    return Err(fail(DiskErrorKind::Full));
+                }
                 let file = state.inodes.len();
                 state.inodes.push(Inode::default());
                 state.rename(Renaming { dir: path.dir, sets: vec![(path.clone(), Some(file))] });
-                state.ops.push(Op::Create { file, path: path.clone() });
+                state.record(|| Op::Create { file, path: path.clone() });
                 file
             }
         };
@@ -447,7 +600,7 @@ impl Disk for MemDisk {
         let fail = |kind| self.error("rename", &from, kind);
         let Some(file) = state.seen.get(&from).copied() else { return Err(fail(DiskErrorKind::NotFound)) };
         state.whole().map_err(fail)?;
-        state.ops.push(Op::Rename { file, from: from.clone(), to: to.clone() });
+        state.record(|| Op::Rename { file, from: from.clone(), to: to.clone() });
         state.rename(Renaming { dir: from.dir, sets: vec![(from.clone(), None), (to, Some(file))] });
         Ok(())
     }
@@ -460,7 +613,7 @@ impl Disk for MemDisk {
             return Err(fail(DiskErrorKind::NotFound));
         }
         state.whole().map_err(fail)?;
-        state.ops.push(Op::Remove { path: path.clone() });
+        state.record(|| Op::Remove { path: path.clone() });
         state.rename(Renaming { dir: path.dir, sets: vec![(path.clone(), None)] });
         Ok(())
     }
@@ -477,14 +630,14 @@ impl Disk for MemDisk {
             }
             renaming.dir != dir
         });
-        state.ops.push(Op::SyncDir { dir });
+        state.record(|| Op::SyncDir { dir });
         Ok(())
     }
 
     fn free_bytes(&self, _: Dir) -> DiskResult<Option<u64>> {
         let state = self.lock();
         let used: u64 = state.seen.values().map(|i| state.inodes[*i].seen.len() as u64).sum();
-        Ok(state.capacity.map(|capacity| capacity.saturating_sub(used)))
+        Ok(if state.full { Some(0) } else { state.capacity.map(|capacity| capacity.saturating_sub(used)) })
     }
 
     fn describe(&self, path: &DiskPath) -> String {
@@ -533,14 +686,16 @@ impl DiskFile for MemFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> DiskResult<()> {
         let mut state = self.change("write")?;
-        let (kept, result) = match state.fate() {
+        let end = usize::try_from(offset).expect("a file in memory") + bytes.len();
+        let (kept, result) = match state.fate_of(Some(FailOn::Write)) {
+            Fate::Goes if state.has_no_room(self.file, end) => (bytes.len() / 2, Err(DiskErrorKind::Full)),
             Fate::Goes => (bytes.len(), Ok(())),
             Fate::Fails(kind) => (bytes.len() / 2, Err(kind)),
             Fate::Dies => (state.torn.min(bytes.len()), Err(DiskErrorKind::Other)),
         };
         if kept > 0 {
             let bytes = bytes[..kept].to_vec();
-            state.ops.push(Op::Write { file: self.file, offset, bytes: bytes.clone() });
+            state.record(|| Op::Write { file: self.file, offset, bytes: bytes.clone() });
             let offset = usize::try_from(offset).expect("a file in memory");
             state.alter(self.file, Change::Write { offset, bytes });
         }
@@ -550,7 +705,10 @@ impl DiskFile for MemFile {
     fn set_len(&self, len: u64) -> DiskResult<()> {
         let mut state = self.change("resize")?;
         state.whole().map_err(|kind| self.disk.error("resize", &self.path, kind))?;
-        state.ops.push(Op::SetLen { file: self.file, len });
+        if state.has_no_room(self.file, usize::try_from(len).expect("a file in memory")) {
+            return Err(self.disk.error("resize", &self.path, DiskErrorKind::Full));
+        }
+        state.record(|| Op::SetLen { file: self.file, len });
         state.alter(self.file, Change::Len(usize::try_from(len).expect("a file in memory")));
         Ok(())
     }
@@ -558,7 +716,7 @@ impl DiskFile for MemFile {
     fn sync(&self) -> DiskResult<()> {
         // Unlike a write, a sync needs no handle that may write.
         let mut state = self.alive("sync")?;
-        let fate = state.fate();
+        let fate = state.fate_of(Some(FailOn::Sync));
         let file = self.file;
         match fate {
             Fate::Goes => {
@@ -566,7 +724,7 @@ impl DiskFile for MemFile {
                 for change in std::mem::take(&mut inode.unsynced) {
                     change.apply(&mut inode.durable);
                 }
-                state.ops.push(Op::Sync { file });
+                state.record(|| Op::Sync { file });
                 Ok(())
             }
             Fate::Fails(kind) => {

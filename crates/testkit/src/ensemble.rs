@@ -4,6 +4,7 @@
 //! directories for the whole run, whatever program runs on them; signals go to processes that were
 //! started here, by their id. What a server prints stays in a file beside its data.
 
+use crate::ports::free_ports;
 use crate::raw::four_letter_word_within;
 use crate::server::{Target, tail};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,34 +12,26 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long an ensemble may take until all that should serve do.
-pub const SERVING_MAX: Duration = Duration::from_secs(120);
+pub const SERVING_MAX: Duration = Duration::from_secs(240);
 /// How long a server may take to end after SIGTERM.
-const STOP_MAX: Duration = Duration::from_secs(30);
+const STOP_MAX: Duration = Duration::from_secs(120);
 /// How long a four-letter word may take here: a stopped process does not answer at all.
 const WORD_PATIENCE: Duration = Duration::from_secs(2);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(50);
-/// Ports are taken from here, below the range from which Linux gives ports to outgoing connections:
-/// otherwise a client's connection could sit on the port of a server that is about to start again.
-const PORTS: std::ops::Range<u16> = 25_000..32_000;
-
-/// How many times ports were asked for.
-static CALLS: AtomicU16 = AtomicU16::new(0);
-/// How far apart the ports of two ensembles of this process start.
-const PORTS_PER_CALL: u32 = 64;
-
 /// How every member is configured.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `tickTime` in milliseconds.
     pub tick_ms: u32,
+    /// `syncLimit`: ticks for which a peer may be silent.
+    pub sync_limit: u32,
     /// Further lines of `zoo.cfg`.
     pub zoo: Vec<String>,
     /// `-D` flags without the `-D`.
@@ -51,6 +44,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             tick_ms: 2000,
+            sync_limit: 5,
             zoo: ["maxClientCnxns=0", "maxSessionTimeout=60000", "preAllocSize=2048", "extendedTypesEnabled=true"]
                 .map(str::to_owned)
                 .into(),
@@ -215,6 +209,12 @@ impl Members {
         self.home(index).join("data")
     }
 
+    /// Its main configuration file.
+    #[must_use]
+    pub fn config_file(&self, index: usize) -> PathBuf {
+        self.home(index).join("zoo.cfg")
+    }
+
     fn home(&self, index: usize) -> PathBuf {
         self.dir.path().join((index + 1).to_string())
     }
@@ -242,11 +242,17 @@ impl Members {
     /// Starts a member's process without waiting for it to serve.
     pub fn spawn(&mut self, index: usize) -> Result<()> {
         ensure!(!self.is_started(index), "{} runs already", self.name(index));
-        let (home, data) = (self.home(index), self.data_dir(index));
+        let data = self.data_dir(index);
         fs::create_dir_all(&data)?;
         fs::write(data.join("myid"), format!("{}\n", index + 1))?;
-        let cfg = home.join("zoo.cfg");
-        fs::write(&cfg, self.zoo_cfg(index))?;
+        fs::write(self.config_file(index), self.zoo_cfg(index))?;
+        self.spawn_as_it_is(index)
+    }
+
+    /// The same with the configuration that is there.
+    pub fn spawn_as_it_is(&mut self, index: usize) -> Result<()> {
+        ensure!(!self.is_started(index), "{} runs already", self.name(index));
+        let (home, cfg) = (self.home(index), self.config_file(index));
         let log = File::options().create(true).append(true).open(home.join("server.log"))?;
         let member = &mut self.members[index];
         let mut command = member.place.launch(member.target.command(&cfg, &self.settings.flags, "info"));
@@ -259,9 +265,10 @@ impl Members {
     fn zoo_cfg(&self, index: usize) -> String {
         let me = &self.members[index];
         let mut text = format!(
-            "tickTime={}\ninitLimit=10\nsyncLimit=5\ndataDir={}\nclientPort={}\nclientPortAddress={}\n\
+            "tickTime={}\ninitLimit=10\nsyncLimit={}\ndataDir={}\nclientPort={}\nclientPortAddress={}\n\
              admin.enableServer=false\n4lw.commands.whitelist=*\n",
             self.settings.tick_ms,
+            self.settings.sync_limit,
             self.data_dir(index).display(),
             me.client_port,
             me.place.ip
@@ -351,6 +358,18 @@ impl Members {
     #[must_use]
     pub fn mode(&self, index: usize) -> Option<Mode> {
         four_letter_word_within(self.addr(index), "srvr", WORD_PATIENCE).ok().and_then(|text| Mode::read(&text))
+    }
+
+    /// What a member that serves, or is about to, says of its mode; a busy one may take its time.
+    pub fn wait_mode(&self, index: usize) -> Result<Mode> {
+        let deadline = Instant::now() + SERVING_MAX;
+        while Instant::now() < deadline {
+            if let Some(mode) = self.mode(index) {
+                return Ok(mode);
+            }
+            std::thread::sleep(LOOK);
+        }
+        bail!("{} does not tell its mode", self.name(index))
     }
 
     /// The only member that says that it leads; nothing if there is none or more than one.
@@ -448,25 +467,6 @@ fn is_stopped(pid: u32) -> Result<bool> {
     Ok(true)
 }
 
-/// Different free ports, all held until the last is found.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let width = PORTS.end - PORTS.start;
-    let spread = std::process::id().wrapping_mul(97) % u32::from(width);
-    // Ensembles that start side by side in one process look in different places, because ports are
-    // free again between this and the start of the servers.
-    let calls = u32::from(CALLS.fetch_add(1, Ordering::Relaxed));
-    let first = u16::try_from((spread + calls * PORTS_PER_CALL) % u32::from(width)).unwrap_or_default();
-    let mut held = Vec::new();
-    for step in 0..width {
-        let port = PORTS.start + (first + step) % width;
-        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
-        if held.len() == count {
-            return held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
-        }
-    }
-    bail!("no {count} ports of {PORTS:?} are free")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -475,15 +475,6 @@ mod tests {
     fn modes_are_read_from_srvr() {
         assert_eq!(Mode::read("Zookeeper version: x\nMode: follower\nNode count: 5\n"), Some(Mode::Follower));
         assert_eq!(Mode::read("This ZooKeeper instance is not currently serving requests\n"), None);
-    }
-
-    #[test]
-    fn ports_differ_and_are_outside_the_range_of_outgoing_connections() {
-        let mut ports = free_ports(9).expect("there are free ports");
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!(ports.len(), 9);
-        assert!(ports.iter().all(|p| PORTS.contains(p)));
     }
 
     #[test]

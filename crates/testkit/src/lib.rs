@@ -11,6 +11,7 @@ pub mod enc;
 pub mod ensemble;
 pub mod load;
 pub mod net;
+pub mod ports;
 pub mod raw;
 pub mod server;
 pub mod walk;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long an answer may take before the server counts as silent.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a server may take to close a connection behind its last reply.
 const CLOSING: Duration = Duration::from_millis(300);
 /// Largest frame that this client reads.

@@ -2,16 +2,17 @@
 //! flags, on a free port of the loopback interface, with a directory of its own.
 
 use crate::apache::Apache;
+use crate::ports::free_ports;
 use crate::raw::four_letter_word;
 use anyhow::{Context as _, Result, bail, ensure};
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a server may take until it serves.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(240);
 
 /// What to launch.
 #[derive(Clone, Debug)]
@@ -101,7 +102,7 @@ impl Server {
 
     /// Starts a server on `data` below a directory that may hold one already.
     pub fn start_in(target: &Target, config: &Config, dir: tempfile::TempDir) -> Result<Self> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_ports(1)?[0];
         let mut server = Self { target: target.clone(), config: config.clone(), dir, port, child: None };
         server.spawn()?;
         Ok(server)

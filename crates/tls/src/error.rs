@@ -57,7 +57,8 @@ pub(crate) fn explain(error: &io::Error, trust: &str) -> Option<String> {
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "the server's certificate is not valid yet; check the clocks of both machines".to_owned()
             }
-            CertificateError::UnknownIssuer => {
+            // Another key of the same name is a CA that was made anew.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 format!("the server's certificate is not signed by any of {trust}; trust the CA that signed it")
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
@@ -74,6 +75,7 @@ pub(crate) fn explain(error: &io::Error, trust: &str) -> Option<String> {
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
             | AlertDescription::CertificateUnknown
+            | AlertDescription::DecryptError
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked
             | AlertDescription::UnsupportedCertificate => format!(

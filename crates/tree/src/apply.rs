@@ -372,6 +372,12 @@ impl Tree {
 
     fn close_session<'t>(&mut self, header: &TxnHeader, listed: &'t [Cow<'_, str>], changes: &mut Vec<Change<'t>>) {
         self.sessions.close(header.session);
+        if farrier_proto::planted!(EphemeralSurvivesSession) {
+            for path in self.ephemerals(header.session).into_iter().skip(1) {
+                self.delete(header.zxid, Cow::Owned(path), changes);
+            }
+            return;
+        }
         for path in listed {
             self.delete(header.zxid, Cow::Borrowed(path), changes);
         }

@@ -31,4 +31,4 @@ pub use load::TreeLoader;
 pub use node::Node;
 pub use prep::{Prep, Prepared, RequestContext, WriteRequest};
 pub use tree::Tree;
-pub use watch::{WatchKind, WatchTable};
+pub use watch::{DataTable, WatchKind, WatchTable};

@@ -436,9 +436,14 @@ impl View<'_> {
     }
 
     pub(crate) fn has_children(&self) -> bool {
+        self.child_count() > 0
+    }
+
+    /// Direct children.
+    pub(crate) fn child_count(&self) -> usize {
         match self {
-            Self::Pending(r) => r.children > 0,
-            Self::Committed(n) => n.child_count() > 0,
+            Self::Pending(r) => r.children,
+            Self::Committed(n) => n.child_count(),
         }
     }
 

@@ -214,7 +214,9 @@ impl Op<'_> {
         self.permit(&view, perms::CREATE)?;
         let cversion = view.stat().cversion;
         let parent_owner = view.owner();
-        let path = if mode.is_sequential() { Cow::Owned(format!("{path}{cversion:010}")) } else { path };
+        let child_count = i32::try_from(view.child_count()).unwrap_or(i32::MAX);
+        let suffix = if farrier_proto::planted!(SequenceFromChildCount) { child_count } else { cversion };
+        let path = if mode.is_sequential() { Cow::Owned(format!("{path}{suffix:010}")) } else { path };
         check_path(&path)?;
         let place = self.pending.find(self.tree, &path);
         if self.pending.view(&place).is_some() {
@@ -347,7 +349,13 @@ impl Op<'_> {
         let data = request.data;
         let data_len = data.as_ref().map_or(0, |d| d.len());
         self.tree.check_quota(&path, 0, data_len as i64 - view.data_len() as i64)?;
-        let version = next_version(view.stat().version, request.version)?;
+        let mut version = view.stat().version;
+        if farrier_proto::planted!(VersionOfCommittedState)
+            && let Some(node) = self.tree.node(&path)
+        {
+            version = node.stat().version;
+        }
+        let version = next_version(version, request.version)?;
 
         let crc = Outstanding::crc(self.tree, &path, data.as_deref());
         let (zxid, time) = (self.ctx.zxid, self.ctx.time);

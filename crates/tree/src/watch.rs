@@ -141,6 +141,17 @@ struct WatcherEntry<W> {
     paths: HashSet<PathId, FixedState>,
 }
 
+/// What the data table holds: watches left by getData and exists, and both persistent ones.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DataTable {
+    /// Watchers with a watch in it.
+    pub watchers: usize,
+    /// Paths with a watch in it.
+    pub paths: usize,
+    /// Pairs of a path and a watcher.
+    pub watches: usize,
+}
+
 /// All watches of one server. `W` names a connection.
 #[derive(Debug)]
 pub struct WatchTable<W> {
@@ -267,6 +278,9 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
                 consumed.push((w, modes));
             }
         });
+        if farrier_proto::planted!(WatchFiresTwice) {
+            consumed.clear();
+        }
         for (watcher, modes) in consumed.drain(..) {
             self.set(id, watcher, modes, modes & !one_shot);
         }
@@ -347,28 +361,53 @@ impl<W: Copy + Eq + Hash + Ord> WatchTable<W> {
         self.by_watcher.len()
     }
 
-    /// The paths of each watcher, all sorted.
+    /// How much the data table holds, by one look at every registration.
     #[must_use]
-    pub fn by_watcher(&self) -> BTreeMap<W, Vec<&str>> {
-        let entries = self.watchers.iter().flatten();
-        let paths = |e: &WatcherEntry<W>| {
-            let mut paths: Vec<_> = e.paths.iter().map(|p| &*self.paths[*p as usize].path).collect();
+    pub fn data_table(&self) -> DataTable {
+        let mut size = DataTable::default();
+        for id in &self.by_path {
+            let before = size.watches;
+            self.paths[*id as usize].watchers.for_each(|_, modes| size.watches += usize::from(modes & DATA_TABLE != 0));
+            size.paths += usize::from(size.watches > before);
+        }
+        let has_any = |id: WatcherId| watcher_entry(&self.watchers, id).paths.iter().any(|p| self.is_data(*p, id));
+        size.watchers = self.by_watcher.values().filter(|id| has_any(**id)).count();
+        size
+    }
+
+    /// The paths of each watcher in the data table, all sorted.
+    #[must_use]
+    pub fn data_by_watcher(&self) -> BTreeMap<W, Vec<&str>> {
+        let paths = |id: WatcherId, e: &WatcherEntry<W>| {
+            let in_table = e.paths.iter().filter(|p| self.is_data(**p, id));
+            let mut paths: Vec<_> = in_table.map(|p| &*self.paths[*p as usize].path).collect();
             paths.sort_unstable();
             paths
         };
-        entries.map(|e| (e.watcher, paths(e))).collect()
+        let entries =
+            self.by_watcher.iter().map(|(watcher, id)| (*watcher, paths(*id, watcher_entry(&self.watchers, *id))));
+        entries.filter(|(_, paths)| !paths.is_empty()).collect()
     }
 
-    /// The watchers of each path, all sorted.
+    /// The watchers of each path in the data table, all sorted.
     #[must_use]
-    pub fn by_path(&self) -> BTreeMap<&str, Vec<W>> {
+    pub fn data_by_path(&self) -> BTreeMap<&str, Vec<W>> {
         let watchers = |id: PathId| {
             let mut out = Vec::new();
-            self.paths[id as usize].watchers.for_each(|w, _| out.push(watcher_entry(&self.watchers, w).watcher));
+            self.paths[id as usize].watchers.for_each(|w, modes| {
+                if modes & DATA_TABLE != 0 {
+                    out.push(watcher_entry(&self.watchers, w).watcher);
+                }
+            });
             out.sort_unstable();
             out
         };
-        self.by_path.iter().map(|id| (&*self.paths[*id as usize].path, watchers(*id))).collect()
+        let entries = self.by_path.iter().map(|id| (&*self.paths[*id as usize].path, watchers(*id)));
+        entries.filter(|(_, watchers)| !watchers.is_empty()).collect()
+    }
+
+    fn is_data(&self, path: PathId, watcher: WatcherId) -> bool {
+        self.paths[path as usize].watchers.get(watcher) & DATA_TABLE != 0
     }
 
     fn find_path(&self, path: &str) -> Option<PathId> {

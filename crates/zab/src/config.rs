@@ -1,6 +1,7 @@
 //! Settings of a peer, and what it starts from.
 
 pub use crate::ensemble::{Ensemble, EnsembleError, QuorumVerifier};
+use crate::limits::COUNTER_LAST;
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
 
 /// Settings. Milliseconds and ticks.
@@ -33,6 +34,9 @@ pub struct Config {
     pub snap_syncs_max: usize,
     /// Most that get a DIFF or TRUNC at once (`maxConcurrentDiffSyncs`).
     pub diff_syncs_max: usize,
+    /// The last number that a transaction gets in its epoch, behind which another one has to begin. At least 1; only
+    /// tests have reason to choose another than the default.
+    pub counter_last: u32,
     /// `reconfigEnabled`: configurations that a leader activates, or that are newer, come into force.
     pub reconfig: bool,
     /// Decides random delays.
@@ -57,6 +61,7 @@ impl Config {
             force_snapshot_sync: false,
             snap_syncs_max: 10,
             diff_syncs_max: 100,
+            counter_last: COUNTER_LAST,
             reconfig: false,
             seed: 0,
         }

@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Ensemble, Recovering};
 use crate::history::History;
-use crate::io::{Level, Output, Outputs, ReadId, WriteId};
+use crate::io::{Level, Names, Output, Outputs, ReadId, WriteId};
 use bytes::Bytes;
 use farrier_proto::quorum::{ElectionRound, Vote};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
@@ -32,6 +32,10 @@ pub(crate) struct Core {
     pub(crate) silent_until: Option<u64>,
     /// Whom a reconfiguration made the leader: joined without an election.
     pub(crate) designated: Option<ServerId>,
+    /// The state is not the one that the log makes (safety contract 7): it is loaded again from disk when the role ends.
+    pub(crate) diverged: bool,
+    /// The leader of this epoch is to give its state, whatever the log here has.
+    pub(crate) state_wanted: Option<u32>,
     last_write: WriteId,
     durable: WriteId,
     last_read: ReadId,
@@ -64,7 +68,7 @@ impl Core {
             ensemble,
             accepted: durable.accepted,
             current: durable.current,
-            recovering: durable.recovering,
+            recovering: if farrier_proto::planted!(ForgetfulServerVotes) { Recovering::No } else { durable.recovering },
             history: History::new(durable.last_logged),
             election_links: BTreeSet::new(),
             round: ElectionRound::default(),
@@ -72,6 +76,8 @@ impl Core {
             setback: None,
             silent_until: None,
             designated: None,
+            diverged: false,
+            state_wanted: None,
             last_write: WriteId(0),
             durable: WriteId(0),
             last_read: ReadId(0),
@@ -114,6 +120,7 @@ impl Core {
                 }
                 Changing::Truncate(after) => {
                     if done {
+                        self.diverged = false;
                         self.history.truncate(after);
                         self.forget_pending(after);
                     }
@@ -185,6 +192,40 @@ impl Core {
             out.push(Output::Deliver { zxid, txn });
         }
         self.history.trim(self.config.window_txns, self.config.window_bytes);
+    }
+
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize). Returns the last durable write under its former name.
+    pub(crate) fn canonicalize(&mut self, has_role: bool) -> WriteId {
+        let durable = self.durable;
+        self.round = ElectionRound::default();
+        self.setback = None;
+        if !has_role {
+            self.vote = Vote::NONE;
+        }
+        self.last_write = self.last_write.renumbered(durable);
+        self.durable = WriteId(0);
+        for (id, _) in &mut self.changing {
+            *id = id.renumbered(durable);
+        }
+        durable
+    }
+
+    /// Forgets the names of reads; none may be under way.
+    pub(crate) fn forget_reads(&mut self) {
+        self.last_read = ReadId(0);
+    }
+
+    /// See [`Peer::renamed`](crate::Peer::renamed).
+    pub(crate) fn rename(&mut self, names: Names<'_>) {
+        self.config.server = (names.server)(self.config.server);
+        self.election_links = self.election_links.iter().map(|s| (names.server)(*s)).collect();
+        if self.vote != Vote::NONE {
+            self.vote.leader = (names.server)(self.vote.leader);
+        }
+        if let Some(setback) = &mut self.setback {
+            setback.leader = (names.server)(setback.leader);
+        }
+        self.designated = self.designated.map(names.server);
     }
 
     /// Ticks in milliseconds.

@@ -177,7 +177,14 @@ impl Ensemble {
             return false;
         }
         match &self.verifier {
-            QuorumVerifier::Majority => 2 * servers.intersection(&self.voters).count() > self.voters.len(),
+            QuorumVerifier::Majority => {
+                let counted = if farrier_proto::planted!(ObserversCount) {
+                    servers.len()
+                } else {
+                    servers.intersection(&self.voters).count()
+                };
+                2 * counted + usize::from(farrier_proto::planted!(HalfIsAQuorum)) > self.voters.len()
+            }
             QuorumVerifier::Hierarchical { groups, .. } => {
                 let mut counted = 0;
                 let mut won = 0;

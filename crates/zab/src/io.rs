@@ -14,9 +14,25 @@ pub struct LinkId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct WriteId(pub u64);
 
+impl WriteId {
+    /// Its name once everything up to `durable` has none any more.
+    pub(crate) const fn renumbered(self, durable: Self) -> Self {
+        Self(self.0.saturating_sub(durable.0))
+    }
+}
+
 /// A look into the log on disk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ReadId(pub u64);
+
+/// Other names for servers and links.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// The new name of a server; one to one.
+    pub server: &'a dyn Fn(ServerId) -> ServerId,
+    /// The new name of a link; one to one.
+    pub link: &'a dyn Fn(LinkId) -> LinkId,
+}
 
 /// A sync of this server's own client, named by whoever asks.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

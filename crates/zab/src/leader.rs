@@ -6,6 +6,7 @@
 //! quorum of durable copies, and it owns no copy of the history: what a learner still lacks is a position in it.
 
 mod broadcast;
+mod canonical;
 mod confirm;
 mod discovery;
 mod hand_over;
@@ -200,7 +201,9 @@ impl Leader {
         if self.progress == Progress::Choosing && core.ensemble.is_quorum(&self.heard) {
             self.choose_epoch(core, now, out)?;
         }
-        if self.progress == Progress::Promising && core.accepted.0 == self.epoch {
+        if self.progress == Progress::Promising
+            && (core.accepted.0 == self.epoch || farrier_proto::planted!(OfferBeforeOwnPromise))
+        {
             self.offer_epoch(core, now, out);
         }
         if self.progress == Progress::Gathering && core.ensemble.is_quorum(&self.promised) {
@@ -209,7 +212,7 @@ impl Leader {
         if self.progress == Progress::Synchronizing && core.current.0 == self.epoch {
             let mut acked: BTreeSet<_> = self.voters().filter(|l| l.has_acked_new_leader()).map(|l| l.server).collect();
             acked.insert(core.me());
-            if core.ensemble.is_quorum(&acked) {
+            if core.ensemble.is_quorum(&acked) || farrier_proto::planted!(EstablishedOnPromises) {
                 self.establish(core, now, out);
             }
         }

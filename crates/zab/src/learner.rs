@@ -8,7 +8,9 @@
 //! is logged by then stays, and the next leader says what becomes of it.
 
 mod broadcast;
+mod canonical;
 mod discovery;
+mod inquiry;
 mod stream;
 mod sync;
 
@@ -20,6 +22,7 @@ use broadcast::{Adopted, Broadcast};
 use discovery::{Connecting, Discovering, Promising};
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
 use farrier_proto::{ServerId, Zxid};
+use inquiry::Inquiry;
 use sync::{Adopting, Choosing, Cutting, Receiving};
 
 /// A server that follows or observes a leader.
@@ -34,6 +37,8 @@ pub(crate) struct Learner {
     history_unusable: bool,
     /// A state from the leader is in memory, and its way to disk has not begun.
     snapshot_uninstalled: bool,
+    /// Whether a quorum could do without this server is being asked.
+    inquiry: Option<Inquiry>,
     /// Why the link is closed, if it is.
     reason: String,
 }
@@ -85,6 +90,7 @@ impl Learner {
             deadline: None,
             history_unusable: false,
             snapshot_uninstalled: false,
+            inquiry: None,
             reason: String::new(),
         }
     }
@@ -138,7 +144,7 @@ impl Learner {
                 Ok(())
             }
             Input::Truncated { id, done } => self.truncated(core, now, id, done, out),
-            Input::Timer => self.timer(now, out),
+            Input::Timer => self.timer(core, now, out),
             Input::ElectionUp { .. }
             | Input::ElectionDown { .. }
             | Input::Notification { .. }
@@ -171,7 +177,10 @@ impl Learner {
             | Stage::Adopting(_)
             | Stage::Adopted(_)
             | Stage::Broadcast(_)
-            | Stage::Left => self.deadline,
+            | Stage::Left => {
+                let inquiry = self.inquiry.as_ref().map(|inquiry| inquiry.ask_at);
+                self.deadline.into_iter().chain(inquiry).min()
+            }
         }
     }
 
@@ -246,7 +255,12 @@ impl Learner {
                 if matches!(stage, Stage::Adopting(_)) {
                     self.snapshot_uninstalled = false;
                 }
-                stage
+                match stage {
+                    Stage::Adopting(adopting) if farrier_proto::planted!(NewLeaderAckBeforeHistory) => {
+                        Stage::Adopted(adopting.adopted(link, WriteId(0), out))
+                    }
+                    stage => stage,
+                }
             }
             Stage::Adopting(stage) => Stage::Adopting(stage.packet(core, link, packet, out)?),
             Stage::Adopted(stage) => stage.packet(core, link, packet, out)?,
@@ -343,13 +357,13 @@ impl Learner {
         Ok(())
     }
 
-    fn timer(&mut self, now: u64, out: &mut Outputs) -> Result<(), Resign> {
+    fn timer(&mut self, core: &mut Core, now: u64, out: &mut Outputs) -> Result<(), Resign> {
         if let Stage::Connecting(connecting) = &mut self.stage {
             return connecting.timer(now, self.leader, out);
         }
         match self.deadline {
             Some(deadline) if deadline <= now => Err(Resign::lost(format!("leader {} is silent", self.leader))),
-            Some(_) | None => Ok(()),
+            Some(_) | None => self.inquire(core, now, out),
         }
     }
 

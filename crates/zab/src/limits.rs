@@ -1,5 +1,7 @@
 //! Bounds of this crate.
 
+use farrier_proto::quorum::LeaderPacket;
+
 /// Bytes sent to a learner beyond which it gets nothing more before all is handed to the system. What waits is a
 /// position in the history, not a queue.
 pub(crate) const LINK_UNFLUSHED_MAX: usize = 1 << 20;
@@ -19,6 +21,9 @@ pub(crate) const NOTIFICATION_INTERVAL_MIN: u64 = 20;
 /// Packets that a learner holds back while its log is being cut.
 pub(crate) const HELD_PACKETS_MAX: usize = 4096;
 
+/// Bytes of them. From half of it on the leader's link is not read from: what was read by then has to fit.
+pub(crate) const HELD_BYTES_MAX: usize = 256 << 20;
+
 /// Bytes of proposals that a learner takes before the oldest of them is committed.
 pub(crate) const UNCOMMITTED_BYTES_MAX: usize = 1 << 30;
 
@@ -26,7 +31,28 @@ pub(crate) const UNCOMMITTED_BYTES_MAX: usize = 1 << 30;
 pub(crate) const LEARNERS_MAX: usize = 1024;
 
 /// About so many bytes go with every packet beside its transaction.
-pub(crate) const PACKET_OVERHEAD: usize = 64;
+const PACKET_OVERHEAD: usize = 64;
+
+/// What a packet of a leader counts where bytes are bounded.
+pub(crate) fn packet_bytes(packet: &LeaderPacket) -> usize {
+    PACKET_OVERHEAD
+        + match packet {
+            LeaderPacket::Proposal { txn, .. }
+            | LeaderPacket::Inform { txn, .. }
+            | LeaderPacket::InformAndActivate { txn, .. } => txn.len(),
+            LeaderPacket::NewLeader { config, .. } => config.len(),
+            LeaderPacket::LeaderInfo { .. }
+            | LeaderPacket::Diff { .. }
+            | LeaderPacket::Trunc { .. }
+            | LeaderPacket::Snap { .. }
+            | LeaderPacket::UpToDate
+            | LeaderPacket::Commit { .. }
+            | LeaderPacket::CommitAndActivate { .. }
+            | LeaderPacket::Ping { .. }
+            | LeaderPacket::Revalidate { .. }
+            | LeaderPacket::Sync => 0,
+        }
+}
 
 /// Pings to one learner that await an answer; then it gets no more before it answers.
 pub(crate) const PINGS_UNANSWERED_MAX: usize = 1024;
@@ -41,8 +67,5 @@ pub(crate) const HAND_OVER_MS_MAX: u64 = 3000;
 /// The last epoch: zxids are signed for others.
 pub(crate) const EPOCH_MAX: u32 = 0x7fff_ffff;
 
-/// The last number of a transaction in its epoch.
+/// The last number of a transaction in its epoch. Apache's leaders give up at the next one.
 pub(crate) const COUNTER_LAST: u32 = 0xffff_fffe;
-
-/// From here on somebody should know that there will be an election.
-pub(crate) const COUNTER_WARN: u32 = 0xc000_0000;

@@ -4,6 +4,8 @@
 //! transition, so that nothing stale leaks into the next. Settling waits until every write is durable and
 //! delivers what is logged: a vote quotes only what is on disk, and the state equals the log.
 
+mod canonical;
+
 use crate::config::{Config, Durable, Ensemble};
 use crate::core::{Core, Resign};
 use crate::election::{self, Elected, Election};
@@ -146,6 +148,7 @@ impl Peer {
         let result = match (&mut self.state, input) {
             (State::Settling { reload }, Input::Reloaded { id, last }) if *reload == Some(id) => {
                 *reload = None;
+                self.core.diverged = false;
                 self.core.history = History::new(last);
                 Ok(None)
             }
@@ -175,11 +178,33 @@ impl Peer {
                 self.early_packet(link, packet, out);
                 Ok(None)
             }
-            (State::Settling { .. }, _) | (State::Looking(_), _) => Ok(None),
-            (state, Input::Notification { from, notification }) => {
-                let server_state = state.server_state(&self.core);
-                election::answer(&self.core, server_state, from, &notification, out);
+            // Nobody is led or followed. What the core has to know of it, it knows.
+            (
+                State::Settling { .. },
+                Input::Notification { .. } | Input::ElectionUp { .. } | Input::ElectionDown { .. } | Input::Timer,
+            )
+            | (
+                State::Settling { .. } | State::Looking(_),
+                Input::DialFailed { .. }
+                | Input::LinkDown { .. }
+                | Input::LeaderPacket { .. }
+                | Input::SnapProgress { .. }
+                | Input::SnapReceived { .. }
+                | Input::Flushed { .. }
+                | Input::Located { .. }
+                | Input::TxnsRead { .. }
+                | Input::Durable { .. }
+                | Input::Truncated { .. }
+                | Input::Reloaded { .. },
+            ) => Ok(None),
+            (State::Leading(_), Input::Notification { from, notification }) => {
+                election::answer(&self.core, ServerState::Leading, from, &notification, out);
                 Ok(None)
+            }
+            (State::Learning(learner), Input::Notification { from, notification }) => {
+                let server_state = learning_state(&self.core);
+                election::answer(&self.core, server_state, from, &notification, out);
+                learner.notification(&mut self.core, from, &notification).map(|()| None)
             }
             (State::Leading(leader), input) => leader.step(&mut self.core, now, input, out).map(|()| None),
             (State::Learning(_), Input::LinkUp { link, kind: LinkKind::Learner }) => {
@@ -270,6 +295,30 @@ impl Peer {
         match &self.state {
             State::Leading(leader) => leader.ping_rounds(),
             State::Settling { .. } | State::Looking(_) | State::Learning(_) => (0, 0),
+        }
+    }
+
+    /// The state is not the one that the log makes (safety contract 7): when this role ends it is loaded again from
+    /// disk.
+    pub const fn state_diverged(&mut self) {
+        self.core.diverged = true;
+    }
+
+    /// It is the right one after all: nothing becomes of what was asked for.
+    pub fn state_agrees(&mut self) {
+        self.core.diverged = false;
+        match &mut self.state {
+            State::Learning(learner) => learner.keep_state(),
+            State::Settling { .. } | State::Looking(_) | State::Leading(_) => {}
+        }
+    }
+
+    /// Asks the leader for its whole state: leaves it to come again without a history, as soon as a quorum is known to
+    /// follow it without this server. False unless this server is an up-to-date learner.
+    pub fn ask_for_state(&mut self, now: u64) -> bool {
+        match &mut self.state {
+            State::Learning(learner) => learner.ask_for_state(&self.core, now),
+            State::Settling { .. } | State::Looking(_) | State::Leading(_) => false,
         }
     }
 
@@ -416,17 +465,18 @@ impl Peer {
 
     fn resign(&mut self, now: u64, resign: Resign, out: &mut Outputs) {
         out.note(resign.level, resign.reason);
-        let reload = match &mut self.state {
-            State::Settling { .. } | State::Looking(_) => None,
+        let uninstalled = match &mut self.state {
+            State::Settling { .. } | State::Looking(_) => false,
             State::Leading(leader) => {
                 leader.close_links(out);
-                None
+                false
             }
             State::Learning(learner) => {
                 learner.close_link(out);
-                learner.has_uninstalled_snapshot().then(|| self.core.write_id())
+                learner.has_uninstalled_snapshot()
             }
         };
+        let reload = (uninstalled || self.core.diverged).then(|| self.core.write_id());
         if resign.hands_over {
             self.core.silent_until = Some(now + self.core.ticks(self.core.config.init_limit));
         }
@@ -443,6 +493,9 @@ impl Peer {
         if let State::Settling { reload: None } = self.state
             && self.core.is_settled()
         {
+            if farrier_proto::planted!(LoggedTailNotReplayed) {
+                self.core.history.truncate(self.core.history.delivered());
+            }
             let last = self.core.history.last();
             self.core.deliver(last, out);
             if let Some(leader) = self.core.designated.take()
@@ -482,10 +535,13 @@ impl State {
         match self {
             Self::Settling { .. } | Self::Looking(_) => ServerState::Looking,
             Self::Leading(_) => ServerState::Leading,
-            Self::Learning(_) if core.ensemble.is_observer(core.me()) => ServerState::Observing,
-            Self::Learning(_) => ServerState::Following,
+            Self::Learning(_) => learning_state(core),
         }
     }
+}
+
+fn learning_state(core: &Core) -> ServerState {
+    if core.ensemble.is_observer(core.me()) { ServerState::Observing } else { ServerState::Following }
 }
 
 impl Resign {

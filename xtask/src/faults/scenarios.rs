@@ -20,7 +20,7 @@ const LATE: Way = Way { cut: false, loss_percent: 0, delay: Duration::from_milli
 /// How much is lost.
 const LOSSY: Way = Way { cut: false, loss_percent: 10, delay: Duration::ZERO };
 /// How long a server may take to notice that its disk is full, with writes coming.
-const NOTICED_MAX: Duration = Duration::from_secs(60);
+const NOTICED_MAX: Duration = Duration::from_secs(240);
 /// How long one that no longer serves may take to end.
 const ENDING_MAX: Duration = Duration::from_secs(5);
 /// Time between two looks at it.

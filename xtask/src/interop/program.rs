@@ -1,7 +1,7 @@
 //! Runs one program of `interop` and speaks its line protocol: `ok NAME`, `FAIL NAME: WHY`,
 //! `RESTART? kill|term` answered by `DONE`, and `END PASSED FAILED` as the last line.
 
-use super::Report;
+use super::{Report, Verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use farrier_testkit::server::Server;
 use std::fs::{self, File};
@@ -62,15 +62,12 @@ fn talk(child: &mut Child, server: &mut Server, report: &mut Report, brief: bool
             }
             server.restart()?;
             writeln!(input, "DONE").context("answering the program")?;
-        } else if let Some(name) = line.strip_prefix("ok ") {
-            if brief {
+        } else if let Some(verdict) = Verdict::read(&line) {
+            if brief && verdict.outcome.is_ok() {
                 report.passed += 1;
             } else {
-                report.check(name, Ok("as expected"))?;
+                report.check(verdict.name, verdict.outcome.map_err(|why| anyhow!("{why}")))?;
             }
-        } else if let Some(failure) = line.strip_prefix("FAIL ") {
-            let (name, why) = failure.split_once(": ").unwrap_or((failure, "no reason given"));
-            report.check(name, Err::<&str, _>(anyhow!("{why}")))?;
         } else if let Some(counts) = line.strip_prefix("END ") {
             let (passed, failed) = counts.split_once(' ').context("END without counts")?;
             return Ok(End { passed: passed.parse()?, failed: failed.parse()? });
@@ -81,7 +78,7 @@ fn talk(child: &mut Child, server: &mut Server, report: &mut Report, brief: bool
 }
 
 /// Its standard output, line by line, until it closes.
-fn lines(child: &mut Child) -> Result<Receiver<String>> {
+pub(super) fn lines(child: &mut Child) -> Result<Receiver<String>> {
     let out = child.stdout.take().context("no standard output")?;
     let (sender, receiver) = sync_channel(LINES_MAX);
     std::thread::spawn(move || {

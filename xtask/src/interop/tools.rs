@@ -27,10 +27,23 @@ impl Tools {
 
     /// The Java programs, as a command that lacks the main class.
     pub(super) fn java(&self) -> Result<Command> {
-        let source = self.source.join("java");
-        let dir = self.dir.join("interop-java");
+        let mut java = Command::new("java");
+        let class_path = self.class_path("java", &[])?;
+        java.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", &class_path]);
+        Ok(java)
+    }
+
+    /// The class path of a project of Maven's below `interop`: its own classes and what it needs. `with` names
+    /// other directories there of which it is built.
+    pub(super) fn class_path(&self, project: &str, with: &[&str]) -> Result<String> {
+        let source = self.source.join(project);
+        let mut sources = files_below(&source)?;
+        for other in with {
+            sources.extend(files_below(&self.source.join(other))?);
+        }
+        let dir = self.dir.join(format!("interop-{project}"));
         let list = dir.join("classpath");
-        self.install(&dir, &files_below(&source)?, |dir| {
+        self.install(&dir, &sources, |dir| {
             let mut mvn = Command::new("mvn");
             mvn.args(["-q", "-B", "-f"])
                 .arg(source.join("pom.xml"))
@@ -41,13 +54,7 @@ impl Tools {
             done(&mut mvn)
         })?;
         let jars = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
-        let mut java = Command::new("java");
-        java.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]).arg(format!(
-            "{}:{}",
-            dir.join("classes").display(),
-            jars.trim()
-        ));
-        Ok(java)
+        Ok(format!("{}:{}", dir.join("classes").display(), jars.trim()))
     }
 
     /// kazoo's scenario in a virtual environment.

@@ -13,7 +13,7 @@ use super::process::CONFIGURATION;
 use super::rates::Spec;
 use super::work::{self, Kind};
 use super::{Common, heading};
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,7 +40,35 @@ pub(super) struct Arguments {
     #[arg(long)]
     quick: bool,
     #[command(flatten)]
+    amounts: Amounts,
+    #[command(flatten)]
     common: Common,
+}
+
+/// What is said about how much; the rest is the default, or a smoke's.
+#[derive(Debug, Default, Args)]
+struct Amounts {
+    /// Times that each row of requests and each join is measured; 3 by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: Option<u32>,
+    /// Seconds of each row of requests that count; 8 by default
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: Option<u64>,
+    /// Seconds of all rows' load on every ensemble before anything counts; 30 by default
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=600))]
+    warm: Option<u64>,
+    /// Seconds of that load on an Apache ensemble after a kill, before the next; 30 by default
+    #[arg(long, value_parser = clap::value_parser!(u64).range(0..=600))]
+    warm_again: Option<u64>,
+    /// Leaders to kill; 20 by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    kills: Option<u32>,
+    /// Transactions that a follower misses, in tens of thousands; 100,000 by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    behind: Option<u32>,
+    /// Znodes that an empty follower has to get; 1,000,000 by default
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    znodes: Option<u32>,
 }
 
 /// What is measured of the rest.
@@ -73,32 +101,19 @@ struct Options {
 }
 
 impl Options {
-    fn new(quick: bool, dir: PathBuf) -> Self {
-        let seconds = Duration::from_secs;
-        if quick {
-            Self {
-                rounds: 1,
-                window: seconds(1),
-                warm: seconds(10),
-                warm_again: seconds(2),
-                kills: 2,
-                behind: 20_000,
-                znodes: 100_000,
-                before: seconds(2),
-                dir,
-            }
-        } else {
-            Self {
-                rounds: 3,
-                window: seconds(8),
-                warm: seconds(30),
-                warm_again: seconds(30),
-                kills: 20,
-                behind: 100_000,
-                znodes: 1_000_000,
-                before: seconds(10),
-                dir,
-            }
+    fn new(quick: bool, amounts: &Amounts, dir: PathBuf) -> Self {
+        let usual = |usual: u64, smoke: u64| if quick { smoke } else { usual };
+        let seconds = |told: Option<u64>, usual| Duration::from_secs(told.unwrap_or(usual));
+        Self {
+            rounds: amounts.rounds.unwrap_or(if quick { 1 } else { 3 }),
+            window: seconds(amounts.seconds, usual(8, 1)),
+            warm: seconds(amounts.warm, usual(30, 10)),
+            warm_again: seconds(amounts.warm_again, usual(30, 2)),
+            kills: amounts.kills.unwrap_or(if quick { 2 } else { 20 }),
+            behind: amounts.behind.unwrap_or(if quick { 20_000 } else { 100_000 }),
+            znodes: amounts.znodes.unwrap_or(if quick { 100_000 } else { 1_000_000 }),
+            before: Duration::from_secs(usual(10, 2)),
+            dir,
         }
     }
 }
@@ -106,7 +121,13 @@ impl Options {
 /// Measures and prints the report.
 pub(super) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let (rows, parts) = choose(&arguments.rows)?;
-    let options = Options::new(arguments.quick, arguments.common.dir()?);
+    let options = Options::new(arguments.quick, &arguments.amounts, arguments.common.dir()?);
+    ensure!(
+        options.behind.is_multiple_of(work::KEYS),
+        "--behind {}: a follower misses whole rounds over {} znodes; write a multiple of that",
+        options.behind,
+        work::KEYS
+    );
     let programs = arguments.common.programs()?;
     let mut report = heading("Measurements of three servers", &options.dir, &programs)?;
     report.push_str(&format!(
@@ -176,6 +197,15 @@ mod tests {
         assert_eq!(rows.iter().map(|r| r.name).collect::<Vec<_>>(), ["set-64", "get-1"]);
         assert_eq!(parts, Parts { failover: true, ..Parts::default() });
         choose(&["set-65".to_owned()]).unwrap_err();
+    }
+
+    #[test]
+    fn amounts_that_are_told_count_in_a_smoke_too() {
+        let told = Amounts { kills: Some(7), seconds: Some(5), ..Amounts::default() };
+        for (quick, rounds) in [(true, 1), (false, 3)] {
+            let options = Options::new(quick, &told, PathBuf::new());
+            assert_eq!((options.kills, options.window, options.rounds), (7, Duration::from_secs(5), rounds));
+        }
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use super::work;
 use anyhow::{Context as _, Result, bail, ensure};
 use farrier_testkit::apache::Apache;
+use farrier_testkit::ports::free_ports;
 use farrier_testkit::raw::{Connect, framed};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -86,7 +87,7 @@ impl Server {
         fs::create_dir_all(base)?;
         let dir = tempfile::Builder::new().prefix("measure-").tempdir_in(base)?;
         fs::create_dir_all(dir.path().join("data"))?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_ports(1)?[0];
         Ok(Self { program: program.clone(), dir, port, child: None })
     }
 

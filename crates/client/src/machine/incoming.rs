@@ -68,6 +68,10 @@ impl Machine {
             return;
         };
         let read_only = response.read_only == Some(true);
+        if read_only && !self.settings.allow_read_only {
+            self.hang_up(now, "it is read-only, and ClientBuilder::allow_read_only was not given");
+            return;
+        }
         let timeout = Duration::from_millis(timeout);
         let local = match &self.session {
             Some(grant) if grant.id == response.session => grant.local && read_only,
@@ -83,6 +87,7 @@ impl Machine {
             pings: VecDeque::new(),
             chunks: VecDeque::new(),
             identities: VecDeque::new(),
+            announced: false,
             probe: None,
         };
         if read_only && self.hosts.len() > 1 {
@@ -99,8 +104,19 @@ impl Machine {
         }
         self.line.begin(now);
         self.phase = Phase::Connected { host, state: Box::new(state) };
-        let server = Arc::clone(&self.name);
-        self.out.push(Output::State(SessionState::Connected { session: response.session, server, read_only }));
+        self.announce();
+    }
+
+    /// Tells that the session is served, once the client is there with all its identities.
+    fn announce(&mut self) {
+        let Phase::Connected { state, .. } = &mut self.phase else { return };
+        let Some(grant) = &self.session else { return };
+        if state.announced || !state.identities.is_empty() {
+            return;
+        }
+        state.announced = true;
+        let (session, server, read_only) = (grant.id, Arc::clone(&self.name), state.read_only);
+        self.out.push(Output::State(SessionState::Connected { session, server, read_only }));
     }
 
     fn expired(&mut self, now: Time, host: usize) {
@@ -139,7 +155,10 @@ impl Machine {
         let Phase::Connected { state, .. } = &mut self.phase else { return Ok(()) };
         let id = state.identities.pop_front().ok_or("an answer to an authentication that was not sent")?;
         // It may have been given up meanwhile.
-        let Some(index) = self.identities.iter().position(|i| i.id == id) else { return Ok(()) };
+        let Some(index) = self.identities.iter().position(|i| i.id == id) else {
+            self.announce();
+            return Ok(());
+        };
         let identity = &mut self.identities[index];
         let reply = identity.reply.take();
         if err == 0 {
@@ -147,6 +166,7 @@ impl Machine {
             if let Some(reply) = reply {
                 self.out.push(Output::Answer { reply, outcome: Ok(Response::Nothing) });
             }
+            self.announce();
             return Ok(());
         }
         self.identities.remove(index);

@@ -190,9 +190,9 @@ impl<'a> Create<'a> {
             Err(rule) => return self.base.refuse("create", rule),
         };
         // Not by `Base::submit`: the path of a sequential znode may end with a slash.
-        let (target, deadline) = (client.target("create", path), client.now() + timeout);
+        let target = client.target("create", path);
         let body = |out: &mut Vec<u8>, path: &str| self.znode.write(kind, path, out);
-        Call::submit(&client.shared, target, (kind.op, deadline), Again::Never, None, body, created)
+        Call::submit(&client.shared, target, (kind.op, timeout), Again::Never, None, body, created)
     }
 }
 request!(Create => Created);

@@ -3,7 +3,7 @@
 use super::{config, connect_frame, request};
 use bytes::Bytes;
 use farrier_proto::client::{ConnectResponse, ReplyHeader};
-use farrier_proto::quorum::Notification;
+use farrier_proto::quorum::{LeaderPacket, Notification};
 use farrier_proto::session::password;
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::txn::read_txn;
@@ -79,6 +79,18 @@ impl Disk {
     }
 }
 
+/// The same transaction, whose leader predicts another tree.
+fn with_wrong_digest(txn: &Bytes) -> Bytes {
+    let (_, _, digest) = read_txn(txn).expect("a transaction");
+    let mut bytes = txn.to_vec();
+    if digest.is_some()
+        && let Some(last) = bytes.last_mut()
+    {
+        *last ^= 1;
+    }
+    bytes.into()
+}
+
 enum Write {
     Append(WriteId, Zxid, Bytes),
     Accepted(WriteId, AcceptedEpoch),
@@ -128,6 +140,8 @@ pub(crate) struct Cluster {
     pub(crate) snapshots: usize,
     /// SNAPs that were sent.
     pub(crate) streams: usize,
+    /// Who gets proposals with a digest that is not the leader's; a bit flips on the way.
+    pub(crate) misled: BTreeSet<i64>,
     next: u64,
 }
 
@@ -156,6 +170,7 @@ impl Cluster {
             notes: Vec::new(),
             snapshots: 0,
             streams: 0,
+            misled: BTreeSet::new(),
             next: 1,
         }
     }
@@ -450,6 +465,12 @@ impl Cluster {
             }
             Action::SendLearner { link, packet } => {
                 let to = self.links[&link].dialler;
+                let packet = match packet {
+                    LeaderPacket::Proposal { zxid, txn } if self.misled.contains(&to) => {
+                        LeaderPacket::Proposal { zxid, txn: with_wrong_digest(&txn) }
+                    }
+                    packet => packet,
+                };
                 self.say(to, Zab::LeaderPacket { link, packet });
             }
             Action::SendSnapshot { link, image } => {
@@ -471,7 +492,7 @@ impl Cluster {
                 }
             }
             Action::Note { text, .. } => {
-                assert!(!text.contains("digest mismatch"), "{me}: {text}");
+                assert!(!self.misled.is_empty() || !text.contains("digest mismatch"), "{me}: {text}");
                 self.notes.push((me, text));
             }
             Action::Activate { .. } => {}

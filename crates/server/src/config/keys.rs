@@ -5,7 +5,7 @@
 //! ends in `.*` stands for a family.
 
 use Fallback::{Derived, Required, Unset, Value};
-use Kind::{Bool, Choice, Host, Int, Opaque, Path, Period, Port, Raised, Real, Text, Words};
+use Kind::{Bool, Choice, Host, Int, Opaque, Path, Period, Port, Raised, Real, Text, Word, Words};
 use Mark::{Map, Must, Warn};
 use Property::{Both, Plain, Prefixed};
 use Support::{Demand, Ensemble, Ignored, Mapped, NotRunning, Used};
@@ -41,6 +41,9 @@ pub(super) enum Property {
 pub(super) enum Kind {
     /// true, false, yes, no in any case.
     Bool,
+    /// yes, no, true, false, of which Apache looks for this word alone: anything else leaves the default, and must
+    /// do so here, lest a takeover drop what was in force.
+    Word(&'static str),
     /// An integer within bounds.
     Int { min: i64, max: i64 },
     /// An integer; one below `min` is raised to it with a warning.
@@ -217,6 +220,7 @@ const TLS: Support = NotRunning("TLS");
 const SASL: Support = NotRunning("SASL");
 const ADMIN: Support = NotRunning("the HTTP admin server");
 const METRICS: Support = NotRunning("the metrics endpoint");
+const LOCAL_SESSIONS: Support = NotRunning("local sessions (every session is known to the whole ensemble)");
 const X509: Support = NotRunning("x509 authentication");
 const OWN_QUEUE: Support = Mapped("requests wait in their own connection, never in a common queue, and go with it");
 const PIPELINE: Support = Mapped("reads and commits of different sessions never wait for each other");
@@ -291,7 +295,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("preAllocSize", Int { min: 0, max: 4 << 20 }, Value("65536")),
     Key::new("commitLogCount", Raised { min: 500, max: INT_MAX }, Value("500")).support(Ensemble),
     Key::new("snapshotSizeFactor", Real { min: -1.0, max: 1e9 }, Value("0.33")).support(Ensemble),
-    Key::new("forceSync", Bool, YES),
+    Key::new("forceSync", Word("no"), Value("yes")),
     Key::new("fsync.warningthresholdms", ANY, Value("1000")).property(Both),
     Key::new("flushDelay", ANY, Value("0")),
     Key::new("maxWriteQueuePollTime", ANY, Derived("flushDelay / 3")),
@@ -367,15 +371,15 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("pathStats.*", Opaque, Unset).mark(Map).support(TOP_PATHS),
     Key::new("messageTracker.*", Opaque, Unset).mark(Map).support(Ensemble),
     // Sessions, containers, TTL
-    Key::new("localSessionsEnabled", Bool, NO).file_only(),
-    Key::new("localSessionsUpgradingEnabled", Bool, NO).file_only().support(Ensemble),
+    Key::new("localSessionsEnabled", Bool, NO).file_only().support(LOCAL_SESSIONS),
+    Key::new("localSessionsUpgradingEnabled", Bool, NO).file_only().support(LOCAL_SESSIONS),
     Key::new("extendedTypesEnabled", Bool, NO),
     Key::new("emulate353TTLNodes", Bool, NO),
     Key::new("znode.container.checkIntervalMs", POSITIVE, Value("60000")).property(Plain),
     Key::new("znode.container.maxPerMinute", POSITIVE, Value("10000")).property(Plain),
     Key::new("znode.container.maxNeverUsedIntervalMs", Int { min: 0, max: i64::MAX / 1000 }, Value("0")).property(Plain),
     // Authentication and authorisation
-    Key::new("skipACL", Bool, NO),
+    Key::new("skipACL", Word("yes"), Value("no")),
     Key::new("enableEagerACLCheck", Bool, NO).mark(Warn).support(Ignored("permissions are checked where a write is proposed, on the leader")),
     Key::new("authProvider.*", Text, Unset).mark(Map),
     Key::new("DigestAuthenticationProvider.enabled", Bool, YES),

@@ -123,8 +123,6 @@ fn build(
         tick_time_ms,
         min_session_timeout_ms,
         max_session_timeout_ms,
-        local_sessions: sources.flag("localSessionsEnabled"),
-        local_session_upgrades: sources.flag("localSessionsUpgradingEnabled"),
         reconfig_enabled: sources.flag("reconfigEnabled"),
         read_only_mode: sources.flag("readonlymode.enabled"),
         storage: storage(sources),

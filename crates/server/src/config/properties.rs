@@ -66,6 +66,41 @@ pub fn parse(bytes: &[u8]) -> Result<Properties, SyntaxError> {
     Ok(properties)
 }
 
+/// The same text without the entries whose key `goes`, everything else byte for byte.
+///
+/// # Errors
+/// As [`parse`].
+pub fn without(bytes: &[u8], goes: impl Fn(&str) -> bool) -> Result<Vec<u8>, SyntaxError> {
+    let entries = parse(bytes)?.entries;
+    // Lines are counted as `parse` counts them; an entry reaches as far as its lines continue.
+    let gone: Vec<usize> = entries.into_iter().filter(|e| goes(&e.key)).map(|e| e.line).collect();
+    let mut out = Vec::with_capacity(bytes.len());
+    let (mut rest, mut number, mut continues, mut drops) = (bytes, 0, false, false);
+    while !rest.is_empty() {
+        let at = rest.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(rest.len());
+        let end = if rest[at..].starts_with(b"\r\n") { at + 2 } else { (at + 1).min(rest.len()) };
+        let (line, tail) = rest.split_at(end);
+        number += 1;
+        if !continues {
+            drops = gone.contains(&number);
+        }
+        let body = line[..at].trim_ascii_start();
+        let comment = !continues && (body.starts_with(b"#") || body.starts_with(b"!"));
+        continues = !comment && body.iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1;
+        if !drops {
+            out.extend_from_slice(line);
+        }
+        rest = tail;
+    }
+    Ok(out)
+}
+
+/// A value as it has to be written.
+#[must_use]
+pub fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\")
+}
+
 struct LogicalLine {
     number: usize,
     text: String,

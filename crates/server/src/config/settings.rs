@@ -27,10 +27,6 @@ pub struct ServerConfig {
     pub min_session_timeout_ms: i32,
     /// `maxSessionTimeout` in milliseconds.
     pub max_session_timeout_ms: i32,
-    /// `localSessionsEnabled`: concerns ensembles only.
-    pub local_sessions: bool,
-    /// `localSessionsUpgradingEnabled`: concerns ensembles only.
-    pub local_session_upgrades: bool,
     /// `reconfigEnabled`: decides which error reconfig gets on a lone server.
     pub reconfig_enabled: bool,
     /// `readonlymode.enabled`: a lone server is never read-only, but `isro` is whitelisted by it.

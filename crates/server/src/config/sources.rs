@@ -79,7 +79,8 @@ impl Sources {
             };
             let bare = definition.name.strip_prefix("zookeeper.").unwrap_or(definition.name);
             // Java's shortest spelling of a switch is its presence.
-            let text = definition.value.unwrap_or(if key.kind == Kind::Bool { "true" } else { "" });
+            let text =
+                definition.value.unwrap_or(if matches!(key.kind, Kind::Bool | Kind::Word(_)) { "true" } else { "" });
             self.assign(key, bare, text, origin, spelling);
         }
         if !foreign.is_empty() {
@@ -199,6 +200,11 @@ impl Sources {
                     if let Some(bound) = value::raised(a.key.kind, &a.text) {
                         let origin = &a.origin;
                         self.warnings.push(format!("{origin}: {name}={} is too low; {bound} is used", a.text));
+                    }
+                    if let Some(word) = value::inert(a.key.kind, &a.text) {
+                        let (origin, text) = (&a.origin, &a.text);
+                        self.warnings
+                            .push(format!("{origin}: {name}={text} does nothing, as in Apache; only `{word}` does"));
                     }
                 }
                 Err(wrong) => {

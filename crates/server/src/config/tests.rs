@@ -157,7 +157,8 @@ fn refusals_name_file_line_key_value_and_range() {
         ("\n\ntickTime=0", format!("zoo.cfg:5: tickTime=0: out of range; allowed: {int}")),
         ("tickTime=", format!("zoo.cfg:3: tickTime=: not an integer; allowed: {int}")),
         ("tickTime=3000000000", format!("zoo.cfg:3: tickTime=3000000000: out of range; allowed: {int}")),
-        ("forceSync=maybe", "zoo.cfg:3: forceSync=maybe: not a boolean; allowed: true, false, yes or no".to_owned()),
+        ("forceSync=maybe", "zoo.cfg:3: forceSync=maybe: not a boolean; allowed: yes or no".to_owned()),
+        ("enforceQuota=1", "zoo.cfg:3: enforceQuota=1: not a boolean; allowed: true, false, yes or no".to_owned()),
         (
             "snapshot.compression.method=zip",
             "zoo.cfg:3: snapshot.compression.method=zip: not one of the choices; allowed: \"\", gz, snappy".to_owned(),
@@ -251,6 +252,24 @@ fn what_is_not_running_gets_one_warning_for_each_feature() {
     assert_eq!(loaded.warnings.len(), 6, "{found}");
     let printed = render(&loaded.effective);
     assert!(printed.contains("ssl.keyStore.password=(hidden)") && !printed.contains("hunter2"), "{printed}");
+}
+
+#[test]
+fn what_apache_does_not_act_upon_drops_no_protection() {
+    for (line, word) in [("skipACL=true", "yes"), ("forceSync=false", "no")] {
+        let loaded = accepted(line);
+        assert!(!loaded.config.auth.skip_acl && loaded.config.storage.force_sync, "{line}");
+        assert_eq!(warnings(&loaded), format!("zoo.cfg:3: {line} does nothing, as in Apache; only `{word}` does"));
+    }
+    for line in ["skipACL=false", "skipACL=no", "forceSync=true", "forceSync=yes"] {
+        assert_eq!(accepted(line).warnings, [""; 0], "{line}");
+    }
+    let flags = [("JVMFLAGS", "-Dzookeeper.skipACL")];
+    let loaded = load_with("", &Overrides { jvm_flags: &flags, sets: &[] }).expect("valid");
+    assert!(!loaded.config.auth.skip_acl);
+    assert!(
+        accepted("localSessionsEnabled=true").warnings[0].starts_with("not running in this version: local sessions")
+    );
 }
 
 #[test]

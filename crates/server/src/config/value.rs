@@ -22,6 +22,10 @@ pub(super) enum Parsed {
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Parsed, String> {
     match kind {
         Kind::Bool => parse_bool(text).map(Parsed::Bool).ok_or_else(|| "not a boolean".to_owned()),
+        Kind::Word(acts) => {
+            parse_bool(text).ok_or_else(|| "not a boolean".to_owned())?;
+            Ok(Parsed::Bool(text.eq_ignore_ascii_case(acts) == (acts == "yes")))
+        }
         Kind::Int { min, max } => {
             let value = parse_int(text)?;
             if (min..=max).contains(&value) { Ok(Parsed::Int(value)) } else { Err("out of range".to_owned()) }
@@ -52,6 +56,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Parsed, String> {
 pub(super) fn allowed(kind: Kind) -> String {
     match kind {
         Kind::Bool => "true, false, yes or no".to_owned(),
+        Kind::Word(_) => "yes or no".to_owned(),
         Kind::Int { min, max } if min == max => format!("{min}"),
         Kind::Int { min, max } => format!("an integer from {min} to {max}"),
         Kind::Raised { min, max } => format!("an integer up to {max}; less than {min} counts as {min}"),
@@ -74,6 +79,13 @@ pub(super) fn allowed(kind: Kind) -> String {
 pub(super) fn raised(kind: Kind, text: &str) -> Option<i64> {
     let Kind::Raised { min, .. } = kind else { return None };
     parse_int(text).ok().filter(|&value| value < min).map(|_| min)
+}
+
+/// The only word that acts, if `text` looks as if it did the same.
+pub(super) fn inert(kind: Kind, text: &str) -> Option<&'static str> {
+    let Kind::Word(acts) = kind else { return None };
+    let meant = parse_bool(text) == parse_bool(acts);
+    (meant && !text.eq_ignore_ascii_case(acts)).then_some(acts)
 }
 
 fn parse_bool(text: &str) -> Option<bool> {
@@ -126,6 +138,25 @@ mod tests {
         }
         for text in ["", "1", "on", "tru", "true "] {
             assert!(parse(Kind::Bool, text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn where_apache_looks_for_one_word_no_other_acts() {
+        for (text, skip, force) in [
+            ("yes", true, true),
+            ("YES", true, true),
+            ("no", false, false),
+            ("true", false, true),
+            ("false", false, true),
+        ] {
+            assert_eq!(parse(Kind::Word("yes"), text), Ok(Parsed::Bool(skip)), "skipACL={text}");
+            assert_eq!(parse(Kind::Word("no"), text), Ok(Parsed::Bool(force)), "forceSync={text}");
+        }
+        assert!(parse(Kind::Word("yes"), "1").is_err());
+        assert_eq!((inert(Kind::Word("yes"), "true"), inert(Kind::Word("no"), "FALSE")), (Some("yes"), Some("no")));
+        for (acts, text) in [("yes", "yes"), ("yes", "false"), ("no", "no"), ("no", "true"), ("no", "yes")] {
+            assert_eq!(inert(Kind::Word(acts), text), None, "{acts} {text}");
         }
     }
 

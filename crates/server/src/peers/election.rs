@@ -14,7 +14,7 @@ use farrier_zab::Input;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -77,6 +77,8 @@ struct Peer {
 #[derive(Debug)]
 struct Connection {
     id: u64,
+    /// Of the other end, if the system knows it.
+    from: Option<IpAddr>,
     /// There is something to send.
     filled: Rc<Notify>,
     task: tokio::task::AbortHandle,
@@ -290,6 +292,7 @@ impl Election {
     fn adopt(self: &Rc<Self>, server: ServerId, stream: TcpStream) {
         let id = self.next_connection.get();
         self.next_connection.set(id + 1);
+        let from = stream.peer_addr().ok().map(|address| address.ip());
         let filled = Rc::new(Notify::new());
         let (this, notify) = (self.clone(), filled.clone());
         let task = spawn_local(async move {
@@ -305,9 +308,16 @@ impl Election {
             let mut peers = self.peers.borrow_mut();
             let peer = peers.entry(server).or_default();
             peer.call_back = None;
-            peer.connection.replace(Connection { id, filled, task: task.abort_handle() })
+            peer.connection.replace(Connection { id, from, filled, task: task.abort_handle() })
         };
         if let Some(old) = old {
+            if let (Some(before), Some(now)) = (old.from, from)
+                && before != now
+            {
+                self.twins.warn(|| {
+                    format!("server {server} was connected from {before} and is from {now} now: if both run, two servers have this myid")
+                });
+            }
             old.task.abort();
             report_one(&self.report, Input::ElectionDown { peer: server });
         }

@@ -14,6 +14,7 @@ mod link;
 mod scarce;
 mod snap;
 
+use crate::activation::Activations;
 use crate::core::Core;
 use address::Endpoint;
 use election::Election;
@@ -27,7 +28,6 @@ use learner_channel::LearnerChannel;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -94,8 +94,8 @@ pub(crate) struct PeerSettings {
     pub(crate) me: ServerId,
     /// All members, this one too; others once a reconfiguration is in force.
     pub(crate) members: RefCell<BTreeMap<ServerId, MemberAddresses>>,
-    /// The operator's file, which is to be changed with the members.
-    pub(crate) config_file: Option<PathBuf>,
+    /// For the operator's files, which change with the members.
+    pub(crate) activations: Arc<Activations>,
     /// `tcpKeepAlive`.
     pub(crate) keep_alive: bool,
     /// `cnxTimeout`: to connect to an election port.
@@ -131,21 +131,16 @@ impl PeerSettings {
     }
 
     /// These are the members from now on.
-    fn activate(&self, list: &MemberList) {
+    fn activate(&self, list: Box<MemberList>) {
         let now: BTreeMap<_, _> = list.members.iter().map(|(id, m)| (ServerId(*id), addresses(m))).collect();
         let ids: Vec<_> = now.keys().map(|id| id.0).collect();
-        let file =
-            self.config_file.as_ref().map_or_else(|| "the configuration".to_owned(), |f| f.display().to_string());
-        tracing::warn!(
-            "a reconfiguration is in force: the members are {ids:?} now, version {:x}. {file} is not changed by this version and still says what was before: bring it up to date by hand, with these lines:\n{}",
-            list.version,
-            list.file_text()
-        );
+        tracing::info!("a reconfiguration is in force: the members are {ids:?} now, version {:x}", list.version);
         let moved = |old: &MemberAddresses| now.get(&self.me).is_some_and(|new| new != old);
         if self.members.borrow().get(&self.me).is_some_and(moved) {
             tracing::warn!("this server's own addresses are others now: it listens there after a restart");
         }
         *self.members.borrow_mut() = now;
+        self.activations.put(list);
     }
 }
 
@@ -229,7 +224,7 @@ fn execute(settings: &PeerSettings, election: &Rc<Election>, channel: &Rc<Learne
         PeerCommand::ReportFlush { link } => channel.report_flush(link),
         PeerCommand::Pause { link } => channel.pause(link),
         PeerCommand::Resume { link } => channel.resume(link),
-        PeerCommand::Activate { members } => settings.activate(&members),
+        PeerCommand::Activate { members } => settings.activate(members),
         PeerCommand::Close { link, reason } => channel.close_link(link, &reason),
     }
 }

@@ -91,7 +91,7 @@ impl Intent {
             disk.remove(&snapshot.path)?;
         }
         disk.sync_dir(Dir::DataVersion)?;
-        for segment in list_segments(disk)?.iter().rev() {
+        for segment in list_segments(disk)?.iter().rev().filter(|_| !farrier_proto::planted!(OldLogsSurviveInstall)) {
             disk.remove(&log_path(segment.first))?;
         }
         disk.sync_dir(Dir::LogVersion)?;
@@ -104,7 +104,9 @@ impl Intent {
         let mark = MarkFile::create(disk, mark)?;
         write_current_epoch(disk, self.epoch)?;
         clear_recovering(disk)?;
-        disk.remove(&intent_path())?;
+        if !farrier_proto::planted!(InstallWithoutIntent) {
+            disk.remove(&intent_path())?;
+        }
         disk.sync_dir(Dir::Data)?;
         Ok(mark)
     }
@@ -138,7 +140,12 @@ impl<D: Disk> LogWriter<D> {
             disk.sync_dir(Dir::DataVersion)?;
             let intent = Intent { snapshot: written.path, zxid: written.zxid, epoch };
             let text = format!("{HEADER}\n{}\n", intent.line());
-            replace(disk, Dir::Data, NAME, TEMPORARY, text.as_bytes())?;
+            if farrier_proto::planted!(EpochBeforeInstall) {
+                write_current_epoch(disk, epoch)?;
+            }
+            if !farrier_proto::planted!(InstallWithoutIntent) {
+                replace(disk, Dir::Data, NAME, TEMPORARY, text.as_bytes())?;
+            }
             log.current = None;
             log.mark = intent.finish(disk)?;
             log.epoch = epoch.0;

@@ -124,7 +124,7 @@ impl<D: Disk> LogWriter<D> {
             Mark { sequence: 0, segment: Zxid::ZERO, offset: 0, zxid: after, epoch: self.epoch, floor: self.floor };
         self.mark.write_both(disk, mark)?;
         self.current = None;
-        for snapshot in &cut.snapshots {
+        for snapshot in cut.snapshots.iter().filter(|_| !farrier_proto::planted!(NewerSnapshotSurvivesCut)) {
             disk.remove(snapshot)?;
             disk.sync_dir(snapshot.dir)?;
         }
@@ -134,6 +134,9 @@ impl<D: Disk> LogWriter<D> {
         }
         if let Some((segment, at)) = cut.shorten {
             let file = disk.open(&log_path(segment), OpenMode::Write)?;
+            #[cfg(farrier_planted)]
+            let at =
+                if farrier_proto::planted!(TruncKeepsARecord) { behind_next(&*self.disk, segment, at)? } else { at };
             file.set_len(at)?;
             file.sync()?;
         }
@@ -146,6 +149,16 @@ impl<D: Disk> LogWriter<D> {
         self.roll = false;
         Ok(())
     }
+}
+
+/// Where the record ends that begins at `at`: the place of a cut that is wrong by one.
+#[cfg(farrier_planted)]
+fn behind_next<D: Disk>(disk: &D, segment: Zxid, at: u64) -> DiskResult<u64> {
+    let mut reader = SegmentReader::open(disk, &log_path(segment), farrier_proto::limits::TXN_MAX)?;
+    Ok(match reader.record(at)? {
+        Decoded::Good(txn) => at + record_len(txn.len()) as u64,
+        Decoded::Stop(_) => at,
+    })
 }
 
 /// Whether a whole snapshot is known to hold nothing later than `after`. Apache goes on while it writes one; its

@@ -288,19 +288,20 @@ pub(super) const CASES: &[Case] = &[
         "a TTL node goes its ttl after the last setData",
         "there after the ttl of its creation: yes; 2(p); early: no",
         |t| {
-            let mut c = t.client()?;
+            const TTL: Duration = Duration::from_secs(4);
+            let mut c = t.client_with(40_000)?;
             let p = t.base();
-            c.create_ttl(&p, 5, 1000)?.ok()?;
+            c.create_ttl(&p, 5, 4000)?.ok()?;
             let made = Instant::now();
-            sleep(Duration::from_millis(700));
+            sleep(TTL * 3 / 8);
             let set = Instant::now();
             c.set(&p, b"x", -1)?.ok()?;
-            sleep(Duration::from_millis(1100).saturating_sub(made.elapsed()));
+            sleep((TTL + Duration::from_millis(100)).saturating_sub(made.elapsed()));
             // A machine that comes here too late can't tell, and has seen nothing wrong.
             let err = c.exists(&p, true)?.err;
-            let alive = err == 0 || set.elapsed() > Duration::from_millis(950);
+            let alive = err == 0 || set.elapsed() > TTL - Duration::from_millis(50);
             c.wait_events(1)?;
-            let early = set.elapsed() < Duration::from_millis(1000);
+            let early = set.elapsed() < TTL;
             Ok(format!(
                 "there after the ttl of its creation: {}; {}; early: {}",
                 yes(alive),
@@ -313,9 +314,10 @@ pub(super) const CASES: &[Case] = &[
     Case::new(74, Profile::X, "a child keeps a TTL node", "with a child 0; without: gone yes", |t| {
         let mut c = t.client()?;
         let p = t.base();
-        c.create_ttl(&p, 5, 300)?.ok()?;
+        // Long enough for the child to come in time.
+        c.create_ttl(&p, 5, 3000)?.ok()?;
         c.create(format!("{p}/k"), b"")?.ok()?;
-        sleep(Duration::from_millis(1500));
+        sleep(Duration::from_millis(4500));
         let with = c.exists(&p, false)?.err;
         c.delete(format!("{p}/k"), -1)?.ok()?;
         Ok(format!("with a child {with}; without: gone {}", yes(gone(&mut c, &p)?.is_some())))

@@ -7,7 +7,6 @@ use crate::enc::{AclEntry, Body, body, request};
 use crate::raw::{Answer, Client, Connect, PATIENCE, Reply};
 use anyhow::{Context as _, Result};
 use farrier_proto::{OpCode, SessionId};
-use std::time::Duration;
 
 /// The digest identity of `bob:pw`.
 const BOB: &[AclEntry<'static>] = &[(31, "digest", "bob:ikIaKsbtGweaHnb/jKn7OHqbunM=")];
@@ -15,8 +14,6 @@ const BOB: &[AclEntry<'static>] = &[(31, "digest", "bob:ikIaKsbtGweaHnb/jKn7OHqb
 const CONFIG: &str = "/zookeeper/config";
 /// What Farrier answers to a change of the members.
 const NO_RECONFIG: &str = "members change only by their configuration files";
-/// How long a server may take to close a connection.
-const CLOSING: Duration = Duration::from_secs(5);
 /// Rounds of a case that looks for a race.
 const ROUNDS: usize = 200;
 
@@ -181,7 +178,11 @@ pub(super) const CASES: &[Case] = &[
             let mut other = t.client(Ld)?;
             let closed = old.ask(OpCode::CloseSession.code(), body())?;
             let there = t.sees(&mut other, &t.base())?;
-            Ok(format!("{closed}; ephemeral there {}, new connection closed {}", yes(there), yes(new.closes(CLOSING)?)))
+            Ok(format!(
+                "{closed}; ephemeral there {}, new connection closed {}",
+                yes(there),
+                yes(new.closes(PATIENCE)?)
+            ))
         },
     ),
     Case::ensemble(

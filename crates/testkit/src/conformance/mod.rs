@@ -26,6 +26,7 @@ mod sessions;
 mod trio;
 mod upstream;
 mod watches;
+mod words;
 
 pub use trio::{Role, Trio};
 
@@ -36,7 +37,7 @@ pub const NUMBERS: [std::ops::RangeInclusive<u16>; 2] = [1..=226, 243..=245];
 /// Every case, by number.
 #[must_use]
 pub fn cases() -> Vec<Case> {
-    let sections: [&[Case]; 14] = [
+    let sections: [&[Case]; 15] = [
         framing::CASES,
         dispatch::CASES,
         create::CASES,
@@ -51,6 +52,7 @@ pub fn cases() -> Vec<Case> {
         ensemble::CASES,
         restart::CASES,
         upstream::CASES,
+        words::CASES,
     ];
     let mut all: Vec<Case> = sections.into_iter().flatten().copied().collect();
     all.sort_by_key(|c| c.number);

@@ -7,14 +7,17 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Longest wait for an expiry: the timeout, a tick, and what a busy machine adds.
-const EXPIRY_MAX: Duration = Duration::from_secs(30);
-/// A session timeout of 4000 ms, less what the clocks of two processes may differ.
-const NOT_BEFORE: Duration = Duration::from_millis(3990);
+const EXPIRY_MAX: Duration = Duration::from_secs(60);
+/// Session timeout of those that expire or live by their pings, in milliseconds: seconds more than a busy machine
+/// keeps a client from its next step.
+const TIMEOUT_MS: i32 = 8000;
+/// That timeout, less what the clocks of two processes may differ.
+const NOT_BEFORE: Duration = Duration::from_millis(7990);
 
-/// An ephemeral of a session with timeout 4000, watched by another client.
+/// An ephemeral of a session that will expire, watched by another client.
 fn watched_ephemeral(t: &Ctx<'_>) -> Result<(Client, Client, Instant)> {
     let mut c1 = t.client_with(40_000)?;
-    let mut c2 = t.client_with(4000)?;
+    let mut c2 = t.client_with(TIMEOUT_MS)?;
     let e = t.base();
     c1.exists(&e, false)?;
     // The server sees the request after this moment, so it may not expire the session earlier.
@@ -50,8 +53,9 @@ pub(super) const CASES: &[Case] = &[
     )
     .lane(Lane::Slow),
     Case::new(190, Profile::D, "pings keep a session", "open, open, open, open, expired no", |t| {
-        let mut c2 = t.client_with(4000)?;
+        let mut c2 = t.client_with(TIMEOUT_MS)?;
         let mut got = Vec::new();
+        // Longer than the timeout.
         for _ in 0..4 {
             sleep(Duration::from_millis(2000));
             got.push(c2.state()?);

@@ -12,7 +12,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Pause between two tries to connect.
 const RETRY: Duration = Duration::from_millis(20);
 /// How long no server at all may take the session.
-const HOMELESS_MAX: Duration = Duration::from_secs(120);
+const HOMELESS_MAX: Duration = Duration::from_secs(240);
 
 /// What a server may say instead of doing a request without telling that it was not done.
 const VAGUE: [i32; 3] = [

@@ -41,7 +41,7 @@ impl Op<'_> {
         }
         let multi = Txn::Multi(txns);
         let fits = !measured || size::body_len(&multi) <= self.body_max;
-        if failed || !fits {
+        if (failed && !farrier_proto::planted!(MultiNotRolledBack)) || !fits {
             self.pending.rollback();
         } else {
             self.pending.keep();

@@ -235,13 +235,21 @@ fn a_registration_is_small() {
 }
 
 #[test]
-fn lists_by_watcher_and_by_path_are_sorted() {
+fn lists_of_the_data_table_are_sorted_and_leave_child_watches_out() {
     let mut t = Table::new();
-    for (path, w) in [("/b", 2), ("/a", 2), ("/b", 1)] {
-        t.add(path, w, WatchKind::Data);
+    for (path, w, kind) in [
+        ("/b", 2, WatchKind::Data),
+        ("/a", 2, WatchKind::Recursive),
+        ("/b", 1, WatchKind::Persistent),
+        ("/a", 1, WatchKind::Child),
+        ("/c", 3, WatchKind::Child),
+    ] {
+        t.add(path, w, kind);
     }
-    assert_eq!(t.by_watcher(), BTreeMap::from([(1, vec!["/b"]), (2, vec!["/a", "/b"])]));
-    assert_eq!(t.by_path(), BTreeMap::from([("/a", vec![2]), ("/b", vec![1, 2])]));
+    assert_eq!(t.data_by_watcher(), BTreeMap::from([(1, vec!["/b"]), (2, vec!["/a", "/b"])]));
+    assert_eq!(t.data_by_path(), BTreeMap::from([("/a", vec![2]), ("/b", vec![1, 2])]));
+    assert_eq!(t.data_table(), DataTable { watchers: 2, paths: 2, watches: 3 });
+    assert_eq!((t.watcher_count(), t.path_count(), t.watch_count()), (3, 3, 6), "the gauge counts both tables");
 }
 
 /// The rules of the protocol reference, section 3.12, over a plain set.
@@ -327,6 +335,17 @@ proptest! {
             prop_assert_eq!(t.watch_count(), modes.values().map(|m| weight(*m)).sum::<usize>());
             prop_assert_eq!(t.path_count(), modes.keys().map(|(p, _)| *p).collect::<BTreeSet<_>>().len());
             prop_assert_eq!(t.watcher_count(), modes.keys().map(|(_, v)| *v).collect::<BTreeSet<_>>().len());
+            let data: BTreeSet<_> = modes.iter().filter(|(_, m)| **m & DATA_TABLE != 0).map(|(key, _)| *key).collect();
+            let listed = t.data_by_path().into_iter().flat_map(|(p, all)| all.into_iter().map(move |v| (p, v)));
+            prop_assert_eq!(listed.collect::<BTreeSet<_>>(), data.clone());
+            let listed = t.data_by_watcher().into_iter().flat_map(|(v, all)| all.into_iter().map(move |p| (p, v)));
+            prop_assert_eq!(listed.collect::<BTreeSet<_>>(), data.clone());
+            let size = DataTable {
+                watchers: data.iter().map(|(_, v)| *v).collect::<BTreeSet<_>>().len(),
+                paths: data.iter().map(|(p, _)| *p).collect::<BTreeSet<_>>().len(),
+                watches: data.len(),
+            };
+            prop_assert_eq!(t.data_table(), size);
         }
     }
 }

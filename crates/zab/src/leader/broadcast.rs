@@ -3,7 +3,6 @@
 use super::Leader;
 use crate::core::Core;
 use crate::io::{Level, LinkId, Outputs, WriteId};
-use crate::limits::{COUNTER_LAST, COUNTER_WARN};
 use bytes::Bytes;
 use farrier_proto::{ServerId, Zxid};
 use std::collections::BTreeSet;
@@ -20,22 +19,27 @@ impl Leader {
     /// Whether the epoch has no number for another proposal.
     pub(super) fn is_used_up(&self, core: &Core) -> bool {
         let last = core.history.last();
-        last.epoch() == self.epoch && last.counter() >= COUNTER_LAST
+        last.epoch() == self.epoch && last.counter() >= core.config.counter_last
     }
 
     pub(crate) fn propose(&mut self, core: &mut Core, now: u64, zxid: Zxid, txn: Bytes, out: &mut Outputs) {
-        if zxid.counter() >= COUNTER_WARN && !self.warned_of_rollover {
+        // Three quarters, rounded up.
+        let last = core.config.counter_last;
+        if zxid.counter() >= last - last / 4 && !self.warned_of_rollover {
             self.warned_of_rollover = true;
             out.note(
                 Level::Warn,
                 format!(
-                    "three quarters of the numbers of epoch {} are used; at the end there is an election",
-                    self.epoch
+                    "{} of the {last} transaction numbers of epoch {} are used; behind the last one another server leads a new epoch",
+                    zxid.counter(), self.epoch
                 ),
             );
         }
         let id = core.append(zxid, txn, out);
         self.writes.push_back((id, zxid));
+        if farrier_proto::planted!(OwnCopyBeforeSync) {
+            self.durable = zxid;
+        }
         self.pump_all(core, now, out);
     }
 
@@ -70,9 +74,11 @@ impl Leader {
     pub(super) fn commit(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
         let delivered = core.history.delivered();
         let mut copies: Vec<(Zxid, ServerId)> = self
-            .voters()
+            .learners
+            .values()
             .filter(|l| l.has_acked_new_leader())
-            .map(|l| (l.acked(), l.server))
+            .filter(|l| l.votes || farrier_proto::planted!(ObserversCount))
+            .map(|l| (if l.votes { l.acked() } else { l.sent() }, l.server))
             .chain([(self.durable, core.me())])
             .filter(|(acked, _)| *acked > delivered)
             .collect();

@@ -86,6 +86,11 @@ impl Leader {
     /// and a sync is one of these.
     pub(super) fn confirm(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
         self.confirm_by_proposals(core, now, out);
+        if farrier_proto::planted!(SyncUnconfirmed) {
+            while let Some(pending) = self.confirmations.waiting.pop_front() {
+                self.confirmed(core, now, pending, out);
+            }
+        }
         loop {
             if let Some(round) = self.confirmations.running {
                 let mut confirming: BTreeSet<_> =

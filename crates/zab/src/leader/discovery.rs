@@ -1,6 +1,6 @@
 //! Zab phase 1: the epoch, and the promises for it.
 
-use super::stream::Stage;
+use super::stream::{Learner, Stage};
 use super::{Leader, Progress};
 use crate::core::{Core, Resign};
 use crate::io::{Level, LinkId, Outputs};
@@ -32,6 +32,15 @@ impl Leader {
             self.close(link, reason, out);
             return;
         }
+        if let Some(twin) = info.server.and_then(|s| self.twin(core, now, link, s)) {
+            let reason = format!(
+                "server {twin} is here already, on another connection, and was heard of a moment ago: two servers have the same myid"
+            );
+            out.note(Level::Warn, format!("a learner is turned away: {reason}"));
+            self.close(link, reason, out);
+            return;
+        }
+        let Some(learner) = self.learners.get_mut(&link) else { return };
         if let Some(server) = info.server.filter(|s| s.0 >= 0) {
             learner.server = server;
         }
@@ -61,6 +70,14 @@ impl Leader {
                 self.offer(core, now, link, out);
             }
         }
+    }
+
+    /// Whether there is a server with this id whose link is not only open, but was heard of within a tick. The link of a
+    /// server that went away may look open for some time, but nothing is heard on it; so whoever comes again is let in
+    /// then.
+    fn twin(&self, core: &Core, now: u64, link: LinkId, server: ServerId) -> Option<ServerId> {
+        let twin = |l: &Learner| l.server == server && l.heard_within(core, now, core.ticks(1));
+        self.learners.iter().any(|(other, l)| *other != link && twin(l)).then_some(server)
     }
 
     /// One above all promises that were heard of. Nobody hears of it before this server promised it too.
@@ -126,7 +143,7 @@ impl Leader {
                     && last_logged >= 0
                 {
                     let theirs = (current, Zxid::from_wire(last_logged));
-                    if theirs > self.elected {
+                    if theirs > self.elected && !farrier_proto::planted!(FresherFollowerIgnored) {
                         let reason = format!(
                             "server {server} is ahead of this leader: epoch {} and {} against epoch {} and {}",
                             theirs.0.0, theirs.1, self.elected.0.0, self.elected.1

@@ -82,7 +82,7 @@ impl Leader {
         if !self.established() {
             return Ok(());
         }
-        let mut alive: BTreeSet<_> = self.voters().filter(|l| now <= l.alive_until).map(|l| l.server).collect();
+        let mut alive: BTreeSet<_> = self.voters().filter(|l| l.is_alive(now)).map(|l| l.server).collect();
         alive.insert(core.me());
         if core.ensemble.is_quorum(&alive) {
             return Ok(());

@@ -5,7 +5,7 @@
 
 use crate::core::Core;
 use crate::io::{LinkId, Output, Outputs, ReadId};
-use crate::limits::{LINK_UNFLUSHED_MAX, PACKET_OVERHEAD, PINGS_UNANSWERED_MAX, SYNCS_PENDING_MAX};
+use crate::limits::{LINK_UNFLUSHED_MAX, PINGS_UNANSWERED_MAX, SYNCS_PENDING_MAX, packet_bytes};
 use bytes::Bytes;
 use farrier_proto::quorum::LeaderPacket;
 use farrier_proto::{ServerId, Zxid};
@@ -119,6 +119,23 @@ impl Learner {
         }
     }
 
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self) {
+        self.silent_at = self.silent_at.map(|_| 0);
+        self.alive_until = 0;
+        self.unacked = self.unacked.map(|(zxid, _)| (zxid, 0));
+        self.unflushed = 0;
+        self.pings.clear();
+        self.pinged = 0;
+        self.answered = 0;
+        self.answers = false;
+    }
+
+    /// Whether an answer from the log on disk is awaited.
+    pub(super) const fn reads(&self) -> bool {
+        self.reading.is_some() || matches!(self.stage, Stage::Locating { .. })
+    }
+
     pub(super) const fn sent(&self) -> Zxid {
         self.sent
     }
@@ -133,6 +150,13 @@ impl Learner {
 
     pub(super) const fn has_acked_new_leader(&self) -> bool {
         matches!(self.stage, Stage::Acked { .. } | Stage::UpToDate)
+    }
+
+    /// Whether it is there: it was heard of in time, or takes a SNAP, during which it has nothing to say. As in Apache
+    /// this does not ask for more than that: a voter that still synchronizes will be of use, and a new election would
+    /// only make it begin again. Nothing is committed with it before it acknowledged NEWLEADER.
+    pub(super) fn is_alive(&self, now: u64) -> bool {
+        now <= self.alive_until || (self.flushing && self.transfer() == Some(Transfer::Snapshot))
     }
 
     /// Which synchronization is under way.
@@ -172,24 +196,14 @@ impl Learner {
         }
     }
 
+    /// Whether it is up to date, and anything came from it in the last so many milliseconds.
+    pub(super) fn heard_within(&self, core: &Core, now: u64, ms: u64) -> bool {
+        let sync = core.ticks(core.config.sync_limit);
+        self.stage == Stage::UpToDate && now + sync <= self.alive_until + ms
+    }
+
     pub(super) fn send(&mut self, link: LinkId, packet: LeaderPacket, out: &mut Outputs) {
-        self.unflushed += PACKET_OVERHEAD
-            + match &packet {
-                LeaderPacket::Proposal { txn, .. }
-                | LeaderPacket::Inform { txn, .. }
-                | LeaderPacket::InformAndActivate { txn, .. } => txn.len(),
-                LeaderPacket::NewLeader { config, .. } => config.len(),
-                LeaderPacket::LeaderInfo { .. }
-                | LeaderPacket::Diff { .. }
-                | LeaderPacket::Trunc { .. }
-                | LeaderPacket::Snap { .. }
-                | LeaderPacket::UpToDate
-                | LeaderPacket::Commit { .. }
-                | LeaderPacket::CommitAndActivate { .. }
-                | LeaderPacket::Ping { .. }
-                | LeaderPacket::Revalidate { .. }
-                | LeaderPacket::Sync => 0,
-            };
+        self.unflushed += packet_bytes(&packet);
         out.push(Output::SendLearner { link, packet });
     }
 
@@ -423,12 +437,19 @@ impl Learner {
         let zxid = next.unwrap_or_else(|| Zxid::new(view.epoch, 1));
         assert!(zxid > self.committed && zxid <= self.sent, "{zxid} is committed and was sent");
         self.committed = zxid;
+        if farrier_proto::planted!(CommitsWhileSyncingLost) && self.stage != Stage::UpToDate {
+            return true;
+        }
         self.send(link, LeaderPacket::Commit { zxid }, out);
         true
     }
 
     /// PROPOSAL of what is proposed, INFORM of what is committed.
     fn send_live(&mut self, core: &mut Core, view: View, now: u64, link: LinkId, out: &mut Outputs) -> bool {
+        if farrier_proto::planted!(ProposalsWhileSyncingLost) && self.stage != Stage::UpToDate {
+            self.sent = self.sent.max(core.history.last());
+            return false;
+        }
         let to = match (self.observer, self.stage) {
             (false, _) => core.history.last(),
             (true, Stage::UpToDate) => core.history.delivered(),

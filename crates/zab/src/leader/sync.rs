@@ -185,7 +185,10 @@ fn on_disk(config: &Config, peer: Zxid, located: Located) -> Choice {
 /// last is not in our history, although that goes on behind it: in another epoch, since epochs have no gaps. A cut
 /// across epochs may miss, so it gets a snapshot.
 fn difference(peer: Zxid, before: Zxid) -> Choice {
-    if before == peer || (peer.counter() == 0 && before < peer && before != Zxid::ZERO) {
+    if farrier_proto::planted!(ForeignTailKept)
+        || before == peer
+        || (peer.counter() == 0 && before < peer && before != Zxid::ZERO)
+    {
         Choice::Diff { base: before }
     } else {
         Choice::Snap

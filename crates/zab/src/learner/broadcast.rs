@@ -59,6 +59,11 @@ impl Adopted {
         Ok(Stage::Adopted(self))
     }
 
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        self.stream.canonicalize(durable);
+    }
+
     fn up_to_date(mut self, core: &mut Core, link: Link, out: &mut Outputs) -> Result<Broadcast, Resign> {
         let epoch = self.stream.epoch;
         self.stream.settle_initial_history(core, out);
@@ -77,6 +82,11 @@ impl Adopted {
 }
 
 impl Broadcast {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        self.stream.canonicalize(durable);
+    }
+
     pub(super) const fn epoch(&self) -> u32 {
         self.stream.epoch
     }

@@ -48,6 +48,12 @@ impl Connecting {
         Ok(())
     }
 
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self) {
+        self.give_up = 0;
+        self.redial = self.redial.map(|_| 0);
+    }
+
     pub(super) fn next_deadline(&self) -> u64 {
         self.redial.map_or(self.give_up, |redial| redial.min(self.give_up))
     }
@@ -114,20 +120,28 @@ impl Discovering {
         match packet {
             LeaderPacket::LeaderInfo { epoch, .. } => {
                 let promised = core.accepted;
-                if epoch < promised.0 {
+                // A promise of a server without a vote counts nowhere, so it binds nobody: otherwise an observer that
+                // promised to a leader that failed would stay away from all others until the next election.
+                let binding = if core.ensemble.is_voter(core.me()) { promised.0 } else { core.current.0 };
+                if epoch < binding {
                     return Err(Resign::new(
                         Level::Warn,
-                        format!("leader {} begins epoch {epoch}, but {} is promised", link.leader, promised.0),
+                        format!("leader {} begins epoch {epoch}, but {binding} is promised", link.leader),
                     ));
                 }
                 if epoch >= EPOCH_MAX {
                     return Err(link.violation(format_args!("LEADERINFO of epoch {epoch}, which cannot be")));
                 }
-                if epoch == promised.0 {
+                if epoch <= promised.0 {
+                    let history = history.filter(|_| core.state_wanted != Some(epoch));
                     return Ok(Stage::Choosing(ack_epoch(link, epoch, None, history, out)));
                 }
                 let write = core.save_accepted(AcceptedEpoch(epoch), out);
-                Ok(Stage::Promising(Promising { epoch, write }))
+                let promising = Promising { epoch, write };
+                if farrier_proto::planted!(PromiseBeforeSync) {
+                    return Ok(Stage::Choosing(promising.kept(core, link, history, out)));
+                }
+                Ok(Stage::Promising(promising))
             }
             LeaderPacket::Diff { .. }
             | LeaderPacket::Trunc { .. }
@@ -147,6 +161,11 @@ impl Discovering {
 }
 
 impl Promising {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) const fn canonicalize(&mut self, durable: WriteId) {
+        self.write = self.write.renumbered(durable);
+    }
+
     pub(super) fn is_kept_by(&self, id: WriteId) -> bool {
         self.write <= id
     }

@@ -55,6 +55,13 @@ impl Stream {
         Self { unlogged: Some(VecDeque::new()), ..Self::from_log(core, epoch) }
     }
 
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        for (id, _) in &mut self.unacknowledged {
+            *id = id.renumbered(durable);
+        }
+    }
+
     pub(super) const fn is_observer(&self) -> bool {
         self.observer
     }
@@ -103,6 +110,9 @@ impl Stream {
             unlogged.push_back((zxid, txn));
         } else {
             self.append(core, zxid, txn, out);
+            if farrier_proto::planted!(AckBeforeSync) && self.acknowledging {
+                self.durable(link, WriteId(u64::MAX), out);
+            }
         }
         Ok(())
     }
@@ -210,7 +220,10 @@ impl Stream {
 
     /// UPTODATE: a quorum has the initial history, so it is committed even where no commit came.
     pub(super) fn settle_initial_history(&mut self, core: &mut Core, out: &mut Outputs) {
-        while self.next(core).is_some_and(|(zxid, _)| zxid.epoch() < self.epoch) {
+        while self
+            .next(core)
+            .is_some_and(|(zxid, _)| zxid.epoch() < self.epoch || farrier_proto::planted!(UpToDateCommitsAll))
+        {
             self.deliver_next(core, out);
         }
         let delivered = core.history.delivered();

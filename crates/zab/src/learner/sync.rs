@@ -11,7 +11,7 @@ use super::{Link, Stage};
 use crate::core::{Core, Resign};
 use crate::history::History;
 use crate::io::{Level, Output, Outputs, WriteId};
-use crate::limits::HELD_PACKETS_MAX;
+use crate::limits::{HELD_BYTES_MAX, HELD_PACKETS_MAX, packet_bytes};
 use bytes::Bytes;
 use farrier_proto::Zxid;
 use farrier_proto::quorum::LeaderPacket;
@@ -30,6 +30,7 @@ pub(super) struct Cutting {
     epoch: u32,
     write: WriteId,
     held: Vec<LeaderPacket>,
+    held_bytes: usize,
     paused: bool,
 }
 
@@ -57,7 +58,12 @@ impl Choosing {
         out: &mut Outputs,
     ) -> Result<Stage, Resign> {
         match packet {
-            LeaderPacket::Diff { .. } => Ok(self.keep(core, self.base, out)),
+            LeaderPacket::Diff { .. } => {
+                if farrier_proto::planted!(EpochBeforeHistory) {
+                    core.save_current(farrier_proto::CurrentEpoch(self.epoch), out);
+                }
+                Ok(self.keep(core, self.base, out))
+            }
             LeaderPacket::Trunc { zxid } if zxid > self.base => {
                 let base = self.base;
                 Err(link.violation(format_args!("TRUNC to {zxid}, but the log ends with {base}")))
@@ -85,7 +91,7 @@ impl Choosing {
             return Stage::Receiving(Receiving { stream: Stream::from_log(core, self.epoch) });
         }
         let write = core.truncate(zxid, out);
-        Stage::Cutting(Cutting { epoch: self.epoch, write, held: Vec::new(), paused: false })
+        Stage::Cutting(Cutting { epoch: self.epoch, write, held: Vec::new(), held_bytes: 0, paused: false })
     }
 
     pub(super) fn snapshot(
@@ -99,18 +105,27 @@ impl Choosing {
             return Err(link.violation(format_args!("SNAP of {zxid}, which is behind its epoch {}", self.epoch)));
         }
         out.push(Output::AdoptSnapshot { zxid });
+        core.diverged = false;
+        core.state_wanted = None;
         core.history = History::new(zxid);
         Ok(Receiving { stream: Stream::from_snapshot(core, self.epoch) })
     }
 }
 
 impl Cutting {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) const fn canonicalize(&mut self, durable: WriteId) {
+        self.write = self.write.renumbered(durable);
+    }
+
     pub(super) fn hold(mut self, link: Link, packet: LeaderPacket, out: &mut Outputs) -> Result<Self, Resign> {
-        if self.held.len() == HELD_PACKETS_MAX {
+        let bytes = self.held_bytes + packet_bytes(&packet);
+        if self.held.len() == HELD_PACKETS_MAX || bytes > HELD_BYTES_MAX {
             return Err(Resign::new(Level::Warn, "too many packets came while the log was being cut"));
         }
         self.held.push(packet);
-        if !self.paused && self.held.len() >= HELD_PACKETS_MAX / 2 {
+        self.held_bytes = bytes;
+        if !self.paused && (self.held.len() >= HELD_PACKETS_MAX / 2 || bytes >= HELD_BYTES_MAX / 2) {
             self.paused = true;
             out.push(Output::PauseLink { link: link.id });
         }
@@ -128,6 +143,11 @@ impl Cutting {
 }
 
 impl Receiving {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        self.stream.canonicalize(durable);
+    }
+
     pub(super) fn packet(
         mut self,
         core: &mut Core,
@@ -181,6 +201,12 @@ impl Receiving {
 }
 
 impl Adopting {
+    /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
+    pub(super) fn canonicalize(&mut self, durable: WriteId) {
+        self.write = self.write.renumbered(durable);
+        self.stream.canonicalize(durable);
+    }
+
     pub(super) fn packet(
         mut self,
         core: &mut Core,

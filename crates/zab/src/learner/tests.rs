@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 const LEADER: ServerId = ServerId(3);
 const LINK: LinkId = LinkId(7);
 
+mod inquiry;
 mod reconfiguration;
 mod synchronization;
 
@@ -307,6 +308,21 @@ fn an_older_epoch_is_refused() {
     let mut b = Bench::new(1, Durable { accepted: AcceptedEpoch(4), ..disk() });
     b.connect();
     assert_eq!(b.ends_at(leader_info(3)), "leader 3 begins epoch 3, but 4 is promised");
+}
+
+#[test]
+fn a_promise_without_a_vote_keeps_nobody_away() {
+    let mut b = Bench::new(4, Durable { accepted: AcceptedEpoch(4), ..disk() });
+    b.connect();
+    assert_eq!(b.says(leader_info(3)), vec![ack_epoch(z(1, 2), None)], "an observer's promise counts nowhere");
+    b.says(LeaderPacket::Diff { zxid: z(1, 2) });
+    assert_eq!(b.says(new_leader(3)), vec![save_current(1, 3)]);
+    assert_eq!(b.durable(1), vec![ack(z(3, 0))]);
+    assert_eq!(b.core.accepted, AcceptedEpoch(4), "promises do not shrink");
+
+    let mut b = Bench::new(4, Durable { accepted: AcceptedEpoch(4), current: CurrentEpoch(4), ..disk() });
+    b.connect();
+    assert_eq!(b.ends_at(leader_info(3)), "leader 3 begins epoch 3, but 4 is promised", "it had a later leader");
 }
 
 #[test]

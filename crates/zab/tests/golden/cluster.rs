@@ -3,82 +3,23 @@
 //! Everything that is under way is an event with a number; they happen in the order of the numbers, except that what
 //! is held waits. Events of one link and of one disk keep their order. Time moves only when a script says so.
 
+mod disk;
+mod transcript;
+
 use crate::print;
 use bytes::Bytes;
+pub(crate) use disk::{Disk, Tree};
+use disk::{Write, Written};
 use farrier_proto::quorum::{ForwardedRequest, LeaderPacket, LearnerPacket, Notification};
-use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Zxid};
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId};
 use farrier_zab::{
-    Config, Durable, Ensemble, Input, Level, LinkId, LinkKind, Located, Output, Outputs, Peer, QuorumVerifier, ReadId,
-    Recovering, Role, SyncTicket, WriteId,
+    Config, Durable, Ensemble, Input, LinkId, LinkKind, Output, Outputs, Peer, QuorumVerifier, ReadId, Role,
+    SyncTicket, WriteId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Steps without an end are a bug of the peers.
 const STEPS_MAX: usize = 20_000;
-
-/// What a tree is here: everything that was ever applied to it.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Tree {
-    pub(crate) zxid: Zxid,
-    pub(crate) applied: Vec<(Zxid, Bytes)>,
-}
-
-impl Tree {
-    pub(crate) fn apply(&mut self, zxid: Zxid, txn: Bytes) {
-        assert!(zxid > self.zxid, "{} is applied behind {}", print::zxid(zxid), print::zxid(self.zxid));
-        self.zxid = zxid;
-        self.applied.push((zxid, txn));
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Disk {
-    pub(crate) accepted: u32,
-    pub(crate) current: u32,
-    pub(crate) recovering: Recovering,
-    pub(crate) snapshot: Tree,
-    pub(crate) log: Vec<(Zxid, Bytes)>,
-}
-
-impl Disk {
-    fn empty() -> Self {
-        Self { accepted: 0, current: 0, recovering: Recovering::No, snapshot: Tree::default(), log: Vec::new() }
-    }
-
-    fn last(&self) -> Zxid {
-        self.log.last().map_or(self.snapshot.zxid, |(zxid, _)| *zxid)
-    }
-
-    fn tree(&self) -> Tree {
-        let mut tree = self.snapshot.clone();
-        for (zxid, txn) in &self.log {
-            tree.apply(*zxid, txn.clone());
-        }
-        tree
-    }
-
-    fn cut(&mut self, after: Zxid) -> bool {
-        let known = after == self.snapshot.zxid || self.log.iter().any(|(zxid, _)| *zxid == after);
-        if known {
-            self.log.retain(|(zxid, _)| *zxid <= after);
-        }
-        known
-    }
-
-    fn locate(&self, zxid: Zxid) -> Located {
-        let logged = self.log.iter().map(|(z, _)| *z).rfind(|z| *z <= zxid);
-        let before = logged.or_else(|| (self.snapshot.zxid <= zxid).then_some(self.snapshot.zxid));
-        let behind = self.log.iter().filter(|(z, _)| before.is_some_and(|before| *z > before));
-        Located { before, bytes_behind: behind.map(|(_, txn)| txn.len() as u64).sum(), snapshot_bytes: 1000 }
-    }
-
-    fn read(&self, after: Zxid, to: Zxid) -> Vec<(Zxid, Bytes)> {
-        if after < self.snapshot.zxid {
-            return Vec::new();
-        }
-        self.log.iter().filter(|(zxid, _)| *zxid > after && *zxid <= to).cloned().collect()
-    }
-}
 
 pub(crate) struct Server {
     /// None while it is down.
@@ -90,17 +31,6 @@ pub(crate) struct Server {
     received: Option<Tree>,
     disk_held: bool,
     paused: BTreeSet<LinkId>,
-}
-
-#[derive(Clone, Debug)]
-enum Write {
-    Append(Zxid, Bytes),
-    Recovering,
-    Accepted(AcceptedEpoch),
-    Current(CurrentEpoch),
-    Truncate(Zxid),
-    Install(Tree, CurrentEpoch),
-    Reload,
 }
 
 #[derive(Clone, Debug)]
@@ -165,10 +95,14 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(voters: &BTreeSet<ServerId>, observers: &BTreeSet<ServerId>) -> Self {
+    pub(crate) fn new(
+        voters: &BTreeSet<ServerId>,
+        observers: &BTreeSet<ServerId>,
+        verifier: QuorumVerifier,
+    ) -> Result<Self, String> {
         let text = Bytes::from_static(b"version=0");
         let ensemble =
-            Ensemble::new(0, voters.clone(), observers.clone(), QuorumVerifier::Majority, text).expect("voters");
+            Ensemble::new(0, voters.clone(), observers.clone(), verifier, text).map_err(|e| e.to_string())?;
         let server = || Server {
             peer: None,
             disk: Disk::empty(),
@@ -178,7 +112,7 @@ impl Cluster {
             disk_held: false,
             paused: BTreeSet::new(),
         };
-        Self {
+        Ok(Self {
             servers: voters.iter().chain(observers).map(|id| (*id, server())).collect(),
             now: 0,
             config: Config::new(ServerId(0)),
@@ -196,7 +130,7 @@ impl Cluster {
             quiet: false,
             elections_shown: false,
             pings_shown: false,
-        }
+        })
     }
 
     // ---- what scripts do ----
@@ -381,6 +315,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// The state of a learner turns out not to be its leader's.
+    pub(crate) fn diverge(&mut self, id: ServerId) -> Result<(), String> {
+        let now = self.now;
+        let peer = self.peer(id)?;
+        peer.state_diverged();
+        if peer.ask_for_state(now) { Ok(()) } else { Err(format!("{id} follows nobody")) }
+    }
+
     /// A sync of a client of this server.
     pub(crate) fn sync(&mut self, id: ServerId, ticket: u64) -> Result<(), String> {
         let now = self.now;
@@ -516,42 +458,19 @@ impl Cluster {
 
     fn written(&mut self, at: ServerId, id: WriteId, write: Write) {
         let server = self.server(at);
-        let disk = &mut server.disk;
-        let mut input = Input::Durable { id };
-        match write {
-            Write::Append(zxid, txn) => {
-                assert!(
-                    zxid.follows(disk.last()),
-                    "{at} logs {} behind {}",
-                    print::zxid(zxid),
-                    print::zxid(disk.last())
-                );
-                disk.log.push((zxid, txn));
-            }
-            Write::Recovering => disk.recovering = Recovering::Promise,
-            Write::Accepted(epoch) => disk.accepted = epoch.0,
-            Write::Current(epoch) => {
-                disk.current = epoch.0;
-                disk.recovering = Recovering::No;
-            }
-            Write::Truncate(after) => {
-                let done = disk.cut(after);
+        let input = match server.disk.take(write) {
+            Written::Durable => Input::Durable { id },
+            Written::Truncated(done) => {
                 if done {
                     server.tree = server.disk.tree();
                 }
-                input = Input::Truncated { id, done };
+                Input::Truncated { id, done }
             }
-            Write::Install(tree, epoch) => {
-                disk.snapshot = tree;
-                disk.log.clear();
-                disk.current = epoch.0;
-                disk.recovering = Recovering::No;
+            Written::Reloaded => {
+                server.tree = server.disk.tree();
+                Input::Reloaded { id, last: server.tree.zxid }
             }
-            Write::Reload => {
-                server.tree = disk.tree();
-                input = Input::Reloaded { id, last: server.tree.zxid };
-            }
-        }
+        };
         let what = match input {
             Input::Truncated { done: false, .. } => format!("refuses w{}", id.0),
             _ => format!("done w{}", id.0),
@@ -623,25 +542,7 @@ impl Cluster {
                 list.push_front(output);
             }
         }
-        // A reason that was noted is not repeated.
-        for n in (1..shown.len()).rev() {
-            let noted = shown[n - 1].strip_prefix("note \"").and_then(|note| note.strip_suffix('"'));
-            if let (Some(note), Some((close, reason))) = (noted, shown[n].split_once(" ("))
-                && reason.strip_suffix(')') == Some(note)
-            {
-                shown[n] = close.to_owned();
-            }
-        }
-        let words: Vec<_> = what.split(' ').collect();
-        let ping = words.last() == Some(&"PING") && !self.pings_shown;
-        let election = (words.contains(&"<~") || words.contains(&"sees")) && !self.elections_shown;
-        let nothing = ["timer", "flushed", "read", "sees", "done"];
-        let hidden = ping || election || nothing.iter().any(|word| words.get(1) == Some(word));
-        if !shown.is_empty() {
-            self.line(format!("{what} | {}", shown.join(" · ")));
-        } else if !hidden {
-            self.line(what.to_owned());
-        }
+        self.tell(what, shown);
     }
 
     fn carry_out(&mut self, id: ServerId, output: Output, more: &mut Outputs) {
@@ -739,65 +640,6 @@ impl Cluster {
         if ends.open.remove(&id) && ends.open.contains(&to) {
             self.push(Event::Item { link, from: id, to, item: Item::Gone });
         }
-    }
-
-    fn show(&self, output: &Output) -> Option<String> {
-        let z = print::zxid;
-        let other = |link: &LinkId, learner: bool| {
-            let ends = &self.links[link];
-            if learner { ends.learner } else { ends.leader }
-        };
-        Some(match output {
-            Output::Notify { to, notification } if self.elections_shown => {
-                format!("~> {to} {}", print::notification(notification))
-            }
-            Output::SendLeader { packet: LearnerPacket::Ping { .. }, .. }
-            | Output::SendLearner { packet: LeaderPacket::Ping { .. }, .. }
-            | Output::PingReceived { .. }
-            | Output::FromLearner { packet: LearnerPacket::Ping { .. }, .. }
-                if !self.pings_shown =>
-            {
-                return None;
-            }
-            Output::Dial { leader } => format!("dial {leader}"),
-            Output::SendLeader { link, packet } => {
-                format!("-> {} {}", other(link, false), print::learner_packet(packet))
-            }
-            Output::SendLearner { link, packet } => {
-                format!("-> {} {}", other(link, true), print::leader_packet(packet))
-            }
-            Output::SendSnapshot { link, zxid } => format!("-> {} SNAP {}", other(link, true), z(*zxid)),
-            Output::PauseLink { .. } => "pause".into(),
-            Output::ResumeLink { .. } => "resume".into(),
-            Output::CloseLink { link, reason } => {
-                let ends = &self.links[link];
-                format!("close {}-{} ({reason})", ends.learner, ends.leader)
-            }
-            Output::Append { id, zxid, .. } => format!("append {} w{}", z(*zxid), id.0),
-            Output::RaiseRecovering { id } => format!("recovering w{}", id.0),
-            Output::SaveAcceptedEpoch { id, epoch } => format!("accepted e{} w{}", epoch.0, id.0),
-            Output::SaveCurrentEpoch { id, epoch } => format!("current e{} w{}", epoch.0, id.0),
-            Output::Truncate { id, after } => format!("truncate after {} w{}", z(*after), id.0),
-            Output::AdoptSnapshot { zxid } => format!("adopt {}", z(*zxid)),
-            Output::InstallSnapshot { id, zxid, epoch } => format!("install {} e{} w{}", z(*zxid), epoch.0, id.0),
-            Output::Reload { id } => format!("reload w{}", id.0),
-            Output::Locate { zxid, .. } => format!("locate {}", z(*zxid)),
-            Output::ReadTxns { after, to, .. } => format!("read behind {} to {}", z(*after), z(*to)),
-            Output::Deliver { zxid, .. } => format!("deliver {}", z(*zxid)),
-            Output::Role(role) => print::role(*role),
-            Output::FromLeader { packet: LeaderPacket::Sync } => "synced".into(),
-            Output::Synced { ticket } => format!("synced {}", ticket.0),
-            Output::Activate { config } => format!("activate {}", String::from_utf8_lossy(config)),
-            Output::Halt { reason } => format!("HALT {reason}"),
-            Output::Note { level: Level::Warn | Level::Error, text } => format!("note \"{text}\""),
-            Output::PingReceived { .. }
-            | Output::Notify { .. }
-            | Output::ReportFlush { .. }
-            | Output::FromLearner { .. }
-            | Output::FromLeader { .. }
-            | Output::LearnerGone { .. }
-            | Output::Note { level: Level::Info | Level::Debug, .. } => return None,
-        })
     }
 
     /// What two serving servers applied agrees as far as both got.

@@ -1,8 +1,8 @@
 //! Runs the scripts in `testdata`: commands to simulated servers, and the transcript that they give.
 //!
 //! A script begins with a comment that states a property. Then come blocks: commands, a line `----`, the transcript,
-//! an empty line. With `FARRIER_GOLDEN_REWRITE=1` in the environment the transcripts are written anew; whoever
-//! commits them can explain each line. The verbs are in [`script`].
+//! an empty line. `cargo xtask golden --rewrite` writes the transcripts anew; whoever commits them can explain each
+//! line. The verbs are in [`script`].
 
 #![allow(clippy::disallowed_methods, reason = "tests read their scripts")]
 

@@ -1,7 +1,8 @@
 //! Scripts: blocks of commands, each with its transcript.
 //!
 //! Set-up
-//! - `ensemble 3`, `ensemble 3 observers 4`: voters 1 to 3. First of all.
+//! - `ensemble 3`, `ensemble 3 observers 4`, `ensemble 5 groups 1,2,3 4,5 weights 4:0 5:2`: voters 1 to 3, or 5. First
+//!   of all.
 //! - `set window-txns 2`: a setting of every server that is started later. See [`set`].
 //! - `disk 1 accepted 2 current 1 log 1:1..1:5 2:1`: what is on a disk before the start; also `snapshot 1:3` and
 //!   `recovering history` (or `promise`, or `fresh`).
@@ -10,7 +11,8 @@
 //!
 //! Events
 //! - `settle`: whatever can happen without time passing. `advance 200`: lets milliseconds pass.
-//! - `propose 3 a b`: proposes transactions. `sync 1`: a client of 1 asks for a sync. `hand-over 3`.
+//! - `propose 3 a b`: proposes transactions. `sync 1`: a client of 1 asks for a sync. `hand-over 3`. `diverge 1`: the
+//!   state of 1 is not its leader's.
 //! - `hold 3->1`, `release 3->1`, `deliver 3->1 2`: a direction of the learner channel. With `election` in front: of
 //!   the election ports.
 //! - `hold disk 1`, `release disk 1`, `complete 1 2`: writes.
@@ -27,8 +29,8 @@ use crate::print;
 use bytes::Bytes;
 use farrier_proto::quorum::LeaderPacket;
 use farrier_proto::{ServerId, Zxid};
-use farrier_zab::{Recovering, Role};
-use std::collections::BTreeSet;
+use farrier_zab::{QuorumVerifier, Recovering, Role};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// How long `elect` waits, in milliseconds.
@@ -111,6 +113,7 @@ fn execute(cluster: &mut Option<Cluster>, command: &str) -> Result<(), String> {
         }
         ("sync", [id]) => cluster.sync(server(id)?, 1),
         ("hand-over", [id]) => cluster.hand_over(server(id)?),
+        ("diverge", [id]) => cluster.diverge(server(id)?),
         ("hold", ["disk", ids @ ..]) => each(ids, |id| {
             cluster.hold_disk(id, true);
             Ok(())
@@ -193,12 +196,28 @@ fn execute(cluster: &mut Option<Cluster>, command: &str) -> Result<(), String> {
 fn ensemble(args: &[&str]) -> Result<Cluster, String> {
     let (voters, rest) = args.split_first().ok_or("how many voters?")?;
     let voters = (1..=number(voters)?.cast_signed()).map(ServerId).collect();
-    let observers = match rest {
-        [] => BTreeSet::new(),
-        ["observers", ids @ ..] => ids.iter().map(|id| server(id)).collect::<Result<_, _>>()?,
-        _ => return Err("ensemble N [observers ID…]".into()),
-    };
-    Ok(Cluster::new(&voters, &observers))
+    let mut observers = BTreeSet::new();
+    let (mut groups, mut weights) = (BTreeMap::new(), BTreeMap::new());
+    let mut kind = "";
+    for word in rest {
+        match (kind, *word) {
+            (_, "observers" | "groups" | "weights") => kind = word,
+            ("observers", id) => {
+                observers.insert(server(id)?);
+            }
+            ("groups", members) => {
+                groups.insert(groups.len() as i64 + 1, parse_group(members)?);
+            }
+            ("weights", pair) => {
+                let (id, weight) = pair.split_once(':').ok_or("weights ID:WEIGHT…")?;
+                weights.insert(server(id)?, number(weight)?);
+            }
+            _ => return Err("ensemble N [observers ID…] [groups ID,… …] [weights ID:WEIGHT…]".into()),
+        }
+    }
+    let verifier =
+        if groups.is_empty() { QuorumVerifier::Majority } else { QuorumVerifier::Hierarchical { groups, weights } };
+    Cluster::new(&voters, &observers, verifier)
 }
 
 fn set(cluster: &mut Cluster, key: &str, value: &str) -> Result<(), String> {
@@ -211,6 +230,7 @@ fn set(cluster: &mut Cluster, key: &str, value: &str) -> Result<(), String> {
         "sync-limit" => config.sync_limit = n,
         "window-txns" => config.window_txns = small()?,
         "window-bytes" => config.window_bytes = small()?,
+        "counter-last" => config.counter_last = u32::try_from(n).map_err(|_| "too large")?,
         "log-diff-permille" => config.log_diff_permille = Some(n),
         "no-log-diff" => config.log_diff_permille = None,
         "force-snapshot-sync" => config.force_snapshot_sync = n != 0,

@@ -6,10 +6,11 @@ use super::super::work::{self, Ledger, Paths, Row};
 use super::super::{load, note, rates};
 use super::{Options, ROWS};
 use anyhow::{Context as _, Result, bail, ensure};
+use farrier_testkit::ports::free_ports;
 use farrier_testkit::raw::four_letter_word_within;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -18,9 +19,6 @@ use std::time::{Duration, Instant};
 pub(super) const SERVERS: usize = 3;
 /// Lines that an ensemble has besides those of every measured server.
 pub(super) const CONFIGURATION: &[&str] = &["initLimit=10", "syncLimit=5"];
-/// Ports are taken from here, below the range from which Linux gives ports to outgoing connections: a server
-/// that starts again must find its own free.
-const PORTS: std::ops::Range<u16> = 12_000..20_000;
 /// Time between two looks at a server.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a look may take.
@@ -294,20 +292,6 @@ impl Drop for Ensemble {
             let _ = self.kill(index);
         }
     }
-}
-
-/// Different free ports, all held until the last is found.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let width = PORTS.end - PORTS.start;
-    let first = u16::try_from(std::process::id().wrapping_mul(89) % u32::from(width))?;
-    let mut held = Vec::new();
-    for step in 0..width {
-        held.extend(TcpListener::bind((Ipv4Addr::LOCALHOST, PORTS.start + (first + step) % width)));
-        if held.len() == count {
-            return held.iter().map(|listener| Ok(listener.local_addr()?.port())).collect();
-        }
-    }
-    bail!("no {count} ports of {PORTS:?} are free")
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ async fn rig(others: &[(i64, u16)], header_timeout: Duration) -> Rig {
     let settings = PeerSettings {
         me: ServerId(5),
         members: members.into(),
-        config_file: None,
+        activations: std::sync::Arc::default(),
         keep_alive: true,
         connect_timeout: PATIENCE,
         header_timeout,

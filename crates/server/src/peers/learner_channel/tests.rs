@@ -34,7 +34,7 @@ fn rig(leader: u16) -> Rig {
     let settings = PeerSettings {
         me: ServerId(1),
         members: BTreeMap::from([(ServerId(2), MemberAddresses { quorum, election: Vec::new() })]).into(),
-        config_file: None,
+        activations: std::sync::Arc::default(),
         keep_alive: false,
         connect_timeout: PATIENCE,
         header_timeout: PATIENCE,

@@ -2,8 +2,9 @@
 
 use super::{NONE, Run, TICK, request, setup};
 use crate::history::History;
-use crate::io::{Input, Outputs};
+use crate::io::{Input, Level, Output, Outputs};
 use crate::limits::COUNTER_LAST;
+use crate::peer::Phase;
 use bytes::Bytes;
 use farrier_proto::quorum::LearnerPacket;
 use farrier_proto::{ServerId, SessionId, Zxid};
@@ -95,6 +96,59 @@ fn requests_come_from_learners_that_are_up_to_date() {
     run.join(5, 9, Zxid::new(1, 1));
     assert_eq!(run.pong(5), NONE);
     assert_eq!(run.says(5, request()), ["5 close: PeerViolation"]);
+}
+
+#[test]
+fn of_two_servers_with_one_id_the_second_is_turned_away() {
+    let mut run = broadcasting();
+    run.up(5);
+    let refused = ["5 close: server 1 is here already, on another connection, and was heard of a moment ago"];
+    assert_eq!(run.follower(5, 1, 2), refused);
+    run.timer(TICK / 2);
+    run.pong(1);
+    run.now += TICK;
+    run.up(6);
+    assert_eq!(run.follower(6, 1, 2)[0][..8], *"6 close:");
+    // Nothing is heard on the first link, which may be a remainder.
+    run.now += 1;
+    run.up(7);
+    assert_eq!(
+        run.follower(7, 1, 2),
+        ["1 close: server 1 came again on another link", "1 gone", "7> LEADERINFO 2 0x10000"]
+    );
+}
+
+#[test]
+fn a_voter_that_takes_a_snapshot_is_there_as_long_as_it_takes() {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.establish();
+    run.join(1, 1, Zxid::ZERO);
+    run.down(2);
+    for _ in 0..100 {
+        assert_eq!(run.timer(TICK / 2), NONE, "who sends a snapshot does not give up");
+    }
+    run.flushed(1);
+    for _ in 0..10 {
+        run.timer(TICK / 2);
+    }
+    assert_eq!(run.peer.status().phase, Phase::Broadcast, "it has time to put it on disk");
+    for _ in 0..40 {
+        run.timer(TICK / 2);
+    }
+    assert_eq!(run.peer.status().phase, Phase::Election, "it never acknowledged it");
+}
+
+#[test]
+fn who_leads_is_warned_of_the_end_of_an_epoch_once() {
+    let mut run = setup(1, &[(1, 1)], |c| c.counter_last = 8);
+    run.establish();
+    let mut out = Outputs::default();
+    for counter in 1..=8 {
+        run.peer.propose(0, Zxid::new(2, counter), Bytes::new(), &mut out);
+        let warned = out.list.iter().filter(|o| matches!(o, Output::Note { level: Level::Warn, .. })).count();
+        assert_eq!(warned, usize::from(counter >= 6), "three quarters of 8");
+    }
+    assert_eq!(run.peer.next_zxid(), None);
 }
 
 #[test]

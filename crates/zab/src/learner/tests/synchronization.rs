@@ -190,6 +190,18 @@ fn a_link_pauses_while_the_log_is_cut() {
 }
 
 #[test]
+fn what_is_held_while_the_log_is_cut_is_bounded_by_bytes_too() {
+    let mut b = Bench::promised(1, disk());
+    b.says(LeaderPacket::Trunc { zxid: z(1, 1) });
+    let large = Bytes::from(vec![0; crate::limits::HELD_BYTES_MAX / 4]);
+    let proposal = || LeaderPacket::Proposal { zxid: z(1, 2), txn: large.clone() };
+    assert_eq!(b.says(proposal()), vec![]);
+    assert_eq!(b.says(proposal()), vec![Output::PauseLink { link: LINK }]);
+    assert_eq!(b.says(proposal()), vec![]);
+    assert_eq!(b.ends_at(proposal()), "too many packets came while the log was being cut");
+}
+
+#[test]
 fn a_link_lost_while_the_log_is_cut_ends_the_role_and_the_cut_goes_on() {
     let mut b = Bench::promised(1, disk());
     b.says(LeaderPacket::Trunc { zxid: z(1, 1) });

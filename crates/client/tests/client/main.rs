@@ -2,6 +2,7 @@
 //! when connections are cut and servers stop.
 
 mod support;
+mod tls;
 
 use farrier_client::{
     Acl, Client, Error, ErrorCode, EventType, NewZnode, Op, OpResult, ReadOp, ReadResult, SessionState, WatchEvent,
@@ -300,6 +301,7 @@ async fn an_unanswered_write_is_unknown_and_done_once_at_most() {
         children = other.list("/s").await.expect("listed");
     }
     relay.cut();
+    reached(&client, "the loss", |s| matches!(s, SessionState::Suspended { .. })).await;
     relay.set(Mode::Pass);
     let error = patiently("the write", write).await.expect_err("no answer came");
     assert!(error.is_unknown() && error.to_string().contains("create /s/n-: sent to"), "{error}");
@@ -456,6 +458,24 @@ async fn requests_are_pipelined_in_the_order_of_their_making() {
     two.await.expect("synced");
     let long = client.set("/n", &vec![0; 1 << 20]).await.expect_err("too long");
     assert!(long.to_string().contains("jute.maxbuffer"), "{long}");
+}
+
+#[tokio::test]
+async fn a_client_leaves_a_read_only_server_for_one_that_takes_writes() {
+    let servers = Servers::start(1).await;
+    let relay = Relay::to(servers.address(1)).await;
+    relay.set(Mode::Refuse);
+    let both = format!("{},{}", support::read_only_server().await, relay.connect());
+    let client = patient(&both).allow_read_only(true).connect().await.expect("a session");
+    let state = client.session().borrow().clone();
+    assert!(
+        matches!(state, SessionState::Connected { read_only: true, session, .. } if session.0 == 0x77),
+        "{state:?}"
+    );
+    relay.set(Mode::Pass);
+    let state = reached(&client, "the other", |s| matches!(s, SessionState::Connected { read_only: false, .. })).await;
+    assert!(state.connected().is_some_and(|session| session.0 != 0x77), "nobody else knows that session");
+    client.create("/written", b"").await.expect("created");
 }
 
 #[tokio::test]

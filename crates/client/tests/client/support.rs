@@ -1,6 +1,8 @@
 //! Servers in this process, and a relay between them and clients that can be cut.
 
-use farrier_client::{Client, ClientBuilder, SessionState};
+use farrier_client::{Client, ClientBuilder, SessionId, SessionState};
+use farrier_proto::Field as _;
+use farrier_proto::client::{ConnectResponse, begin_frame, end_frame};
 use farrier_server::Server;
 use farrier_server::config::{EnsembleConfig, FourLetterWords, Member, PeerAddress, Role, ServerConfig};
 use std::collections::BTreeMap;
@@ -11,25 +13,26 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_rustls::{TlsAcceptor, rustls};
 
 /// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// The answer of `future`, which must come.
-pub async fn patiently<T>(what: &str, future: impl IntoFuture<Output = T>) -> T {
+pub(crate) async fn patiently<T>(what: &str, future: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing within {PATIENCE:?}"))
 }
 
 /// Waits until the session is as `wanted` says.
-pub async fn reached(client: &Client, what: &str, wanted: impl FnMut(&SessionState) -> bool) -> SessionState {
+pub(crate) async fn reached(client: &Client, what: &str, wanted: impl FnMut(&SessionState) -> bool) -> SessionState {
     let mut state = client.session();
     patiently(what, state.wait_for(wanted)).await.expect("the client lives").clone()
 }
 
 /// A builder whose calls take as long as they take.
-pub fn patient(connect: &str) -> ClientBuilder {
+pub(crate) fn patient(connect: &str) -> ClientBuilder {
     Client::builder(connect)
         .session_timeout(Duration::from_secs(40))
         .connect_timeout(PATIENCE)
@@ -37,7 +40,7 @@ pub fn patient(connect: &str) -> ClientBuilder {
 }
 
 /// Servers of one ensemble, or one alone, with fixed client ports.
-pub struct Servers {
+pub(crate) struct Servers {
     dir: tempfile::TempDir,
     members: BTreeMap<i64, Member>,
     ports: BTreeMap<i64, u16>,
@@ -45,7 +48,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    pub async fn start(count: i64) -> Self {
+    pub(crate) async fn start(count: i64) -> Self {
         spawn_blocking(move || {
             let ports = free_ports(3 * usize::try_from(count).expect("few"));
             let dir = tempfile::tempdir().expect("a temporary directory");
@@ -84,27 +87,27 @@ impl Servers {
         self.running.insert(id, server);
     }
 
-    pub fn address(&self, id: i64) -> SocketAddr {
+    pub(crate) fn address(&self, id: i64) -> SocketAddr {
         SocketAddr::new(LOOPBACK.ip(), self.ports[&id])
     }
 
     /// The connect string of all servers, running or not.
-    pub fn connect(&self) -> String {
+    pub(crate) fn connect(&self) -> String {
         let all: Vec<String> = self.ports.keys().map(|id| self.address(*id).to_string()).collect();
         all.join(",")
     }
 
     /// The number of the server that a client is connected to.
-    pub fn id_of(&self, server: &str) -> i64 {
+    pub(crate) fn id_of(&self, server: &str) -> i64 {
         *self.ports.keys().find(|id| self.address(**id).to_string() == server).expect("one of these")
     }
 
-    pub async fn stop(&mut self, id: i64) {
+    pub(crate) async fn stop(&mut self, id: i64) {
         let server = self.running.remove(&id).expect("it runs");
         spawn_blocking(move || server.stop()).await.expect("stopped");
     }
 
-    pub async fn start_again(mut self, id: i64) -> Self {
+    pub(crate) async fn start_again(mut self, id: i64) -> Self {
         spawn_blocking(move || {
             self.run(id);
             self
@@ -121,7 +124,7 @@ fn free_ports(count: usize) -> Vec<u16> {
 
 /// What a relay does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Passes everything on.
     Pass,
     /// Passes requests on, and holds answers back.
@@ -131,7 +134,7 @@ pub enum Mode {
 }
 
 /// A relay in front of a server.
-pub struct Relay {
+pub(crate) struct Relay {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
     /// Each change cuts all connections.
@@ -140,7 +143,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    pub async fn to(server: SocketAddr) -> Self {
+    pub(crate) async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(LOOPBACK).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (mode, cuts) = (watch::Sender::new(Mode::Pass), watch::Sender::new(0));
@@ -162,16 +165,16 @@ impl Relay {
         Self { address, mode, cuts, task }
     }
 
-    pub fn connect(&self) -> String {
+    pub(crate) fn connect(&self) -> String {
         self.address.to_string()
     }
 
-    pub fn set(&self, mode: Mode) {
+    pub(crate) fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
 
     /// Cuts all connections.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.cuts.send_modify(|n| *n += 1);
     }
 }
@@ -211,4 +214,52 @@ async fn relay(mut client: TcpStream, server: SocketAddr, mut modes: watch::Rece
         () = requests => {}
         () = answers => {}
     }
+}
+
+/// A front of a server that speaks TLS.
+pub(crate) async fn tls_front(server: SocketAddr, config: Arc<rustls::ServerConfig>) -> u16 {
+    let listener = TcpListener::bind(LOOPBACK).await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.expect("a connection");
+            let acceptor = TlsAcceptor::from(Arc::clone(&config));
+            tokio::spawn(async move {
+                // Whoever does not shake hands properly is none of the server's business.
+                let Ok(mut client) = acceptor.accept(client).await else { return };
+                let Ok(mut server) = TcpStream::connect(server).await else { return };
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    port
+}
+
+/// A server without a quorum, which gives one session, answers no request, and ends the connection when it is dropped.
+pub(crate) async fn read_only_server() -> SocketAddr {
+    let listener = TcpListener::bind(LOOPBACK).await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.expect("a connection");
+            tokio::spawn(async move {
+                let mut word = [0; 4];
+                client.read_exact(&mut word).await.ok()?;
+                if &word == b"isro" {
+                    return client.write_all(b"ro").await.ok();
+                }
+                let mut request = vec![0; usize::try_from(u32::from_be_bytes(word)).ok()?];
+                client.read_exact(&mut request).await.ok()?;
+                let (timeout, session) = (40_000, SessionId(0x77));
+                let mut bytes = Vec::new();
+                let start = begin_frame(&mut bytes);
+                ConnectResponse { timeout, session, password: [1; 16], read_only: Some(true) }.write(&mut bytes);
+                end_frame(&mut bytes, start);
+                client.write_all(&bytes).await.ok()?;
+                let mut rest = Vec::new();
+                client.read_to_end(&mut rest).await.ok().map(|_| ())
+            });
+        }
+    });
+    address
 }

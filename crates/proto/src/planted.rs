@@ -1,0 +1,181 @@
+//! Mistakes to be found. They exist only in builds with `--cfg farrier_planted`, which are never released: there the
+//! simulator switches on one at a time, and has to catch it. So every checker shows that it works.
+//!
+//! A planted bug mutates the line of the product that keeps the rule: `if planted!(AckBeforeSync) { … }`. In every
+//! other build the macro is the constant `false`, and nothing of this module is compiled.
+
+/// Whether this mistake is made. The constant `false`, except in builds with `--cfg farrier_planted`.
+#[cfg(not(farrier_planted))]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+/// Whether this mistake is made.
+#[cfg(farrier_planted)]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::Bug::$bug.is_active()
+    };
+}
+
+/// Text by which a binary with planted bugs is told from one without.
+#[cfg(farrier_planted)]
+pub const MARKER: &str = "farrier-planted-bugs-inside";
+
+#[cfg(farrier_planted)]
+pub use bugs::{Bug, activate};
+
+#[cfg(farrier_planted)]
+mod bugs {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Number in [`Bug::ALL`] of the active one, plus one; 0 for none.
+    static ACTIVE: AtomicUsize = AtomicUsize::new(0);
+
+    /// Makes this mistake from now on, everywhere in the process, or none.
+    pub fn activate(bug: Option<Bug>) {
+        ACTIVE.store(bug.map_or(0, |bug| bug as usize + 1), Ordering::Relaxed);
+    }
+
+    macro_rules! bugs {
+        ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+            /// A mistake.
+            #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+            pub enum Bug {
+                $($(#[doc = $doc])+ $name,)+
+            }
+
+            impl Bug {
+                /// All of them.
+                pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+                /// Its name, as in the source.
+                #[must_use]
+                pub const fn name(self) -> &'static str {
+                    match self {
+                        $(Self::$name => stringify!($name),)+
+                    }
+                }
+
+                /// What is done wrong, and which rule or known bug that is.
+                #[must_use]
+                pub const fn description(self) -> &'static str {
+                    match self {
+                        $(Self::$name => concat!($($doc),+),)+
+                    }
+                }
+            }
+        };
+    }
+
+    bugs! {
+        // ---- zab ----
+        /// A follower acknowledges a proposal before its log write is durable (safety contract 1.1).
+        AckBeforeSync,
+        /// A leader counts its own copy of a proposal before it is durable (safety contract 1.1).
+        OwnCopyBeforeSync,
+        /// ACKEPOCH leaves before acceptedEpoch is durable (safety contract 1.3).
+        PromiseBeforeSync,
+        /// A leader offers an epoch that it has not durably promised itself (ZOOKEEPER-1282).
+        OfferBeforeOwnPromise,
+        /// NEWLEADER is acknowledged before the synchronized history is durable (ZOOKEEPER-3911, 4646).
+        NewLeaderAckBeforeHistory,
+        /// currentEpoch is written before the synchronized history (ZOOKEEPER-4643, 4785).
+        EpochBeforeHistory,
+        /// A server that may have forgotten what it acknowledged votes (safety contract 3).
+        ForgetfulServerVotes,
+        /// A leader ignores that a follower's ACKEPOCH shows a fresher history (safety contract 5.3).
+        FresherFollowerIgnored,
+        /// The epoch is established once it is promised, before a quorum has the history.
+        EstablishedOnPromises,
+        /// Half of the voters count as a quorum.
+        HalfIsAQuorum,
+        /// Acknowledgements of observers count for commits (ZOOKEEPER-2959).
+        ObserversCount,
+        /// UPTODATE is taken for a commit of everything that is logged, proposals in flight included (ZOOKEEPER-1367).
+        UpToDateCommitsAll,
+        /// What is proposed between NEWLEADER and UPTODATE is not sent to that follower (first ambiguity of the specification).
+        ProposalsWhileSyncingLost,
+        /// A follower between NEWLEADER and UPTODATE is not sent the commits of that time (third ambiguity of the specification).
+        CommitsWhileSyncingLost,
+        /// A learner whose last transaction is not in the leader's history gets a DIFF all the same.
+        ForeignTailKept,
+        /// Votes are compared by server id only: the shorter log may win.
+        VoteIgnoresHistory,
+        /// A sync is answered without asking a quorum (safety contract 5.1).
+        SyncUnconfirmed,
+        /// A vote quotes what is applied, and what is only logged is not applied before it (ZOOKEEPER-2845).
+        LoggedTailNotReplayed,
+        // ---- storage ----
+        /// A commit of the log is reported without a sync.
+        LogNotSynced,
+        /// Records read back past the mark are not written again at a start (safety contract 1.2).
+        ReplayedNotRewritten,
+        /// The name of a new log segment is not made durable (safety contract 1.5).
+        SegmentNameNotSynced,
+        /// The mark is written before the log is synced (safety contract 2).
+        MarkBeforeSync,
+        /// A torn tail is left in the log at a start.
+        TornTailKept,
+        /// Older logs and snapshots go without a durable intent (safety contract 4.1, ZOOKEEPER-2872).
+        InstallWithoutIntent,
+        /// Older logs stay when a leader's snapshot is installed.
+        OldLogsSurviveInstall,
+        /// Snapshots newer than the cut stay when the log is truncated (ZOOKEEPER-1549).
+        NewerSnapshotSurvivesCut,
+        /// TRUNC leaves one record behind the cut.
+        TruncKeepsARecord,
+        /// A snapshot gets its name before it is synced (safety contract 4.1, ZOOKEEPER-3644).
+        SnapshotNotSynced,
+        /// A failed sync of the log is tried again, and the second answer believed (safety contract 1.4).
+        FailedSyncRetried,
+        /// Epoch files are renamed before they are synced.
+        EpochFileNotSynced,
+        /// A difference from the disk reaches below the last installed snapshot (safety contract 4.3).
+        DiffBelowFloor,
+        /// currentEpoch is written while the installed snapshot has no name yet.
+        EpochBeforeInstall,
+        // ---- tree ----
+        /// One ephemeral of a closed session stays.
+        EphemeralSurvivesSession,
+        /// The suffix of a sequential znode comes from the number of children.
+        SequenceFromChildCount,
+        /// Versions are checked against what is committed, not against what is proposed.
+        VersionOfCommittedState,
+        /// A multi that failed leaves the effects of its first operations pending.
+        MultiNotRolledBack,
+        /// A one-shot watch stays after it fired.
+        WatchFiresTwice,
+        /// A snapshot misses the sessions of its state.
+        SnapshotWithoutSessions,
+        // ---- replica ----
+        /// The reply to a write precedes the events of watches on it.
+        WatchAfterReply,
+        /// A read does not wait for an unfinished write of its session.
+        ReadPassesOwnWrite,
+        /// A client that has seen more than this server has is let in.
+        ClientAheadLetIn,
+        /// Requests are taken from a connection whose session has moved on (ZOOKEEPER-2926).
+        MovedSessionServed,
+        /// A learner does not tell its leader which sessions it heard of.
+        TouchesNotPassedOn,
+        /// Sessions expire right after a pause, before their pings are heard (safety contract 5.2).
+        ExpiryRightAfterPause,
+        /// What changed while a client was away does not fire its watches.
+        RewatchMissesChanges,
+        /// A watch that is left anew by setWatches is not armed.
+        RewatchNotArmed,
+    }
+
+    impl Bug {
+        /// Whether it is the active one.
+        #[must_use]
+        pub fn is_active(self) -> bool {
+            ACTIVE.load(Ordering::Relaxed) == self as usize + 1
+        }
+    }
+}

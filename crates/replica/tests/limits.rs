@@ -1,0 +1,195 @@
+//! The settings that bound what clients may cost, each as the operator sees it take effect.
+
+mod harness;
+
+use farrier_proto::client::{CreateRequest, PathWatch, SetDataRequest};
+use farrier_proto::{OpCode, RawAcl, SessionId};
+use farrier_replica::{ConnId, ConnectionThrottleConfig, Input, ReplicaConfig};
+use harness::{World, config, connect_frame, encode, request};
+use std::borrow::Cow;
+
+const THROTTLED_OP: i32 = -127;
+
+fn create(path: &str, data: &[u8]) -> Vec<u8> {
+    let open = RawAcl { perms: 31, scheme: Some("world".into()), id: Some("anyone".into()) };
+    encode(&CreateRequest {
+        path: Some(Cow::Borrowed(path)),
+        data: Some(Cow::Borrowed(data)),
+        acl: Some(vec![open]),
+        flags: 0,
+    })
+}
+
+fn read(path: &str) -> Vec<u8> {
+    encode(&PathWatch { path: Some(Cow::Borrowed(path)), watch: false })
+}
+
+fn set(path: &str, data: &[u8]) -> Vec<u8> {
+    encode(&SetDataRequest { path: Some(Cow::Borrowed(path)), data: Some(Cow::Borrowed(data)), version: -1 })
+}
+
+/// `throttled_op_wait_time`: what waited longer is answered with an error instead of being done, but for pings and the
+/// end of the session.
+#[test]
+fn an_operation_that_waited_too_long_is_not_done() {
+    let mut w = World::new(ReplicaConfig { throttled_op_wait: 500, ..config() });
+    let (c, _) = w.connect(40_000);
+    w.sync_at_once = false;
+    w.request(c, 1, OpCode::Create, &create("/a", b""));
+    w.request(c, 2, OpCode::Exists, &read("/a"));
+    w.request(c, -2, OpCode::Ping, &[]);
+    w.pass(400);
+    w.request(c, 3, OpCode::Exists, &read("/a"));
+    w.pass(200);
+    w.sync();
+    assert_eq!(w.replies(c), [(1, 0), (2, THROTTLED_OP), (-2, 0), (3, 0)]);
+    assert_eq!(w.replica.stats().throttled_ops, 1);
+}
+
+/// `request_stale_latency_check`: a request that waited longer than its session's timeout is dropped with its
+/// connection.
+#[test]
+fn a_request_older_than_its_sessions_timeout_closes_the_connection() {
+    for (check, closed) in [(true, true), (false, false)] {
+        let mut w = World::new(ReplicaConfig { drop_stale_requests: check, ..config() });
+        let (c, _) = w.connect(4000);
+        w.sync_at_once = false;
+        w.request(c, 1, OpCode::Create, &create("/a", b""));
+        w.request(c, 2, OpCode::Exists, &read("/a"));
+        w.pass(2500);
+        // It shows itself, so that its session lives.
+        w.request(c, -2, OpCode::Ping, &[]);
+        w.pass(2500);
+        w.sync();
+        let replies = w.replies(c);
+        assert_eq!(w.closed.contains(&c), closed);
+        assert_eq!(replies, if closed { vec![(1, 0)] } else { vec![(1, 0), (2, 0), (-2, 0)] });
+    }
+}
+
+/// `globalOutstandingLimit`: whoever has something outstanding is not read from; whoever has not, is.
+#[test]
+fn connections_with_something_outstanding_wait_at_the_limit() {
+    let mut w = World::new(ReplicaConfig { global_outstanding_limit: 3, ..config() });
+    let ((a, _), (b, _)) = (w.connect(40_000), w.connect(40_000));
+    w.sync_at_once = false;
+    for xid in 1..4 {
+        assert!(w.replica.takes_frames(a));
+        w.request(a, xid, OpCode::Create, &create(&format!("/{xid}"), b""));
+    }
+    assert!(!w.replica.takes_frames(a));
+    assert!(w.replica.takes_frames(b));
+    w.request(b, 1, OpCode::Exists, &read("/"));
+    assert_eq!(w.replies(b), [(1, 0)]);
+    w.sync();
+    assert!(w.replica.takes_frames(a));
+    assert_eq!(w.replies(a), [(1, 0), (2, 0), (3, 0)]);
+}
+
+/// `connection_throttle_tokens`: without a token a connect request is closed without a word.
+#[test]
+fn new_sessions_take_tokens() {
+    let throttle = ConnectionThrottleConfig { tokens: 2, fill_time: 100, fill_count: 1, ..Default::default() };
+    let mut w = World::new(ReplicaConfig { connection_throttle: throttle, ..config() });
+    w.connect(10_000);
+    w.connect(10_000);
+    let refused = w.dial();
+    w.frame(refused, &connect_frame(10_000, SessionId::NONE, &[0; 16], 0));
+    assert!(w.closed.contains(&refused) && w.take(refused).is_empty());
+    assert_eq!(w.replica.stats().throttled_connections, 1);
+    w.pass(100);
+    w.connect(10_000);
+}
+
+/// `snapSizeLimitInKb`: a snapshot follows the bytes that were logged, long before `snapCount`.
+#[test]
+fn bytes_call_for_a_snapshot() {
+    let mut w = World::new(ReplicaConfig { snap_size_limit: 50_000, ..config() });
+    let (c, _) = w.connect(40_000);
+    w.request(c, 1, OpCode::Create, &create("/a", b""));
+    for xid in 2..30 {
+        w.request(c, xid, OpCode::SetData, &set("/a", b"short"));
+    }
+    assert_eq!(w.snapshots, 0);
+    for xid in 30..33 {
+        w.request(c, xid, OpCode::SetData, &set("/a", &[7; 20_000]));
+    }
+    assert_eq!(w.snapshots, 1);
+}
+
+/// `znode.container.maxNeverUsedIntervalMs`: 0, Apache 3.9's, never takes a container that had no child.
+#[test]
+fn a_container_that_was_never_used_goes_when_it_is_old_enough() {
+    for (max_never_used, goes) in [(0, false), (5000, true)] {
+        let mut c = config();
+        (c.container.check_interval, c.container.max_never_used) = (1000, max_never_used);
+        let mut w = World::new(c);
+        let (conn, _) = w.connect(40_000);
+        let open = RawAcl { perms: 31, scheme: Some("world".into()), id: Some("anyone".into()) };
+        let body = CreateRequest { path: Some("/c".into()), data: None, acl: Some(vec![open]), flags: 4 };
+        w.request(conn, 1, OpCode::CreateContainer, &encode(&body));
+        w.pass(4000);
+        assert!(w.replica.tree().node("/c").is_some());
+        w.pass(3000);
+        assert_eq!(w.replica.tree().node("/c").is_none(), goes);
+    }
+}
+
+/// Requests above 1,000 bytes are large, and 5,000 bytes of them may be in flight.
+fn bounded() -> ReplicaConfig {
+    ReplicaConfig { large_request_threshold: Some(1000), large_request_max_bytes: 5000, ..config() }
+}
+
+fn large(w: &mut World, c: ConnId, xid: i32, path: &str) {
+    // A request that closes its connection is not looked for twice.
+    w.step(Input::ClientFrame { conn: c, frame: &request(xid, OpCode::Create, &create(path, &[1; 2000])) });
+}
+
+/// `largeRequestMaxBytes`: what exceeds it closes its connection, and only that; and it is not counted for ever.
+#[test]
+fn large_requests_have_a_budget_that_comes_back() {
+    let mut w = World::new(bounded());
+    let (small, _) = w.connect(40_000);
+    for round in 0..10 {
+        let (c, _) = w.connect(40_000);
+        w.sync_at_once = false;
+        for n in 0..3 {
+            large(&mut w, c, n, &format!("/r{round}n{n}"));
+        }
+        assert!(w.closed.contains(&c), "round {round}: the third exceeds the budget");
+        w.request(small, round, OpCode::SetData, &set("/r0n0", b"small"));
+        w.sync_at_once = true;
+        w.sync();
+        assert_eq!(w.replies(small), [(round, 0)], "small ones never do");
+        assert!(w.replica.tree().node(&format!("/r{round}n1")).is_some(), "what was within it is done");
+    }
+    let (c, _) = w.connect(40_000);
+    large(&mut w, c, 1, "/in-the-end");
+    assert_eq!(w.replies(c), [(1, 0)]);
+}
+
+/// The same for what waits behind a connection's own output.
+#[test]
+fn deferred_large_requests_give_their_budget_back_too() {
+    let mut w = World::new(bounded());
+    let (first, _) = w.connect(40_000);
+    w.request(first, 1, OpCode::Create, &create("/big", &[1; 900]));
+    w.take(first);
+    for round in 0..10 {
+        let (c, _) = w.connect(40_000);
+        // As many replies as it takes until its own output holds it up.
+        let mut xid = 0;
+        while w.replica.takes_frames(c) {
+            xid += 1;
+            w.request(c, xid, OpCode::GetData, &read("/big"));
+        }
+        // The shell may have read more before it was told.
+        for n in 0..3 {
+            large(&mut w, c, xid + n, &format!("/d{round}n{n}"));
+        }
+        assert!(w.closed.contains(&c), "round {round}");
+    }
+    let (c, _) = w.connect(40_000);
+    w.request(c, 1, OpCode::Create, &create("/in-the-end", &[1; 4500]));
+    assert_eq!(w.replies(c), [(1, 0)], "all of the budget is there");
+}

@@ -1,0 +1,312 @@
+//! What threads share, under a scheduler that stops them at every step in thousands of orders.
+//!
+//! The files are those of the server, compiled once more over primitives of the scheduler. A thread that waits for
+//! what never comes, with nobody left to bring it, fails the test. All atomics are sequentially consistent here: what
+//! weaker orders would allow is not tried.
+
+mod sync {
+    //! In place of [`crate::sync`].
+
+    pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+
+    /// As tokio's for one who waits: a call that comes too early is kept.
+    #[derive(Debug, Default)]
+    pub(crate) struct Notify {
+        permit: Mutex<bool>,
+        given: Condvar,
+    }
+
+    impl Notify {
+        pub(crate) fn notify_one(&self) {
+            *self.permit.lock().expect("nothing panics while it holds this lock") = true;
+            self.given.notify_one();
+        }
+
+        pub(crate) async fn notified(&self) {
+            let guard = self.permit.lock().expect("nothing panics while it holds this lock");
+            let mut permit =
+                self.given.wait_while(guard, |permit| !*permit).expect("nothing panics while it holds this lock");
+            *permit = false;
+        }
+    }
+}
+
+#[path = "files.rs"]
+mod files;
+#[path = "log_queue.rs"]
+mod log_queue;
+#[path = "outbox.rs"]
+mod outbox;
+
+use files::Files;
+use log_queue::{LogQueue, Weighed};
+use outbox::{Deliveries, Delivery, Outbox};
+use std::sync::Arc;
+use std::time::Duration;
+use sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
+
+/// Orders that are tried; `FARRIER_INTERLEAVINGS` for another number.
+const ORDERS: usize = 2000;
+
+/// Changes of threads at chosen moments in one order, besides those at waits.
+const CHANGES: usize = 3;
+
+/// Runs `test` in many orders, half of them by chance and half with few changes of threads at the worst moments.
+fn in_many_orders(test: impl Fn() + Send + Sync + Copy + 'static) {
+    let orders = std::env::var("FARRIER_INTERLEAVINGS").ok().and_then(|n| n.parse().ok()).unwrap_or(ORDERS);
+    shuttle::check_random(test, orders / 2);
+    shuttle::check_pct(test, orders / 2, CHANGES);
+}
+
+// ---- the queue between replica and worker ----
+
+/// What the worker and whoever steps the replica do with an [`Outbox`].
+trait Channel: Default + Send + Sync + 'static {
+    fn push(&self, n: u8);
+    fn wake(&self);
+    fn attend(&self);
+    fn wait(&self);
+    fn take(&self) -> Vec<u8>;
+}
+
+impl Channel for Outbox {
+    fn push(&self, n: u8) {
+        Self::push(self, farrier_replica::ConnId(1), Delivery::Send(&[n]));
+    }
+
+    fn wake(&self) {
+        Self::wake(self);
+    }
+
+    fn attend(&self) {
+        Self::attend(self);
+    }
+
+    fn wait(&self) {
+        shuttle::future::block_on(Self::wait(self));
+    }
+
+    fn take(&self) -> Vec<u8> {
+        let mut batch = Deliveries::default();
+        Self::take(self, &mut batch);
+        let mut taken = Vec::new();
+        batch.drain(|_, delivery| match delivery {
+            Delivery::Send(bytes) => taken.extend_from_slice(bytes),
+            Delivery::Close | Delivery::Pause | Delivery::Resume | Delivery::ReportFlush => {}
+        });
+        taken
+    }
+}
+
+/// Two threads step the replica and fill the worker's outbox; so does the worker itself, which looks right behind it.
+/// Everything arrives, in order.
+fn outbox_delivers_all_in_order<C: Channel>() {
+    const EACH: usize = 2;
+    let outbox = Arc::new(C::default());
+    let replica = Arc::new(Mutex::new(0_u8));
+    let step = |outbox: &C, replica: &Mutex<u8>| {
+        let mut next = replica.lock().expect("nobody panics");
+        outbox.push(*next);
+        *next += 1;
+        outbox.wake();
+    };
+    let others: Vec<_> = (0..2)
+        .map(|_| {
+            let (outbox, replica) = (outbox.clone(), replica.clone());
+            shuttle::thread::spawn(move || (0..EACH).for_each(|_| step(&outbox, &replica)))
+        })
+        .collect();
+    let mut seen = Vec::new();
+    for _ in 0..EACH {
+        // A batch of requests of its own.
+        outbox.attend();
+        step(&outbox, &replica);
+        seen.extend(outbox.take());
+    }
+    while seen.len() < 3 * EACH {
+        outbox.wait();
+        seen.extend(outbox.take());
+    }
+    assert!(seen.is_sorted() && seen.len() == 3 * EACH, "{seen:?}");
+    for other in others {
+        other.join().expect("nobody panics");
+    }
+}
+
+#[test]
+fn no_delivery_is_late_or_out_of_order() {
+    in_many_orders(outbox_delivers_all_in_order::<Outbox>);
+}
+
+/// An outbox whose worker says that it does not attend any more only after it looked.
+#[derive(Default)]
+struct Inattentive {
+    waiting: Mutex<Vec<u8>>,
+    notify: Notify,
+    attended: AtomicBool,
+}
+
+impl Channel for Inattentive {
+    fn push(&self, n: u8) {
+        self.waiting.lock().expect("nobody panics").push(n);
+    }
+
+    fn wake(&self) {
+        if !self.attended.load(Ordering::SeqCst) {
+            self.notify.notify_one();
+        }
+    }
+
+    fn attend(&self) {
+        self.attended.store(true, Ordering::SeqCst);
+    }
+
+    fn wait(&self) {
+        shuttle::future::block_on(self.notify.notified());
+    }
+
+    fn take(&self) -> Vec<u8> {
+        let taken = std::mem::take(&mut *self.waiting.lock().expect("nobody panics"));
+        self.attended.store(false, Ordering::SeqCst);
+        taken
+    }
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_wake_up_that_is_lost_would_be_found() {
+    in_many_orders(outbox_delivers_all_in_order::<Inattentive>);
+}
+
+#[test]
+fn a_worker_hears_that_the_server_closes_whatever_it_is_at() {
+    in_many_orders(|| {
+        let outbox = Arc::new(Outbox::default());
+        let closing = Arc::new(AtomicBool::new(false));
+        let worker = {
+            let (outbox, closing) = (outbox.clone(), closing.clone());
+            shuttle::thread::spawn(move || {
+                loop {
+                    outbox.attend();
+                    assert!(Channel::take(&*outbox).is_empty(), "nothing was sent");
+                    Channel::wait(&*outbox);
+                    if closing.load(Ordering::SeqCst) {
+                        return;
+                    }
+                }
+            })
+        };
+        closing.store(true, Ordering::SeqCst);
+        outbox.wake_always();
+        worker.join().expect("nobody panics");
+    });
+}
+
+// ---- the queue of the log thread ----
+
+impl Weighed for u8 {
+    fn len(&self) -> usize {
+        usize::from(*self)
+    }
+}
+
+#[test]
+fn every_command_reaches_the_log_thread_once_and_in_order() {
+    in_many_orders(|| {
+        const EACH: u8 = 2;
+        let queue = Arc::new(LogQueue::default());
+        let replica = Arc::new(Mutex::new(1_u8));
+        let log = {
+            let queue = queue.clone();
+            shuttle::thread::spawn(move || {
+                let mut all: Vec<u8> = Vec::new();
+                loop {
+                    let mut batch = Vec::new();
+                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO);
+                    if batch.is_empty() {
+                        return all;
+                    }
+                    assert!(batch.len() <= 2, "a batch is bounded");
+                    all.append(&mut batch);
+                }
+            })
+        };
+        let steppers: Vec<_> = (0..2)
+            .map(|_| {
+                let (queue, replica) = (queue.clone(), replica.clone());
+                shuttle::thread::spawn(move || {
+                    for _ in 0..EACH {
+                        let mut next = replica.lock().expect("nobody panics");
+                        queue.push(*next);
+                        *next += 1;
+                        queue.wake();
+                    }
+                })
+            })
+            .collect();
+        for stepper in steppers {
+            stepper.join().expect("nobody panics");
+        }
+        queue.close();
+        let all = log.join().expect("nobody panics");
+        assert_eq!(all, (1..=2 * EACH).collect::<Vec<_>>());
+        assert_eq!(queue.bytes(), 0);
+    });
+}
+
+// ---- the files of the history ----
+
+/// The log thread changes the history twice and asks for a snapshot of each. No snapshot is begun or finished of a
+/// history that is gone, and no segment is prepared while it changes.
+#[test]
+fn a_change_of_the_history_has_the_files_to_itself() {
+    in_many_orders(|| {
+        let files = Arc::new(Files::default());
+        // What is on disk; odd while it is being changed.
+        let disk = Arc::new(AtomicU64::new(0));
+        let (ask, asked) = shuttle::sync::mpsc::channel::<(u64, u64)>();
+        let snapshots = {
+            let (files, disk) = (files.clone(), disk.clone());
+            shuttle::thread::spawn(move || {
+                while let Ok((history, image)) = asked.recv() {
+                    let guard = files.snapshots();
+                    if history != files.history() {
+                        continue;
+                    }
+                    // Pieces of a file: each may be the last.
+                    let whole = (0..2).all(|_| {
+                        assert_eq!(disk.load(Ordering::SeqCst), image, "a snapshot of another history is written");
+                        !files.are_claimed()
+                    });
+                    if whole {
+                        assert_eq!(disk.load(Ordering::SeqCst), image, "a snapshot of another history gets its name");
+                    }
+                    drop(guard);
+                }
+            })
+        };
+        let preparer = {
+            let (files, disk) = (files.clone(), disk.clone());
+            shuttle::thread::spawn(move || {
+                let guard = files.segments();
+                let before = disk.load(Ordering::SeqCst);
+                let after = disk.load(Ordering::SeqCst);
+                assert!(before == after && before % 2 == 0, "a segment is prepared while the history changes");
+                drop(guard);
+            })
+        };
+        for image in [0, 2] {
+            ask.send((files.history(), image)).expect("somebody listens");
+            let claim = files.claim();
+            assert!(!files.are_claimed(), "who has them does not wait for them");
+            disk.fetch_add(1, Ordering::SeqCst);
+            disk.fetch_add(1, Ordering::SeqCst);
+            drop(claim);
+        }
+        drop(ask);
+        snapshots.join().expect("nobody panics");
+        preparer.join().expect("nobody panics");
+        assert_eq!(files.history(), 2);
+    });
+}

@@ -1,0 +1,355 @@
+//! What clients are shown is the state that the zxid of the reply stands for, what their writes did is what they asked
+//! for, and whole trees of servers are equal to the model's.
+
+use super::model::{is_unfollowed, split};
+use super::{Call, Checker, Effect, Facts, Model, Record};
+use crate::observe::{ClientEvent, MultiPart, Observation, PartReply, Reply, Request, SeenZnode, ServerEvent, What};
+use farrier_proto::{ErrorCode, SessionId, Stat, Zxid};
+
+/// Longest value in a message. Bytes.
+const BRIEF_MAX: usize = 400;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Oracle;
+
+impl Checker for Oracle {
+    fn name(&self) -> &'static str {
+        "oracle"
+    }
+
+    fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
+        if let Some(why) = &facts.news.unlawful {
+            return Err(format!("what no leader may propose is committed: {why}"));
+        }
+        for zxid in &facts.news.committed {
+            if let Some(record) = facts.model.record(*zxid)
+                && let Some(call) = facts.write(record.session, record.cxid)
+            {
+                did_what_was_asked(&facts.model, *zxid, record, call)
+                    .map_err(|why| format!("{zxid} of {}: {why}", brief(&call.request)))?;
+            }
+        }
+        match &observation.what {
+            What::Client(client, ClientEvent::Returned { call, zxid, outcome, .. }) => {
+                let Some(call) = facts.call(*client, *call) else { return Ok(()) };
+                let at = Zxid::from_wire(*zxid);
+                answered(&facts.model, at, call, outcome)
+                    .map_err(|why| format!("{client:?} is told at {at} of {}: {why}", brief(&call.request)))
+            }
+            What::Server(me, ServerEvent::Inspected { zxid, znodes, sessions, .. }) => {
+                if facts.history.position(*zxid).is_none() {
+                    return Ok(());
+                }
+                same_tree(&facts.model, *zxid, znodes, sessions).map_err(|why| format!("server {me} at {zxid}: {why}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn expect<T: PartialEq + core::fmt::Debug>(what: &str, told: &T, truth: &T) -> Result<(), String> {
+    if told == truth { Ok(()) } else { Err(format!("{what} is {}, the truth is {}", brief(told), brief(truth))) }
+}
+
+/// Data may be long.
+fn brief(value: &impl core::fmt::Debug) -> String {
+    let mut text = format!("{value:?}");
+    if text.len() > BRIEF_MAX {
+        let end = (0..=BRIEF_MAX).rev().find(|i| text.is_char_boundary(*i)).unwrap_or_default();
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
+fn stat_at(model: &Model, path: &str, at: Zxid) -> Option<Stat> {
+    model.znode(path, at).map(|z| z.stat)
+}
+
+/// A reply against the state, or the transaction, that its zxid stands for.
+fn answered(model: &Model, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorCode>) -> Result<(), String> {
+    let path = match &call.request {
+        Request::Exists { path, .. } | Request::GetData { path, .. } | Request::GetChildren { path, .. } => path,
+        Request::Create { .. } | Request::Delete { .. } | Request::SetData { .. } | Request::Multi(_) => {
+            return write_answered(model, at, call, outcome);
+        }
+        Request::AddWatch { .. }
+        | Request::RemoveWatches { .. }
+        | Request::SetWatches(_)
+        | Request::Sync { .. }
+        | Request::Close => return Ok(()),
+    };
+    if is_unfollowed(path) {
+        return Ok(());
+    }
+    match outcome {
+        Err(ErrorCode::NoNode) => expect("a znode that is not there", &None, &stat_at(model, path, at)),
+        Err(code) => Err(format!("{code} is no answer to that")),
+        Ok(Reply::Stat(stat)) => expect("the stat", &Some(stat), &stat_at(model, path, at).as_ref()),
+        Ok(Reply::Data { data, stat }) => {
+            expect("the stat", &Some(stat), &stat_at(model, path, at).as_ref())?;
+            expect("the data", &data.as_ref(), &model.znode(path, at).and_then(|z| z.data.as_ref()))
+        }
+        Ok(Reply::Children { names, stat }) => {
+            expect("the stat", &Some(stat), &stat_at(model, path, at).as_ref())?;
+            let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.sort_unstable();
+            expect("the list of children", &names, &model.children(path, at))
+        }
+        Ok(other) => Err(format!("{other:?} is no answer to that")),
+    }
+}
+
+fn write_answered(model: &Model, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorCode>) -> Result<(), String> {
+    let record = model.record(at).filter(|r| (r.session, r.cxid) == (call.session, call.xid));
+    let Some(record) = record else {
+        return match outcome {
+            // Too large, or the like: refused before it became a transaction.
+            Err(ErrorCode::MarshallingError) => Ok(()),
+            _ => Err(format!("{outcome:?}, and the transaction is not of this request")),
+        };
+    };
+    match (outcome, &record.effects[..]) {
+        (Err(code), [Effect::Failed(truth)]) if !record.multi => expect("the error", &code.code(), truth),
+        (Ok(Reply::Done), [Effect::Done]) => Ok(()),
+        (Ok(Reply::Stat(stat)), [Effect::Stat(truth)]) => expect("the stat", stat, truth),
+        (Ok(Reply::Created { path, stat }), [Effect::Created { path: p, stat: s }]) => {
+            created(path, stat.as_ref(), p, s)
+        }
+        (Ok(Reply::Multi(parts)), effects) if record.multi && parts.len() == effects.len() => {
+            parts.iter().zip(effects).try_for_each(|(part, effect)| match (part, effect) {
+                (PartReply::Done, Effect::Done) => Ok(()),
+                (PartReply::Stat(stat), Effect::Stat(truth)) => expect("a stat", stat, truth),
+                (PartReply::Created { path, stat }, Effect::Created { path: p, stat: s }) => {
+                    created(path, stat.as_ref(), p, s)
+                }
+                (PartReply::Failed(code), Effect::Failed(truth)) => expect("an error", code, truth),
+                _ => Err(format!("{part:?} for {effect:?}")),
+            })
+        }
+        (outcome, effects) => Err(format!("{outcome:?} for {effects:?}")),
+    }
+}
+
+fn created(path: &str, stat: Option<&Stat>, truth: &str, true_stat: &Stat) -> Result<(), String> {
+    expect("the path", &path, &truth)?;
+    stat.map_or(Ok(()), |s| expect("the stat", s, true_stat))
+}
+
+/// A committed write against the request, and against the state before it.
+fn did_what_was_asked(model: &Model, zxid: Zxid, record: &Record, call: &Call) -> Result<(), String> {
+    let before = Model::before(zxid);
+    match (&call.request, &record.effects[..]) {
+        (Request::Multi(parts), effects) => {
+            if !record.multi || parts.len() != effects.len() {
+                return if matches!(effects, [Effect::Failed(_)]) {
+                    Ok(())
+                } else {
+                    Err(format!("{} operations became {effects:?}", parts.len()))
+                };
+            }
+            parts.iter().zip(effects).try_for_each(|(part, effect)| part_did(part, effect))
+        }
+        (_, [Effect::Failed(code)]) => refused_rightly(model, before, call.session, &call.request, *code),
+        (Request::Create { path: prefix, data, mode, .. }, [Effect::Created { path, .. }]) => {
+            name_fits(prefix, path, mode.is_sequential())?;
+            expect("the data", &Some(data), &model.znode(path, zxid).and_then(|z| z.data.as_ref()))
+        }
+        (Request::Delete { path, version }, [Effect::Done]) => {
+            expect("what is left", &model.znode(path, zxid), &None)?;
+            version_fits(*version, model.znode(path, before).map(|z| z.stat.version))
+        }
+        (Request::SetData { path, data, version }, [Effect::Stat(_)]) => {
+            expect("the data", &Some(data), &model.znode(path, zxid).and_then(|z| z.data.as_ref()))?;
+            version_fits(*version, model.znode(path, before).map(|z| z.stat.version))
+        }
+        (Request::Close, [Effect::Done]) if record.closes => Ok(()),
+        (_, effects) => Err(format!("it became {effects:?}")),
+    }
+}
+
+fn name_fits(prefix: &str, path: &str, sequential: bool) -> Result<(), String> {
+    let fits = if sequential { path.starts_with(prefix) } else { path == prefix };
+    if fits { Ok(()) } else { Err(format!("{path} was created")) }
+}
+
+fn version_fits(asked: i32, was: Option<i32>) -> Result<(), String> {
+    if asked == -1 || Some(asked) == was { Ok(()) } else { Err(format!("the version was {was:?}")) }
+}
+
+/// Operations before one in the same multi may have changed what this one meets, so that only names are compared.
+fn part_did(part: &MultiPart, effect: &Effect) -> Result<(), String> {
+    match (part, effect) {
+        (_, Effect::Failed(_))
+        | (MultiPart::Delete { .. } | MultiPart::Check { .. }, Effect::Done)
+        | (MultiPart::SetData { .. }, Effect::Stat(_)) => Ok(()),
+        (MultiPart::Create { path: prefix, mode, .. }, Effect::Created { path, .. }) => {
+            name_fits(prefix, path, mode.is_sequential())
+        }
+        _ => Err(format!("{part:?} became {effect:?}")),
+    }
+}
+
+/// Whether the state before a refused write gives reason to refuse it.
+fn refused_rightly(
+    model: &Model,
+    before: Zxid,
+    session: SessionId,
+    request: &Request,
+    code: i32,
+) -> Result<(), String> {
+    let here = |path: &str| model.znode(path, before);
+    let parent = |path: &str| here(split(path).0);
+    let is_right = match (request, ErrorCode::from_code(code)) {
+        // About sessions, sizes and connections; other checkers look at those.
+        (_, Some(ErrorCode::SessionMoved | ErrorCode::MarshallingError)) => true,
+        (_, Some(ErrorCode::SessionExpired)) => return session_was_over(model, before, session),
+        (Request::Create { path, .. }, Some(ErrorCode::NoNode)) => parent(path).is_none(),
+        (Request::Create { path, mode, .. }, Some(ErrorCode::NodeExists)) => {
+            mode.is_sequential() || here(path).is_some()
+        }
+        (Request::Create { path, .. }, Some(ErrorCode::NoChildrenForEphemerals)) => {
+            parent(path).is_some_and(|z| z.stat.ephemeral_owner != 0)
+        }
+        (Request::Delete { path, .. } | Request::SetData { path, .. }, Some(ErrorCode::NoNode)) => here(path).is_none(),
+        (Request::Delete { path, version } | Request::SetData { path, version, .. }, Some(ErrorCode::BadVersion)) => {
+            *version != -1 && here(path).is_some_and(|z| z.stat.version != *version)
+        }
+        (Request::Delete { path, .. }, Some(ErrorCode::NotEmpty)) => {
+            here(path).is_some_and(|z| z.stat.num_children > 0)
+        }
+        _ => false,
+    };
+    if is_right { Ok(()) } else { Err(format!("it was refused with {code} and should not have been")) }
+}
+
+/// A session that is about to end is over for its leader from the proposal of its end on, so the end may lie ahead.
+fn session_was_over(model: &Model, before: Zxid, session: SessionId) -> Result<(), String> {
+    match model.session(session) {
+        Some(span) if span.closed.is_none() => {
+            Err(format!("it was refused at {before} since session {session} were over, and it is open"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn same_tree(model: &Model, at: Zxid, znodes: &[SeenZnode], sessions: &[(SessionId, i32)]) -> Result<(), String> {
+    let mut count = 0;
+    for seen in znodes.iter().filter(|z| !is_unfollowed(&z.path)) {
+        count += 1;
+        let truth = model.znode(&seen.path, at);
+        let Some(truth) = truth else { return Err(format!("{} is there, and must not be", seen.path)) };
+        expect(&format!("the stat of {}", seen.path), &seen.stat, &truth.stat)?;
+        expect(&format!("the data of {}", seen.path), &seen.data, &truth.data)?;
+    }
+    let all = model.paths(at).count();
+    if all != count {
+        let missing = model.paths(at).find(|(path, _)| !znodes.iter().any(|z| z.path == *path));
+        return Err(format!("it has {count} znodes, not {all}; missing is {:?}", missing.map(|(p, _)| p)));
+    }
+    let mut sessions: Vec<(SessionId, i32)> = sessions.to_vec();
+    sessions.sort_unstable();
+    expect("the list of sessions", &sessions, &model.open_sessions(at).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Play, create, set_data};
+    use super::*;
+    use farrier_proto::Txn;
+
+    fn verdict(play: &Play) -> Result<(), String> {
+        play.verdict(Box::new(Oracle))
+    }
+
+    #[test]
+    fn stale_data_under_a_new_zxid_is_caught() {
+        let mut play = Play::elected();
+        play.commit((SessionId::NONE, 0, create("/a", 1)));
+        play.commit(set_data("/a", 0, "old"));
+        let old = play.facts().model.latest("/a").expect("it was created").clone();
+        play.commit(set_data("/a", 1, "new"));
+        play.connect();
+        let call = play.invoke(Request::GetData { path: "/a".into(), watch: false });
+        let mut lawful = play.clone();
+        lawful.answer_read(call);
+        assert_eq!(verdict(&lawful), Ok(()));
+        play.answer(call, play.tip(), Ok(Reply::Data { data: old.data, stat: old.stat }));
+        assert!(verdict(&play).is_err());
+    }
+
+    #[test]
+    fn a_missing_child_is_caught() {
+        let mut play = Play::elected();
+        play.commit((SessionId::NONE, 0, create("/a", 1)));
+        play.connect();
+        let call = play.invoke(Request::GetChildren { path: "/".into(), watch: false });
+        let mut lawful = play.clone();
+        lawful.answer_read(call);
+        assert_eq!(verdict(&lawful), Ok(()));
+        let stat = play.facts().model.latest("/").expect("the root").stat;
+        play.answer(call, play.tip(), Ok(Reply::Children { names: vec!["zookeeper".into()], stat }));
+        assert!(verdict(&play).is_err());
+    }
+
+    #[test]
+    fn another_effect_than_asked_for_is_caught() {
+        let mut play = Play::elected();
+        play.connect();
+        let call = play.invoke(Play::set_request("/", "x"));
+        let mut lawful = play.clone();
+        lawful.commit(lawful.of_client(call, set_data("/", 0, "x")));
+        assert_eq!(verdict(&lawful), Ok(()));
+        play.commit(play.of_client(call, set_data("/", 0, "y")));
+        assert!(verdict(&play).is_err());
+    }
+
+    #[test]
+    fn refusals_need_a_reason() {
+        let mut play = Play::elected();
+        play.connect();
+        let request = |path: &str| Request::Delete { path: path.into(), version: -1 };
+        let call = play.invoke(request("/none"));
+        play.commit(play.of_client(call, (SessionId::NONE, 0, Txn::error(ErrorCode::NoNode))));
+        assert_eq!(verdict(&play), Ok(()));
+        play.commit((SessionId::NONE, 0, create("/a", 1)));
+        let call = play.invoke(request("/a"));
+        play.commit(play.of_client(call, (SessionId::NONE, 0, Txn::error(ErrorCode::NoNode))));
+        assert!(verdict(&play).is_err());
+    }
+
+    #[test]
+    fn what_no_leader_may_propose_is_caught() {
+        let bad: [Txn<'static>; 4] =
+            [create("/a", 2), Txn::Delete("/none".into()), set_data("/", 1, "x").2, create("/none/a", 1)];
+        for txn in bad {
+            let mut play = Play::elected();
+            play.commit((SessionId::NONE, 0, txn));
+            assert!(verdict(&play).is_err());
+        }
+    }
+
+    #[test]
+    fn another_tree_is_caught() {
+        let mut play = Play::elected();
+        play.commit((SessionId::NONE, 0, create("/a", 1)));
+        let all: Vec<SeenZnode> = play
+            .facts()
+            .model
+            .paths(play.tip())
+            .map(|(path, z)| SeenZnode { path: path.into(), stat: z.stat, data: z.data.clone() })
+            .collect();
+        let inspected = |znodes: &[SeenZnode]| ServerEvent::Inspected {
+            zxid: play.tip(),
+            digest: None,
+            znodes: znodes.to_vec(),
+            sessions: vec![],
+        };
+        let (whole, part) = (inspected(&all), inspected(&all[1..]));
+        play.server(2, whole);
+        assert_eq!(verdict(&play), Ok(()));
+        play.server(2, part);
+        assert!(verdict(&play).is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! Requests as frames, and frames as replies.
+
+use crate::observe::{HeldWatches, MultiPart, PartReply, Reply, Request};
+use bytes::Bytes;
+use farrier_proto::client::{
+    ConnectRequest, CreateMode, CreateRequest, CreateTtlRequest, PathKind, PathOnly, PathVersion, PathWatch,
+    RequestHeader, SetDataRequest, SetWatches, SetWatches2,
+};
+use farrier_proto::jute::JStr;
+use farrier_proto::multi::{MultiHeader, put_end};
+use farrier_proto::{DecodeError, Field, OpCode, RawAcl, Reader, SessionId, Stat, Xid, Zxid, perms};
+use std::borrow::Cow;
+
+pub(super) fn connect(session: SessionId, password: &[u8], seen: i64, timeout: i32) -> Vec<u8> {
+    let mut out = Vec::new();
+    ConnectRequest {
+        protocol_version: 0,
+        last_zxid_seen: Zxid::from_wire(seen),
+        timeout,
+        session,
+        password: Some(password.into()),
+        read_only: Some(false),
+    }
+    .write(&mut out);
+    out
+}
+
+pub(super) fn ping() -> Vec<u8> {
+    let mut out = Vec::new();
+    RequestHeader { xid: Xid::PING, op: OpCode::Ping.code() }.write(&mut out);
+    out
+}
+
+pub(super) fn request(xid: i32, request: &Request) -> Vec<u8> {
+    let mut out = Vec::new();
+    RequestHeader { xid: Xid(xid), op: op_of(request).code() }.write(&mut out);
+    let out_ = &mut out;
+    match request {
+        Request::Create { path, data, mode, ttl: Some(ttl), .. } => CreateTtlRequest {
+            path: text(path),
+            data: Some(Cow::Borrowed(data)),
+            acl: open_acl(),
+            flags: mode.code(),
+            ttl: *ttl,
+        }
+        .write(out_),
+        Request::Create { path, data, mode, ttl: None, .. } => create(path, data, *mode).write(out_),
+        Request::Delete { path, version } => PathVersion { path: text(path), version: *version }.write(out_),
+        Request::SetData { path, data, version } => set_data(path, data, *version).write(out_),
+        Request::Multi(parts) => multi(parts, out_),
+        Request::Exists { path, watch } | Request::GetData { path, watch } | Request::GetChildren { path, watch } => {
+            PathWatch { path: text(path), watch: *watch }.write(out_);
+        }
+        Request::AddWatch { path, recursive } => {
+            PathKind { path: text(path), kind: i32::from(*recursive) }.write(out_);
+        }
+        Request::RemoveWatches { path, kind } => PathKind { path: text(path), kind: kind.code() }.write(out_),
+        Request::SetWatches(held) => set_watches(held).write(out_),
+        Request::Sync { path } => PathOnly { path: text(path) }.write(out_),
+        Request::Close => {}
+    }
+    out
+}
+
+const fn op_of(request: &Request) -> OpCode {
+    match request {
+        Request::Create { ttl: Some(_), .. } => OpCode::CreateTtl,
+        Request::Create { mode: CreateMode::Container, .. } => OpCode::CreateContainer,
+        Request::Create { plain: true, .. } => OpCode::Create,
+        Request::Create { .. } => OpCode::Create2,
+        Request::Delete { .. } => OpCode::Delete,
+        Request::SetData { .. } => OpCode::SetData,
+        Request::Multi(_) => OpCode::Multi,
+        Request::Exists { .. } => OpCode::Exists,
+        Request::GetData { .. } => OpCode::GetData,
+        Request::GetChildren { .. } => OpCode::GetChildren2,
+        Request::AddWatch { .. } => OpCode::AddWatch,
+        Request::RemoveWatches { .. } => OpCode::RemoveWatches,
+        Request::SetWatches(_) => OpCode::SetWatches2,
+        Request::Sync { .. } => OpCode::Sync,
+        Request::Close => OpCode::CloseSession,
+    }
+}
+
+const fn text(path: &str) -> JStr<'_> {
+    Some(Cow::Borrowed(path))
+}
+
+fn open_acl() -> Option<Vec<RawAcl<'static>>> {
+    Some(vec![RawAcl { perms: perms::ALL, scheme: text("world"), id: text("anyone") }])
+}
+
+fn create<'a>(path: &'a str, data: &'a [u8], mode: CreateMode) -> CreateRequest<'a> {
+    CreateRequest { path: text(path), data: Some(Cow::Borrowed(data)), acl: open_acl(), flags: mode.code() }
+}
+
+const fn set_data<'a>(path: &'a str, data: &'a [u8], version: i32) -> SetDataRequest<'a> {
+    SetDataRequest { path: text(path), data: Some(Cow::Borrowed(data)), version }
+}
+
+fn set_watches(held: &HeldWatches) -> SetWatches2<'_> {
+    let list = |paths: &'_ [String]| -> Option<Vec<JStr<'_>>> {
+        // Lifetimes of closures do not follow from their arguments, hence the explicit loop.
+        Some(paths.iter().map(|p| Some(Cow::Owned(p.clone()))).collect())
+    };
+    SetWatches2 {
+        classic: SetWatches {
+            relative_zxid: held.since,
+            data: list(&held.data),
+            exist: list(&held.exist),
+            child: list(&held.child),
+        },
+        persistent: list(&held.persistent),
+        recursive: list(&held.recursive),
+    }
+}
+
+fn multi(parts: &[MultiPart], out: &mut Vec<u8>) {
+    for part in parts {
+        let op = match part {
+            MultiPart::Create { mode: CreateMode::Container, .. } => OpCode::CreateContainer,
+            MultiPart::Create { plain: true, .. } => OpCode::Create,
+            MultiPart::Create { .. } => OpCode::Create2,
+            MultiPart::Delete { .. } => OpCode::Delete,
+            MultiPart::SetData { .. } => OpCode::SetData,
+            MultiPart::Check { .. } => OpCode::Check,
+        };
+        MultiHeader { op: op.code(), done: false, err: -1 }.write(out);
+        match part {
+            MultiPart::Create { path, data, mode, .. } => create(path, data, *mode).write(out),
+            MultiPart::Delete { path, version } | MultiPart::Check { path, version } => {
+                PathVersion { path: text(path), version: *version }.write(out);
+            }
+            MultiPart::SetData { path, data, version } => set_data(path, data, *version).write(out),
+        }
+    }
+    put_end(out);
+}
+
+/// What the body of a successful reply to `request` says.
+pub(super) fn reply(request: &Request, body: &mut Reader<'_>) -> Result<Reply, DecodeError> {
+    let reply = match request {
+        Request::Create { plain, mode, ttl, .. } => {
+            let path = <Cow<'_, str>>::read(body)?.into_owned();
+            let without = *plain && *mode != CreateMode::Container && ttl.is_none();
+            Reply::Created { path, stat: if without { None } else { Some(Stat::read(body)?) } }
+        }
+        Request::SetData { .. } | Request::Exists { .. } => Reply::Stat(Stat::read(body)?),
+        Request::GetData { .. } => {
+            Reply::Data { data: body.buffer()?.map(Bytes::copy_from_slice), stat: Stat::read(body)? }
+        }
+        Request::GetChildren { .. } => {
+            let names = <Vec<Cow<'_, str>>>::read(body)?.into_iter().map(Cow::into_owned).collect();
+            Reply::Children { names, stat: Stat::read(body)? }
+        }
+        Request::Multi(_) => Reply::Multi(parts(body)?),
+        Request::Sync { .. } => {
+            PathOnly::read(body)?;
+            Reply::Done
+        }
+        Request::AddWatch { .. } => {
+            body.i32()?;
+            Reply::Done
+        }
+        Request::Delete { .. } | Request::RemoveWatches { .. } | Request::SetWatches(_) | Request::Close => Reply::Done,
+    };
+    if body.is_empty() { Ok(reply) } else { Err(DecodeError::Shape("bytes are left behind the reply")) }
+}
+
+fn parts(body: &mut Reader<'_>) -> Result<Vec<PartReply>, DecodeError> {
+    let mut parts = Vec::new();
+    loop {
+        let header = MultiHeader::read(body)?;
+        if header.done {
+            return Ok(parts);
+        }
+        parts.push(match OpCode::from_code(header.op) {
+            None if header.op == -1 => PartReply::Failed(body.i32()?),
+            Some(OpCode::Create) => PartReply::Created { path: <Cow<'_, str>>::read(body)?.into_owned(), stat: None },
+            Some(OpCode::Create2) => {
+                PartReply::Created { path: <Cow<'_, str>>::read(body)?.into_owned(), stat: Some(Stat::read(body)?) }
+            }
+            Some(OpCode::SetData) => PartReply::Stat(Stat::read(body)?),
+            Some(OpCode::Delete | OpCode::Check) => PartReply::Done,
+            _ => return Err(DecodeError::Value { field: "multi result", value: i64::from(header.op) }),
+        });
+    }
+}

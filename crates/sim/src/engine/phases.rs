@@ -1,0 +1,107 @@
+//! From phase to phase: how a run begins, and when it has come to rest.
+
+use super::event::Event;
+use super::machine::Machine;
+use super::world::World;
+use crate::client::ClientInput;
+use crate::observe::{ClientId, Phase, SeenZnode, ServerEvent};
+use bytes::Bytes;
+use farrier_proto::ServerId;
+use farrier_replica::Replica;
+use std::convert::Infallible;
+
+/// Servers start within this. Microseconds.
+const START_US_SPREAD: u64 = 300_000;
+
+impl World {
+    /// Servers and clients are started one after the other, and faults are planned.
+    pub(crate) fn begin(&mut self) {
+        self.tell_phase(Phase::Safety);
+        for id in self.ids() {
+            let after = self.random.process.below(START_US_SPREAD);
+            self.plan_start(id, after);
+        }
+        for n in 0..self.people.len() {
+            let client = ClientId(u32::try_from(n).expect("few clients"));
+            self.queue.plan(self.now, Event::ClientTimer { client });
+        }
+        for (index, fault) in self.plan.faults.iter().enumerate() {
+            self.queue.plan(fault.at_ms * 1000, Event::FaultBegins(index));
+        }
+    }
+
+    fn ids(&self) -> Vec<ServerId> {
+        self.machines.iter().map(|m| m.id).collect()
+    }
+
+    /// Whether every server serves.
+    pub(crate) fn all_serve(&self) -> bool {
+        self.machines.iter().all(Machine::serves)
+    }
+
+    /// Those that do not.
+    pub(crate) fn who_does_not_serve(&self) -> String {
+        let idle: Vec<_> = self.machines.iter().filter(|m| !m.serves()).map(|m| m.id.to_string()).collect();
+        format!("server {}", idle.join(", "))
+    }
+
+    /// Clients make no new requests.
+    pub(crate) fn rest(&mut self) {
+        for n in 0..self.people.len() {
+            self.client_step(ClientId(u32::try_from(n).expect("few clients")), ClientInput::Rest);
+        }
+    }
+
+    /// Whether every server serves, and all show the same state with nothing on its way.
+    pub(crate) fn is_settled(&self) -> bool {
+        let zxid = |m: &Machine| m.process.as_ref().map(|p| p.replica.last_zxid());
+        let first = self.machines.first().and_then(zxid);
+        self.all_serve()
+            && self.machines.iter().all(|m| zxid(m) == first)
+            && self.machines.iter().filter_map(|m| m.process.as_ref()).all(|p| p.replica.outstanding_requests() == 0)
+    }
+
+    /// What each server has.
+    pub(crate) fn states(&self) -> String {
+        let one = |m: &Machine| match &m.process {
+            Some(p) => format!("{}: {} {:?}", m.id, p.replica.last_zxid(), p.told),
+            None => format!("{}: does not run", m.id),
+        };
+        self.machines.iter().map(one).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Shows every server's whole state.
+    pub(crate) fn inspect_all(&mut self) {
+        for id in self.ids() {
+            let shown = self.machine(id).process.as_ref().map(|p| inspect(&p.replica));
+            if let Some(shown) = shown {
+                self.tell_server(id, shown);
+            }
+        }
+    }
+
+    /// The checkers' last words.
+    pub(crate) fn finish_checks(&mut self) {
+        if let Err(violation) = self.checkers.finish() {
+            self.fail(violation.checker, violation.what);
+        }
+    }
+}
+
+fn inspect(replica: &Replica) -> ServerEvent {
+    let tree = replica.tree();
+    let mut znodes = Vec::new();
+    let visit = &mut |node: farrier_tree::ImageNode<'_>| {
+        let path = if node.path.is_empty() { "/" } else { node.path };
+        let stat = tree.node(path).expect("the image is the tree's").stat();
+        znodes.push(SeenZnode { path: path.to_owned(), stat, data: node.data.map(Bytes::copy_from_slice) });
+        Ok::<(), Infallible>(())
+    };
+    let Ok(()) = tree.image().nodes(visit);
+    ServerEvent::Inspected {
+        zxid: tree.zxid(),
+        digest: Some(tree.digest()),
+        znodes,
+        sessions: tree.sessions().collect(),
+    }
+}

@@ -1,0 +1,103 @@
+//! A run: faults, then none, then service; and what became of it.
+
+use crate::engine::{Failure, World};
+use crate::observe::Phase;
+use crate::plan::Plan;
+use crate::tally::Tally;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// How long clients go on after the last fault, at least. Microseconds.
+const SERVICE_US: u64 = 5_000_000;
+
+/// The whole run may take this long until it has its transactions. Microseconds.
+const RUN_US_MAX: u64 = 900_000_000;
+
+/// Between two looks at whether something has come about. Microseconds.
+const LOOK_US: u64 = 50_000;
+
+/// What became of a run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// Its counts.
+    pub tally: Tally,
+    /// `None` if everything held.
+    pub failure: Option<Failure>,
+    /// Empty unless it was asked for.
+    pub transcript: String,
+}
+
+/// Runs a plan.
+#[must_use]
+pub fn run(plan: &Plan, keep_transcript: bool) -> Outcome {
+    let mut world = World::new(plan.clone(), keep_transcript);
+    let result = catch_unwind(AssertUnwindSafe(|| world.play()));
+    if let Err(panic) = result {
+        let what = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+            .unwrap_or_else(|| "something that is no text".to_owned());
+        world.fail("panic", what);
+    }
+    world.into_outcome()
+}
+
+impl World {
+    fn play(&mut self) {
+        self.begin();
+        self.run_until(self.plan.safety_ms * 1000);
+        if self.failure.is_some() {
+            return;
+        }
+        self.heal();
+        self.tell_phase(Phase::Healed);
+        let healed = self.now;
+        let bound = self.service_bound();
+        if !self.run_while(healed + bound, |w| !w.all_serve()) {
+            let idle = self.who_does_not_serve();
+            self.fail("liveness", format!("{bound} us after the last fault {idle} does not serve"));
+        }
+        let enough = |w: &Self| w.tally.txns >= w.plan.txns_min && w.now >= healed + SERVICE_US;
+        if !self.run_while(RUN_US_MAX, |w| !enough(w)) {
+            let txns = self.tally.txns;
+            self.fail("liveness", format!("only {txns} transactions were committed, and nothing hinders clients"));
+        }
+        if self.failure.is_some() {
+            return;
+        }
+        self.rest();
+        self.tell_phase(Phase::Quiet);
+        let quiet = self.now;
+        if !self.run_while(quiet + bound, |w| !w.is_settled()) {
+            let states = self.states();
+            self.fail("liveness", format!("{bound} us after the last request servers differ: {states}"));
+        }
+        if self.failure.is_none() {
+            self.tell_phase(Phase::Settled);
+            self.inspect_all();
+            self.finish_checks();
+        }
+    }
+
+    /// Within this, servers that nothing hinders have a leader and are brought up to date. Microseconds.
+    fn service_bound(&self) -> u64 {
+        let s = &self.plan.servers;
+        30_000_000 + 4 * s.tick_ms * 1000 * (s.init_limit + s.sync_limit)
+    }
+
+    /// Lets time pass while something is so, up to a moment. False if it is still so then.
+    fn run_while(&mut self, end: u64, is_so: impl Fn(&Self) -> bool) -> bool {
+        while self.failure.is_none() && is_so(self) {
+            if self.now >= end {
+                return false;
+            }
+            self.run_until(self.now + LOOK_US);
+        }
+        true
+    }
+
+    fn into_outcome(mut self) -> Outcome {
+        self.tally.simulated_us = self.now;
+        Outcome { tally: self.tally, failure: self.failure, transcript: self.transcript.into_text() }
+    }
+}
