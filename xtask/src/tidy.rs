@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["proto", "zab"]),
     ("tls", &[]),
     ("client", &["proto", "tls"]),
-    ("cli", &["proto", "tree", "storage", "server"]),
+    ("cli", &["proto", "tree", "storage", "server", "client"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("testkit", &["proto"]),
 ];

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::files::{self, Group, Kind, Report};
 use crate::output::{FAILED, HEAD, Out, complain, conclude};
-use crate::values::parse_zxid;
+use crate::values::{count, parse_zxid};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -229,7 +229,7 @@ impl Verify {
             }
             verifier.finish(group.whole, &mut |finding| report.finding(&finding))?;
         }
-        report.conclude(&format!("{records} records{}", range(first, last)))
+        report.conclude(&format!("{}{}", count(records, "record"), range(first, last)))
     }
 }
 
@@ -242,7 +242,7 @@ fn range(first: Option<Zxid>, last: Option<Zxid>) -> String {
 
 fn file_line(log: &VerifiedLog) -> String {
     let VerifiedLog { file, records, first, last, end, len } = log;
-    format!("{file}: {records} records{}; {end} of {len} bytes used", range(*first, *last))
+    format!("{file}: {}{}; {end} of {len} bytes used", count(*records, "record"), range(*first, *last))
 }
 
 fn file_json(log: &VerifiedLog) -> Value {

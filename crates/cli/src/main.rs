@@ -3,21 +3,37 @@
 //! It owns the command line, the environment, signals, and what is printed. It decides nothing about
 //! data: every verb hands over to a library and turns the outcome into text and an exit code.
 
+mod acl;
 mod admin;
 mod client;
 mod completions;
+mod create;
+mod delete;
 mod dev;
+mod export;
 mod files;
+mod get;
+mod import;
 mod init;
+mod input;
 mod log;
 mod logging;
+mod ls;
+mod multi;
 mod output;
 mod repair;
 mod server;
+mod session;
+mod set;
 mod signals;
 mod snapshot;
+mod stat;
 mod status;
+mod sync;
+mod tree;
 mod values;
+mod walk;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -29,7 +45,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// ZooKeeper, reforged in Rust: the same protocol, the same files.
 #[derive(Debug, Parser)]
-#[command(name = "farrier", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "farrier", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,6 +59,9 @@ Examples:
   farrier server zoo.cfg --check    what that configuration means, and where each value comes from
   farrier init --id 1 --server 1=zk1 --server 2=zk2 --server 3=zk3 --dir zk
   farrier status --server zk1:2181  who leads, who follows, how far
+  farrier ls -R / --server zk1:2181  what there is
+  farrier create -p /app/config v1  a znode, with its parents
+  farrier watch -R /app             what changes, as it changes
   farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
   farrier log dump /var/lib/zookeeper         the transactions in its logs
@@ -64,6 +83,32 @@ enum Command {
     Admin(admin::Arguments),
     /// Examine a damaged data directory, or go on without what is lost
     Repair(repair::Arguments),
+    /// List the children of a znode, or all that is below it
+    Ls(ls::Arguments),
+    /// Draw a subtree
+    Tree(tree::Arguments),
+    /// Print the data of a znode
+    Get(get::Arguments),
+    /// Set the data of a znode
+    Set(set::Arguments),
+    /// Create a znode
+    Create(create::Arguments),
+    /// Delete a znode, or all of a subtree
+    Delete(delete::Arguments),
+    /// Show everything about a znode but its data
+    Stat(stat::Arguments),
+    /// Show or set who may do what with a znode
+    Acl(acl::Arguments),
+    /// Tell changes as they come
+    Watch(watch::Arguments),
+    /// Wait until the server has what was committed
+    Sync(sync::Arguments),
+    /// Do several writes, all or none
+    Multi(multi::Arguments),
+    /// Write a subtree as JSON lines
+    Export(export::Arguments),
+    /// Create znodes from JSON lines
+    Import(import::Arguments),
     /// Look into log files, without a server
     Log(log::Arguments),
     /// Look into snapshot files, without a server
@@ -80,6 +125,19 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::run(&arguments),
         Command::Admin(arguments) => admin::run(&arguments),
         Command::Repair(arguments) => repair::run(&arguments),
+        Command::Ls(arguments) => ls::run(&arguments),
+        Command::Tree(arguments) => tree::run(&arguments),
+        Command::Get(arguments) => get::run(&arguments),
+        Command::Set(arguments) => set::run(&arguments),
+        Command::Create(arguments) => create::run(&arguments),
+        Command::Delete(arguments) => delete::run(&arguments),
+        Command::Stat(arguments) => stat::run(&arguments),
+        Command::Acl(arguments) => acl::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
+        Command::Sync(arguments) => sync::run(&arguments),
+        Command::Multi(arguments) => multi::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),

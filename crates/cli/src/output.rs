@@ -15,6 +15,8 @@ use std::process::ExitCode;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Effects, Style};
 
+use crate::session;
+
 /// What something is drawn with that is as it should be.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 /// What asks for attention.
@@ -30,6 +32,8 @@ pub(crate) const FAINT: Style = Style::new().effects(Effects::DIMMED);
 pub(crate) const FAILED: u8 = 1;
 /// Exit code: arguments or configuration.
 pub(crate) const USAGE: u8 = 2;
+/// Exit code: no server.
+pub(crate) const NO_SERVER: u8 = 3;
 /// Exit code when the reader of standard output has gone: that of a program which SIGPIPE ends.
 const READER_GONE: u8 = 128 + 13;
 
@@ -44,7 +48,11 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 pub(crate) fn complain(kind: &str, message: impl Display) {
     let message = message.to_string().replace('\n', "\n  ");
     let colour = has_colour(&AutoStream::choice(&io::stderr()));
-    let style = if kind.ends_with("warning") { WARNING } else { BAD };
+    let style = match kind {
+        kind if kind.ends_with("error") => BAD,
+        kind if kind.ends_with("warning") => WARNING,
+        _ => Style::new(),
+    };
     // Nobody is left to tell when standard error is closed.
     let _ = writeln!(io::stderr().lock(), "{}: {message}", Painted { style: colour.then_some(style), what: kind });
 }
@@ -154,6 +162,13 @@ pub(crate) fn conclude(command: &str, result: anyhow::Result<u8>) -> ExitCode {
         // `| head` has seen enough.
         return ExitCode::from(READER_GONE);
     }
-    complain(&format!("farrier {command}: error"), format_args!("{error:#}"));
-    ExitCode::from(error.downcast_ref::<Failure>().map_or(FAILED, |failure| failure.code))
+    let code = match (error.downcast_ref::<Failure>(), error.downcast_ref::<farrier_client::Error>()) {
+        (Some(failure), _) => failure.code,
+        (None, Some(error)) => session::exit_code(error),
+        (None, None) => FAILED,
+    };
+    let hint =
+        if code == NO_SERVER { "\nIs a server running there? --server or FARRIER_SERVER names others" } else { "" };
+    complain(&format!("farrier {command}: error"), format_args!("{error:#}{hint}"));
+    ExitCode::from(code)
 }

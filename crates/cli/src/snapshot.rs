@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::files::{self, Group, Kind, Report};
 use crate::output::{FAILED, GOOD, HEAD, Out, complain, conclude};
-use crate::values::{acl, acl_json, base64, hex, length, owner, parse_zxid, plain, quoted, time};
+use crate::values::{acl, acl_json, base64, count, hex, length, owner, parse_zxid, plain, quoted, time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -276,8 +276,8 @@ fn counts(read: &SnapshotRead) -> String {
         || "no digest".to_owned(),
         |d| format!("digest {} of zxid {}", hex(d.digest.cast_signed()), d.zxid),
     );
-    let SnapshotRead { sessions, acls, nodes, .. } = read;
-    format!("{nodes} znodes, {sessions} sessions, {acls} ACL lists, {digest}")
+    let (znodes, sessions) = (count(read.nodes, "znode"), count(read.sessions, "session"));
+    format!("{znodes}, {sessions}, {}, {digest}", count(read.acls, "ACL list"))
 }
 
 fn file_json(kind: &str, file: &str, read: &SnapshotRead) -> Value {
@@ -334,7 +334,7 @@ impl Verify {
                 }
             }
         }
-        report.conclude(&format!("{nodes} znodes"))
+        report.conclude(&count(nodes, "znode"))
     }
 }
 

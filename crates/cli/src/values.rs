@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use farrier_proto::{Acl, Owner, Zxid, perms};
+use farrier_proto::{Acl, Owner, Stat, Zxid, perms};
 use serde_json::{Value, json};
 
 /// Years beyond 9999 have no form that everybody reads.
@@ -76,12 +76,16 @@ pub(crate) fn base64(bytes: Option<&[u8]>) -> Value {
     bytes.map_or(Value::Null, |bytes| Value::from(STANDARD.encode(bytes)))
 }
 
+/// How many of something there are: `1 znode`, `2 znodes`.
+pub(crate) fn count(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
 /// The length of data: null and empty are distinct.
 pub(crate) fn length(data: Option<&[u8]>) -> String {
     match data.map(<[u8]>::len) {
         None => "no data".to_owned(),
-        Some(1) => "1 byte".to_owned(),
-        Some(n) => format!("{n} bytes"),
+        Some(n) => count(n as u64, "byte"),
     }
 }
 
@@ -104,6 +108,85 @@ pub(crate) fn acl(list: &[Acl<'_>]) -> String {
 /// An ACL list in JSON.
 pub(crate) fn acl_json(list: &[Acl<'_>]) -> Value {
     list.iter().map(|a| json!({"scheme": a.scheme, "id": a.id, "perms": permissions(a.perms)})).collect()
+}
+
+/// An ACL list as [`acl`] shows it. An identity may hold colons: the scheme ends at the first one, the
+/// permissions begin behind the last one. It can't hold a comma here.
+pub(crate) fn parse_acl(text: &str) -> Result<Vec<Acl<'static>>, String> {
+    let entry = |entry: &str| {
+        let form = || format!("`{entry}`: expected SCHEME:ID:PERMISSIONS, as in world:anyone:cdrwa");
+        let (rest, letters) = entry.rsplit_once(':').ok_or_else(form)?;
+        let (scheme, id) = rest.split_once(':').ok_or_else(form)?;
+        let mut bits = 0;
+        for letter in letters.chars() {
+            let known = LETTERS.iter().find(|(_, known)| *known == letter).map(|(bit, _)| *bit);
+            bits |=
+                known.ok_or_else(|| format!("`{entry}`: {letter} is no permission; there are c, d, r, w, a: cdrwa"))?;
+        }
+        if scheme.is_empty() || bits == 0 {
+            return Err(form());
+        }
+        Ok(Acl { perms: bits, scheme: scheme.to_owned().into(), id: id.to_owned().into() })
+    };
+    text.split(',').map(entry).collect()
+}
+
+/// An ACL list as one value of the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct AclList(pub(crate) Vec<Acl<'static>>);
+
+impl std::str::FromStr for AclList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_acl(text).map(Self)
+    }
+}
+
+/// A stat in JSON, under the names of ZooKeeper's record.
+pub(crate) fn stat_json(stat: &Stat) -> Value {
+    json!({
+        "czxid": stat.czxid.to_string(),
+        "mzxid": stat.mzxid.to_string(),
+        "pzxid": stat.pzxid.to_string(),
+        "ctime": stat.ctime,
+        "mtime": stat.mtime,
+        "version": stat.version,
+        "cversion": stat.cversion,
+        "aversion": stat.aversion,
+        "ephemeralOwner": hex(stat.ephemeral_owner),
+        "dataLength": stat.data_length,
+        "numChildren": stat.num_children,
+    })
+}
+
+/// A stat, one field a line.
+pub(crate) fn stat_lines(stat: &Stat) -> String {
+    let owner = if stat.ephemeral_owner == 0 { "-".to_owned() } else { hex(stat.ephemeral_owner) };
+    let fields = [
+        ("czxid", stat.czxid.to_string()),
+        ("mzxid", stat.mzxid.to_string()),
+        ("pzxid", stat.pzxid.to_string()),
+        ("ctime", time(stat.ctime)),
+        ("mtime", time(stat.mtime)),
+        ("version", stat.version.to_string()),
+        ("cversion", stat.cversion.to_string()),
+        ("aversion", stat.aversion.to_string()),
+        ("ephemeralOwner", owner),
+        ("dataLength", stat.data_length.to_string()),
+        ("numChildren", stat.num_children.to_string()),
+    ];
+    fields.map(|(name, value)| format!("{name:<15} {value}")).join("\n")
+}
+
+/// What matters of a stat, on one line.
+pub(crate) fn stat_line(stat: &Stat) -> String {
+    let owner = match stat.ephemeral_owner {
+        0 => String::new(),
+        owner => format!(", ephemeral of {owner:#x}"),
+    };
+    let Stat { data_length, num_children, version, .. } = stat;
+    format!("{data_length} bytes, version {version}, children {num_children}, {}{owner}", time(stat.mtime))
 }
 
 /// The kind of a stored znode, as its owner field tells.
@@ -150,6 +233,11 @@ mod tests {
         let list = [Acl::world(31), Acl { perms: 1, scheme: "ip".into(), id: "::1".into() }];
         assert_eq!(acl(&list), "world:anyone:cdrwa,ip:::1:r");
         assert_eq!(permissions(0x41), "r+0x40");
+        assert_eq!(parse_acl("world:anyone:adcrw,ip:::1:r").as_deref(), Ok(&list[..]));
+        assert_eq!(parse_acl("digest:u:h=:r").map(|a| a[0].id.to_string()), Ok("u:h=".to_owned()));
+        for wrong in ["", "world:anyone", "world:anyone:", "world:anyone:x", ":a:r", "world:anyone:r,"] {
+            parse_acl(wrong).expect_err(wrong);
+        }
         assert_eq!(acl_json(&list[..1]), json!([{"scheme": "world", "id": "anyone", "perms": "cdrwa"}]));
     }
 

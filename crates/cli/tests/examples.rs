@@ -88,6 +88,87 @@ fn examples_without_a_server_do_what_they_say() {
     assert!(ran > 15, "{ran} examples ran");
 }
 
+/// Those of the commands that speak to a server, each below a root of its own with what it is about. Left out
+/// are those that run until they are stopped or ask on a terminal.
+#[test]
+fn examples_against_a_server_do_what_they_say() {
+    const EXPORT: &str = "{\"path\":\"/\",\"data\":\"djE=\",\"acl\":\"world:anyone:cdrwa\"}\n";
+    const OPERATIONS: &str = "{\"op\":\"set\",\"path\":\"/app/config\",\"text\":\"v2\",\"version\":7}\n";
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let mut server = Process::new(temp.path(), &["extendedTypesEnabled=true"]);
+    server.start();
+    let mut ran = 0;
+    for command in [
+        "ls", "tree", "get", "set", "create", "delete", "stat", "acl", "acl get", "acl set", "sync", "multi", "export",
+        "import",
+    ] {
+        for words in examples(command, temp.path()) {
+            let has = |word: &str| words.iter().any(|w| w == word);
+            if has("--ephemeral") || (command == "delete" && has("-r") && !has("--yes")) {
+                continue;
+            }
+            ran += 1;
+            let root = format!("/root{ran}");
+            let mut client = server.client();
+            let mut znode = |path: &str| {
+                client.create(format!("{root}{path}"), b"v1").and_then(farrier_testkit::raw::Reply::ok).expect(path);
+            };
+            znode("");
+            for path in ["/zookeeper", "/zookeeper/config"] {
+                znode(path);
+            }
+            if !(command == "create" && (has("/app") || has("-p"))) {
+                znode("/app");
+                znode("/app/config");
+                for _ in 0..7 {
+                    client.set(format!("{root}/app/config"), b"v1", -1).expect("answered");
+                }
+                for _ in 0..2 {
+                    let open = [(31, "world", "anyone")];
+                    client.set_acl(format!("{root}/app"), &open, -1).expect("answered");
+                }
+            }
+            let dir = temp.path().join(format!("dir{ran}"));
+            fs::create_dir(&dir).expect("made");
+            for (file, content) in [
+                ("config.json", "{}"),
+                ("db.json", "{}"),
+                ("operations.json", OPERATIONS),
+                ("identities", "digest:me:secret\n"),
+                ("app.json", EXPORT),
+            ] {
+                fs::write(dir.join(file), content).expect("written");
+            }
+            if command == "export" && !has("--resume") {
+                fs::remove_file(dir.join("app.json")).expect("it is there");
+            }
+            let mut child = Command::new(env!("CARGO_BIN_EXE_farrier"))
+                .args(&words)
+                .current_dir(&dir)
+                .env("FARRIER_SERVER", format!("{}{root}", server.addr()))
+                .env_remove("FARRIER_AUTH")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the binary runs");
+            let input = if command == "multi" { OPERATIONS } else { EXPORT };
+            // It reads it only where it is told to.
+            let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
+            let output = child.wait_with_output().expect("it ends");
+            assert_eq!(
+                output.status.code(),
+                Some(0),
+                "farrier {}: {}{}",
+                words.join(" "),
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr),
+            );
+        }
+    }
+    assert!(ran > 25, "{ran} examples ran");
+}
+
 /// The script for bash is one, and offers what there is.
 #[test]
 fn bash_completes_commands() {

@@ -345,7 +345,7 @@ fn snapshots_of_every_compression_are_shown_and_verified() {
                 .to_owned(),
             format!("  /a: 4 bytes \"data\", persistent, {rest}"),
             format!("  /a/b: 0 bytes \"\", ephemeral of 0x10000, {rest}"),
-            format!("  3 znodes, 1 sessions, 1 ACL lists, digest {digest:#x} of zxid 0x100000007"),
+            format!("  3 znodes, 1 session, 1 ACL list, digest {digest:#x} of zxid 0x100000007"),
         ];
         assert_eq!(stdout.lines().collect::<Vec<_>>(), expected);
         let lines = json_lines(&["snapshot", "dump", file, "--json"]);
@@ -429,7 +429,7 @@ fn apaches_first_snapshot_is_sound() {
     fs::write(&file, bytes).expect("written");
     let (stdout, _, code) = farrier(&["snapshot", "verify", name(dir.path())]);
     assert_eq!(code, Some(0), "{stdout}");
-    assert!(stdout.contains("4 znodes, 0 sessions, 1 ACL lists, no digest"), "{stdout}");
+    assert!(stdout.contains("4 znodes, 0 sessions, 1 ACL list, no digest"), "{stdout}");
     let lines = json_lines(&["snapshot", "dump", name(&file), "--json"]);
     let paths: Vec<&str> = lines.iter().filter_map(|l| l["path"].as_str()).collect();
     assert_eq!(paths, ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"]);

@@ -4,6 +4,7 @@ use farrier_storage::{Finding, Severity};
 use serde_json::{Value, json};
 
 use crate::output::{BAD, FAILED, GOOD, HEAD, Out, WARNING};
+use crate::values::count;
 
 /// Standard output of a check, and the worst that it told.
 pub(crate) struct Report {
@@ -67,7 +68,7 @@ impl Report {
                 Some(Severity::Torn) => (WARNING, "sound but for a torn end"),
                 Some(Severity::Damage) => (BAD, "damaged"),
             };
-            let files = if self.files == 1 { "1 file".to_owned() } else { format!("{} files", self.files) };
+            let files = count(self.files, "file");
             self.out.line(format_args!("{files}, {sum}: {}", self.out.paint(style, verdict)))?;
         }
         self.out.flush()?;

@@ -1,0 +1,191 @@
+//! A session with an ensemble for the run of one command: where, as whom, for how long.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+use farrier_client::{Acl, Client, ClientTls, Error};
+
+use crate::output::{FAILED, Failure, NO_SERVER, Out, USAGE, complain, conclude};
+use crate::values::AclList;
+
+/// Most bytes of a file with credentials.
+const AUTH_FILE_MAX: u64 = 64 << 10;
+
+/// Options of every command that speaks to a server.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct SessionOptions {
+    /// Servers to connect to; behind a slash, the path below which all others are looked for
+    #[arg(long, env = "FARRIER_SERVER", value_name = "HOST:PORT,…[/PATH]", default_value = "127.0.0.1:2181")]
+    server: String,
+
+    /// Seconds for the connection, and again for every request
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+
+    /// Seconds after which the servers give up on this client if they don't hear of it
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    session_timeout: u64,
+
+    /// File with identities, one `SCHEME:CREDENTIALS` a line, as in `digest:user:password`
+    #[arg(long, env = "FARRIER_AUTH", value_name = "FILE")]
+    auth_file: Option<PathBuf>,
+
+    /// An identity (repeatable). Everybody on this machine can read it with `ps`: better use --auth-file
+    #[arg(long, value_name = "SCHEME:CREDENTIALS", value_parser = parse_identity)]
+    auth: Vec<(String, String)>,
+
+    /// Speak TLS, and trust servers whose certificate one of the CAs in this PEM file signed
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Certificate chain to show to the servers, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key", requires = "tls_ca")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+/// Who may do what with new znodes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AclOption {
+    /// Who may do what: `SCHEME:ID:PERMISSIONS`, separated by commas, with the letters of create, delete, read,
+    /// write, admin [default: world:anyone:cdrwa]
+    #[arg(long, value_name = "ACL")]
+    acl: Option<AclList>,
+}
+
+impl AclOption {
+    pub(crate) fn or_open(&self) -> Vec<Acl<'static>> {
+        let given = self.given().map(<[_]>::to_vec);
+        given.unwrap_or_else(|| vec![Acl::world(farrier_client::perms::ALL)])
+    }
+
+    pub(crate) fn given(&self) -> Option<&[Acl<'static>]> {
+        self.acl.as_ref().map(|list| list.0.as_slice())
+    }
+}
+
+fn parse_identity(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((scheme, credentials)) if !scheme.is_empty() => Ok((scheme.to_owned(), credentials.to_owned())),
+        // The text may be a secret, so it isn't repeated.
+        _ => Err("expected SCHEME:CREDENTIALS, as in digest:user:password".to_owned()),
+    }
+}
+
+impl SessionOptions {
+    /// The servers, as messages name them.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// The path under which the servers know `path`.
+    pub(crate) fn full_path(&self, path: &str) -> String {
+        let chroot = self.server.find('/').map_or("", |at| &self.server[at..]).trim_end_matches('/');
+        match path {
+            "/" if !chroot.is_empty() => chroot.to_owned(),
+            path => format!("{chroot}{path}"),
+        }
+    }
+
+    async fn connect(&self) -> anyhow::Result<Client> {
+        let timeout = Duration::from_secs(self.timeout);
+        let mut builder = Client::builder(&self.server)
+            .connect_timeout(timeout)
+            .request_timeout(timeout)
+            .session_timeout(Duration::from_secs(self.session_timeout))
+            .renew_session(false);
+        for (scheme, credentials) in self.identities()? {
+            builder = builder.auth(&scheme, credentials);
+        }
+        if let Some(ca) = &self.tls_ca {
+            let mut tls = ClientTls::new(ca.clone());
+            if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
+                tls = tls.identity(certificate.clone(), key.clone());
+            }
+            builder = builder.tls(tls);
+        }
+        Ok(builder.connect().await?)
+    }
+
+    fn identities(&self) -> anyhow::Result<Vec<(String, String)>> {
+        let mut all = self.auth.clone();
+        if let Some(file) = &self.auth_file {
+            all.extend(read_identities(file)?);
+        }
+        Ok(all)
+    }
+}
+
+/// The identities in a file: one a line; empty lines and those that begin with `#` count for nothing.
+fn read_identities(file: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let shown = file.display();
+    let metadata = file.metadata().map_err(|error| Failure::usage(format!("--auth-file {shown}: {error}")))?;
+    if metadata.len() > AUTH_FILE_MAX {
+        return Err(Failure::usage(format!("--auth-file {shown}: longer than {AUTH_FILE_MAX} bytes")));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        complain("farrier: warning", format_args!("others may read {shown}, which has credentials: chmod 600 {shown}"));
+    }
+    let text = fs::read_to_string(file).map_err(|error| Failure::usage(format!("--auth-file {shown}: {error}")))?;
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty() && !line.starts_with('#'));
+    lines
+        .map(|(line, number)| {
+            parse_identity(line).map_err(|why| Failure::usage(format!("--auth-file {shown}, line {number}: {why}")))
+        })
+        .collect()
+}
+
+/// Runs a command in a session of its own, which is closed behind it.
+pub(crate) fn run(
+    command: &str,
+    options: &SessionOptions,
+    work: impl AsyncFnOnce(&Client, &mut Out) -> anyhow::Result<u8>,
+) -> ExitCode {
+    let start = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.context("the event loop can't be made")
+    };
+    let result = start().and_then(|runtime| {
+        runtime.block_on(async {
+            let client = options.connect().await?;
+            let mut out = Out::open();
+            let result = work(&client, &mut out).await;
+            // What was printed before a failure is true.
+            let flushed = out.flush();
+            // If this is lost, the session ends by its timeout.
+            let _ = client.close().await;
+            result.and_then(|code| flushed.map(|()| code))
+        })
+    });
+    conclude(command, result)
+}
+
+/// The exit code that an error of a client ends with.
+pub(crate) const fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Invalid { .. } | Error::ConnectString(_) | Error::Tls(_) => USAGE,
+        Error::NoServer { .. } | Error::NotDone { .. } => NO_SERVER,
+        _ => FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_split_at_the_first_colon() {
+        assert_eq!(parse_identity("digest:u:p:q"), Ok(("digest".into(), "u:p:q".into())));
+        let secret = parse_identity("password").expect_err("no scheme");
+        assert!(!secret.contains("`password`"), "{secret}");
+    }
+}

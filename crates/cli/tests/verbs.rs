@@ -1,0 +1,404 @@
+//! The commands that speak to a server, through pipes and on a terminal, against a server of our own.
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
+
+mod support;
+
+use support::Process;
+
+/// A server, and the command line pointed at it.
+struct Place {
+    temp: tempfile::TempDir,
+    server: Process,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+struct Ran {
+    stdout: String,
+    stderr: String,
+    code: Option<i32>,
+}
+
+impl Ran {
+    /// Standard output of a run that must succeed.
+    fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+
+    fn fails(self, code: i32, why: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.contains(why), "`{why}` is not in {self:?}");
+    }
+
+    fn json(self) -> Value {
+        serde_json::from_str(&self.ok()).expect("JSON")
+    }
+
+    fn json_lines(self) -> Vec<Value> {
+        self.ok().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().expect("a temporary directory");
+        let mut server = Process::new(temp.path(), &["extendedTypesEnabled=true"]);
+        server.start();
+        Self { temp, server }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
+        command.args(words).current_dir(self.temp.path()).stdin(Stdio::null());
+        for name in ["FARRIER_AUTH", "FARRIER_LOG", "CLICOLOR_FORCE"] {
+            command.env_remove(name);
+        }
+        command.env("FARRIER_SERVER", self.server.addr().to_string());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        ran(self.command(words))
+    }
+
+    /// With standard input.
+    fn feed(&self, words: &[&str], input: &[u8]) -> Ran {
+        let mut command = self.command(words);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        // It may end before it has read everything.
+        let _ = child.stdin.take().expect("it is piped").write_all(input);
+        let output = child.wait_with_output().expect("it ends");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran { stdout: text(&output.stdout), stderr: text(&output.stderr), code: output.status.code() }
+    }
+
+    /// On a terminal, on which `typed` is entered once `prompt` was shown; what the terminal shows, and the code.
+    fn terminal(&self, words: &[&str], prompt: &str, typed: &str) -> (String, Option<i32>) {
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&controller).expect("granted");
+        unlockpt(&controller).expect("unlocked");
+        let name = ptsname(&controller, Vec::new()).expect("it has a name");
+        let name = std::ffi::OsStr::from_bytes(name.to_bytes());
+        let open = || File::options().read(true).write(true).open(name).expect("the other end");
+        let mut command = self.command(words);
+        command.env("TERM", "xterm").env_remove("NO_COLOR");
+        let mut child = command.stdin(open()).stdout(open()).stderr(open()).spawn().expect("the binary runs");
+        // The command holds the other end until it is dropped.
+        drop(command);
+        let mut controller = File::from(controller);
+        let mut shown = Vec::new();
+        let mut chunk = [0; 4096];
+        let mut entered = prompt.is_empty();
+        // When the last holder of the other end has gone the terminal answers with an error.
+        while let Ok(n) = controller.read(&mut chunk) {
+            if n == 0 {
+                break;
+            }
+            shown.extend_from_slice(&chunk[..n]);
+            if !entered && String::from_utf8_lossy(&shown).contains(prompt) {
+                controller.write_all(typed.as_bytes()).expect("typed");
+                entered = true;
+            }
+        }
+        let code = child.wait().expect("it ends").code();
+        (String::from_utf8_lossy(&shown).into_owned(), code)
+    }
+}
+
+fn ran(mut command: Command) -> Ran {
+    let output = command.output().expect("the binary runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran { stdout: text(&output.stdout), stderr: text(&output.stderr), code: output.status.code() }
+}
+
+#[test]
+fn znodes_come_change_and_go() {
+    let at = Place::new();
+    at.run(&["create", "/app/config/db"]).fails(1, "create /app/config/db: the znode, or the parent");
+    assert_eq!(at.run(&["create", "-p", "/app/config/db", "v1"]).ok(), "/app/config/db\n");
+    at.run(&["create", "/app/config/db"]).fails(1, "exists already");
+    assert_eq!(at.run(&["get", "/app/config/db"]).ok(), "v1");
+    assert_eq!(at.run(&["set", "/app/config/db", "v2", "--version", "0"]).ok(), "");
+    let stale = at.run(&["set", "/app/config/db", "v3", "--version", "0"]);
+    assert!(stale.stderr.contains(&at.server.addr().to_string()), "{stale:?}");
+    stale.fails(1, "another version than expected");
+    let bytes = [0_u8, 159, 10, 13, 255];
+    assert_eq!(at.feed(&["set", "/app/config/db", "--file", "-"], &bytes).ok(), "");
+    let got = at.run(&["get", "/app/config/db", "--json"]).json();
+    assert_eq!((got["data"].as_str(), got["stat"]["version"].as_i64()), (Some("AJ8KDf8="), Some(2)));
+    let raw = at.command(&["get", "/app/config/db"]).output().expect("the binary runs");
+    assert_eq!(raw.stdout, bytes);
+    fs::write(at.temp.path().join("value"), "from a file\n").expect("written");
+    assert_eq!(at.run(&["create", "/app/file", "--file", "value"]).ok(), "/app/file\n");
+    let shown = at.run(&["get", "-s", "/app/file"]).ok();
+    assert!(shown.starts_with("from a file\nczxid ") && shown.contains("dataLength"), "{shown}");
+    let stat = at.run(&["stat", "/app", "--json"]).json();
+    assert_eq!((stat["stat"]["numChildren"].as_i64(), stat["stat"]["version"].as_i64()), (Some(2), Some(0)));
+    at.run(&["stat", "/none"]).fails(1, "/none: there is no such znode");
+    at.run(&["delete", "/app"]).fails(1, "has children");
+    assert_eq!(at.run(&["delete", "/app/file"]).ok(), "");
+    at.run(&["get", "/app/file"]).fails(1, "get /app/file: the znode");
+    at.run(&["get", "no/path"]).fails(2, "get no/path");
+    at.run(&["set", "/app"]).fails(2, "no data");
+    at.run(&["set", "/app", "--file", "nowhere"]).fails(2, "nowhere");
+    assert_eq!(at.run(&["sync", "--json"]).json()["path"], "/");
+}
+
+#[test]
+fn every_mode_can_be_created() {
+    let at = Place::new();
+    assert_eq!(at.run(&["create", "/m"]).ok(), "/m\n");
+    assert_eq!(at.run(&["create", "--sequential", "/m/job-", "x"]).ok(), "/m/job-0000000000\n");
+    assert_eq!(at.run(&["create", "--container", "/m/locks"]).ok(), "/m/locks\n");
+    assert_eq!(at.run(&["create", "--ttl", "1h", "/m/cache"]).ok(), "/m/cache\n");
+    assert_eq!(at.run(&["create", "--acl", "world:anyone:r", "/m/readonly"]).ok(), "/m/readonly\n");
+    assert_eq!(at.run(&["acl", "get", "/m/readonly"]).ok(), "world:anyone:r\n");
+    at.run(&["create", "--container", "--ttl", "1h", "/m/both"]).fails(2, "cannot be used with");
+    at.run(&["create", "--acl", "world:anyone:x", "/m/bad"]).fails(2, "cdrwa");
+
+    // An ephemeral one lives as long as the command, and goes with it at once.
+    let mut child = at.command(&["create", "--ephemeral", "/m/here"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    assert_eq!(first_line(&mut child).0, "/m/here\n");
+    let stat = at.run(&["stat", "/m/here", "--json"]).json();
+    assert_ne!(stat["stat"]["ephemeralOwner"], "0x0");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    at.run(&["stat", "/m/here"]).fails(1, "no such znode");
+}
+
+/// The first line of a child's output, and the rest to come.
+fn first_line(child: &mut Child) -> (String, BufReader<std::process::ChildStdout>) {
+    let mut reader = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("a line");
+    (line, reader)
+}
+
+#[test]
+fn listing_and_drawing() {
+    let at = Place::new();
+    for path in ["/b/x", "/a/y/z", "/a/c"] {
+        at.run(&["create", "-p", path, "12345"]).ok();
+    }
+    assert_eq!(at.run(&["ls"]).ok(), "a\nb\nzookeeper\n");
+    assert_eq!(at.run(&["ls", "-R", "/a"]).ok(), "/a\n/a/c\n/a/y\n/a/y/z\n");
+    let long = at.run(&["ls", "-s", "/a"]).ok();
+    assert!(long.lines().next().is_some_and(|l| l.starts_with("c  ") && l.contains("5 bytes")), "{long}");
+    let lines = at.run(&["ls", "-R", "-s", "/a", "--json"]).json_lines();
+    let found: Vec<_> = lines.iter().map(|l| (l["path"].as_str(), l["stat"]["numChildren"].as_i64())).collect();
+    assert_eq!(
+        found,
+        [(Some("/a"), Some(2)), (Some("/a/c"), Some(0)), (Some("/a/y"), Some(1)), (Some("/a/y/z"), Some(0))]
+    );
+    let drawn = at.run(&["tree", "/a"]).ok();
+    assert_eq!(drawn, "/a\n├── c\n└── y\n    └── z\n\n4 znodes\n");
+    let shallow = at.run(&["tree", "/", "--depth", "1"]).ok();
+    assert_eq!(shallow, "/\n├── a  (2 more)\n├── b  (1 more)\n└── zookeeper  (2 more)\n\n4 znodes\n");
+    at.run(&["ls", "/none"]).fails(1, "list /none");
+    at.run(&["ls", "-R", "/none"]).fails(1, "list /none");
+}
+
+#[test]
+fn deletion_of_a_subtree_asks_first() {
+    let at = Place::new();
+    for path in ["/a/b/c", "/a/d"] {
+        at.run(&["create", "-p", path]).ok();
+    }
+    at.run(&["delete", "-r", "/a"]).fails(2, "delete /a and the 3 znodes below it; there is no terminal");
+    let (shown, code) = at.terminal(&["delete", "-r", "/a"], "[y/N]", "n\n");
+    assert!(code == Some(1) && shown.contains("nothing was deleted"), "{shown}");
+    assert_eq!(at.run(&["ls", "/a"]).ok(), "b\nd\n");
+    let (shown, code) = at.terminal(&["delete", "-r", "/a"], "[y/N]", "y\n");
+    assert!(code == Some(0) && shown.contains("deleted 4 znodes"), "{shown}");
+    at.run(&["stat", "/a"]).fails(1, "no such znode");
+    at.run(&["create", "-p", "/a/b"]).ok();
+    assert_eq!(at.run(&["delete", "-r", "/a", "--yes", "--json"]).json(), json!({"path": "/a", "deleted": 2}));
+    for never in ["/", "/zookeeper"] {
+        at.run(&["delete", "-r", never, "--yes"]).fails(2, "never deleted");
+    }
+    let server = format!("{}/zookeeper", at.server.addr());
+    at.run(&["delete", "-r", "/", "--yes", "--server", &server]).fails(2, "never deleted");
+}
+
+/// Colours and line breaks are for terminals, unless NO_COLOR is set.
+#[test]
+fn a_terminal_is_told_apart_from_a_pipe() {
+    let at = Place::new();
+    at.run(&["create", "/a", "text"]).ok();
+    let (shown, code) = at.terminal(&["get", "/a"], "", "");
+    assert_eq!((shown.as_str(), code), ("text\r\n", Some(0)));
+    assert_eq!(at.run(&["get", "/a"]).ok(), "text");
+    let (shown, code) = at.terminal(&["get", "/none"], "", "");
+    assert!(code == Some(1) && shown.contains("\u{1b}["), "{shown}");
+    assert!(!at.run(&["get", "/none"]).stderr.contains('\u{1b}'));
+}
+
+#[test]
+fn acls_and_identities() {
+    let at = Place::new();
+    at.run(&["create", "/a", "secret"]).ok();
+    let file = at.temp.path().join("identities");
+    fs::write(&file, "# who I am\n\ndigest:me:password\n").expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("changed");
+    assert_eq!(at.run(&["acl", "set", "/a", "auth::cdrwa", "--auth-file", "identities"]).ok(), "");
+    at.run(&["get", "/a"]).fails(1, "the ACL does not permit it");
+    let mine = at.run(&["get", "/a", "--auth-file", "identities"]);
+    assert_eq!((mine.stderr.as_str(), mine.stdout.as_str()), ("", "secret"));
+    let mut command = at.command(&["get", "/a"]);
+    command.env("FARRIER_AUTH", "identities");
+    assert_eq!(ran(command).ok(), "secret");
+    assert_eq!(at.run(&["get", "/a", "--auth", "digest:me:password"]).ok(), "secret");
+    let shown = at.run(&["acl", "get", "/a", "--auth", "digest:me:password", "--json"]).json();
+    assert_eq!(
+        (shown["acl"][0]["scheme"].as_str(), shown["acl"][0]["perms"].as_str()),
+        (Some("digest"), Some("cdrwa"))
+    );
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("changed");
+    let open = at.run(&["get", "/a", "--auth-file", "identities"]);
+    assert!(open.code == Some(0) && open.stderr.contains("chmod 600"), "{open:?}");
+    fs::write(&file, "password\n").expect("written");
+    let wrong = at.run(&["get", "/a", "--auth-file", "identities"]);
+    assert!(!wrong.stderr.contains("`password`"), "{wrong:?}");
+    wrong.fails(2, "line 1: expected SCHEME:CREDENTIALS");
+}
+
+#[test]
+fn watching_tells_what_comes() {
+    let at = Place::new();
+    let mut child = at
+        .command(&["watch", "-R", "/w", "--json", "--count", "4"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let (first, rest) = first_line(&mut child);
+    let first: Value = serde_json::from_str(&first).expect("JSON");
+    assert_eq!((first["event"].as_str(), first["path"].as_str()), (Some("watching"), Some("/w")));
+    at.run(&["create", "/w"]).ok();
+    at.run(&["create", "/w/a"]).ok();
+    at.run(&["set", "/w/a", "x"]).ok();
+    at.run(&["delete", "/w/a"]).ok();
+    let events: Vec<Value> = rest.lines().map(|l| serde_json::from_str(&l.expect("text")).expect("JSON")).collect();
+    let told: Vec<_> = events.iter().map(|e| (e["event"].as_str(), e["path"].as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (Some("created"), Some("/w")),
+            (Some("created"), Some("/w/a")),
+            (Some("changed"), Some("/w/a")),
+            (Some("deleted"), Some("/w/a"))
+        ]
+    );
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn a_multi_is_done_whole_or_not_at_all() {
+    let at = Place::new();
+    at.run(&["create", "/m", "old"]).ok();
+    let operations = r#"{"op": "check", "path": "/m", "version": 0}
+
+{"op": "create", "path": "/m/job-", "text": "work", "sequential": true}
+{"op": "set", "path": "/m", "data": "bmV3", "version": 0}
+"#;
+    assert_eq!(at.feed(&["multi", "-"], operations.as_bytes()).ok(), "check /m\ncreate /m/job-0000000000\nset /m\n");
+    assert_eq!(at.run(&["get", "/m"]).ok(), "new");
+    fs::write(at.temp.path().join("operations.json"), operations).expect("written");
+    at.run(&["multi", "operations.json"]).fails(1, "multi /m (operation 0");
+    assert_eq!(at.run(&["ls", "/m"]).ok(), "job-0000000000\n");
+    at.feed(&["multi", "-"], b"{\"op\": \"set\", \"path\": \"/m\"}\n").fails(2, "line 1: a set needs");
+}
+
+#[test]
+fn a_subtree_goes_out_and_comes_back() {
+    let at = Place::new();
+    at.run(&["create", "-p", "/app/a/b", "one"]).ok();
+    at.feed(&["create", "/app/a.c", "--file", "-"], &[0, 255, 10]).ok();
+    at.run(&["create", "/app/r", "two", "--acl", "world:anyone:r"]).ok();
+    let mut holder = at.command(&["create", "-e", "/app/here"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    first_line(&mut holder);
+
+    let out = at.run(&["export", "/app"]);
+    assert!(out.stderr.contains("5 znodes exported, 1 ephemeral skipped"), "{out:?}");
+    let lines = out.json_lines();
+    let paths: Vec<_> = lines.iter().filter_map(|l| l["path"].as_str()).collect();
+    assert_eq!(paths, ["/", "/a", "/a/b", "/a.c", "/r"]);
+    assert_eq!(lines[4], json!({"path": "/r", "data": "dHdv", "acl": "world:anyone:r"}));
+
+    at.run(&["export", "/app", "--to", "app.json"]).ok();
+    at.run(&["export", "/app", "--to", "app.json"]).fails(2, "--resume");
+    let whole = fs::read_to_string(at.temp.path().join("app.json")).expect("it was written");
+    // Wherever it was cut off, resuming makes it whole.
+    for cut in (0..whole.len()).step_by(37) {
+        fs::write(at.temp.path().join("app.json"), &whole[..cut]).expect("written");
+        at.run(&["export", "/app", "--to", "app.json", "--resume"]).ok();
+        assert_eq!(fs::read_to_string(at.temp.path().join("app.json")).expect("text"), whole, "cut at {cut}");
+    }
+
+    let into = at.run(&["import", "/copy", "app.json"]);
+    assert!(into.code == Some(0) && into.stderr.contains("5 znodes created, 0 updated, 0 left alone"), "{into:?}");
+    let same = |a: &Value, b: &Value| a["path"] == b["path"] && a["data"] == b["data"] && a["acl"] == b["acl"];
+    let copied = at.run(&["export", "/copy"]).json_lines();
+    assert!(copied.len() == lines.len() && copied.iter().zip(&lines).all(|(a, b)| same(a, b)), "{copied:?}");
+
+    at.run(&["set", "/copy/a/b", "changed"]).ok();
+    let again = at.run(&["import", "/copy", "app.json"]);
+    assert!(again.stderr.contains("0 znodes created, 0 updated, 5 left alone"), "{again:?}");
+    assert_eq!(at.run(&["get", "/copy/a/b"]).ok(), "changed");
+    at.run(&["delete", "/copy/r"]).ok();
+    let update = at.feed(&["import", "/copy", "-", "--update", "--acl", "world:anyone:cdrwa"], whole.as_bytes());
+    assert!(update.stderr.contains("1 znode created, 4 updated"), "{update:?}");
+    assert_eq!(at.run(&["get", "/copy/a/b"]).ok(), "one");
+    at.feed(&["import", "/copy", "-"], b"{}\n").fails(2, "line 1: ");
+    at.run(&["import", "/no/where", "app.json"]).fails(1, "create /no/where");
+
+    let all = at.run(&["export", "/"]).json_lines();
+    assert!(all.iter().all(|l| !l["path"].as_str().is_some_and(|p| p.starts_with("/zookeeper"))), "{all:?}");
+    kill_process(Pid::from_child(&holder), Signal::INT).expect("it runs");
+    assert_eq!(holder.wait().expect("it ends").code(), Some(0));
+}
+
+/// A list of children longer than what is asked for ahead, in order and whole.
+#[test]
+fn wide_trees_are_walked_in_order() {
+    let at = Place::new();
+    let lines: String = std::iter::once("{\"path\":\"/\",\"data\":\"\",\"acl\":\"world:anyone:cdrwa\"}\n".to_owned())
+        .chain((0..300).map(|n| format!("{{\"path\":\"/n{n:03}\",\"data\":\"\",\"acl\":\"world:anyone:cdrwa\"}}\n")))
+        .collect();
+    at.feed(&["import", "/wide", "-"], lines.as_bytes()).ok();
+    let listed = at.run(&["ls", "-R", "-s", "/wide", "--json"]).json_lines();
+    let paths: Vec<_> = listed.iter().skip(1).filter_map(|l| l["path"].as_str().map(str::to_owned)).collect();
+    assert_eq!(paths, (0..300).map(|n| format!("/wide/n{n:03}")).collect::<Vec<_>>());
+    assert_eq!(at.run(&["delete", "-r", "/wide", "--yes"]).ok(), "deleted 301 znodes\n");
+}
+
+#[test]
+fn no_server_is_another_code_than_no_znode() {
+    let at = Place::new();
+    let nobody = ["--server", "127.0.0.1:1", "--timeout", "1"];
+    for words in [&["get", "/a"][..], &["ls"], &["delete", "-r", "/a", "--yes"], &["watch", "/a"]] {
+        let all: Vec<&str> = words.iter().chain(&nobody).copied().collect();
+        at.run(&all).fails(3, "127.0.0.1:1");
+    }
+    at.run(&["get", "/a", "--server", "a:b"]).fails(2, "connect string");
+    at.run(&["get", "/a", "--tls-ca", "nowhere.pem"]).fails(2, "nowhere.pem");
+    at.run(&["get", "/a", "--tls-cert", "c.pem"]).fails(2, "--tls-key");
+    // Below a chroot everything has the shorter name.
+    at.run(&["create", "-p", "/app/x", "in"]).ok();
+    let chroot = format!("{}/app", at.server.addr());
+    assert_eq!(at.run(&["get", "/x", "--server", &chroot]).ok(), "in");
+    at.run(&["get", "/y", "--server", &chroot]).fails(1, "get /y: ");
+}
