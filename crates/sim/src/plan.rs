@@ -80,7 +80,7 @@ impl FaultKind {
         (Self::ClockSkew, 4),
         (Self::LinkLoss, 8),
         (Self::Isolation, 14),
-        (Self::Deposition, 36),
+        (Self::Deposition, 50),
         (Self::Split, 6),
         (Self::OneWay, 8),
         (Self::SlowLink, 6),
