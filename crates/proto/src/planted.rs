@@ -92,7 +92,7 @@ mod bugs {
         FresherFollowerIgnored,
         /// The epoch is established once it is promised, before a quorum has the history.
         EstablishedOnPromises,
-        /// Half of the voters count as a quorum.
+        /// One voter less than a majority counts as a quorum.
         HalfIsAQuorum,
         /// Acknowledgements of observers count for commits (ZOOKEEPER-2959).
         ObserversCount,

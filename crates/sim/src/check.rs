@@ -10,6 +10,7 @@
 mod acknowledged_write_survives;
 mod agreement;
 mod commit_needs_quorum;
+mod durable_before_said;
 mod durable_survives;
 mod ephemerals;
 mod equal_digest;
@@ -25,6 +26,7 @@ mod log_contiguous;
 mod model;
 mod monotone_epochs;
 mod oracle;
+mod peers_keep_the_rules;
 mod prefix_consistency;
 mod primary_integrity;
 mod reads_never_go_back;
@@ -111,6 +113,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::<leadership2::Leadership2>::default(),
         Box::<integrity::Integrity>::default(),
         Box::<log_contiguous::LogContiguous>::default(),
+        Box::<durable_before_said::DurableBeforeSaid>::default(),
         Box::<durable_survives::DurableSurvives>::default(),
         Box::<commit_needs_quorum::CommitNeedsQuorum>::default(),
         Box::<acknowledged_write_survives::AcknowledgedWriteSurvives>::default(),
@@ -121,6 +124,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::<global_primary_order::GlobalPrimaryOrder>::default(),
         Box::<primary_integrity::PrimaryIntegrity>::default(),
         Box::<monotone_epochs::MonotoneEpochs>::default(),
+        Box::<peers_keep_the_rules::PeersKeepTheRules>::default(),
         Box::<equal_digest::EqualDigest>::default(),
         Box::<session_fifo::SessionFifo>::default(),
         Box::<reads_never_go_back::ReadsNeverGoBack>::default(),

@@ -244,6 +244,8 @@ pub enum ServerEvent {
         /// The rule.
         reason: String,
     },
+    /// It said something to another server that must be durable by then.
+    Said(Saying),
     /// How a learner is brought up to date: the leader sent this.
     Synchronizing {
         /// The learner.
@@ -262,6 +264,35 @@ pub enum ServerEvent {
         znodes: Vec<SeenZnode>,
         /// Every session with its timeout in milliseconds.
         sessions: Vec<(SessionId, i32)>,
+    },
+}
+
+/// What others rely on when they hear it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Saying {
+    /// LEADERINFO: it leads this epoch, if a quorum promises it.
+    Offer {
+        /// The connection.
+        link: u64,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// ACKEPOCH: it promises the epoch that was offered to it on the same connection.
+    Promise {
+        /// The connection.
+        link: u64,
+    },
+    /// ACK: it has everything up to here; of NEWLEADER with counter 0.
+    Ack {
+        /// Up to where.
+        zxid: Zxid,
+    },
+    /// A notification while it looks for a leader.
+    Vote {
+        /// For whom.
+        leader: ServerId,
+        /// Which last transaction it claims for them; negative from who has no voice.
+        zxid: i64,
     },
 }
 

@@ -183,7 +183,7 @@ impl Ensemble {
                 } else {
                     servers.intersection(&self.voters).count()
                 };
-                2 * counted + usize::from(farrier_proto::planted!(HalfIsAQuorum)) > self.voters.len()
+                2 * counted + 2 * usize::from(farrier_proto::planted!(HalfIsAQuorum)) > self.voters.len()
             }
             QuorumVerifier::Hierarchical { groups, .. } => {
                 let mut counted = 0;

@@ -331,6 +331,7 @@ impl Facts {
             | ServerEvent::CurrentEpochDurable(_)
             | ServerEvent::SnapshotTaken { .. }
             | ServerEvent::PeerRefused { .. }
+            | ServerEvent::Said(_)
             | ServerEvent::Synchronizing { .. }
             | ServerEvent::Inspected { .. } => {}
         }

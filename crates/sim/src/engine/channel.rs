@@ -3,6 +3,7 @@
 use super::event::Task;
 use super::net::{ConnKey, ConnKind, Incoming, Message, Party};
 use super::world::World;
+use crate::observe::{Saying, ServerEvent};
 use bytes::Bytes;
 use farrier_proto::ServerId;
 use farrier_proto::limits::TXN_MAX;
@@ -50,6 +51,18 @@ impl World {
     /// Sends a learner's packet to its leader.
     pub(crate) fn send_to_leader(&mut self, me: ServerId, link: LinkId, packet: &LearnerPacket) {
         self.transcript.line(self.now, || format!("{me} -> leader [{}] {packet:?}", link.0));
+        let saying = match packet {
+            LearnerPacket::AckEpoch { .. } => Some(Saying::Promise { link: link.0 }),
+            LearnerPacket::Ack { zxid } => Some(Saying::Ack { zxid: *zxid }),
+            LearnerPacket::FollowerInfo { .. }
+            | LearnerPacket::ObserverInfo { .. }
+            | LearnerPacket::Ping { .. }
+            | LearnerPacket::Revalidate { .. }
+            | LearnerPacket::Request(_) => None,
+        };
+        if let Some(saying) = saying {
+            self.tell_server(me, ServerEvent::Said(saying));
+        }
         let mut bytes = Vec::new();
         packet.write(&mut bytes);
         self.send_from(me, link, Message::Payload(bytes.into()));
@@ -58,6 +71,9 @@ impl World {
     /// Sends a leader's packet to a learner.
     pub(crate) fn send_to_learner(&mut self, me: ServerId, link: LinkId, packet: &LeaderPacket) {
         self.transcript.line(self.now, || format!("{me} -> learner [{}] {packet:?}", link.0));
+        if let LeaderPacket::LeaderInfo { epoch, .. } = packet {
+            self.tell_server(me, ServerEvent::Said(Saying::Offer { link: link.0, epoch: *epoch }));
+        }
         let mut bytes = Vec::new();
         packet.write(&mut bytes);
         self.send_from(me, link, Message::Payload(bytes.into()));

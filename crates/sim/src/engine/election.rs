@@ -7,9 +7,10 @@
 use super::event::Task;
 use super::net::{ConnKey, ConnKind, Message, Party};
 use super::world::World;
+use crate::observe::{Saying, ServerEvent};
 use bytes::Bytes;
 use farrier_proto::ServerId;
-use farrier_proto::quorum::Notification;
+use farrier_proto::quorum::{Notification, ServerState, Vote};
 use farrier_replica::Input;
 use farrier_zab::Input as Zab;
 
@@ -43,6 +44,10 @@ impl World {
 
     /// Sends an election message.
     pub(crate) fn notify(&mut self, me: ServerId, to: ServerId, notification: &Notification) {
+        if notification.state == ServerState::Looking {
+            let Vote { leader, zxid, .. } = notification.vote;
+            self.tell_server(me, ServerEvent::Said(Saying::Vote { leader, zxid }));
+        }
         let mut bytes = Vec::new();
         notification.write(&mut bytes);
         let Some(voice) = self.voice(me, to) else { return };

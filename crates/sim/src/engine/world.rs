@@ -169,7 +169,9 @@ impl World {
             self.now = at;
             self.happen(event);
         }
-        self.now = self.now.max(end);
+        if self.failure.is_none() {
+            self.now = self.now.max(end);
+        }
     }
 
     fn happen(&mut self, event: Event) {

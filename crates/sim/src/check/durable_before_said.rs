@@ -1,0 +1,134 @@
+//! What others rely on is on disk before it is said: an epoch that is offered or promised, the history that a vote for
+//! oneself quotes, a proposal that is acknowledged. Whoever may have forgotten what it said has no vote.
+
+use super::{Checker, Facts};
+use crate::observe::{Observation, Saying, ServerEvent, What};
+use farrier_proto::{AcceptedEpoch, ServerId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct DurableBeforeSaid {
+    accepted: BTreeMap<ServerId, AcceptedEpoch>,
+    /// What was offered on each connection.
+    offers: BTreeMap<u64, u32>,
+    /// They may have forgotten, and no leader has given them everything since.
+    forgot: BTreeSet<ServerId>,
+}
+
+impl DurableBeforeSaid {
+    fn must_have(&self, me: ServerId, epoch: u32, what: &str) -> Result<(), String> {
+        let accepted = self.accepted.get(&me).copied().unwrap_or_default();
+        if accepted.0 < epoch {
+            return Err(format!("server {me} {what} epoch {epoch}, and has acceptedEpoch {} on disk", accepted.0));
+        }
+        Ok(())
+    }
+}
+
+impl Checker for DurableBeforeSaid {
+    fn name(&self) -> &'static str {
+        "durable-before-said"
+    }
+
+    fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
+        let What::Server(me, event) = &observation.what else { return Ok(()) };
+        match event {
+            ServerEvent::Started { accepted, recovering, .. } => {
+                self.accepted.insert(*me, *accepted);
+                if *recovering {
+                    self.forgot.insert(*me);
+                } else {
+                    self.forgot.remove(me);
+                }
+            }
+            ServerEvent::AcceptedEpochDurable(epoch) => {
+                self.accepted.insert(*me, *epoch);
+            }
+            // The last durable step before the ACK of NEWLEADER.
+            ServerEvent::CurrentEpochDurable(_) => {
+                self.forgot.remove(me);
+            }
+            ServerEvent::Said(Saying::Offer { link, epoch }) => {
+                self.offers.insert(*link, *epoch);
+                self.must_have(*me, *epoch, "offers")?;
+            }
+            ServerEvent::Said(Saying::Promise { link }) => {
+                // An observer's promise does not count.
+                if let Some(epoch) = self.offers.get(link)
+                    && !facts.setup.observers.contains(me)
+                {
+                    self.must_have(*me, *epoch, "promises")?;
+                }
+            }
+            // Counter 0 stands for NEWLEADER, which `monotone_epochs` judges.
+            ServerEvent::Said(Saying::Ack { zxid }) if zxid.counter() > 0 => {
+                let durable = facts.server(*me).durable;
+                if *zxid > durable {
+                    return Err(format!("server {me} acknowledges {zxid}, and has {durable} on disk"));
+                }
+            }
+            ServerEvent::Said(Saying::Vote { leader, zxid }) => {
+                if self.forgot.contains(me) && *zxid >= 0 {
+                    return Err(format!("server {me}, which may have forgotten, votes for {leader}"));
+                }
+                let durable = facts.server(*me).durable;
+                if leader == me && *zxid >= 0 && *zxid != durable.to_wire() {
+                    return Err(format!("server {me} votes for itself with {zxid:#x}, and has {durable} on disk"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Play, started, z};
+    use super::*;
+
+    fn verdict(said: &[(i64, Saying)]) -> bool {
+        let mut play = Play::elected();
+        said.iter().for_each(|(server, saying)| play.server(*server, ServerEvent::Said(*saying)));
+        play.verdict(Box::<DurableBeforeSaid>::default()).is_ok()
+    }
+
+    #[test]
+    fn what_is_on_disk_may_be_said() {
+        let vote = Saying::Vote { leader: ServerId(2), zxid: 0 };
+        assert!(verdict(&[(1, Saying::Offer { link: 7, epoch: 1 }), (2, Saying::Promise { link: 7 }), (2, vote)]));
+    }
+
+    #[test]
+    fn an_epoch_that_is_not_on_disk_is_caught() {
+        assert!(!verdict(&[(1, Saying::Offer { link: 7, epoch: 2 })]));
+        let mut play = Play::elected();
+        play.server(1, ServerEvent::AcceptedEpochDurable(AcceptedEpoch(2)));
+        play.server(1, ServerEvent::Said(Saying::Offer { link: 7, epoch: 2 }));
+        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
+        play.server(2, ServerEvent::Said(Saying::Promise { link: 7 }));
+        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_err());
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_is_not_on_disk_is_caught() {
+        assert!(verdict(&[(2, Saying::Ack { zxid: z(1, 0) })]));
+        assert!(!verdict(&[(2, Saying::Ack { zxid: z(1, 5) })]));
+    }
+
+    #[test]
+    fn a_vote_that_quotes_what_is_not_on_disk_is_caught() {
+        assert!(!verdict(&[(2, Saying::Vote { leader: ServerId(2), zxid: z(1, 5).to_wire() })]));
+    }
+
+    #[test]
+    fn a_vote_of_who_may_have_forgotten_is_caught() {
+        let mut play = Play::elected();
+        play.server(2, started(z(1, 0), true));
+        play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(i64::MIN), zxid: i64::MIN }));
+        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
+        play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(3), zxid: 0 }));
+        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_err());
+    }
+}
