@@ -10,8 +10,8 @@ mod golden;
 mod interop;
 mod long;
 mod measure;
-mod sim;
 mod model;
+mod sim;
 mod tidy;
 mod tls;
 

@@ -1,226 +1,31 @@
-//! `cargo xtask sim`: many seeds on all processors, or one seed to read.
-//!
-//! Everything that a run does is decided by the seed (`crates/sim`); here are only threads, a clock and output.
+//! `cargo xtask sim`: starts the simulation's own program (`crates/sim-run`), with planted bugs in it if they are hunted.
 
-use crate::say;
+use anyhow::{Context, Result};
 use clap::Args;
-use farrier_sim::Failure;
-use farrier_sim::observe::SyncKind;
-use farrier_sim::plan::{Plan, RUN_MS_MIN, RUN_TXNS_MIN};
-use farrier_sim::run::{Outcome, run as play};
-use farrier_sim::shrink::shrink;
-use farrier_sim::tally::{FAULT_NAMES, REQUEST_NAMES, Tally};
-use std::cell::RefCell;
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
-/// Failures that are told in full.
-const FAILURES_TOLD_MAX: usize = 10;
-
-/// So many seeds must show every kind of fault, and the rates that are demanded of the generator.
-const SEEDS_THAT_COUNT: u64 = 100;
+/// Where the build with planted bugs goes, below the workspace: it must never be taken for the ordinary one.
+pub(crate) const PLANTED_TARGET: &str = "target/planted";
 
 #[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
 pub(crate) struct Arguments {
-    /// How many seeds to run
-    #[arg(long, default_value_t = 100)]
-    seeds: u64,
-    /// The first of them
-    #[arg(long, default_value_t = 1)]
-    first_seed: u64,
-    /// Begin no more seeds after so many minutes
-    #[arg(long)]
-    minutes: Option<u64>,
-    /// Seeds at once; all processors unless told
-    #[arg(long)]
-    jobs: Option<usize>,
-    /// Run this one seed and write its transcript
-    #[arg(long, conflicts_with_all = ["seeds", "first_seed", "minutes", "jobs"])]
-    seed: Option<u64>,
-    /// Where the transcript goes; the standard output unless told
-    #[arg(long, requires = "seed")]
-    transcript: Option<PathBuf>,
-    /// If the seed fails, look for a smaller run that fails in the same way, and write the transcript of that
-    #[arg(long, requires = "seed")]
-    shrink: bool,
+    /// What crates/sim-run takes; --help tells
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
 }
 
-thread_local! {
-    /// Where the last panic of this thread was.
-    static PANIC_AT: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    // A panic is a finding of the run; it is told with the others.
-    std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map(|l| format!("{}:{}", l.file(), l.line()));
-        PANIC_AT.with(|at| *at.borrow_mut() = place);
-    }));
-    match arguments.seed {
-        Some(seed) => one(seed, arguments),
-        None => Ok(many(arguments)),
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--package", "farrier-sim-run"]);
+    let hunts = |a: &OsString| a.to_str().is_some_and(|a| a == "--planted" || a.starts_with("--planted="));
+    if arguments.arguments.iter().any(hunts) {
+        command.arg("--target-dir").arg(root.join(PLANTED_TARGET));
+        command.env("RUSTFLAGS", "--cfg farrier_planted");
     }
-}
-
-/// The failure as people read it.
-fn tell(seed: u64, failure: &Failure) -> String {
-    let place = PANIC_AT.with(|at| at.borrow_mut().take());
-    let place = place.filter(|_| failure.by == "panic").map_or_else(String::new, |p| format!(" ({p})"));
-    format!("seed {seed} FAILED at {}: {}{place}: {}", failure.at, failure.by, failure.what)
-}
-
-fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let mut plan = Plan::draw(seed);
-    let mut outcome = play(&plan, true);
-    if arguments.shrink
-        && let Some(failure) = &outcome.failure
-    {
-        say(&tell(seed, failure));
-        let (smaller, _) = shrink(&plan, failure, &mut |_| {});
-        say(&format!(
-            "shrunk from {} servers, {} clients, {} faults to {}, {}, {}",
-            plan.members.len(),
-            plan.clients.len(),
-            plan.faults.len(),
-            smaller.members.len(),
-            smaller.clients.len(),
-            smaller.faults.len()
-        ));
-        for fault in &smaller.faults {
-            say(&format!("  {fault:?}"));
-        }
-        plan = smaller;
-        outcome = play(&plan, true);
-    }
-    match &arguments.transcript {
-        Some(path) => std::fs::write(path, &outcome.transcript)?,
-        None => say(&outcome.transcript),
-    }
-    summary(&outcome.tally, 1, None);
-    let failed = outcome.failure.is_some();
-    if let Some(failure) = &outcome.failure {
-        say(&tell(seed, failure));
-    }
-    say(&verdict(u64::from(!failed), u64::from(failed)));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn many(arguments: &Arguments) -> ExitCode {
-    let begun = Instant::now();
-    let deadline = arguments.minutes.map(|m| begun + Duration::from_secs(m * 60));
-    let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    let next = AtomicU64::new(0);
-    let results = Mutex::new(Results::default());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while deadline.is_none_or(|d| Instant::now() < d) {
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if n >= arguments.seeds {
-                        return;
-                    }
-                    let seed = arguments.first_seed + n;
-                    let outcome = play(&Plan::draw(seed), false);
-                    let told = outcome.failure.as_ref().map(|failure| tell(seed, failure));
-                    results.lock().expect("no thread panics while it counts").add(&outcome, told);
-                }
-            });
-        }
-    });
-    let results = results.into_inner().expect("no thread panics while it counts");
-    summary(&results.tally, results.passed + results.failed, Some((begun.elapsed(), jobs)));
-    let short = shortfalls(&results.tally, results.passed + results.failed);
-    for line in &short {
-        say(&format!("falls short: {line}"));
-    }
-    say(&verdict(results.passed, results.failed));
-    if results.failed == 0 && short.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-#[derive(Default)]
-struct Results {
-    passed: u64,
-    failed: u64,
-    tally: Tally,
-}
-
-impl Results {
-    fn add(&mut self, outcome: &Outcome, failure: Option<String>) {
-        self.tally.add(&outcome.tally);
-        let Some(told) = failure else {
-            self.passed += 1;
-            return;
-        };
-        self.failed += 1;
-        if self.failed <= FAILURES_TOLD_MAX as u64 {
-            say(&told);
-        }
-    }
-}
-
-/// What the generator must come to in the mean of many seeds, and does not.
-fn shortfalls(tally: &Tally, seeds: u64) -> Vec<String> {
-    if seeds < SEEDS_THAT_COUNT {
-        return Vec::new();
-    }
-    let sync = |kind| tally.syncs.get(&kind).copied().unwrap_or(0);
-    let mut short = Vec::new();
-    for (what, n, least) in [
-        ("leader changes", tally.leader_changes, 3),
-        ("DIFF", sync(SyncKind::Diff), 1),
-        ("TRUNC", sync(SyncKind::Trunc), 1),
-        ("SNAP", sync(SyncKind::Snap), 1),
-        ("simulated seconds", tally.simulated_us / 1_000_000, RUN_MS_MIN / 1000),
-        ("transactions", tally.txns, RUN_TXNS_MIN),
-    ] {
-        if n < least * seeds {
-            short.push(format!("{n} {what} in {seeds} seeds; the mean must be at least {least}"));
-        }
-    }
-    let never = FAULT_NAMES.iter().chain(&REQUEST_NAMES).filter(|name| !tally.faults.contains_key(*name));
-    short.extend(never.map(|name| format!("no {name} at all")));
-    short
-}
-
-fn verdict(passed: u64, failed: u64) -> String {
-    format!("{passed} passed, {failed} failed")
-}
-
-/// Rates and counts, so that a generator that does little is seen.
-fn summary(tally: &Tally, seeds: u64, took: Option<(Duration, usize)>) {
-    let per_seed = |n: u64| n as f64 / seeds.max(1) as f64;
-    let seconds = tally.simulated_us as f64 / 1e6;
-    say(&format!("{seeds} seeds, {seconds:.0} simulated seconds, {} transactions", tally.txns));
-    if let Some((took, jobs)) = took {
-        let real = took.as_secs_f64();
-        say(&format!(
-            "{real:.1} s on {jobs} threads: {:.0} simulated seconds per second, {:.0} per second and thread",
-            seconds / real,
-            seconds / real / jobs as f64
-        ));
-    }
-    let sync = |kind| tally.syncs.get(&kind).copied().unwrap_or(0);
-    say(&format!(
-        "per seed: {:.0} simulated seconds, {:.0} transactions, {:.1} leader changes, {:.1} DIFF, {:.1} TRUNC, {:.1} SNAP",
-        seconds / seeds.max(1) as f64,
-        per_seed(tally.txns),
-        per_seed(tally.leader_changes),
-        per_seed(sync(SyncKind::Diff)),
-        per_seed(sync(SyncKind::Trunc)),
-        per_seed(sync(SyncKind::Snap)),
-    ));
-    say(&format!(
-        "clients: {} requests, {} done, {} unknown, {} sessions expired, {} watch events",
-        tally.calls, tally.successes, tally.unknown, tally.expired, tally.watched
-    ));
-    say(&format!(
-        "servers: {} halted, {} snapshots taken, {} files purged, {} unsynced writes lost",
-        tally.halts, tally.snapshots, tally.purged, tally.lost_writes
-    ));
-    let count = |name: &&str| format!("{name} {}", tally.faults.get(name).copied().unwrap_or(0));
-    say(&format!("faults: {}", FAULT_NAMES.iter().map(count).collect::<Vec<_>>().join(", ")));
-    say(&format!("asked for: {}", REQUEST_NAMES.iter().map(count).collect::<Vec<_>>().join(", ")));
+    let status = command.arg("--").args(&arguments.arguments).status().context("cannot run cargo")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("client", &["proto", "tls"]),
     ("cli", &["proto", "tree", "storage", "server"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
+    ("sim-run", &["proto", "sim"]),
     ("testkit", &["proto"]),
 ];
 

@@ -85,7 +85,7 @@ impl FaultKind {
         (Self::ClockSkew, 4),
         (Self::LinkLoss, 8),
         (Self::Isolation, 14),
-        (Self::Deposition, 36),
+        (Self::Deposition, 56),
         (Self::Desertion, 12),
         (Self::LeaderPause, 8),
         (Self::Split, 6),

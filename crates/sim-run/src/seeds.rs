@@ -1,0 +1,137 @@
+//! Many seeds on all processors, and what they come to.
+
+use crate::{Arguments, SEEDS, say, tell};
+use farrier_sim::observe::SyncKind;
+use farrier_sim::plan::{Plan, RUN_MS_MIN, RUN_TXNS_MIN};
+use farrier_sim::run::{Outcome, run as play};
+use farrier_sim::tally::{FAULT_NAMES, REQUEST_NAMES, Tally};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Failures that are told in full.
+const FAILURES_TOLD_MAX: usize = 10;
+
+/// So many seeds must show every kind of fault, and the rates that are demanded of the generator.
+const SEEDS_THAT_COUNT: u64 = 100;
+
+/// Runs them; the last line counts.
+pub(crate) fn many(arguments: &Arguments) -> ExitCode {
+    let begun = Instant::now();
+    let deadline = arguments.deadline();
+    let jobs = arguments.jobs();
+    let seeds = arguments.seeds.unwrap_or(SEEDS);
+    let next = AtomicU64::new(0);
+    let results = Mutex::new(Results::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while deadline.is_none_or(|d| Instant::now() < d) {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    if n >= seeds {
+                        return;
+                    }
+                    let seed = arguments.first_seed + n;
+                    let outcome = play(&Plan::draw(seed), false);
+                    let told = outcome.failure.as_ref().map(|failure| tell(seed, failure));
+                    results.lock().expect("no thread panics while it counts").add(&outcome, told);
+                }
+            });
+        }
+    });
+    let results = results.into_inner().expect("no thread panics while it counts");
+    summary(&results.tally, results.passed + results.failed, Some((begun.elapsed(), jobs)));
+    let short = shortfalls(&results.tally, results.passed + results.failed);
+    for line in &short {
+        say(&format!("falls short: {line}"));
+    }
+    say(&verdict(results.passed, results.failed));
+    if results.failed == 0 && short.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[derive(Default)]
+struct Results {
+    passed: u64,
+    failed: u64,
+    tally: Tally,
+}
+
+impl Results {
+    fn add(&mut self, outcome: &Outcome, failure: Option<String>) {
+        self.tally.add(&outcome.tally);
+        let Some(told) = failure else {
+            self.passed += 1;
+            return;
+        };
+        self.failed += 1;
+        if self.failed <= FAILURES_TOLD_MAX as u64 {
+            say(&told);
+        }
+    }
+}
+
+/// What the generator must come to in the mean of many seeds, and does not.
+fn shortfalls(tally: &Tally, seeds: u64) -> Vec<String> {
+    if seeds < SEEDS_THAT_COUNT {
+        return Vec::new();
+    }
+    let sync = |kind| tally.syncs.get(&kind).copied().unwrap_or(0);
+    let mut short = Vec::new();
+    for (what, n, least) in [
+        ("leader changes", tally.leader_changes, 3),
+        ("DIFF", sync(SyncKind::Diff), 1),
+        ("TRUNC", sync(SyncKind::Trunc), 1),
+        ("SNAP", sync(SyncKind::Snap), 1),
+        ("simulated seconds", tally.simulated_us / 1_000_000, RUN_MS_MIN / 1000),
+        ("transactions", tally.txns, RUN_TXNS_MIN),
+    ] {
+        if n < least * seeds {
+            short.push(format!("{n} {what} in {seeds} seeds; the mean must be at least {least}"));
+        }
+    }
+    let never = FAULT_NAMES.iter().chain(&REQUEST_NAMES).filter(|name| !tally.faults.contains_key(*name));
+    short.extend(never.map(|name| format!("no {name} at all")));
+    short
+}
+
+/// How many seeds passed and failed.
+pub(crate) fn verdict(passed: u64, failed: u64) -> String {
+    format!("{passed} passed, {failed} failed")
+}
+
+/// Rates and counts, so that a generator that does little is seen.
+pub(crate) fn summary(tally: &Tally, seeds: u64, took: Option<(Duration, usize)>) {
+    let per_seed = |n: u64| n as f64 / seeds.max(1) as f64;
+    let seconds = tally.simulated_us as f64 / 1e6;
+    say(&format!("{seeds} seeds, {seconds:.0} simulated seconds, {} transactions", tally.txns));
+    if let Some((took, jobs)) = took {
+        let real = took.as_secs_f64();
+        say(&format!(
+            "{real:.1} s on {jobs} threads: {:.0} simulated seconds per second, {:.0} per second and thread",
+            seconds / real,
+            seconds / real / jobs as f64
+        ));
+    }
+    let sync = |kind| tally.syncs.get(&kind).copied().unwrap_or(0);
+    say(&format!(
+        "per seed: {:.0} simulated seconds, {:.0} transactions, {:.1} leader changes, {:.1} DIFF, {:.1} TRUNC, {:.1} SNAP",
+        seconds / seeds.max(1) as f64,
+        per_seed(tally.txns),
+        per_seed(tally.leader_changes),
+        per_seed(sync(SyncKind::Diff)),
+        per_seed(sync(SyncKind::Trunc)),
+        per_seed(sync(SyncKind::Snap)),
+    ));
+    say(&format!(
+        "clients: {} requests, {} done, {} unknown, {} sessions expired, {} watch events",
+        tally.calls, tally.successes, tally.unknown, tally.expired, tally.watched
+    ));
+    say(&format!(
+        "servers: {} halted, {} snapshots taken, {} files purged, {} unsynced writes lost",
+        tally.halts, tally.snapshots, tally.purged, tally.lost_writes
+    ));
+    let count = |name: &&str| format!("{name} {}", tally.faults.get(name).copied().unwrap_or(0));
+    say(&format!("faults: {}", FAULT_NAMES.iter().map(count).collect::<Vec<_>>().join(", ")));
+    say(&format!("asked for: {}", REQUEST_NAMES.iter().map(count).collect::<Vec<_>>().join(", ")));
+}
