@@ -40,6 +40,19 @@ pub enum ClientInput<'a> {
     Timer,
     /// From now on make no new requests; keep the session alive. Answers to requests under way still come.
     Rest,
+    /// From now on make these requests.
+    Manner(Manner),
+}
+
+/// What requests a client makes: what waits for a leader that does not answer holds up everything behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// What its workload draws.
+    Free,
+    /// Reads only, which its server answers by itself.
+    Reads,
+    /// Reads, many of them behind a sync.
+    SyncedReads,
 }
 
 /// What is to be done for a client, in this order.
@@ -113,6 +126,7 @@ pub struct Client {
     silent_until: Option<Moment>,
     grounded: bool,
     resting: bool,
+    manner: Manner,
 }
 
 impl Client {
@@ -143,6 +157,7 @@ impl Client {
             silent_until: None,
             grounded: false,
             resting: false,
+            manner: Manner::Free,
         }
     }
 
@@ -174,6 +189,7 @@ impl Client {
             ClientInput::Connected(_) | ClientInput::Disconnected(_) | ClientInput::Frame(..) => {}
             ClientInput::Timer => {}
             ClientInput::Rest => self.resting = true,
+            ClientInput::Manner(manner) => self.manner = manner,
         }
         self.timers(now, out);
     }
@@ -397,6 +413,7 @@ impl Client {
             self.give_up(now, 0, out);
         } else if let Some(request) = then
             && !self.resting
+            && self.manner == Manner::Free
             && self.silent_until.is_none()
         {
             self.call(now, request, out);
@@ -444,7 +461,12 @@ impl Client {
     fn burst(&mut self, now: Moment, out: &mut Vec<ClientOutput>) {
         self.burst_at = now.plus_millis(self.random.between(1, self.workload.pause_ms * 2));
         for _ in 0..self.random.between(1, self.workload.burst_max) {
-            let deed = Deed::ALL[self.random.weighted(&self.workload.weights)];
+            let deed = match self.manner {
+                Manner::Free => Deed::ALL[self.random.weighted(&self.workload.weights)],
+                Manner::Reads => *self.random.pick(&Deed::READS),
+                Manner::SyncedReads if self.random.percent(50) => Deed::SyncAndRead,
+                Manner::SyncedReads => *self.random.pick(&Deed::READS),
+            };
             match deed {
                 Deed::Move => return self.give_up(now, 0, out),
                 Deed::FallSilent => {

@@ -39,6 +39,11 @@ pub enum FaultKind {
     /// A leader is cut off with writes that nobody else has, and comes back when another leads that has committed
     /// nothing yet.
     Deposition,
+    /// The others leave a leader that hears nothing of it: it leads on for a while, and clients that are attached to
+    /// it read and sync there while others write elsewhere.
+    Desertion,
+    /// A leader is not scheduled for nearly as long as its learners bear it, while clients of theirs only read and ping.
+    LeaderPause,
     /// The servers fall into two parts.
     Split,
     /// Nothing passes from one server to another, but back.
@@ -69,7 +74,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All, each with how often it is drawn compared to the others.
-    pub const WEIGHTS: [(Self, u32); 24] = [
+    pub const WEIGHTS: [(Self, u32); 26] = [
         (Self::ProcessCrash, 10),
         (Self::PowerCrash, 10),
         (Self::ProcessCrashInDisk, 6),
@@ -80,7 +85,9 @@ impl FaultKind {
         (Self::ClockSkew, 4),
         (Self::LinkLoss, 8),
         (Self::Isolation, 14),
-        (Self::Deposition, 50),
+        (Self::Deposition, 56),
+        (Self::Desertion, 12),
+        (Self::LeaderPause, 8),
         (Self::Split, 6),
         (Self::OneWay, 8),
         (Self::SlowLink, 6),
@@ -104,9 +111,21 @@ impl FaultKind {
             Self::BitRot => 8_000,
             Self::Isolation | Self::Split | Self::OneWay | Self::ClientCut => 15_000,
             Self::Deposition => 30_000,
+            Self::Desertion => 8_000,
+            // As long as learners bear it; see the engine.
+            Self::LeaderPause => 12_000,
             Self::Pause | Self::SlowLink | Self::SlowDisk | Self::FullDisk => 10_000,
             Self::ClockSkew => 40_000,
             Self::ClockJump | Self::LinkLoss | Self::ClientLinkLoss | Self::HandOver => 0,
+        }
+    }
+
+    /// Shortest that it lasts, unless the faults end before. Milliseconds.
+    const fn lasts_min(self) -> u64 {
+        match self {
+            Self::Desertion => 1_500,
+            Self::LeaderPause => self.lasts_max(),
+            _ => 0,
         }
     }
 }
@@ -347,7 +366,8 @@ fn draw_faults(random: &mut Random, safety_ms: u64) -> Vec<PlannedFault> {
         let (kind, _) = FaultKind::WEIGHTS[random.weighted(&weights)];
         // Mostly short ones.
         let (a, b) = (random.below(1000), random.below(1000));
-        let lasts_ms = (kind.lasts_max() * a / 1000 * b / 1000).min(safety_ms - at_ms);
+        let (least, most) = (kind.lasts_min(), kind.lasts_max());
+        let lasts_ms = (least + (most - least) * a / 1000 * b / 1000).min(safety_ms - at_ms);
         faults.push(PlannedFault {
             at_ms,
             kind,

@@ -1,5 +1,5 @@
 //! What was durable is there after a restart, or the server says that it may have forgotten it, or a leader was
-//! about to replace it.
+//! about to replace it. Whatever the excuse, a quorum has on disk what is committed, unless a disk changed by itself.
 
 use super::{Checker, Facts};
 use crate::observe::{Fault, Observation, Role, ServerEvent, What};
@@ -15,6 +15,8 @@ pub(super) struct DurableSurvives {
     /// Servers that a leader brings up to date: TRUNC and SNAP take away what is durable, and may be carried out without
     /// word of it when the process ends.
     synchronizing: BTreeSet<ServerId>,
+    /// Servers whose disk changed by itself, and that do not have again what is committed.
+    behind: BTreeSet<ServerId>,
 }
 
 impl Checker for DurableSurvives {
@@ -26,6 +28,7 @@ impl Checker for DurableSurvives {
         let (me, event) = match &observation.what {
             What::FaultBegan(_, Fault::BitRot(server) | Fault::Wiped(server)) => {
                 self.rotten.insert(*server);
+                self.behind.insert(*server);
                 return Ok(());
             }
             What::Server(me, event) => (*me, event),
@@ -52,8 +55,22 @@ impl Checker for DurableSurvives {
                 if !facts.history.holds(*last, durable) {
                     self.durable.insert(me, *last);
                 }
+                return self.quorum_has_it(facts);
             }
             _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl DurableSurvives {
+    fn quorum_has_it(&mut self, facts: &Facts) -> Result<(), String> {
+        let tip = facts.history.tip();
+        let has = |server: ServerId| facts.history.holds(facts.server(server).durable, tip);
+        self.behind.retain(|server| self.rotten.contains(server) || !has(*server));
+        if self.behind.is_empty() && !facts.is_quorum(has) {
+            let all: Vec<String> = facts.servers().map(|(id, s)| format!("server {id} has {}", s.durable)).collect();
+            return Err(format!("{tip} is committed, and no quorum has it on disk: {}", all.join(", ")));
         }
         Ok(())
     }
@@ -63,7 +80,7 @@ impl Checker for DurableSurvives {
 mod tests {
     use super::super::testing::{Play, set_data, started, z};
     use super::*;
-    use crate::observe::Ending;
+    use crate::observe::{Ending, FaultId};
 
     #[test]
     fn forgetting_is_caught_unless_it_is_admitted() {
@@ -77,6 +94,24 @@ mod tests {
         admitted.server(3, started(z(0, 0), true));
         assert_eq!(admitted.verdict(Box::<DurableSurvives>::default()), Ok(()));
         play.server(3, started(z(0, 0), false));
+        assert!(play.verdict(Box::<DurableSurvives>::default()).is_err());
+    }
+
+    #[test]
+    fn no_excuse_covers_what_no_quorum_has() {
+        let mut play = Play::elected();
+        play.commit(set_data("/", 0, "x"));
+        let lost = |play: &mut Play, server: i64| {
+            play.server(server, ServerEvent::Ended(Ending::PowerCrash));
+            play.server(server, started(z(0, 0), true));
+        };
+        lost(&mut play, 3);
+        assert_eq!(play.verdict(Box::<DurableSurvives>::default()), Ok(()), "two have it");
+        let mut rotten = play.clone();
+        rotten.fault(FaultId(1), Fault::Wiped(ServerId(2)));
+        lost(&mut rotten, 2);
+        assert_eq!(rotten.verdict(Box::<DurableSurvives>::default()), Ok(()), "its disk is another one");
+        lost(&mut play, 2);
         assert!(play.verdict(Box::<DurableSurvives>::default()).is_err());
     }
 }

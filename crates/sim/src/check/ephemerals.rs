@@ -29,12 +29,15 @@ impl Checker for Ephemerals {
         }
         if let What::Server(me, ServerEvent::Inspected { zxid, znodes, sessions, .. }) = &observation.what {
             let open: BTreeSet<SessionId> = sessions.iter().map(|(id, _)| *id).collect();
-            let orphan = znodes
-                .iter()
-                .find(|z| z.stat.ephemeral_owner != 0 && !open.contains(&SessionId(z.stat.ephemeral_owner)));
+            // By its own list of sessions, and by what is committed.
+            let gone = |id: SessionId| {
+                let closed = facts.model.session(id).and_then(|s| s.closed);
+                !open.contains(&id) || closed.is_some_and(|closed| closed <= *zxid)
+            };
+            let orphan = znodes.iter().find(|z| z.stat.ephemeral_owner != 0 && gone(SessionId(z.stat.ephemeral_owner)));
             if let Some(z) = orphan {
                 return Err(format!(
-                    "at {zxid} server {me} has {} of session {}, which it does not have",
+                    "at {zxid} server {me} has {} of session {}, which is no more",
                     z.path,
                     SessionId(z.stat.ephemeral_owner)
                 ));
@@ -75,16 +78,20 @@ mod tests {
         let session = play.session();
         play.commit((session, 1, ephemeral("/e", 1)));
         let znode = play.facts().model.latest("/e").expect("it was created").clone();
-        let inspected = |sessions| ServerEvent::Inspected {
-            zxid: play.tip(),
+        let inspected = |zxid, sessions| ServerEvent::Inspected {
+            zxid,
             digest: None,
             znodes: vec![SeenZnode { path: "/e".into(), stat: znode.stat, data: None }],
             sessions,
         };
-        let (with, without) = (inspected(vec![(session, 6000)]), inspected(vec![]));
-        play.server(3, with);
+        let listed = vec![(session, 6000)];
+        play.server(3, inspected(play.tip(), listed.clone()));
         assert_eq!(play.verdict(Box::new(Ephemerals)), Ok(()));
-        play.server(3, without);
-        assert!(play.verdict(Box::new(Ephemerals)).is_err());
+        let mut unlisted = play.clone();
+        unlisted.server(3, inspected(play.tip(), vec![]));
+        assert!(unlisted.verdict(Box::new(Ephemerals)).is_err());
+        play.commit((session, 0, Txn::CloseSession(Some(vec!["/e".into()]))));
+        play.server(3, inspected(play.tip(), listed));
+        assert!(play.verdict(Box::new(Ephemerals)).is_err(), "listed or not, it ended");
     }
 }

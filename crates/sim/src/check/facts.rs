@@ -267,6 +267,8 @@ impl Facts {
         let s = self.servers.entry(id).or_default();
         match event {
             ServerEvent::Started { last, recovering, .. } => {
+                // A fork may end with a larger zxid.
+                let durable = if self.history.holds(*last, s.durable) { s.durable } else { *last };
                 *s = ServerFacts {
                     up: true,
                     role: Role::Looking,
@@ -274,7 +276,7 @@ impl Facts {
                     serving: false,
                     recovering: *recovering,
                     logged: *last,
-                    durable: s.durable.min(*last),
+                    durable,
                     applied: *last,
                     adopting: false,
                     cut: false,

@@ -25,7 +25,9 @@ impl Checker for SessionFifo {
         for zxid in &facts.news.committed {
             let Some(record) = facts.model.record(*zxid) else { continue };
             // Refusals of a server that the client left may come late; they change nothing.
-            if record.cxid <= 0 || record.is_refusal() {
+            // So may the repeated end of a session, which has none any more.
+            let repeats = record.closes && facts.model.session(record.session).is_some_and(|s| s.closed != Some(*zxid));
+            if record.cxid <= 0 || record.is_refusal() || repeats {
                 continue;
             }
             let before = self.last.insert(record.session, (record.cxid, *zxid));
@@ -44,6 +46,8 @@ impl Checker for SessionFifo {
 mod tests {
     use super::super::testing::{Play, set_data};
     use super::*;
+    use crate::observe::Request;
+    use farrier_proto::Txn;
 
     #[test]
     fn writes_out_of_order_are_caught() {
@@ -58,6 +62,17 @@ mod tests {
         play.commit(play.of_client(b, set_data("/", 0, "b")));
         play.commit(play.of_client(a, set_data("/", 1, "a")));
         assert!(play.verdict(Box::<SessionFifo>::default()).is_err());
+    }
+
+    #[test]
+    fn an_end_that_arrives_behind_the_end_changes_nothing() {
+        let mut play = Play::elected();
+        play.connect();
+        let end = || Txn::CloseSession(Some(vec![]));
+        let (first, again) = (play.invoke(Request::Close), play.invoke(Request::Close));
+        play.commit(play.of_client(again, end()));
+        play.commit(play.of_client(first, end()));
+        assert_eq!(play.verdict(Box::<SessionFifo>::default()), Ok(()));
     }
 
     #[test]

@@ -1,19 +1,24 @@
-//! A session whose pings could be delivered never expires, and nobody is told that a session is gone that nobody ends.
+//! A session whose pings could be delivered never expires, and nobody is told that a session is gone that nobody ends,
+//! or whose end never comes.
 //!
 //! A ping could be delivered if its client is attached to a server that has served all the while under the leader that
 //! ends the session, and no fault was in force that could keep it. A pause of the leader is none: it has to drain its
 //! inputs and to hear its learners before it judges.
 
 use super::{Checker, Facts};
-use crate::observe::{ClientEvent, Fault, Moment, Observation, Request, What};
-use farrier_proto::{ServerId, Zxid};
+use crate::observe::{ClientEvent, ClientId, Fault, Moment, Observation, Request, What};
+use farrier_proto::{ServerId, SessionId, Zxid};
+use std::collections::BTreeSet;
 
 /// For how long after its end a fault may still be felt: reconnects, retransmissions, queues. Milliseconds.
 const AFTERMATH: u64 = 3000;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct SessionsExpireLawfully;
+pub(super) struct SessionsExpireLawfully {
+    /// Sessions of which a client was told that they are no more.
+    over: BTreeSet<SessionId>,
+}
 
 impl Checker for SessionsExpireLawfully {
     fn name(&self) -> &'static str {
@@ -22,6 +27,9 @@ impl Checker for SessionsExpireLawfully {
 
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
         facts.news.committed.iter().try_for_each(|zxid| judge_end(facts, *zxid))?;
+        if let What::Client(_, ClientEvent::Expired { session } | ClientEvent::Closed { session }) = &observation.what {
+            self.over.insert(*session);
+        }
         if let What::Client(client, ClientEvent::Expired { session }) = &observation.what {
             let opened = facts.model.session(*session).is_some();
             if opened && !facts.end_proposed(*session) {
@@ -29,6 +37,14 @@ impl Checker for SessionsExpireLawfully {
             }
         }
         Ok(())
+    }
+
+    fn finish(&mut self, facts: &Facts) -> Result<(), String> {
+        let is_open = |id: &&SessionId| facts.model.session(**id).is_some_and(|s| s.closed.is_none());
+        match self.over.iter().find(is_open) {
+            Some(id) => Err(format!("its client was told that session {id} is gone, and it is open in the end")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -53,7 +69,7 @@ fn judge_end(facts: &Facts, zxid: Zxid) -> Result<(), String> {
         && server.established() == Some(zxid.epoch())
         && server.role_since <= from;
     let margin = Moment(from.0.saturating_sub(AFTERMATH * 1000));
-    if !served || facts.faults_since(margin).any(|f| may_keep_pings(f, leader, attached.server)) {
+    if !served || facts.faults_since(margin).any(|f| may_keep_pings(f, client, leader, attached.server)) {
         return Ok(());
     }
     Err(format!(
@@ -62,8 +78,8 @@ fn judge_end(facts: &Facts, zxid: Zxid) -> Result<(), String> {
     ))
 }
 
-/// Whether a fault may be the reason why the leader does not hear of a client of `server`.
-fn may_keep_pings(fault: &Fault, leader: ServerId, server: ServerId) -> bool {
+/// Whether a fault may be the reason why the leader does not hear of this client, which is attached to `server`.
+fn may_keep_pings(fault: &Fault, client: ClientId, leader: ServerId, server: ServerId) -> bool {
     match fault {
         // Whoever crashes ends its role, and that is looked at apart.
         Fault::ProcessCrash(_)
@@ -85,7 +101,7 @@ fn may_keep_pings(fault: &Fault, leader: ServerId, server: ServerId) -> bool {
         Fault::LinkLoss(a, b) | Fault::SlowLink(a, b, _) | Fault::Cut { from: a, to: b, .. } => {
             [leader, server].contains(a) && [leader, server].contains(b)
         }
-        Fault::ClientLinkLoss(_) | Fault::ClientCut(_) => true,
+        Fault::ClientLinkLoss(cut) | Fault::ClientCut(cut) => *cut == client,
     }
 }
 
@@ -107,18 +123,19 @@ mod tests {
         between(&mut play);
         play.pass(10);
         play.commit((session, 0, Txn::CloseSession(Some(vec![]))));
-        play.verdict(Box::new(SessionsExpireLawfully))
+        play.verdict(Box::<SessionsExpireLawfully>::default())
     }
 
     #[test]
     fn the_end_of_a_session_that_pings_is_caught() {
         assert!(expired(|_| {}).is_err());
         assert!(expired(|p| p.fault(FaultId(1), Fault::Pause(ServerId(1)))).is_err(), "the leader was paused");
+        assert!(expired(|p| p.fault(FaultId(1), Fault::ClientCut(ClientId(1)))).is_err(), "another client was cut off");
     }
 
     #[test]
     fn a_session_that_nobody_can_hear_of_may_end() {
-        assert_eq!(expired(|p| p.fault(FaultId(1), Fault::ClientCut(crate::observe::ClientId(0)))), Ok(()));
+        assert_eq!(expired(|p| p.fault(FaultId(1), Fault::ClientCut(ClientId(0)))), Ok(()));
         assert_eq!(expired(|p| p.pass(10_000)), Ok(()), "it did not ping");
         assert_eq!(expired(|p| p.client(ClientEvent::FellSilent { session: p.session() })), Ok(()));
     }
@@ -129,6 +146,18 @@ mod tests {
         play.connect();
         let session = play.session();
         play.client(ClientEvent::Expired { session });
-        assert!(play.verdict(Box::new(SessionsExpireLawfully)).is_err());
+        assert!(play.verdict(Box::<SessionsExpireLawfully>::default()).is_err());
+    }
+
+    #[test]
+    fn an_end_that_never_comes_is_caught() {
+        let mut play = Play::elected();
+        play.connect();
+        let call = play.invoke(Request::Close);
+        play.client(ClientEvent::Closed { session: play.session() });
+        let checker = || Box::<SessionsExpireLawfully>::default();
+        assert!(play.verdict(checker()).is_err());
+        play.commit(play.of_client(call, Txn::CloseSession(Some(vec![]))));
+        assert_eq!(play.verdict(checker()), Ok(()));
     }
 }

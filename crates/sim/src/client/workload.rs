@@ -30,6 +30,8 @@ macro_rules! deeds {
         }
 
         impl Deed {
+            /// Those that a server answers by itself and that change nothing anywhere.
+            pub const READS: [Self; 3] = [Self::Exists, Self::Get, Self::Children];
             /// Every one, in the order of [`Workload::weights`].
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
         }
@@ -124,7 +126,7 @@ impl Workload {
         Self {
             pause_ms: *random.pick(&[50, 120, 250]),
             burst_max: *random.pick(&[1, 3, 8]),
-            timeout_ms: *random.pick(&[3000, 6000, 12_000]),
+            timeout_ms: *random.pick(&[1500, 3000, 6000, 12_000]),
             data_max: *random.pick(&[8, 64, 512]),
             large: *random.pick(&[8 << 10, 64 << 10, 300 << 10]),
             weights,

@@ -60,6 +60,8 @@ pub(crate) enum Event {
     FaultEnds(usize),
     /// Clients reach nobody either, as a part of this fault.
     ClientsCut(usize),
+    /// Clients have settled for a planned fault, which begins now.
+    ClientsReady(usize),
     /// They do again.
     ClientsBack(usize),
 }

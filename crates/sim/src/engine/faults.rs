@@ -7,9 +7,10 @@
 use super::clock::TRUE_RATE;
 use super::event::Event;
 use super::machine::fresh_disk;
-use super::net::{ConnKind, Party};
+use super::net::{ConnKey, ConnKind, Party};
 use super::process::Death;
 use super::world::World;
+use crate::client::{ClientInput, Manner};
 use crate::observe::{ClientId, Ending, Fault, FaultId, Role, What};
 use crate::plan::{FaultKind, PlannedFault};
 use farrier_proto::ServerId;
@@ -38,6 +39,8 @@ pub(crate) struct Faults {
     active: BTreeMap<usize, Vec<(FaultId, Undo)>>,
     /// The clients that are cut off as a part of a fault.
     absent: BTreeMap<usize, Vec<(FaultId, Undo)>>,
+    /// The clients that keep to some requests as a part of a fault.
+    mannered: BTreeMap<usize, Vec<ClientId>>,
     /// The leader that is being deposed, by the fault.
     deposing: Option<(usize, ServerId)>,
     /// Servers whose planned crash between disk operations takes the power.
@@ -81,6 +84,9 @@ impl World {
             self.faults.deposing = None;
             self.queue.plan(self.now, Event::ClientsBack(index));
         }
+        for client in self.faults.mannered.remove(&index).unwrap_or_default() {
+            self.client_step(client, ClientInput::Manner(Manner::Free));
+        }
         for (id, undo) in self.faults.active.remove(&index).unwrap_or_default() {
             self.undo(undo);
             self.tell(What::FaultEnded(id));
@@ -90,7 +96,8 @@ impl World {
     /// Whatever is in force ends, and nothing more begins. Every machine works, and its server is started.
     pub(crate) fn heal(&mut self) {
         self.faults.over = true;
-        for index in self.faults.active.keys().copied().collect::<Vec<_>>() {
+        let in_force = self.faults.active.keys().chain(self.faults.mannered.keys()).copied();
+        for index in in_force.collect::<BTreeSet<_>>() {
             self.fault_ends(index);
         }
         for index in self.faults.absent.keys().copied().collect::<Vec<_>>() {
@@ -118,6 +125,52 @@ impl World {
                 self.faults.absent.entry(index).or_default().push((id, Undo::Reach(client)));
             }
         }
+    }
+
+    /// What clients had under way is answered: the fault that they were prepared for comes, if there is still a leader.
+    pub(crate) fn clients_ready(&mut self, index: usize) {
+        let fault = self.plan.faults[index].clone();
+        let Some(leader) = self.established().filter(|leader| self.can_spare(&fault, &[*leader])) else { return };
+        if !self.faults.mannered.contains_key(&index) {
+            return;
+        }
+        if fault.kind == FaultKind::LeaderPause {
+            let borne_us = self.plan.servers.tick_ms * self.plan.servers.sync_limit * 1000;
+            let us = borne_us * (600 + fault.size % 350) / 1000;
+            self.machine_mut(leader).pauses += 1;
+            self.last(index, Fault::Pause(leader), Undo::Resume(leader));
+            self.queue.plan(self.now + us, Event::FaultEnds(index));
+            return;
+        }
+        self.cut_off(index, &BTreeSet::from([leader]), true);
+        let end_of_others = |c: &super::net::Conn| {
+            let end = c.ends.iter().position(|end| *end == Party::Server(leader))?;
+            (c.kind != ConnKind::Client).then_some(1 - end)
+        };
+        let ends: Vec<_> = self.net.conns.iter().filter_map(|(key, c)| Some((*key, end_of_others(c)?))).collect();
+        for (key, end) in ends {
+            self.refuse_end(key, end);
+        }
+    }
+
+    /// Clients that are attached to such servers keep to some requests until the fault ends. False if there are none.
+    fn prepare_clients(&mut self, index: usize, manner: Manner, of: impl Fn(ServerId) -> bool) -> bool {
+        let theirs = |key: &ConnKey| match self.net.conns.get(key).map(|c| c.ends[1]) {
+            Some(Party::Server(id)) => of(id),
+            Some(Party::Client(..)) | None => false,
+        };
+        let clients: Vec<ClientId> =
+            self.dials.iter().filter(|(_, key)| theirs(key)).map(|((client, _), _)| *client).collect();
+        for client in &clients {
+            self.client_step(*client, ClientInput::Manner(manner));
+        }
+        let any = !clients.is_empty();
+        if any {
+            self.faults.mannered.insert(index, clients);
+            let ready = self.random.fault.between(50, 800) * 1000;
+            self.queue.plan(self.now + ready, Event::ClientsReady(index));
+        }
+        any
     }
 
     /// They are back.
@@ -318,6 +371,17 @@ impl World {
                 let gets = self.random.fault.below(600_000);
                 self.queue.plan(self.now + gets, Event::ClientsCut(index));
             }
+            FaultKind::Desertion | FaultKind::LeaderPause => {
+                let Some(leader) = self.established().filter(|leader| self.can_spare(fault, &[*leader])) else {
+                    return false;
+                };
+                let (manner, attached_to_leader) = if fault.kind == FaultKind::Desertion {
+                    (Manner::SyncedReads, true)
+                } else {
+                    (Manner::Reads, false)
+                };
+                return self.prepare_clients(index, manner, |server| (server == leader) == attached_to_leader);
+            }
             FaultKind::Split => {
                 let part: BTreeSet<ServerId> =
                     self.machines.iter().map(|m| m.id).filter(|id| size >> id.0 & 1 == 1).collect();
@@ -441,6 +505,13 @@ impl World {
     /// Nothing passes between these servers and the others.
     fn divide(&mut self, index: usize, fault: &PlannedFault, part: &BTreeSet<ServerId>) {
         let silent = !fault.size.is_multiple_of(3);
+        self.cut_off(index, part, silent);
+        if !silent {
+            self.refuse_across(part);
+        }
+    }
+
+    fn cut_off(&mut self, index: usize, part: &BTreeSet<ServerId>, silent: bool) {
         let others: Vec<ServerId> = self.machines.iter().map(|m| m.id).filter(|id| !part.contains(id)).collect();
         for from in part {
             for to in &others {
@@ -450,9 +521,6 @@ impl World {
                 self.net.cut(to, from, !silent);
                 self.last(index, told, Undo::Mend { from, to, both: true, refuses: !silent });
             }
-        }
-        if !silent {
-            self.refuse_across(part);
         }
     }
 

@@ -97,8 +97,8 @@ pub(crate) struct Conn {
     pub(crate) open: [bool; 2],
     /// What travels to each end.
     pub(crate) pipes: [Pipe; 2],
-    /// What says so comes from this end's own system.
-    pub(crate) forbidden: bool,
+    /// By the end that is told: what says so comes from its own system.
+    pub(crate) forbidden: [bool; 2],
     /// A learner channel: the leader was told of the link.
     pub(crate) announced: bool,
     /// A learner channel: what the learner gets now.
@@ -205,7 +205,7 @@ impl World {
             ends: [dialler, dialled],
             open: [true; 2],
             pipes: [Pipe::default(), Pipe::default()],
-            forbidden: false,
+            forbidden: [false; 2],
             announced: false,
             incoming: None,
         };
@@ -232,7 +232,7 @@ impl World {
         let (from, whom) = (conn.ends[1 - to], conn.ends[to]);
         let pipe = &conn.pipes[to];
         let Some((at, _)) = pipe.queue.front() else { return };
-        let passes = conn.forbidden || self.net.passes(from, whom);
+        let passes = conn.forbidden[to] || self.net.passes(from, whom);
         if pipe.planned || pipe.paused || !passes || !self.receives(whom) {
             return;
         }
@@ -267,7 +267,7 @@ impl World {
         let (from, whom) = (conn.ends[1 - to], conn.ends[to]);
         let pipe = &conn.pipes[to];
         let due = pipe.queue.front().is_some_and(|(at, _)| *at <= self.now) && !pipe.paused;
-        let passes = conn.forbidden || self.net.passes(from, whom);
+        let passes = conn.forbidden[to] || self.net.passes(from, whom);
         if !due || !passes || !self.receives(whom) {
             return self.pump(key, to);
         }
@@ -357,12 +357,17 @@ impl World {
     /// A connection is forbidden: each end hears of it at once, across the cut.
     pub(crate) fn refuse_conn(&mut self, key: ConnKey) {
         for to in 0..2 {
-            if let Some(conn) = self.net.conns.get_mut(&key).filter(|c| c.open[to]) {
-                conn.pipes[to].queue.clear();
-                conn.pipes[to].queue.push_back((self.now, Message::Fin));
-                conn.forbidden = true;
-                self.pump(key, to);
-            }
+            self.refuse_end(key, to);
+        }
+    }
+
+    /// One end hears at once that its connection is forbidden, across the cut; the other one does not.
+    pub(crate) fn refuse_end(&mut self, key: ConnKey, to: usize) {
+        if let Some(conn) = self.net.conns.get_mut(&key).filter(|c| c.open[to]) {
+            conn.pipes[to].queue.clear();
+            conn.pipes[to].queue.push_back((self.now, Message::Fin));
+            conn.forbidden[to] = true;
+            self.pump(key, to);
         }
     }
 

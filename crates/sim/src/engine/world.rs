@@ -201,6 +201,7 @@ impl World {
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultEnds(index) => self.fault_ends(index),
             Event::ClientsCut(index) => self.cut_clients(index),
+            Event::ClientsReady(index) => self.clients_ready(index),
             Event::ClientsBack(index) => self.clients_back(index),
         }
     }
