@@ -1,6 +1,6 @@
 //! What CI runs: every check in turn, each with its seconds, and the counts at the end.
 
-use crate::tidy;
+use crate::{sim, tidy};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,12 @@ use std::time::Instant;
 
 /// Seconds that every fuzz body runs.
 const FUZZ_SECONDS: &str = "10";
+
+/// The simulation begins no more seeds after so many minutes: two idle processors need three, busy ones longer.
+const SIMULATION_MINUTES: &str = "10";
+
+/// Text in every binary that holds planted bugs, as `farrier_proto::planted::MARKER`, which this build does not have.
+const PLANTED_MARKER: &str = "farrier-planted-bugs-inside";
 
 /// Arguments of `cargo xtask ci`.
 #[derive(Debug, Args)]
@@ -45,6 +51,8 @@ const STEPS: &[Step] = &[
     step("clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
     Step { name: "docs", arguments: &["doc", "--workspace", "--no-deps", "--quiet"], rustdoc: true },
     step("fuzz bodies", &["run", "--quiet", "-p", "farrier-fuzz", "--", "--seconds", FUZZ_SECONDS]),
+    step("simulation", &["xtask", "sim", "--seeds", "500", "--minutes", SIMULATION_MINUTES]),
+    step("planted bugs", &["xtask", "sim", "--planted", "recorded"]),
     step("stock clients", &["xtask", "clients"]),
     step("TLS against Apache", &["xtask", "tls"]),
     step("data exchange", &["xtask", "exchange"]),
@@ -73,6 +81,9 @@ pub(crate) fn run(arguments: &CiArguments) -> Result<ExitCode> {
     for s in STEPS {
         run_step(root, s, &mut counts);
     }
+    let start = Instant::now();
+    let pure = only_the_runner_has_planted_bugs(root).map_err(|e| crate::say(&format!("{e:#}")));
+    tally(pure.is_ok(), "no planted bugs in farrier", start.elapsed().as_secs(), &mut counts);
     crate::say(&long_runs(root));
     crate::say(&format!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped));
     Ok(if counts.failed == 0 && counts.skipped == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -97,6 +108,28 @@ fn tally(passed: bool, name: &str, seconds: u64, counts: &mut Counts) {
         counts.failed += 1;
     }
     crate::say(&format!("== {name}: {} ({seconds} s)", if passed { "passed" } else { "FAILED" }));
+}
+
+/// The marker is in the program that hunts planted bugs (built by its step), and not in the server as it is built for
+/// everybody.
+fn only_the_runner_has_planted_bugs(root: &Path) -> Result<()> {
+    let built =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "farrier"]).current_dir(root).status()?;
+    if !built.success() {
+        bail!("farrier does not build");
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let has_marker = |path: PathBuf| -> Result<bool> {
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(bytes.windows(PLANTED_MARKER.len()).any(|w| w == PLANTED_MARKER.as_bytes()))
+    };
+    if !has_marker(root.join(sim::PLANTED_TARGET).join("debug/farrier-sim-run"))? {
+        bail!("`{PLANTED_MARKER}` is not even in the program with planted bugs: looking for it proves nothing");
+    }
+    if has_marker(target.join("debug/farrier"))? {
+        bail!("the binary farrier holds planted bugs (`{PLANTED_MARKER}`); build it without --cfg farrier_planted");
+    }
+    Ok(())
 }
 
 /// Adds up the closing lines of cargo's test runs. A run that was cut short has none, and fails by its

@@ -46,6 +46,8 @@ const SUITES: &[Suite] = &[
         environment: &[("FARRIER_INTERLEAVINGS", "200000")],
     },
     suite("model", &["xtask", "model"]),
+    suite("sim", &["xtask", "sim", "--seeds", "20000", "--minutes", "55"]),
+    suite("planted", &["xtask", "sim", "--planted", "all", "--minutes", "5"]),
     suite("exchange", &["xtask", "exchange"]),
     suite("faults", &["xtask", "faults", "--assert-gaps"]),
     suite("faults-apache", &["xtask", "faults", "--apache"]),
