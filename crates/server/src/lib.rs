@@ -8,6 +8,11 @@
 //! timer, and background threads for snapshots, for the next log segment and for purging. A member of an ensemble
 //! has three more: for the sockets between servers, for looks into the log for learners, and for `farrier admin`.
 
+#![cfg_attr(
+    test,
+    expect(clippy::duplicate_mod, reason = "what threads share is compiled once more over a scheduler's primitives")
+)]
+
 mod activation;
 pub mod admin;
 mod background;
