@@ -2,6 +2,7 @@
 
 use crate::core::Core;
 use crate::files::Files;
+use crate::priority::{Rests, behind_requests};
 use farrier_replica::{Input, SnapshotImage};
 use farrier_storage::{
     Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, PurgePolicy,
@@ -123,11 +124,6 @@ impl<F: DiskFile> DiskFile for FileUntilClosing<F> {
     }
 }
 
-/// A rest after each piece that is written, to leave the disk to the log's syncs.
-fn rest(_written: u64) {
-    std::thread::sleep(Duration::from_micros(500));
-}
-
 /// Writes the snapshots that the replica asks for, until the server closes.
 pub(crate) fn run_snapshots<D: Disk>(
     core: &Core,
@@ -136,6 +132,7 @@ pub(crate) fn run_snapshots<D: Disk>(
     images: &Receiver<SnapshotTask>,
     files: &Arc<Files>,
 ) {
+    behind_requests();
     let disk = UntilClosing::new(disk, core, files);
     while let Some((history, image)) = next_image(core, images) {
         let start = Instant::now();
@@ -146,7 +143,8 @@ pub(crate) fn run_snapshots<D: Disk>(
             core.step(Input::SnapshotDone { error: Some(error.into()) });
             continue;
         }
-        let written = write_snapshot_paced(&disk, &*image, &options, &mut rest);
+        let mut rests = Rests::new();
+        let written = write_snapshot_paced(&disk, &*image, &options, &mut |_written| rests.rest());
         drop(guard);
         // Many znodes: their memory goes before anybody is told.
         drop(image);
@@ -191,6 +189,7 @@ pub(crate) fn run_preparer<D: Disk>(
     wanted: &Receiver<()>,
     files: &Arc<Files>,
 ) {
+    behind_requests();
     let disk = UntilClosing::new(disk, core, files);
     let mut failed = false;
     loop {
@@ -200,7 +199,8 @@ pub(crate) fn run_preparer<D: Disk>(
         }
         let history = files.history();
         let guard = files.segments();
-        let prepared = prepare_segment(&disk, segment_size, &mut rest);
+        let mut rests = Rests::new();
+        let prepared = prepare_segment(&disk, segment_size, &mut |_written| rests.rest());
         drop(guard);
         let error = match prepared {
             Ok(()) => None,
@@ -222,6 +222,7 @@ pub(crate) fn run_purge<D: Disk>(
     interval: Duration,
     files: &Arc<Files>,
 ) {
+    behind_requests();
     let disk = UntilClosing::new(disk, core, files);
     let mut next = Instant::now() + interval;
     while !core.is_closing() {

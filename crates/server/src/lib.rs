@@ -36,6 +36,7 @@ mod outbox;
 #[path = "outbox/tests.rs"]
 mod outbox_tests;
 mod peers;
+mod priority;
 pub mod repair;
 mod server;
 mod sync;

@@ -11,9 +11,9 @@ use std::io::{self, BufRead, Read, Write};
 /// Bytes gathered before the file is written.
 const WRITE_CHUNK: usize = 1 << 20;
 
-/// Bytes between two syncs while a file grows, so that the last sync does not meet gigabytes of dirty
-/// pages and hold up the log's syncs on the same device.
-const SYNC_EVERY: u64 = 32 << 20;
+/// Bytes between two syncs while a file grows, so that no sync meets so many dirty pages that it holds up the
+/// log's syncs on the same device.
+pub(crate) const SYNC_EVERY: u64 = 4 << 20;
 
 /// Bytes asked from the file at once.
 pub(crate) const READ_CHUNK: usize = 256 << 10;

@@ -20,6 +20,7 @@ mod epochs;
 pub(crate) mod install;
 mod truncate;
 
+use crate::compress::SYNC_EVERY;
 use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::mark::{Mark, MarkFile};
 use crate::record;
@@ -480,11 +481,15 @@ fn fill<D: Disk>(disk: &D, tmp: &DiskPath, len: u64, pace: &mut dyn FnMut(u64)) 
     let file = disk.open(tmp, OpenMode::CreateTruncate)?;
     file.write_at(0, &header())?;
     let zeros = vec![0; FILL_CHUNK];
-    let mut at = FIRST_RECORD;
+    let (mut at, mut synced) = (FIRST_RECORD, 0);
     while at < len {
         let n = usize::try_from(len - at).unwrap_or(FILL_CHUNK).min(FILL_CHUNK);
         file.write_at(at, &zeros[..n])?;
         at += n as u64;
+        if at - synced >= SYNC_EVERY {
+            file.sync()?;
+            synced = at;
+        }
         // Others write to the same disk meanwhile.
         keep_reserve(disk, Dir::LogVersion, 0)?;
         pace(at);

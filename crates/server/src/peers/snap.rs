@@ -1,6 +1,7 @@
 //! SNAP streams: an image on its way to a learner, and a state on its way from the leader. Neither is ever
 //! held in memory as bytes.
 
+use crate::priority::behind_requests;
 use bytes::{Buf, BytesMut};
 use farrier_proto::Zxid;
 use farrier_replica::{SnapshotImage, TreeRestore};
@@ -27,6 +28,7 @@ pub(super) async fn send(
 ) -> io::Result<(u64, u64)> {
     let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
     let encoder = spawn_blocking(move || {
+        behind_requests();
         let nodes = write_stream(&*image, &mut |piece| sender.blocking_send(piece.to_vec()).map_err(|_| GivenUp));
         // Many znodes: their memory goes here, where nobody waits.
         drop(image);
@@ -69,6 +71,7 @@ impl Incoming {
     /// Takes the stream's bytes from the front of `buffer`, on a thread that may be busy for a while.
     pub(super) async fn feed(mut self, mut buffer: BytesMut) -> Result<(Fed, BytesMut), SnapshotGone> {
         let fed = spawn_blocking(move || {
+            behind_requests();
             let progress = self.reader.feed(&buffer, &mut *self.state)?;
             buffer.advance(progress.consumed);
             if !progress.complete {
