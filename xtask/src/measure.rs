@@ -8,7 +8,6 @@ mod client;
 mod ensemble;
 mod facts;
 mod footprint;
-mod load;
 mod process;
 mod rates;
 mod report;

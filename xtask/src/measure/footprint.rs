@@ -1,11 +1,12 @@
 //! Memory with many znodes, and the time from start to the first reply.
 
-use super::process::{Program, Server, cpu_time, memory};
+use super::process::{Program, Server};
 use super::rates::{complaints, pass};
 use super::report::{Samples, Table, number};
 use super::work;
 use super::{Options, note};
 use anyhow::{Context as _, Result, ensure};
+use farrier_bench::process::{cpu_time, memory};
 use std::process::Command;
 use std::time::Duration;
 

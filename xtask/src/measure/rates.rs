@@ -1,11 +1,12 @@
 //! Requests per second, server CPU per request and latency, row by row, the servers alternating.
 
-use super::load::{Pool, Source, Span, Window};
-use super::process::{Program, Server, cpu_time, cpu_times, machine_time};
+use super::process::{Program, Server};
 use super::report::{Samples, Table, number, ratio};
 use super::work::{self, Kind, Ledger, Paths, Row};
 use super::{Options, note};
 use anyhow::{Context as _, Result};
+use farrier_bench::process::{cpu_time, cpu_times, machine_time};
+use farrier_bench::{Pace, Pool, Source, Span, Window};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -175,7 +176,7 @@ pub(super) fn pass<S: Source>(server: &Server, source: S) -> Result<Window<()>> 
 /// A pass whose connections are spread over several servers.
 pub(super) fn pass_over<S: Source>(addrs: &[SocketAddr], mut source: S) -> Result<Window<()>> {
     let mut pool = Pool::open(addrs, CONNS)?;
-    let window = pool.run(DEPTH, Span::Exhausted, &mut source, &mut || Ok(()))?;
+    let window = pool.run(Pace::Depth(DEPTH), Span::Exhausted, &mut source, &mut || Ok(()))?;
     pool.close()?;
     Ok(window)
 }
@@ -188,7 +189,8 @@ fn measure(contestant: &mut Contestant, row: &Spec, paths: &Paths, window: Durat
     let mut pool = Pool::open(&[server.addr()], row.conns)?;
     let conns = u32::try_from(row.conns)?;
     let mut source = Row::new(row.kind, conns, paths, ledger);
-    let seen = pool.run(row.depth, Span::Timed { ramp: RAMP, window }, &mut source, &mut || cpu(&[pid]))?;
+    let seen =
+        pool.run(Pace::Depth(row.depth), Span::Timed { ramp: RAMP, window }, &mut source, &mut || cpu(&[pid]))?;
     pool.close()?;
     if row.kind != Kind::Get {
         verify(server, paths, ledger).with_context(|| format!("checking {name} after {}", row.name))?;

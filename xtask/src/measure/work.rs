@@ -3,8 +3,8 @@
 //! Every value carries the key and the number of the write that made it, so that a read tells whether it
 //! saw the right znode and whether an acknowledged write is there.
 
-use super::load::Source;
 use anyhow::{Result, ensure};
+use farrier_bench::{Script, Source};
 use farrier_testkit::enc::Body;
 
 /// Bytes of a value.
@@ -223,50 +223,6 @@ fn created_path<'b>(parent: &str, number: u32, buffer: &'b mut [u8; 32]) -> &'b 
         rest /= 10;
     }
     &buffer[..at]
-}
-
-/// Requests known beforehand, handed to the connections round robin; each must succeed.
-pub(super) struct Script<'a> {
-    conns: u32,
-    next: Vec<u32>,
-    count: u32,
-    write: Box<Write<'a>>,
-    check: Box<Check<'a>>,
-}
-
-/// Appends the request with a number and an xid.
-type Write<'a> = dyn Fn(u32, i32, &mut Vec<u8>) + 'a;
-/// Judges the body of the reply to the request with a number.
-type Check<'a> = dyn FnMut(u32, &[u8]) -> Result<()> + 'a;
-
-impl<'a> Script<'a> {
-    fn new(conns: usize, count: u32, write: impl Fn(u32, i32, &mut Vec<u8>) + 'a) -> Self {
-        let conns = u32::try_from(conns).expect("few connections");
-        Self { conns, next: (0..conns).collect(), count, write: Box::new(write), check: Box::new(|_, _| Ok(())) }
-    }
-
-    fn checked(mut self, check: impl FnMut(u32, &[u8]) -> Result<()> + 'a) -> Self {
-        self.check = Box::new(check);
-        self
-    }
-}
-
-impl Source for Script<'_> {
-    fn next(&mut self, conn: usize, xid: i32, out: &mut Vec<u8>) -> Option<u64> {
-        let number = self.next[conn];
-        if number >= self.count {
-            return None;
-        }
-        self.next[conn] += self.conns;
-        (self.write)(number, xid, out);
-        Some(u64::from(number))
-    }
-
-    fn reply(&mut self, _conn: usize, tag: u64, error: i32, body: &[u8]) -> Result<()> {
-        let number = u32::try_from(tag)?;
-        ensure!(error == 0, "request {number} failed with {error}");
-        (self.check)(number, body)
-    }
 }
 
 /// The parent of everything; run before [`setup`].

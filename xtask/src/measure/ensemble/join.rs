@@ -4,7 +4,7 @@
 
 use super::super::footprint::live_set;
 use super::super::note;
-use super::super::process::{Program, forget_peak, memory};
+use super::super::process::Program;
 use super::super::rates::{CONNS, pass_over};
 use super::super::report::{Samples, Table, number, ratio};
 use super::super::work::{self, Ledger, Paths};
@@ -13,6 +13,7 @@ use super::members::{Ensemble, SERVERS};
 use super::writer::{Ack, Done, Pace, Watch, Writer};
 use super::{Options, Parts};
 use anyhow::{Context as _, Result, ensure};
+use farrier_bench::process::{forget_peak, memory};
 use std::thread::{ScopedJoinHandle, scope, sleep};
 use std::time::{Duration, Instant};
 

@@ -3,9 +3,10 @@
 use super::super::process::{self, Attempts, Program, START_MAX};
 use super::super::rates::{CONNS, pass_over};
 use super::super::work::{self, Ledger, Paths, Row};
-use super::super::{load, note, rates};
+use super::super::{note, rates};
 use super::{Options, ROWS};
 use anyhow::{Context as _, Result, bail, ensure};
+use farrier_bench::{Pace, Pool, Span};
 use farrier_testkit::ports::free_ports;
 use farrier_testkit::raw::four_letter_word_within;
 use std::fmt::Write as _;
@@ -214,10 +215,10 @@ impl Ensemble {
     pub(super) fn warm(&self, time: Duration, paths: &Paths, ledger: &mut Ledger) -> Result<()> {
         let each = time / u32::try_from(ROWS.len())?;
         for row in ROWS {
-            let mut pool = load::Pool::open(&self.addrs(), row.conns)?;
+            let mut pool = Pool::open(&self.addrs(), row.conns)?;
             let mut source = Row::new(row.kind, u32::try_from(row.conns)?, paths, ledger);
-            let span = load::Span::Timed { ramp: Duration::ZERO, window: each };
-            pool.run(row.depth, span, &mut source, &mut || Ok(()))?;
+            let span = Span::Timed { ramp: Duration::ZERO, window: each };
+            pool.run(Pace::Depth(row.depth), span, &mut source, &mut || Ok(()))?;
             pool.close()?;
         }
         self.rest()

@@ -1,12 +1,12 @@
 //! Requests per second, latency and the CPU of all servers together, with clients on every server.
 
-use super::super::load::{Pool, Span};
 use super::super::process::Program;
 use super::super::rates::{Column, RAMP, Rows, Spec, tables};
 use super::super::work::{Kind, Ledger, Paths, Row};
 use super::Options;
 use super::members::Ensemble;
 use anyhow::{Context as _, Result};
+use farrier_bench::{Pace, Pool, Span};
 
 struct Contestant {
     ensemble: Ensemble,
@@ -53,7 +53,7 @@ fn measure(contestant: &mut Contestant, row: &Spec, options: &Options, paths: &P
     let mut pool = Pool::open(&ensemble.addrs(), row.conns)?;
     let mut source = Row::new(row.kind, u32::try_from(row.conns)?, paths, ledger);
     let span = Span::Timed { ramp: RAMP, window: options.window };
-    let seen = pool.run(row.depth, span, &mut source, &mut || ensemble.probe())?;
+    let seen = pool.run(Pace::Depth(row.depth), span, &mut source, &mut || ensemble.probe())?;
     pool.close()?;
     if row.kind != Kind::Get {
         ensemble.verify(paths, ledger).with_context(|| format!("checking {} after {}", ensemble.name(), row.name))?;

@@ -1,0 +1,132 @@
+//! A lock that goes from hand to hand: every connection wants it all the time, by the recipe that clients use (an ephemeral
+//! sequential znode, a watch on the one before it).
+
+use crate::Source;
+use crate::frame::{put_create, put_delete, put_read, put_request};
+use anyhow::{Context as _, Result, ensure};
+use farrier_proto::client::CreateMode;
+use farrier_proto::jute::Field as _;
+use farrier_proto::{ErrorCode, OpCode, Reader};
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Where a contender is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Step {
+    /// It has no znode.
+    Out,
+    /// Its znode has this name; who is before it?
+    Look(String),
+    /// This one is: a watch goes there.
+    Watch(String, String),
+    /// It waits for the event.
+    Wait(String),
+    /// It has the lock, and gives it away.
+    Release(String),
+}
+
+/// Contenders for one lock. What counts is a lock that was released, with its time from the wish for it.
+#[derive(Debug)]
+pub struct Locks<'a> {
+    path: &'a str,
+    contenders: Vec<Contender>,
+    awake: VecDeque<usize>,
+}
+
+#[derive(Debug)]
+struct Contender {
+    step: Step,
+    asked: bool,
+    since: Instant,
+}
+
+impl<'a> Locks<'a> {
+    /// `contenders` connections want the lock below `path`, which has to exist.
+    #[must_use]
+    pub fn new(path: &'a str, contenders: usize) -> Self {
+        let one = || Contender { step: Step::Out, asked: false, since: Instant::now() };
+        Self { path, contenders: (0..contenders).map(|_| one()).collect(), awake: VecDeque::new() }
+    }
+}
+
+const COUNTS: u64 = 1;
+
+impl Source for Locks<'_> {
+    fn next(&mut self, conn: usize, xid: i32, out: &mut Vec<u8>) -> Option<u64> {
+        let contender = &mut self.contenders[conn];
+        if contender.asked {
+            return None;
+        }
+        let path = self.path;
+        let mut tag = 0;
+        match &contender.step {
+            Step::Wait(_) => return None,
+            Step::Out => {
+                contender.since = Instant::now();
+                put_request(out, xid, OpCode::Create, |out| {
+                    put_create(out, &format!("{path}/lock-"), b"", CreateMode::EphemeralSequential);
+                });
+            }
+            Step::Look(_) => put_request(out, xid, OpCode::GetChildren, |out| put_read(out, path, false)),
+            Step::Watch(_, before) => {
+                // Of what is gone, exists would leave a watch that nobody ever hears of.
+                put_request(out, xid, OpCode::GetData, |out| put_read(out, &format!("{path}/{before}"), true));
+            }
+            Step::Release(name) => {
+                tag = COUNTS;
+                put_request(out, xid, OpCode::Delete, |out| put_delete(out, &format!("{path}/{name}")));
+            }
+        }
+        contender.asked = true;
+        Some(tag)
+    }
+
+    fn reply(&mut self, conn: usize, _tag: u64, error: i32, body: &[u8]) -> Result<()> {
+        let contender = &mut self.contenders[conn];
+        contender.asked = false;
+        let step = std::mem::replace(&mut contender.step, Step::Out);
+        if let Step::Watch(name, _) = step {
+            // Whoever was before it may be gone already: then it looks again.
+            let gone = error == ErrorCode::NoNode.code();
+            ensure!(error == 0 || gone, "getData failed with {error}");
+            contender.step = if gone { Step::Look(name) } else { Step::Wait(name) };
+            return Ok(());
+        }
+        ensure!(error == 0, "{step:?} failed with {error}");
+        contender.step = match step {
+            Step::Out => {
+                let path = <Cow<'_, str>>::read(&mut Reader::new(body))?;
+                let name = path.strip_prefix(self.path).and_then(|rest| rest.strip_prefix('/'));
+                Step::Look(name.context("a znode with another parent")?.to_owned())
+            }
+            Step::Look(name) => {
+                let names = <Vec<Cow<'_, str>>>::read(&mut Reader::new(body))?;
+                match names.iter().filter(|other| ***other < *name).max() {
+                    Some(before) => Step::Watch(name, before.clone().into_owned()),
+                    None => Step::Release(name),
+                }
+            }
+            Step::Release(_) => Step::Out,
+            Step::Watch(..) | Step::Wait(_) => unreachable!("handled above, or never asked"),
+        };
+        Ok(())
+    }
+
+    fn counts(&self, tag: u64) -> bool {
+        tag == COUNTS
+    }
+
+    fn event(&mut self, conn: usize, _body: &[u8], _now: Instant) -> Result<Option<Duration>> {
+        let contender = &mut self.contenders[conn];
+        if let Step::Wait(name) = &mut contender.step {
+            contender.step = Step::Look(std::mem::take(name));
+            self.awake.push_back(conn);
+        }
+        Ok(None)
+    }
+
+    fn wake(&mut self) -> Option<usize> {
+        self.awake.pop_front()
+    }
+}

@@ -1,0 +1,498 @@
+//! Many connections on one thread: each a closed loop of a fixed depth, or all together an open loop of a fixed rate.
+//!
+//! It owns sockets, frames, order of replies and clocks. What is asked and what a good answer looks like
+//! is a [`Source`]'s business. Requests of one connection go out in one write and replies come in with
+//! one read, so that it costs a small part of what a server costs; where it does not, its own CPU tells.
+
+use crate::frame::put_request;
+use anyhow::{Context as _, Result, bail, ensure};
+use farrier_proto::client::{ConnectRequest, ConnectResponse, begin_frame, end_frame};
+use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid, Zxid};
+use hdrhistogram::Histogram;
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::fd::OwnedFd;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Session timeout that connections ask for, in milliseconds.
+const SESSION_TIMEOUT_MS: i32 = 40_000;
+/// Bytes that one read may bring; also the longest reply.
+const READ_MAX: usize = 256 << 10;
+/// A server that answers nothing for so long has failed.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Longest latency that is told apart, in microseconds.
+const LATENCY_MAX_US: u64 = 60_000_000;
+/// A connection that sent nothing for so long sends a ping.
+const PING_AFTER: Duration = Duration::from_secs(10);
+/// How often a run tells how far it is.
+const TOLD_EVERY: Duration = Duration::from_millis(200);
+
+/// What to ask, and judge of the answers.
+pub trait Source {
+    /// Appends one whole frame for connection `conn` with this xid, and returns what [`Self::reply`] needs
+    /// to know about it; `None` when this connection has nothing left to ask.
+    fn next(&mut self, conn: usize, xid: i32, out: &mut Vec<u8>) -> Option<u64>;
+
+    /// Judges a reply: its error code and the record behind the header.
+    ///
+    /// # Errors
+    ///
+    /// The answer is wrong; the run ends.
+    fn reply(&mut self, conn: usize, tag: u64, error: i32, body: &[u8]) -> Result<()>;
+
+    /// Whether the reply to a request with this tag counts, with its latency. Otherwise it is a means to an end.
+    fn counts(&self, _tag: u64) -> bool {
+        true
+    }
+
+    /// A watch event came; the record behind the header. Some time if it counts: how long it took to come.
+    ///
+    /// # Errors
+    ///
+    /// The event is wrong; the run ends. So it does where no event was asked for.
+    fn event(&mut self, conn: usize, _body: &[u8], _now: Instant) -> Result<Option<Duration>> {
+        bail!("connection {conn} got a watch event that nobody asked for")
+    }
+
+    /// Another connection that has something to ask since the last reply or event; asked until there is none.
+    fn wake(&mut self) -> Option<usize> {
+        None
+    }
+}
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug)]
+pub enum Pace {
+    /// As soon as fewer than so many are outstanding on a connection: a closed loop.
+    Depth(usize),
+    /// So many per second over all connections, whatever the server does: an open loop. Latency counts from when a
+    /// request was due, so a stall is not hidden by the requests that it holds up.
+    Rate {
+        /// Requests per second.
+        per_second: f64,
+        /// Most outstanding on one connection; what is due beyond that waits, and its time runs.
+        depth_max: usize,
+    },
+}
+
+/// How long a run takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Span {
+    /// Not counted at first, then counted for so long.
+    Timed {
+        /// Not counted.
+        ramp: Duration,
+        /// Counted.
+        window: Duration,
+    },
+    /// Until the source has nothing left.
+    Exhausted,
+}
+
+/// What happened in the counted part of a run. `P` is what the probe sees at its ends.
+#[derive(Debug)]
+pub struct Window<P> {
+    /// Its length.
+    pub elapsed: Duration,
+    /// Replies that came in it.
+    pub replies: u64,
+    /// The probe's findings at its beginning.
+    pub before: P,
+    /// The probe's findings at its end.
+    pub after: P,
+    /// Microseconds from request to reply.
+    pub latency: Histogram<u64>,
+}
+
+/// The handshake of a new session.
+const CONNECT: ConnectRequest<'static> = ConnectRequest {
+    protocol_version: 0,
+    last_zxid_seen: Zxid::ZERO,
+    timeout: SESSION_TIMEOUT_MS,
+    session: SessionId::NONE,
+    password: Some(Cow::Borrowed(&[0; 16])),
+    read_only: Some(false),
+};
+
+#[derive(Debug)]
+struct Client {
+    stream: TcpStream,
+    out: Vec<u8>,
+    sent: usize,
+    waits_for_room: bool,
+    input: Vec<u8>,
+    filled: usize,
+    pending: VecDeque<(i32, u64, Instant)>,
+    xid: i32,
+    exhausted: bool,
+    sent_at: Instant,
+}
+
+/// Connections to one server or to several, each with a session.
+#[derive(Debug)]
+pub struct Pool {
+    clients: Vec<Client>,
+    epoll: OwnedFd,
+}
+
+/// Hears how long a run has gone on, and how many replies were counted.
+pub type Progress<'a> = &'a mut dyn FnMut(Duration, u64);
+
+/// When the requests of an open loop are due.
+struct Schedule {
+    next: Instant,
+    period: Duration,
+    conn: usize,
+}
+
+impl Pool {
+    /// Opens `count` sessions, spread evenly over these servers.
+    ///
+    /// # Errors
+    ///
+    /// No server was given, or one refuses a connection or a session.
+    pub fn open(addrs: &[SocketAddr], count: usize) -> Result<Self> {
+        ensure!(!addrs.is_empty(), "no server was given");
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
+        let mut clients = Vec::with_capacity(count);
+        for index in 0..count {
+            let addr = addrs[index % addrs.len()];
+            let client = Client::open(addr).with_context(|| {
+                format!(
+                    "connection {} to {addr} (servers take maxClientCnxns from one address, 60 by default; 0 is no limit)",
+                    index + 1
+                )
+            })?;
+            let data = epoll::EventData::new_u64(u64::try_from(index)?);
+            epoll::add(&epoll, &client.stream, data, epoll::EventFlags::IN)?;
+            clients.push(client);
+        }
+        Ok(Self { clients, epoll })
+    }
+
+    /// How many connections there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    /// Closes the sessions and the connections.
+    ///
+    /// # Errors
+    ///
+    /// A server does not answer.
+    pub fn close(self) -> Result<()> {
+        for client in self.clients {
+            client.close()?;
+        }
+        Ok(())
+    }
+
+    /// Sends requests at this pace for `span`, then waits for the last replies.
+    ///
+    /// # Errors
+    ///
+    /// A connection is lost, an answer is wrong, or no answer comes any more.
+    pub fn run<S: Source, P>(
+        &mut self,
+        pace: Pace,
+        span: Span,
+        source: &mut S,
+        probe: &mut dyn FnMut() -> Result<P>,
+    ) -> Result<Window<P>> {
+        self.run_told(pace, span, source, probe, &mut |_, _| {})
+    }
+
+    /// [`Self::run`] that tells how far it is.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn run_told<S: Source, P>(
+        &mut self,
+        pace: Pace,
+        span: Span,
+        source: &mut S,
+        probe: &mut dyn FnMut() -> Result<P>,
+        progress: Progress<'_>,
+    ) -> Result<Window<P>> {
+        let start = Instant::now();
+        let (from, until) = match span {
+            Span::Timed { ramp, window } => (start + ramp, Some(start + ramp + window)),
+            Span::Exhausted => (start, None),
+        };
+        let (depth, mut schedule) = match pace {
+            Pace::Depth(depth) => (depth, None),
+            Pace::Rate { per_second, depth_max } => {
+                ensure!(per_second > 0.0, "a rate of {per_second} requests per second");
+                let period = Duration::from_secs_f64(per_second.recip());
+                (depth_max, Some(Schedule { next: start, period, conn: 0 }))
+            }
+        };
+        let mut before = None;
+        let mut end = None;
+        let mut seen = Seen { replies: 0, latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)? };
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(self.clients.len());
+        let (mut last_reply, mut last_told) = (start, start);
+
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            client.exhausted = false;
+            if schedule.is_none() {
+                client.refill(index, depth, source, start);
+                client.flush(&self.epoll, index)?;
+            }
+        }
+        loop {
+            let now = Instant::now();
+            if before.is_none() && now >= from {
+                seen.replies = 0;
+                seen.latency.reset();
+                before = Some((now, probe()?));
+            }
+            if end.is_none() && until.is_some_and(|t| now >= t) {
+                end = Some((now, probe()?, seen.replies));
+            }
+            if now.duration_since(last_told) >= TOLD_EVERY {
+                last_told = now;
+                progress(now.duration_since(start), seen.replies);
+                self.ping(now)?;
+            }
+            let mut wait = Duration::from_millis(100);
+            if let (Some(schedule), None) = (&mut schedule, &end) {
+                self.send_due(schedule, depth, source, now)?;
+                wait = wait.min(schedule.next.saturating_duration_since(now));
+            }
+            let waits = self.clients.iter().any(|c| !c.pending.is_empty());
+            if !waits && (schedule.is_none() || end.is_some() || self.clients.iter().all(|c| c.exhausted)) {
+                break;
+            }
+            ensure!(!waits || now.duration_since(last_reply) < SILENCE_MAX, "the server answers nothing any more");
+            let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e).context("waiting for replies"),
+            }
+            for event in events.drain(..) {
+                let index = usize::try_from(event.data.u64())?;
+                let client = &mut self.clients[index];
+                let now = Instant::now();
+                if client.receive(index, now, source, &mut seen)? > 0 || client.pending.is_empty() {
+                    last_reply = now;
+                }
+                if end.is_none() && schedule.is_none() {
+                    client.refill(index, depth, source, now);
+                }
+                client.flush(&self.epoll, index)?;
+            }
+            while let Some(index) = source.wake() {
+                if end.is_none() {
+                    let client = &mut self.clients[index];
+                    client.exhausted = false;
+                    client.refill(index, depth, source, Instant::now());
+                    client.flush(&self.epoll, index)?;
+                }
+            }
+        }
+        let (begun, before) = before.context("the run ended before it was counted")?;
+        let (ended, after, replies) = match end {
+            Some(end) => end,
+            None => (Instant::now(), probe()?, seen.replies),
+        };
+        Ok(Window { elapsed: ended.duration_since(begun), replies, before, after, latency: seen.latency })
+    }
+
+    /// Keeps the sessions of connections that ask nothing.
+    fn ping(&mut self, now: Instant) -> Result<()> {
+        for (index, client) in self.clients.iter_mut().enumerate() {
+            if client.out.is_empty() && now.duration_since(client.sent_at) >= PING_AFTER {
+                put_request(&mut client.out, Xid::PING.0, OpCode::Ping, |_| {});
+                client.flush(&self.epoll, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is due, each request on the next connection that has room.
+    fn send_due<S: Source>(
+        &mut self,
+        schedule: &mut Schedule,
+        depth: usize,
+        source: &mut S,
+        now: Instant,
+    ) -> Result<()> {
+        let count = self.clients.len();
+        while schedule.next <= now {
+            let free = (0..count)
+                .map(|step| (schedule.conn + step) % count)
+                .find(|index| !self.clients[*index].exhausted && self.clients[*index].pending.len() < depth);
+            let Some(index) = free else { break };
+            let client = &mut self.clients[index];
+            client.refill(index, client.pending.len() + 1, source, schedule.next);
+            client.flush(&self.epoll, index)?;
+            schedule.conn = (index + 1) % count;
+            schedule.next += schedule.period;
+        }
+        Ok(())
+    }
+}
+
+/// What was counted so far.
+struct Seen {
+    replies: u64,
+    latency: Histogram<u64>,
+}
+
+impl Seen {
+    fn count(&mut self, took: Duration) {
+        self.replies += 1;
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.latency.saturating_record(us.max(1));
+    }
+}
+
+impl Client {
+    fn open(addr: SocketAddr) -> Result<Self> {
+        let mut stream = TcpStream::connect(addr).context("connecting")?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE_MAX))?;
+        let mut ask = Vec::new();
+        let at = begin_frame(&mut ask);
+        CONNECT.write(&mut ask);
+        end_frame(&mut ask, at);
+        stream.write_all(&ask)?;
+        let mut len = [0; 4];
+        stream.read_exact(&mut len).context("reading the answer to the handshake")?;
+        let len = usize::try_from(i32::from_be_bytes(len))?;
+        ensure!(len < READ_MAX, "a handshake of {len} bytes");
+        let mut payload = vec![0; len];
+        stream.read_exact(&mut payload)?;
+        let response = ConnectResponse::read(&mut Reader::new(&payload))?;
+        ensure!(response.timeout > 0, "the server refuses a session");
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
+            out: Vec::new(),
+            sent: 0,
+            waits_for_room: false,
+            input: vec![0; READ_MAX],
+            filled: 0,
+            pending: VecDeque::new(),
+            xid: 1,
+            exhausted: false,
+            sent_at: Instant::now(),
+        })
+    }
+
+    fn refill<S: Source>(&mut self, index: usize, depth: usize, source: &mut S, now: Instant) {
+        while !self.exhausted && self.pending.len() < depth {
+            match source.next(index, self.xid, &mut self.out) {
+                Some(tag) => {
+                    self.pending.push_back((self.xid, tag, now));
+                    // A run is over long before 2^31 requests on one connection; starting over is legal.
+                    self.xid = self.xid.checked_add(1).unwrap_or(1);
+                }
+                None => self.exhausted = true,
+            }
+        }
+    }
+
+    fn flush(&mut self, epoll: &OwnedFd, index: usize) -> Result<()> {
+        let mut blocked = false;
+        while self.sent < self.out.len() {
+            match self.stream.write(&self.out[self.sent..]) {
+                Ok(n) => {
+                    self.sent += n;
+                    self.sent_at = Instant::now();
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    blocked = true;
+                    break;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e).context("sending"),
+            }
+        }
+        if !blocked {
+            self.out.clear();
+            self.sent = 0;
+        }
+        if blocked != self.waits_for_room {
+            self.waits_for_room = blocked;
+            let room = if blocked { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+            let data = epoll::EventData::new_u64(u64::try_from(index)?);
+            epoll::modify(epoll, &self.stream, data, epoll::EventFlags::IN | room)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what there is; returns how many replies and events that was.
+    fn receive<S: Source>(&mut self, index: usize, now: Instant, source: &mut S, seen: &mut Seen) -> Result<u64> {
+        match self.stream.read(&mut self.input[self.filled..]) {
+            Ok(0) => bail!("the server closed connection {index} with {} requests outstanding", self.pending.len()),
+            Ok(n) => self.filled += n,
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return Ok(0),
+            Err(e) => return Err(e).context("receiving"),
+        }
+        let mut frames = 0;
+        let mut used = 0;
+        while let Some(prefix) = self.input[used..self.filled].first_chunk::<4>() {
+            let len = usize::try_from(i32::from_be_bytes(*prefix)).context("a reply of negative length")?;
+            ensure!((16..READ_MAX - 4).contains(&len), "a reply of {len} bytes");
+            let Some(frame) = self.input[used + 4..self.filled].get(..len) else { break };
+            used += 4 + len;
+            frames += 1;
+            let mut head = Reader::new(frame);
+            let (xid, _zxid, error) = (i32::read(&mut head)?, i64::read(&mut head)?, i32::read(&mut head)?);
+            if Xid(xid) == Xid::NOTIFICATION {
+                if let Some(took) = source.event(index, &frame[16..], now)? {
+                    seen.count(took);
+                }
+                continue;
+            }
+            if Xid(xid) == Xid::PING {
+                continue;
+            }
+            let Some((expected, tag, asked)) = self.pending.pop_front() else {
+                bail!("a reply with xid {xid} to nothing");
+            };
+            ensure!(xid == expected, "reply {xid} came where {expected} was due");
+            source.reply(index, tag, error, &frame[16..])?;
+            if source.counts(tag) {
+                seen.count(now.duration_since(asked));
+            }
+        }
+        self.input.copy_within(used..self.filled, 0);
+        self.filled -= used;
+        Ok(frames)
+    }
+
+    fn close(mut self) -> Result<()> {
+        self.stream.set_nonblocking(false)?;
+        self.stream.set_read_timeout(Some(SILENCE_MAX))?;
+        self.out.clear();
+        put_request(&mut self.out, self.xid, OpCode::CloseSession, |_| {});
+        self.stream.write_all(&self.out)?;
+        // Events may come first.
+        loop {
+            let mut len = [0; 4];
+            self.stream.read_exact(&mut len).context("closing a session")?;
+            let len = usize::try_from(i32::from_be_bytes(len))?;
+            ensure!((16..READ_MAX).contains(&len), "a reply of {len} bytes");
+            let frame = &mut self.input[..len];
+            self.stream.read_exact(frame).context("closing a session")?;
+            if i32::read(&mut Reader::new(frame))? == self.xid {
+                return Ok(());
+            }
+        }
+    }
+}
