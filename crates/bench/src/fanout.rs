@@ -77,8 +77,8 @@ impl Source for Fanout<'_> {
         Ok(())
     }
 
-    fn counts(&self, _tag: u64) -> bool {
-        false
+    fn counts(&self, _conn: usize, _tag: u64, _asked: Instant) -> Option<Instant> {
+        None
     }
 
     fn event(&mut self, conn: usize, _body: &[u8], now: Instant) -> Result<Option<Duration>> {

@@ -8,6 +8,7 @@
 pub mod fanout;
 pub mod frame;
 pub mod locks;
+pub mod plan;
 mod pool;
 pub mod process;
 pub mod rows;

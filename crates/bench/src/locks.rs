@@ -113,8 +113,8 @@ impl Source for Locks<'_> {
         Ok(())
     }
 
-    fn counts(&self, tag: u64) -> bool {
-        tag == COUNTS
+    fn counts(&self, conn: usize, tag: u64, _asked: Instant) -> Option<Instant> {
+        (tag == COUNTS).then(|| self.contenders[conn].since)
     }
 
     fn event(&mut self, conn: usize, _body: &[u8], _now: Instant) -> Result<Option<Duration>> {
@@ -128,5 +128,64 @@ impl Source for Locks<'_> {
 
     fn wake(&mut self) -> Option<usize> {
         self.awake.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The frame of a request: its operation.
+    fn asked(locks: &mut Locks<'_>, conn: usize) -> Option<i32> {
+        let mut out = Vec::new();
+        locks.next(conn, 1, &mut out)?;
+        Some(i32::from_be_bytes(*out[8..].first_chunk().expect("a whole header")))
+    }
+
+    fn created(locks: &mut Locks<'_>, conn: usize, path: &str) {
+        let mut body = Vec::new();
+        farrier_proto::jute::put_str(&mut body, path);
+        locks.reply(conn, 0, 0, &body).expect("a good reply");
+    }
+
+    fn children(locks: &mut Locks<'_>, conn: usize, names: &[&str]) {
+        let mut body = Vec::new();
+        names.iter().map(|name| Cow::Borrowed(*name)).collect::<Vec<Cow<'_, str>>>().write(&mut body);
+        locks.reply(conn, 0, 0, &body).expect("a good reply");
+    }
+
+    #[test]
+    fn the_second_waits_for_the_first_and_is_woken_by_its_end() {
+        let mut locks = Locks::new("/l", 2);
+        for conn in [0, 1] {
+            assert_eq!(asked(&mut locks, conn), Some(OpCode::Create.code()));
+            assert_eq!(asked(&mut locks, conn), None, "one request at a time");
+            created(&mut locks, conn, &format!("/l/lock-000000000{conn}"));
+            assert_eq!(asked(&mut locks, conn), Some(OpCode::GetChildren.code()));
+        }
+        let both = ["lock-0000000001", "lock-0000000000"];
+        children(&mut locks, 0, &both);
+        children(&mut locks, 1, &both);
+        assert_eq!(asked(&mut locks, 1), Some(OpCode::GetData.code()));
+        locks.reply(1, 0, 0, &[]).expect("it is there");
+        assert_eq!(asked(&mut locks, 1), None);
+        assert_eq!(asked(&mut locks, 0), Some(OpCode::Delete.code()));
+        locks.event(1, &[], Instant::now()).expect("an event");
+        assert_eq!(locks.wake(), Some(1));
+        assert_eq!(asked(&mut locks, 1), Some(OpCode::GetChildren.code()));
+        children(&mut locks, 1, &both[..1]);
+        assert_eq!(asked(&mut locks, 1), Some(OpCode::Delete.code()));
+    }
+
+    #[test]
+    fn who_is_gone_before_the_watch_is_not_waited_for() {
+        let mut locks = Locks::new("/l", 1);
+        asked(&mut locks, 0);
+        created(&mut locks, 0, "/l/lock-0000000007");
+        asked(&mut locks, 0);
+        children(&mut locks, 0, &["lock-0000000003", "lock-0000000007"]);
+        asked(&mut locks, 0);
+        locks.reply(0, 0, ErrorCode::NoNode.code(), &[]).expect("that is no failure");
+        assert_eq!(asked(&mut locks, 0), Some(OpCode::GetChildren.code()));
     }
 }

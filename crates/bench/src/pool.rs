@@ -44,9 +44,9 @@ pub trait Source {
     /// The answer is wrong; the run ends.
     fn reply(&mut self, conn: usize, tag: u64, error: i32, body: &[u8]) -> Result<()>;
 
-    /// Whether the reply to a request with this tag counts, with its latency. Otherwise it is a means to an end.
-    fn counts(&self, _tag: u64) -> bool {
-        true
+    /// Since when the reply to a request with this tag counts, which was asked then; `None` if it is a means to an end.
+    fn counts(&self, _conn: usize, _tag: u64, asked: Instant) -> Option<Instant> {
+        Some(asked)
     }
 
     /// A watch event came; the record behind the header. Some time if it counts: how long it took to come.
@@ -139,8 +139,8 @@ pub struct Pool {
     epoll: OwnedFd,
 }
 
-/// Hears how long a run has gone on, and how many replies were counted.
-pub type Progress<'a> = &'a mut dyn FnMut(Duration, u64);
+/// Hears how long a run has gone on, and how many replies were counted. An error ends the run.
+pub type Progress<'a> = &'a mut dyn FnMut(Duration, u64) -> Result<()>;
 
 /// When the requests of an open loop are due.
 struct Schedule {
@@ -210,7 +210,7 @@ impl Pool {
         source: &mut S,
         probe: &mut dyn FnMut() -> Result<P>,
     ) -> Result<Window<P>> {
-        self.run_told(pace, span, source, probe, &mut |_, _| {})
+        self.run_told(pace, span, source, probe, &mut |_, _| Ok(()))
     }
 
     /// [`Self::run`] that tells how far it is.
@@ -264,7 +264,7 @@ impl Pool {
             }
             if now.duration_since(last_told) >= TOLD_EVERY {
                 last_told = now;
-                progress(now.duration_since(start), seen.replies);
+                progress(now.duration_since(start), seen.replies)?;
                 self.ping(now)?;
             }
             let mut wait = Duration::from_millis(100);
@@ -273,7 +273,8 @@ impl Pool {
                 wait = wait.min(schedule.next.saturating_duration_since(now));
             }
             let waits = self.clients.iter().any(|c| !c.pending.is_empty());
-            if !waits && (schedule.is_none() || end.is_some() || self.clients.iter().all(|c| c.exhausted)) {
+            // Until its time is over, a source may wait for events alone.
+            if !waits && (until.is_none() || end.is_some()) {
                 break;
             }
             ensure!(!waits || now.duration_since(last_reply) < SILENCE_MAX, "the server answers nothing any more");
@@ -311,6 +312,32 @@ impl Pool {
         Ok(Window { elapsed: ended.duration_since(begun), replies, before, after, latency: seen.latency })
     }
 
+    /// Keeps every session alive for `span`, and asks nothing.
+    ///
+    /// # Errors
+    ///
+    /// A connection is lost, or something comes that nobody asked for.
+    pub fn hold(&mut self, span: Duration, progress: Progress<'_>) -> Result<()> {
+        let start = Instant::now();
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(self.clients.len().max(1));
+        let mut seen = Seen { replies: 0, latency: Histogram::new(3)? };
+        while start.elapsed() < span {
+            progress(start.elapsed(), 0)?;
+            self.ping(Instant::now())?;
+            let wait = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e).context("waiting"),
+            }
+            for event in events.drain(..) {
+                let index = usize::try_from(event.data.u64())?;
+                self.clients[index].receive(index, Instant::now(), &mut Silence, &mut seen)?;
+                self.clients[index].flush(&self.epoll, index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps the sessions of connections that ask nothing.
     fn ping(&mut self, now: Instant) -> Result<()> {
         for (index, client) in self.clients.iter_mut().enumerate() {
@@ -343,6 +370,19 @@ impl Pool {
             schedule.next += schedule.period;
         }
         Ok(())
+    }
+}
+
+/// Asks nothing.
+struct Silence;
+
+impl Source for Silence {
+    fn next(&mut self, _conn: usize, _xid: i32, _out: &mut Vec<u8>) -> Option<u64> {
+        None
+    }
+
+    fn reply(&mut self, conn: usize, _tag: u64, _error: i32, _body: &[u8]) -> Result<()> {
+        bail!("connection {conn} got a reply to nothing")
     }
 }
 
@@ -467,8 +507,8 @@ impl Client {
             };
             ensure!(xid == expected, "reply {xid} came where {expected} was due");
             source.reply(index, tag, error, &frame[16..])?;
-            if source.counts(tag) {
-                seen.count(now.duration_since(asked));
+            if let Some(since) = source.counts(index, tag, asked) {
+                seen.count(now.duration_since(since));
             }
         }
         self.input.copy_within(used..self.filled, 0);

@@ -22,7 +22,7 @@ pub const MULTI_OPS: u32 = 10;
 /// Deletes in one multi when everything is taken away.
 const DELETES_PER_MULTI: usize = 500;
 /// Connections of passes that are not measured, and their depth.
-const PASS_CONNS: usize = 16;
+pub(crate) const PASS_CONNS: usize = 16;
 const PASS_DEPTH: usize = 32;
 
 /// What a row does.

@@ -111,9 +111,13 @@ async fn recursive(arguments: &Arguments, client: &Client) -> anyhow::Result<Opt
             }
         }
     }
+    delete_all(client, paths).await.map(Some)
+}
+
+/// Deletes znodes, the last one first: in the order of a walk, children come behind their parents.
+pub(crate) async fn delete_all(client: &Client, mut paths: Vec<String>) -> anyhow::Result<u64> {
     let mut deleted = 0;
     let mut waiting: VecDeque<(String, Call<()>)> = VecDeque::new();
-    // Children come behind their parents in the walk.
     while !paths.is_empty() || !waiting.is_empty() {
         while waiting.len() < AHEAD {
             let Some(path) = paths.pop() else { break };
@@ -138,5 +142,5 @@ async fn recursive(arguments: &Arguments, client: &Client) -> anyhow::Result<Opt
             }
         }
     }
-    Ok(Some(deleted))
+    Ok(deleted)
 }

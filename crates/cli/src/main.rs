@@ -5,6 +5,7 @@
 
 mod acl;
 mod admin;
+mod bench;
 mod client;
 mod completions;
 mod create;
@@ -64,6 +65,7 @@ Examples:
   farrier watch -R /app             what changes, as it changes
   farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
+  farrier bench get set --server zk1:2181 --yes    how fast it is, and what that costs
   farrier log dump /var/lib/zookeeper         the transactions in its logs
   farrier snapshot verify /var/lib/zookeeper  whether its snapshots are whole
 
@@ -113,6 +115,8 @@ enum Command {
     Log(log::Arguments),
     /// Look into snapshot files, without a server
     Snapshot(snapshot::Arguments),
+    /// Measure how servers do under load
+    Bench(bench::Arguments),
     /// Print what a shell needs to complete this command line
     Completions(completions::Arguments),
 }
@@ -140,6 +144,7 @@ fn main() -> ExitCode {
         Command::Import(arguments) => import::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Cli::command()),
     }
 }

@@ -87,6 +87,11 @@ impl SessionOptions {
         &self.server
     }
 
+    /// Whether connections are to be encrypted.
+    pub(crate) const fn is_tls(&self) -> bool {
+        self.tls_ca.is_some()
+    }
+
     /// The path under which the servers know `path`.
     pub(crate) fn full_path(&self, path: &str) -> String {
         let chroot = self.server.find('/').map_or("", |at| &self.server[at..]).trim_end_matches('/');

@@ -1,0 +1,372 @@
+//! `farrier bench`: load on servers, and what it costs them.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
+use farrier_bench::plan::{Outcome, Plan, Task};
+use farrier_bench::rows::{Kind, Ledger, Space, prepare};
+use farrier_bench::{Pace, Progress};
+use farrier_client::{Client, ConnectString};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
+
+use crate::delete::delete_all;
+use crate::output::{FAILED, Failure, Out, complain, conclude};
+use crate::session::{self, SessionOptions};
+use crate::walk::Walk;
+
+const EXAMPLES: &str = "\
+Examples:
+  farrier bench
+  farrier bench get set --connections 16 --depth 64 --seconds 5
+  farrier bench set --rate 2000 --json
+  farrier bench fanout --connections 1000
+  farrier bench locks --connections 16 --pid 4711
+
+Everything is written below /farrier-bench-ID, and removed afterwards. After each row that writes, every
+acknowledged write is read back on every server. CPU and memory of the servers are told for those on this
+machine whose --pid is given. A server that is not on this machine has users, perhaps: it needs --yes.
+
+Exit codes: 0 done, 1 refused, or an answer was wrong, 2 usage, 3 no server.";
+
+/// Seconds of every row that do not count.
+const RAMP: Duration = Duration::from_millis(500);
+
+/// What can be measured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Row {
+    /// Read znodes
+    Get,
+    /// Write znodes
+    Set,
+    /// Nine reads, one write
+    Mix,
+    /// Create znodes
+    Create,
+    /// Delete --count znodes that were created before
+    Delete,
+    /// Create ephemeral sequential znodes
+    Ephemeral,
+    /// List a znode with 1,000 children
+    Children,
+    /// Ten writes in one multi
+    Multi,
+    /// Wait until a server has what was committed
+    Sync,
+    /// Watch events: all connections but one watch what that one writes
+    Fanout,
+    /// A lock that goes from hand to hand
+    Locks,
+    /// Sessions opened and closed
+    Connect,
+    /// Sessions that do nothing: --connections of them
+    Idle,
+    /// Create --count znodes, and keep them until the end
+    Fill,
+}
+
+impl Row {
+    const fn task(self) -> Task {
+        match self {
+            Self::Get => Task::Row(Kind::Get),
+            Self::Set => Task::Row(Kind::Set),
+            Self::Mix => Task::Row(Kind::Mix),
+            Self::Create => Task::Row(Kind::Create),
+            Self::Delete => Task::Row(Kind::Delete),
+            Self::Ephemeral => Task::Row(Kind::Ephemeral),
+            Self::Children => Task::Row(Kind::Children),
+            Self::Multi => Task::Row(Kind::Multi),
+            Self::Sync => Task::Row(Kind::Sync),
+            Self::Fanout => Task::Fanout,
+            Self::Locks => Task::Locks,
+            Self::Connect => Task::Connect,
+            Self::Idle => Task::Idle,
+            Self::Fill => Task::Fill,
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// Options of `farrier bench`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// What to measure, in this order [default: get set mix create children multi]
+    #[arg(value_name = "ROW")]
+    rows: Vec<Row>,
+
+    /// Connections, spread over the servers
+    #[arg(short, long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    connections: u32,
+
+    /// Requests outstanding on each connection
+    #[arg(short, long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    depth: u16,
+
+    /// So many requests per second over all connections, whatever the servers do; their time counts from when they were due
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+
+    /// Bytes of a value
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(12..=900_000))]
+    size: u32,
+
+    /// Znodes that are read and written
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    keys: u32,
+
+    /// Seconds of every row
+    #[arg(short, long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: u64,
+
+    /// Znodes of `delete` and `fill`
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    count: u32,
+
+    /// A server's process on this machine (repeatable)
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
+
+    /// Servers that are not on this machine, too
+    #[arg(long)]
+    yes: bool,
+
+    /// One JSON object for each row
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    session: SessionOptions,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let (addrs, chroot) = match addresses(arguments) {
+        Ok(found) => found,
+        Err(error) => return conclude("bench", Err(error)),
+    };
+    session::run("bench", &arguments.session, async |client, out| {
+        // Two at once are told apart by their sessions.
+        let id = format!("{:x}", client.lease().context("the session is gone already")?.session.0);
+        let root = format!("{chroot}/farrier-bench-{id}");
+        let stop = Arc::new(AtomicBool::new(false));
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let measured = {
+            let work = measure(arguments, &addrs, &root, &stop, out);
+            tokio::pin!(work);
+            loop {
+                tokio::select! {
+                    done = &mut work => break done,
+                    _ = interrupt.recv() => stop.store(true, Ordering::Relaxed),
+                    _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
+                }
+            }
+        };
+        // Whatever became of it, nothing stays behind.
+        let removed = remove(client, &format!("/farrier-bench-{id}")).await;
+        let code = measured?;
+        removed.with_context(|| format!("{root} could not be removed: `farrier delete -r` does it"))?;
+        Ok(code)
+    })
+}
+
+/// The servers' addresses, and the path below which everything has to lie.
+fn addresses(arguments: &Arguments) -> anyhow::Result<(Vec<SocketAddr>, String)> {
+    if arguments.session.is_tls() {
+        return Err(Failure::usage("bench speaks to servers without TLS only"));
+    }
+    let server = arguments.session.server();
+    let connect: ConnectString = server.parse().map_err(farrier_client::Error::from)?;
+    let mut addrs = Vec::new();
+    for host in &connect.hosts {
+        let mut found =
+            (&*host.name, host.port).to_socket_addrs().map_err(|e| Failure::usage(format!("{host}: {e}")))?;
+        addrs.push(found.next().ok_or_else(|| Failure::usage(format!("{host} has no address")))?);
+    }
+    if let Some(far) = addrs.iter().find(|addr| !addr.ip().is_loopback())
+        && !arguments.yes
+    {
+        return Err(Failure::usage(format!(
+            "{far} is not on this machine, and a load may hurt whoever uses it: add --yes if it may"
+        )));
+    }
+    Ok((addrs, connect.chroot))
+}
+
+async fn remove(client: &Client, path: &str) -> anyhow::Result<()> {
+    let mut paths = Vec::new();
+    let mut walk = Walk::new(client, path);
+    loop {
+        match walk.next().await {
+            Ok(Some(found)) => paths.push(found.path),
+            Ok(None) => break,
+            Err(error) if error.is_no_node() => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    delete_all(client, paths).await?;
+    Ok(())
+}
+
+async fn measure(
+    arguments: &Arguments,
+    addrs: &[SocketAddr],
+    root: &str,
+    stop: &Arc<AtomicBool>,
+    out: &mut Out,
+) -> anyhow::Result<u8> {
+    const USUAL: [Row; 6] = [Row::Get, Row::Set, Row::Mix, Row::Create, Row::Children, Row::Multi];
+    let rows = if arguments.rows.is_empty() { USUAL.to_vec() } else { arguments.rows.clone() };
+    let depth = usize::from(arguments.depth);
+    let pace = match arguments.rate {
+        None => Pace::Depth(depth),
+        Some(rate) => Pace::Rate { per_second: f64::from(rate), depth_max: depth },
+    };
+    let plan = Plan {
+        addrs: addrs.to_vec(),
+        conns: arguments.connections,
+        pace,
+        ramp: RAMP,
+        window: Duration::from_secs(arguments.seconds),
+        count: arguments.count,
+        pids: arguments.pid.clone(),
+    };
+    let space =
+        Space::new(root, arguments.keys.max(arguments.connections), arguments.connections, arguments.size as usize)
+            .map_err(|error| Failure::usage(format!("{error:#}")))?;
+    let mut state = {
+        let (addrs, space) = (plan.addrs.clone(), space.clone());
+        spawn_blocking(move || prepare(&addrs, &space)).await??
+    };
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "row",
+        "per second",
+        "p50 ms",
+        "p90 ms",
+        "p99 ms",
+        "p99.9 ms",
+        "max ms",
+        "server CPU µs",
+        "server MB",
+        "",
+    ]);
+    for column in 1..9 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for row in rows {
+        let bar = bar(&row.name(), RAMP + plan.window);
+        let (work, space, asked, shown) = (plan.clone(), space.clone(), stop.clone(), bar.clone());
+        let (ledger, outcome) = spawn_blocking(move || {
+            let mut ledger: Ledger = state;
+            let mut told = |elapsed: Duration, count: u64| {
+                shown.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+                shown.set_message(count.to_string());
+                if asked.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+            };
+            let progress: Progress<'_> = &mut told;
+            let outcome = work.run(row.task(), &space, &mut ledger, progress);
+            (ledger, outcome)
+        })
+        .await?;
+        bar.finish_and_clear();
+        state = ledger;
+        let outcome = outcome.with_context(|| row.name())?;
+        if arguments.json {
+            out.json(&object(row, arguments, &outcome))?;
+            out.flush()?;
+        } else {
+            table.add_row(cells(row, &outcome));
+        }
+        if outcome.is_generator_bound() {
+            complain(
+                "farrier bench: warning",
+                format_args!(
+                    "{}: this program used {:.0} % of its processor, so the servers may be faster than it can ask",
+                    row.name(),
+                    outcome.generator() * 100.0
+                ),
+            );
+        }
+        if stop.load(Ordering::Relaxed) {
+            complain("farrier bench: error", "interrupted");
+            return Ok(FAILED);
+        }
+    }
+    if !arguments.json {
+        out.line(table.trim_fmt())?;
+    }
+    Ok(0)
+}
+
+fn bar(name: &str, span: Duration) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:10} {bar:30} {msg} replies");
+    let bar = ProgressBar::new(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
+    bar.set_style(style.expect("the template above is one").progress_chars("=> "));
+    bar.set_prefix(name.to_owned());
+    bar
+}
+
+#[expect(clippy::cast_precision_loss, reason = "microseconds and bytes far below 2^52")]
+fn cells(row: Row, outcome: &Outcome) -> Vec<String> {
+    let ms = |quantile: f64| {
+        let us = outcome.latency.value_at_quantile(quantile);
+        if outcome.latency.is_empty() { "-".to_owned() } else { format!("{:.2}", us as f64 / 1e3) }
+    };
+    let mut note = Vec::new();
+    if outcome.is_verified {
+        note.push("every write is there".to_owned());
+    }
+    if let (Some(before), Some(after)) = (outcome.server_rss_before, outcome.server_rss) {
+        note.push(format!("{} bytes a session", after.saturating_sub(before) / outcome.count.max(1)));
+    }
+    if row == Row::Idle {
+        note.push(format!("{} sessions", outcome.count));
+    }
+    vec![
+        row.name(),
+        if row == Row::Idle { "-".to_owned() } else { format!("{:.0}", outcome.rate()) },
+        ms(0.5),
+        ms(0.9),
+        ms(0.99),
+        ms(0.999),
+        ms(1.0),
+        outcome.server_us().map_or_else(|| "-".to_owned(), |us| format!("{us:.2}")),
+        outcome.server_rss.map_or_else(|| "-".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1e6)),
+        note.join(", "),
+    ]
+}
+
+fn object(row: Row, arguments: &Arguments, outcome: &Outcome) -> Value {
+    let us = |quantile: f64| (!outcome.latency.is_empty()).then(|| outcome.latency.value_at_quantile(quantile));
+    json!({
+        "row": row.name(),
+        "connections": arguments.connections,
+        "depth": arguments.depth,
+        "rate": arguments.rate,
+        "size": arguments.size,
+        "count": outcome.count,
+        "seconds": outcome.elapsed.as_secs_f64(),
+        "perSecond": outcome.rate(),
+        "latencyUs": {"p50": us(0.5), "p90": us(0.9), "p99": us(0.99), "p999": us(0.999), "max": us(1.0)},
+        "serverCpuUs": outcome.server_us(),
+        "serverRss": outcome.server_rss,
+        "serverRssBefore": outcome.server_rss_before,
+        "generatorCpus": outcome.generator(),
+        "generatorBound": outcome.is_generator_bound(),
+        "verified": outcome.is_verified,
+    })
+}

@@ -1,0 +1,91 @@
+//! `farrier bench` against an ensemble of our own.
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Runs a shell line beside three servers; what it printed, without the connect string, and whether it succeeded.
+fn beside_servers(line: &str) -> (Vec<String>, bool) {
+    let farrier = env!("CARGO_BIN_EXE_farrier");
+    let out = Command::new(farrier)
+        .args(["dev", "--servers", "3", "--", "sh", "-c", &line.replace("farrier ", &format!("{farrier} "))])
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("farrier runs");
+    let text = String::from_utf8(out.stdout).expect("text");
+    let lines = text.lines().filter(|line| !line.starts_with("connect string")).map(str::to_owned).collect();
+    (lines, out.status.success())
+}
+
+#[test]
+fn every_row_runs_checks_its_writes_and_leaves_nothing_behind() {
+    let (lines, succeeded) = beside_servers(
+        "farrier bench get set mix create delete ephemeral children multi sync fanout locks connect idle fill \
+         --connections 4 --depth 4 --seconds 1 --keys 200 --count 2000 --json --pid $PPID && farrier ls /",
+    );
+    assert!(succeeded, "{lines:?}");
+    let (last, rows) = lines.split_last().expect("lines");
+    assert_eq!(last, "zookeeper");
+    assert_eq!(rows.len(), 14);
+    for row in rows {
+        let row: Value = serde_json::from_str(row).expect("JSON");
+        let name = row["row"].as_str().expect("a name");
+        assert!(row["count"].as_u64().is_some_and(|count| count > 0), "{row}");
+        assert!(row["serverRss"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{row}");
+        let writes = ["set", "mix", "create", "delete", "ephemeral", "multi", "fill"].contains(&name);
+        assert_eq!(row["verified"].as_bool(), Some(writes), "{row}");
+    }
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_or_falls_behind_but_never_exceeds_it() {
+    let (lines, succeeded) =
+        beside_servers("farrier bench set --rate 200 --connections 4 --keys 50 --seconds 2 --json");
+    assert!(succeeded, "{lines:?}");
+    let row: Value = serde_json::from_str(&lines[0]).expect("JSON");
+    let count = row["count"].as_u64().expect("a count");
+    // Two seconds, and what was held up before they began to count.
+    assert!(count > 0 && count <= 200 * 3, "{row}");
+}
+
+#[test]
+fn a_server_elsewhere_needs_a_word_and_nonsense_is_refused() {
+    let farrier = |words: &[&str]| {
+        let out = Command::new(env!("CARGO_BIN_EXE_farrier")).arg("bench").args(words).output().expect("farrier runs");
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let (code, text) = farrier(&["--size", "3"]);
+    assert_eq!(code, Some(2), "{text}");
+    let (code, text) = farrier(&["--server", "127.0.0.1:1", "--timeout", "1"]);
+    assert_eq!(code, Some(3), "{text}");
+    let (code, text) = farrier(&["--server", "192.0.2.1:2181", "--timeout", "1"]);
+    assert!(code == Some(2) && text.contains("--yes"), "{text}");
+}
+
+#[test]
+fn an_interrupt_takes_everything_away_again() {
+    let farrier = env!("CARGO_BIN_EXE_farrier");
+    let mut dev = Command::new(farrier)
+        .args(["dev", "--servers", "1", "--", "sh", "-c"])
+        .arg(format!("{farrier} bench set --seconds 600 --keys 100 & echo $!; wait $!; echo code $?; {farrier} ls /"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("farrier runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(dev.stdout.take().expect("a pipe")));
+    let mut next = || lines.next().expect("a line").expect("text");
+    let server = next().strip_prefix("connect string: ").expect("a connect string").to_owned();
+    let pid: i32 = next().parse().expect("a pid");
+    // It is in the middle of its row once its znodes are there.
+    for _ in 0..600 {
+        let out = Command::new(farrier).args(["ls", "-R", "/", "--server", &server]).output().expect("farrier runs");
+        if String::from_utf8_lossy(&out.stdout).contains("child-000999") {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    kill_process(Pid::from_raw(pid).expect("a pid"), Signal::INT).expect("it runs");
+    assert_eq!(next(), "code 1");
+    assert_eq!(next(), "zookeeper");
+    assert!(dev.wait().expect("it ends").success());
+}
