@@ -177,6 +177,23 @@ pub enum ServerEvent {
         /// It may have forgotten something, and has no vote.
         recovering: bool,
     },
+    /// What a start would recover, had the process or the machine failed a moment ago: between two operations of the disk.
+    /// Told where that moment was, among what is told of the disk.
+    WouldStart {
+        /// As in [`Self::Started`].
+        accepted: AcceptedEpoch,
+        /// As in [`Self::Started`].
+        current: CurrentEpoch,
+        /// As in [`Self::Started`].
+        last: Zxid,
+        /// As in [`Self::Started`].
+        digest: Option<u64>,
+        /// As in [`Self::Started`].
+        recovering: bool,
+        /// What it would send from its log, were it the leader, to a learner that is as far behind as the log reaches:
+        /// the transaction behind which that begins, and all that follow. `None` if it would send no difference.
+        difference: Option<(Zxid, Vec<Zxid>)>,
+    },
     /// The process is no more.
     Ended(Ending),
     /// Another role, or the same with `serving` changed.
@@ -246,6 +263,15 @@ pub enum ServerEvent {
     },
     /// It said something to another server that must be durable by then.
     Said(Saying),
+    /// A voter's ACKEPOCH reaches it while it is an elected leader that gathers promises.
+    PromiseHeard {
+        /// Whose.
+        by: ServerId,
+        /// The epoch of its history.
+        current: CurrentEpoch,
+        /// The end of its history.
+        last: Zxid,
+    },
     /// How a learner is brought up to date: the leader sent this.
     Synchronizing {
         /// The learner.
@@ -286,6 +312,11 @@ pub enum Saying {
     Ack {
         /// Up to where.
         zxid: Zxid,
+    },
+    /// NEWLEADER: its history is the one of this epoch.
+    NewLeader {
+        /// The epoch.
+        epoch: u32,
     },
     /// A notification while it looks for a leader.
     Vote {

@@ -15,6 +15,7 @@ mod machine;
 mod net;
 mod people;
 mod phases;
+mod probe;
 mod process;
 mod queue;
 mod transcript;
