@@ -94,7 +94,7 @@ mod bugs {
         EstablishedOnPromises,
         /// One voter less than a majority counts as a quorum.
         HalfIsAQuorum,
-        /// Acknowledgements of observers count for commits (ZOOKEEPER-2959).
+        /// Promises and acknowledgements of observers count for an epoch and its history (ZOOKEEPER-2959).
         ObserversCount,
         /// UPTODATE is taken for a commit of everything that is logged, proposals in flight included (ZOOKEEPER-1367).
         UpToDateCommitsAll,

@@ -382,6 +382,9 @@ pub enum Fault {
     BitRot(ServerId),
     /// The disk is replaced by an empty one.
     Wiped(ServerId),
+    /// Between two processes of the server another one ran on its directory, which writes files as Apache's does: a
+    /// snapshot of what is not committed, or one of its leader's above the logs of another history.
+    TakenOver(ServerId),
     /// Of what was written and not synced, a part was lost by a power failure in the middle of a sector or block.
     TornWrite(ServerId),
     /// Blocks that were written later survived a power failure, and earlier ones did not.

@@ -107,6 +107,7 @@ fn may_keep_pings(fault: &Fault, client: ClientId, leader: ServerId, server: Ser
         | Fault::ClockJump(..)
         | Fault::BitRot(_)
         | Fault::Wiped(_)
+        | Fault::TakenOver(_)
         | Fault::TornWrite(_)
         | Fault::ReorderedWrite(_)
         | Fault::LostRename(_) => false,

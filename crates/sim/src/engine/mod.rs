@@ -18,6 +18,7 @@ mod phases;
 mod probe;
 mod process;
 mod queue;
+mod takeover;
 mod transcript;
 mod world;
 

@@ -271,9 +271,11 @@ impl World {
     fn tell_state(&mut self, id: ServerId, out: &Actions, replaced: Option<(Zxid, Replacement)>) {
         let Some(process) = &mut self.machine_mut(id).process else { return };
         let mut events = Vec::new();
+        let mut elected = false;
         let role = role_of(&process.replica);
         let serving = process.replica.is_serving();
         if process.told != Some((role, serving)) {
+            elected = matches!(role, Role::Leading { epoch: None }) && process.told.is_none_or(|(r, _)| r != role);
             process.told = Some((role, serving));
             events.push(ServerEvent::Role { role, serving });
         }
@@ -318,6 +320,8 @@ impl World {
         self.note_sound(id);
         if let (Role::Leading { epoch: Some(_) }, true) = (role, serving) {
             self.note_leader(id);
+        } else if elected {
+            self.note_elected(id);
         }
         if let Some(lost) = lost {
             self.engine_fails(lost);
