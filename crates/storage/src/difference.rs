@@ -47,10 +47,13 @@ pub fn locate<D: Disk>(disk: &D, zxid: Zxid, floor: Zxid, txn_max: usize) -> Dis
     let mut last = None;
     // Around the zxid, in the stretch without a gap that reaches up to the end.
     let (mut below, mut above) = (None, None);
+    // What that stretch begins behind, if it is no beginning of the log, and whether damage lies between.
+    let mut gap = None;
     while let Some((found, bytes)) = walk.next(disk)? {
         if last.is_some_and(|last| found != last && !walk.joins(found, last)) {
             // Only a snapshot knows what is missing here.
             (below, above, location.bytes_behind) = (None, None, 0);
+            gap = last.map(|last| (last, walk.broken));
         }
         if found <= zxid {
             below = Some(found);
@@ -60,7 +63,12 @@ pub fn locate<D: Disk>(disk: &D, zxid: Zxid, floor: Zxid, txn_max: usize) -> Dis
         }
         last = Some(found);
     }
-    let joins = |z: Zxid| goes_on(below, z, above);
+    let beyond = |z: Zxid| {
+        // The stretch may have lost its first transactions, and the number of the next epoch does not tell.
+        let adjoins = || below.is_some() || above.is_none_or(|above| above.epoch() == z.epoch());
+        gap.is_none_or(|(end, broken)| z > end && (!broken || adjoins()))
+    };
+    let joins = |z: Zxid| beyond(z) && goes_on(below, z, above);
     location.before = below
         .filter(|z| *z >= floor)
         .or_else(|| snapshots.iter().map(|s| s.zxid).find(|z| (floor..=zxid).contains(z) && joins(*z)));
@@ -153,7 +161,9 @@ impl LogCursor {
                 passed = passed.filter(|passed| zxid == *passed || walk.joins(zxid, *passed));
                 if zxid < after {
                     passed = Some(zxid);
-                } else if zxid == after || zxid <= to && goes_on(passed, after, Some(zxid)) {
+                } else if zxid == after
+                    || zxid <= to && goes_on(passed, after, Some(zxid)) && walk.may_follow(zxid, after)
+                {
                     behind = true;
                 } else {
                     break;
@@ -202,7 +212,11 @@ impl<'s, F: DiskFile> Walk<'s, F> {
     /// Whether nothing is missing between the record that came last, `zxid`, and the one before it. Within an epoch the
     /// numbers tell. Another epoch follows any number: there only a segment that ends well shows that nothing was lost.
     fn joins(&self, zxid: Zxid, before: Zxid) -> bool {
-        follows(zxid, before) && (!self.broken || zxid.epoch() == before.epoch())
+        follows(zxid, before) && self.may_follow(zxid, before)
+    }
+
+    const fn may_follow(&self, zxid: Zxid, before: Zxid) -> bool {
+        !self.broken || zxid.epoch() == before.epoch()
     }
 
     /// Behind the record that came last, which is that of `behind`.

@@ -229,4 +229,11 @@ fn damage_before_the_end_of_an_epoch_is_a_gap() {
     assert_eq!(zxids(&cursor.read(&disk, zxid(5), zxid(second + 2), 1).unwrap()), Vec::<u64>::new());
     assert_eq!(read(&disk, second + 1, second + 2, usize::MAX), [second + 2], "behind it all is well");
     assert_eq!(find(&disk, second + 1, 0).before, Some(zxid(second + 1)));
+    // Nor does what is behind the damage go on behind a snapshot before it or in it.
+    for old in [2, 7] {
+        write_snapshot(&disk, &Nodes::up_to(old), &SnapshotOptions::default()).unwrap();
+        assert_eq!(find(&disk, old, 0).before, None);
+        assert_eq!(find(&disk, 8, 0).before, None);
+    }
+    assert_eq!(read(&disk, 7, second + 2, usize::MAX), Vec::<u64>::new());
 }
