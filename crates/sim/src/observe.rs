@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use core::fmt;
 use farrier_proto::client::{CreateMode, EventType, WatcherType};
-use farrier_proto::{AcceptedEpoch, CurrentEpoch, ErrorCode, ServerId, SessionId, Stat, Zxid};
+use farrier_proto::{AcceptedEpoch, Acl, CurrentEpoch, ErrorCode, ServerId, SessionId, Stat, Zxid, perms};
 
 /// Virtual time: microseconds since the run began. It is the world's, not that of any server's clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -562,6 +562,32 @@ pub enum Request {
         /// Whether to leave a watch.
         watch: bool,
     },
+    /// setACL: everybody may do everything, and a network is named besides, of this number.
+    SetAcl {
+        /// Of which.
+        path: String,
+        /// Which network.
+        network: u8,
+        /// Expected aversion; -1 for any.
+        version: i32,
+    },
+    /// getACL.
+    GetAcl {
+        /// Of which.
+        path: String,
+    },
+    /// multiRead of getData and getChildren.
+    MultiRead(Vec<ReadPart>),
+    /// getEphemerals: those of the own session below a prefix.
+    GetEphemerals {
+        /// What their paths begin with.
+        prefix: String,
+    },
+    /// getAllChildrenNumber.
+    CountDescendants {
+        /// Of which.
+        path: String,
+    },
     /// addWatch.
     AddWatch {
         /// Of which.
@@ -591,7 +617,22 @@ impl Request {
     /// Whether a transaction comes of it, be it one of an error.
     #[must_use]
     pub const fn is_write(&self) -> bool {
-        matches!(self, Self::Create { .. } | Self::Delete { .. } | Self::SetData { .. } | Self::Multi(_) | Self::Close)
+        matches!(
+            self,
+            Self::Create { .. }
+                | Self::Delete { .. }
+                | Self::SetData { .. }
+                | Self::SetAcl { .. }
+                | Self::Multi(_)
+                | Self::Close
+        )
+    }
+
+    /// The list that setACL sets for a network.
+    #[must_use]
+    pub fn acl(network: u8) -> Vec<Acl<'static>> {
+        let id = format!("10.0.{network}.1");
+        vec![Acl::world(perms::ALL), Acl { perms: perms::READ, scheme: "ip".into(), id: id.into() }]
     }
 }
 
@@ -632,6 +673,15 @@ pub enum MultiPart {
         /// Expected version; -1 for any.
         version: i32,
     },
+}
+
+/// An operation of a multiRead.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadPart {
+    /// getData.
+    Data(String),
+    /// getChildren.
+    Children(String),
 }
 
 /// The watches that a client holds, as setWatches2 tells them.
@@ -679,8 +729,37 @@ pub enum Reply {
         /// Of the parent.
         stat: Stat,
     },
+    /// getACL.
+    Acl {
+        /// As it is stored.
+        acl: Vec<Acl<'static>>,
+        /// Of the znode.
+        stat: Stat,
+    },
+    /// multiRead: one result per operation.
+    MultiRead(Vec<ReadPartReply>),
+    /// getEphemerals, in the reply's order.
+    Paths(Vec<String>),
+    /// getAllChildrenNumber.
+    Count(i32),
     /// multi: one result per operation. It failed as a whole if any is an error.
     Multi(Vec<PartReply>),
+}
+
+/// The result of one operation of a multiRead.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadPartReply {
+    /// getData.
+    Data {
+        /// Null and empty are distinct.
+        data: Option<Bytes>,
+        /// Of the znode.
+        stat: Stat,
+    },
+    /// getChildren, in the reply's order.
+    Children(Vec<String>),
+    /// The code.
+    Failed(i32),
 }
 
 /// The result of one operation of a multi.

@@ -15,6 +15,7 @@ use crate::observe::{ClientId, Ending, Fault, FaultId, Role, What};
 use crate::plan::{FaultKind, PlannedFault};
 use farrier_proto::ServerId;
 use farrier_replica::Input;
+use farrier_storage::mark::{MarkRead, read_mark};
 use farrier_storage::mem::{FailOn, Lost};
 use farrier_storage::{Dir, Disk as _, DiskErrorKind, DiskPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -553,7 +554,7 @@ impl World {
         }
     }
 
-    /// Changes bits in what is on the medium for long: logs but the newest, and snapshots.
+    /// Changes bits in what is on the medium for long: logs as far as the mark tells them from a torn tail, and snapshots.
     fn rot(&mut self, id: ServerId, size: u64) -> bool {
         let disk = self.machine(id).disk.clone();
         let named = |dir: Dir, prefix: &str| -> Vec<(u64, DiskPath, u64)> {
@@ -570,7 +571,13 @@ impl World {
             files
         };
         let mut files = named(Dir::LogVersion, "log.");
-        files.pop();
+        // Of the newest log only what the mark vouches for.
+        if let Some((newest, path, _)) = files.pop()
+            && let Ok(MarkRead::Mark(mark)) = read_mark(&*disk)
+            && mark.segment.get() == newest
+        {
+            files.push((newest, path, mark.offset));
+        }
         files.extend(named(Dir::DataVersion, "snapshot."));
         files.retain(|(_, _, len)| *len > 0);
         if files.is_empty() {
