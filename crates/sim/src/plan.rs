@@ -12,6 +12,10 @@ use farrier_proto::membership::{Member, MemberList, PeerAddress, Role};
 use farrier_storage::Compression;
 use std::collections::BTreeMap;
 
+/// Number of the generator. It goes up with every change that makes other runs of old seeds: of plans, of the engine, or of
+/// what clients do. Seeds that were run add up for one number only (`blocks.txt`).
+pub const GENERATOR: u32 = 4;
+
 /// Kinds of fault as they are planned. What happens is told as [`Fault`](crate::observe::Fault), and may be several of
 /// those, or none where it would forbid the ensemble to recover.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -425,5 +429,20 @@ mod tests {
             kinds.extend(plan.faults.iter().map(|f| f.kind));
         }
         assert_eq!(kinds.len(), FaultKind::WEIGHTS.len(), "every kind is drawn");
+    }
+
+    #[test]
+    fn other_plans_are_another_generator() {
+        let mut sum = 0;
+        for seed in 0..20 {
+            for byte in format!("{:?}", Plan::draw(seed)).bytes() {
+                sum = u64::rotate_left(sum, 5) ^ u64::from(byte).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            }
+        }
+        assert_eq!(
+            (GENERATOR, sum),
+            (4, 14_154_480_344_701_413_544),
+            "count GENERATOR up, record planted bugs again, and put the new sum here"
+        );
     }
 }

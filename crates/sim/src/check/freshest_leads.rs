@@ -36,10 +36,10 @@ impl Checker for FreshestLeads {
                 self.elected.remove(me);
                 self.outdone.remove(me);
             }
-            ServerEvent::PromiseHeard { by, current, last } => {
-                if self.elected.get(me).is_some_and(|has| (*current, *last) > *has) {
-                    self.outdone.insert(*me, (*by, *current, *last));
-                }
+            ServerEvent::PromiseHeard { by, current, last }
+                if self.elected.get(me).is_some_and(|has| (*current, *last) > *has) =>
+            {
+                self.outdone.insert(*me, (*by, *current, *last));
             }
             ServerEvent::Said(Saying::NewLeader { epoch }) => {
                 if let (Some((by, current, last)), Some(has)) = (self.outdone.get(me), self.elected.get(me)) {
