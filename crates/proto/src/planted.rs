@@ -163,6 +163,8 @@ mod bugs {
         MovedSessionServed,
         /// A learner does not tell its leader which sessions it heard of.
         TouchesNotPassedOn,
+        /// A session that a leader does not know is refused before a quorum confirmed that it still leads.
+        UnknownSessionRefused,
         /// Sessions expire right after a pause, before their pings are heard (safety contract 5.2).
         ExpiryRightAfterPause,
         /// What changed while a client was away does not fire its watches.
