@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Longest run of one suite, in minutes, whatever is asked.
 const MINUTES_MAX: u64 = 60;
 
+/// Minutes before its limit that a suite begins nothing more, if it can.
+const WIND_UP_MINUTES: u64 = 5;
+
 /// Arguments of `cargo xtask long`.
 #[derive(Debug, Args)]
 pub(crate) struct LongArguments {
@@ -25,28 +28,29 @@ struct Suite {
     name: &'static str,
     arguments: &'static [&'static str],
     environment: &'static [(&'static str, &'static str)],
+    /// It takes `--minutes`, and ends by itself when that is over.
+    within: bool,
 }
 
 const fn suite(name: &'static str, arguments: &'static [&'static str]) -> Suite {
-    Suite { name, arguments, environment: &[] }
+    Suite { name, arguments, environment: &[], within: false }
 }
 
 const SUITES: &[Suite] = &[
     suite("conformance-apache", &["xtask", "conformance", "--against", "apache"]),
     Suite {
-        name: "crash",
-        arguments: &["test", "-p", "farrier", "--test", "crash", "--", "--nocapture"],
         environment: &[("FARRIER_KILLS", "1000")],
+        ..suite("crash", &["test", "-p", "farrier", "--test", "crash", "--", "--nocapture"])
     },
     suite("fuzz", &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"]),
     suite("clients-apache", &["xtask", "clients", "--against", "apache"]),
     Suite {
-        name: "interleavings",
-        arguments: &["test", "-p", "farrier-server", "--lib", "interleavings"],
         environment: &[("FARRIER_INTERLEAVINGS", "200000")],
+        ..suite("interleavings", &["test", "-p", "farrier-server", "--lib", "interleavings"])
     },
     suite("model", &["xtask", "model"]),
-    suite("sim", &["xtask", "sim", "--seeds", "20000", "--minutes", "55"]),
+    // Adds up over sessions: crates/sim/blocks.txt.
+    Suite { within: true, ..suite("sim", &["xtask", "sim", "--campaign", "20000"]) },
     suite("planted", &["xtask", "sim", "--planted", "all", "--minutes", "5"]),
     suite("exchange", &["xtask", "exchange"]),
     suite("faults", &["xtask", "faults", "--assert-gaps"]),
@@ -70,7 +74,8 @@ pub(crate) fn run(arguments: &LongArguments) -> Result<ExitCode> {
             bail!("there is no suite {name}; there are {}", known.join(", "));
         }
     }
-    let limit = Duration::from_secs(60 * arguments.minutes.min(MINUTES_MAX));
+    let minutes = arguments.minutes.min(MINUTES_MAX);
+    let limit = Duration::from_secs(60 * minutes);
     let mut failed = false;
     for suite in SUITES {
         if !arguments.suites.is_empty() && !arguments.suites.iter().any(|n| n == suite.name) {
@@ -80,6 +85,10 @@ pub(crate) fn run(arguments: &LongArguments) -> Result<ExitCode> {
         let start = Instant::now();
         let mut command = Command::new(env!("CARGO"));
         command.args(suite.arguments).current_dir(root);
+        if suite.within {
+            // The rest is for the build, and for what is under way.
+            command.args(["--minutes", &minutes.saturating_sub(WIND_UP_MINUTES).max(1).to_string()]);
+        }
         for (key, value) in suite.environment {
             command.env(key, value);
         }

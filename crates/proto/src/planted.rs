@@ -94,7 +94,7 @@ mod bugs {
         EstablishedOnPromises,
         /// One voter less than a majority counts as a quorum.
         HalfIsAQuorum,
-        /// Acknowledgements of observers count for commits (ZOOKEEPER-2959).
+        /// Promises and acknowledgements of observers count for an epoch and its history (ZOOKEEPER-2959).
         ObserversCount,
         /// UPTODATE is taken for a commit of everything that is logged, proposals in flight included (ZOOKEEPER-1367).
         UpToDateCommitsAll,
@@ -163,6 +163,8 @@ mod bugs {
         MovedSessionServed,
         /// A learner does not tell its leader which sessions it heard of.
         TouchesNotPassedOn,
+        /// A session that a leader does not know is refused before a quorum confirmed that it still leads.
+        UnknownSessionRefused,
         /// Sessions expire right after a pause, before their pings are heard (safety contract 5.2).
         ExpiryRightAfterPause,
         /// What changed while a client was away does not fire its watches.

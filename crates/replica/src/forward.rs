@@ -240,6 +240,9 @@ impl Replica {
 
     /// A sync is confirmed: it is answered in its turn, unless that was before.
     pub(crate) fn synced(&mut self, now: Time, ticket: SyncTicket, out: &mut Actions) {
+        if self.undoubted(now, ticket, out) {
+            return;
+        }
         let Some(members) = self.membership.members() else { return };
         let Some(at) = members.syncs.iter().position(|(t, _)| *t == ticket) else { return };
         let Some((_, id)) = members.syncs.remove(at) else { return };

@@ -2,6 +2,7 @@
 
 use crate::conn::Phase;
 use crate::io::{Action, Actions, ConnId, Level, Time};
+use crate::leading::Doubt;
 use crate::replica::{Origin, Replica};
 use farrier_proto::client::{ConnectRequest, ConnectResponse, begin_frame, end_frame};
 use farrier_proto::session::{password, password_matches};
@@ -75,6 +76,17 @@ impl Replica {
         if self.membership.is_learning() {
             return self.revalidate(id, session, out);
         }
+        if !self.tracker.contains(session) && self.doubt(now, Doubt::Conn(id, session)) {
+            if let Some(conn) = self.conns.get_mut(&id) {
+                conn.phase = Phase::Creating;
+            }
+            return self.balance(id, out);
+        }
+        self.reattach_here(now, id, session, out);
+    }
+
+    /// Takes the session over, if there is one.
+    pub(crate) fn reattach_here(&mut self, now: Time, id: ConnId, session: SessionId, out: &mut Actions) {
         if !self.tracker.contains(session) {
             return self.refuse_session(id, out);
         }

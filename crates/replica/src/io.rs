@@ -362,6 +362,14 @@ impl Actions {
 #[derive(Debug)]
 pub struct SnapshotImage(pub(crate) TreeImage);
 
+impl SnapshotImage {
+    /// Of a tree's image.
+    #[must_use]
+    pub const fn of(image: TreeImage) -> Self {
+        Self(image)
+    }
+}
+
 impl Image for SnapshotImage {
     fn zxid(&self) -> Zxid {
         self.0.zxid()

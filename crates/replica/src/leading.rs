@@ -1,7 +1,8 @@
 //! What a leader does for the ensemble: requests of its learners, owners of sessions, and who is alive.
 
 use crate::io::{Actions, ConnId, Time};
-use crate::members::Membership;
+use crate::limits::ASKED_MAX;
+use crate::members::{Membership, Term};
 use crate::replica::{Origin, Replica};
 use crate::stats::ProposalSizes;
 use farrier_proto::quorum::{ForwardedRequest, LearnerPacket};
@@ -9,6 +10,7 @@ use farrier_proto::{ErrorCode, OpCode, Reader, SessionId};
 use farrier_tree::{Identity, WriteRequest};
 use farrier_zab::{LinkId, SyncTicket};
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 
 /// Where the client of a session is connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,11 +21,23 @@ pub(crate) enum Owner {
     Learner(LinkId),
 }
 
+/// A session that this leader does not know, and who asked for it. A leader that was deposed and has not heard of it knows
+/// none that was opened since: only a quorum that still follows it shows that the session is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Doubt {
+    /// A connection here.
+    Conn(ConnId, SessionId),
+    /// A learner, with the timeout that its client is to have, in milliseconds.
+    Learner(LinkId, SessionId, i32),
+}
+
 /// An established leadership.
 #[derive(Debug)]
 pub(crate) struct Leading {
     pub(crate) epoch: u32,
     owners: HashMap<SessionId, Owner, foldhash::fast::FixedState>,
+    /// Answered once a quorum confirmed this leader.
+    doubts: BTreeMap<SyncTicket, Doubt>,
     /// The round of pings that every learner has to answer before a session may expire. A process that was stopped
     /// finds answers in its sockets that were given long ago; only those to later pings tell who was heard of
     /// meanwhile (safety contract 5.2).
@@ -36,7 +50,14 @@ pub(crate) struct Leading {
 impl Leading {
     pub(crate) fn new(epoch: u32, now: u64) -> Self {
         let owners = HashMap::default();
-        Self { epoch, owners, awaited_round: 0, since: now, proposal_sizes: ProposalSizes::default() }
+        Self {
+            epoch,
+            owners,
+            doubts: BTreeMap::new(),
+            awaited_round: 0,
+            since: now,
+            proposal_sizes: ProposalSizes::default(),
+        }
     }
 
     /// The session moved.
@@ -57,16 +78,14 @@ impl Leading {
 
 impl Replica {
     pub(crate) fn learner_says(&mut self, now: Time, link: LinkId, packet: LearnerPacket, out: &mut Actions) {
-        let Some(leading) = self.membership.leading() else { return };
+        if self.membership.leading().is_none() {
+            return;
+        }
         match packet {
             LearnerPacket::Request(request) => self.learners_request(now, link, &request, out),
             LearnerPacket::Revalidate { session, timeout } => {
-                let valid = self.tracker.touch_with(session, timeout, now) && !self.prep.is_closing(session);
-                if valid {
-                    leading.give(session, Owner::Learner(link));
-                }
-                if let Some(m) = self.membership.members() {
-                    m.peer.answer_revalidate(link, session, valid, &mut m.outputs);
+                if self.tracker.contains(session) || !self.doubt(now, Doubt::Learner(link, session, timeout)) {
+                    self.answer_revalidate(now, link, session, timeout);
                 }
             }
             LearnerPacket::Ping { zxid: _, touched } => {
@@ -79,6 +98,47 @@ impl Replica {
             | LearnerPacket::AckEpoch { .. }
             | LearnerPacket::Ack { .. } => unreachable!("the peer deals with {packet:?} itself"),
         }
+    }
+
+    fn answer_revalidate(&mut self, now: Time, link: LinkId, session: SessionId, timeout: i32) {
+        let valid = self.tracker.touch_with(session, timeout, now) && !self.prep.is_closing(session);
+        let Some(leading) = self.membership.leading() else { return };
+        if valid {
+            leading.give(session, Owner::Learner(link));
+        }
+        if let Some(m) = self.membership.members() {
+            m.peer.answer_revalidate(link, session, valid, &mut m.outputs);
+        }
+    }
+
+    /// Asks a quorum before a session that nobody knows here is refused. False if that cannot be asked.
+    pub(crate) fn doubt(&mut self, now: Time, doubt: Doubt) -> bool {
+        let Membership::Ensemble(m) = &mut self.membership else { return false };
+        let ticket = m.ticket();
+        let Term::Leading(leading) = &mut m.term else { return false };
+        if leading.doubts.len() >= ASKED_MAX || farrier_proto::planted!(UnknownSessionRefused) {
+            return false;
+        }
+        leading.doubts.insert(ticket, doubt);
+        if m.peer.sync(now.mono, ticket, &mut m.outputs) {
+            return true;
+        }
+        leading.doubts.remove(&ticket);
+        false
+    }
+
+    /// A quorum confirmed that nothing was missed. False if the ticket is of a sync.
+    pub(crate) fn undoubted(&mut self, now: Time, ticket: SyncTicket, out: &mut Actions) -> bool {
+        let Some(doubt) = self.membership.leading().and_then(|l| l.doubts.remove(&ticket)) else { return false };
+        match doubt {
+            Doubt::Conn(id, session) => {
+                if self.conns.contains_key(&id) {
+                    self.reattach_here(now, id, session, out);
+                }
+            }
+            Doubt::Learner(link, session, timeout) => self.answer_revalidate(now, link, session, timeout),
+        }
+        true
     }
 
     /// Turns a request of a learner's client into a transaction, always: the learner waits for one.

@@ -44,6 +44,12 @@ impl TreeRestore {
         crate::io::SnapshotImage(self.tree().image())
     }
 
+    /// The digest of the state as it is now.
+    #[must_use]
+    pub fn digest(&mut self) -> u64 {
+        self.tree().digest()
+    }
+
     /// Ends a state that came over the network, and is the one at `zxid`.
     pub(crate) fn received(mut self, zxid: Zxid) -> Result<Self, RestoreError> {
         self.loaded(zxid, None)?;

@@ -269,6 +269,41 @@ fn who_cannot_have_the_session_is_told_that_it_expired_case_210() {
     assert!(c.is_closed(a.conn) && !c.is_closed(again.conn));
 }
 
+/// A leader that was deposed and has not noticed knows none of the sessions that were opened since.
+#[test]
+fn a_session_that_a_leader_does_not_know_is_refused_once_a_quorum_follows_it_still() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let nobody = farrier_proto::SessionId(0x77);
+    let frame = harness::connect_frame(10_000, nobody, &farrier_proto::session::password(nobody), 0);
+    let through_follower = c.dial(f[0]);
+    c.frame(through_follower, &frame);
+    c.freeze(f[0]);
+    c.freeze(f[1]);
+    let here = c.dial(l);
+    c.frame(here, &frame);
+    c.run();
+    assert!(c.frames(here).is_empty() && !c.is_closed(here), "nobody confirms that this server leads still");
+    c.thaw(f[1]);
+    c.run();
+    assert_eq!(c.connected(here), None);
+    assert!(c.is_closed(here), "two of three say that there is no such session");
+    assert_eq!(c.replica(l).session_count(), 0);
+    c.thaw(f[0]);
+    c.run();
+    assert_eq!(c.connected(through_follower), None);
+    assert!(c.is_closed(through_follower));
+    // The connection may be gone by then.
+    c.freeze(f[0]);
+    c.freeze(f[1]);
+    let gone = c.dial(l);
+    c.frame(gone, &frame);
+    c.ask(l, farrier_replica::Input::ClientDown { conn: gone });
+    c.thaw(f[0]);
+    c.thaw(f[1]);
+    c.assert_equal();
+}
+
 /// A multi of creates: path and operation code.
 fn multi(ops: &[(&str, i32)]) -> Vec<u8> {
     let mut out = Vec::new();

@@ -3,6 +3,7 @@
 //! Everything that a run does is decided by the seed (`crates/sim`); here are only threads, a clock and output. A
 //! program of its own, so that it builds in no time, and a second time with planted bugs.
 
+mod campaign;
 #[cfg(farrier_planted)]
 mod hunt;
 #[cfg(farrier_planted)]
@@ -42,6 +43,9 @@ struct Arguments {
     /// Seeds at once; all processors unless told
     #[arg(long)]
     jobs: Option<usize>,
+    /// Run blocks of seeds until all sessions together have run so many of this generator; crates/sim/blocks.txt keeps them
+    #[arg(long, value_name = "SEEDS", conflicts_with_all = ["seed", "seeds", "first_seed", "planted"])]
+    campaign: Option<u64>,
     /// Run this one seed and write its transcript
     #[arg(long, conflicts_with_all = ["seeds", "first_seed", "minutes", "jobs"])]
     seed: Option<u64>,
@@ -83,6 +87,9 @@ fn main() -> anyhow::Result<ExitCode> {
     }));
     if !arguments.planted.is_empty() {
         return planted(&arguments);
+    }
+    if let Some(target) = arguments.campaign {
+        return campaign::run(target, &arguments);
     }
     match arguments.seed {
         Some(seed) => one(seed, &arguments),

@@ -19,11 +19,17 @@ const SEEDS_THAT_COUNT: u64 = 100;
 /// Runs them; the last line counts.
 pub(crate) fn many(arguments: &Arguments) -> ExitCode {
     let begun = Instant::now();
-    let deadline = arguments.deadline();
     let jobs = arguments.jobs();
-    let seeds = arguments.seeds.unwrap_or(SEEDS);
+    let block = run_block(arguments.first_seed, arguments.seeds.unwrap_or(SEEDS), jobs, arguments.deadline());
+    let short = block.tell(Some((begun.elapsed(), jobs)));
+    say(&verdict(block.passed, block.failed));
+    if block.failed == 0 && !short { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs so many seeds in order, and begins none after the deadline.
+pub(crate) fn run_block(first: u64, seeds: u64, jobs: usize, deadline: Option<Instant>) -> Block {
     let next = AtomicU64::new(0);
-    let results = Mutex::new(Results::default());
+    let results = Mutex::new(Block::default());
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
@@ -32,7 +38,7 @@ pub(crate) fn many(arguments: &Arguments) -> ExitCode {
                     if n >= seeds {
                         return;
                     }
-                    let seed = arguments.first_seed + n;
+                    let seed = first + n;
                     let outcome = play(&Plan::draw(seed), false);
                     let told = outcome.failure.as_ref().map(|failure| tell(seed, failure));
                     results.lock().expect("no thread panics while it counts").add(&outcome, told);
@@ -40,24 +46,36 @@ pub(crate) fn many(arguments: &Arguments) -> ExitCode {
             });
         }
     });
-    let results = results.into_inner().expect("no thread panics while it counts");
-    summary(&results.tally, results.passed + results.failed, Some((begun.elapsed(), jobs)));
-    let short = shortfalls(&results.tally, results.passed + results.failed);
-    for line in &short {
-        say(&format!("falls short: {line}"));
-    }
-    say(&verdict(results.passed, results.failed));
-    if results.failed == 0 && short.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    results.into_inner().expect("no thread panics while it counts")
 }
 
+/// What seeds came to.
 #[derive(Default)]
-struct Results {
-    passed: u64,
-    failed: u64,
+pub(crate) struct Block {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
     tally: Tally,
 }
 
-impl Results {
+impl Block {
+    /// Takes in another one.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.tally.add(&other.tally);
+    }
+
+    /// Prints counts and rates. Whether the generator fell short of what is demanded of it.
+    pub(crate) fn tell(&self, took: Option<(Duration, usize)>) -> bool {
+        let seeds = self.passed + self.failed;
+        summary(&self.tally, seeds, took);
+        let short = shortfalls(&self.tally, seeds);
+        for line in &short {
+            say(&format!("falls short: {line}"));
+        }
+        !short.is_empty()
+    }
+
     fn add(&mut self, outcome: &Outcome, failure: Option<String>) {
         self.tally.add(&outcome.tally);
         let Some(told) = failure else {

@@ -13,8 +13,11 @@ mod commit_needs_quorum;
 mod durable_before_said;
 mod durable_survives;
 mod ephemerals;
+mod epoch_has_its_history;
 mod equal_digest;
+mod established_by_quorum;
 mod facts;
+mod freshest_leads;
 mod global_primary_order;
 mod history;
 mod integrity;
@@ -38,6 +41,7 @@ mod twin;
 mod unknown_is_once;
 mod watch_before_data;
 mod watch_exactly_once;
+mod would_start;
 
 pub use facts::{Attachment, Call, End, Facts, News, ServerFacts};
 pub use history::{History, Proposal};
@@ -115,6 +119,10 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::<log_contiguous::LogContiguous>::default(),
         Box::<durable_before_said::DurableBeforeSaid>::default(),
         Box::<durable_survives::DurableSurvives>::default(),
+        Box::<would_start::WouldStart>::default(),
+        Box::<epoch_has_its_history::EpochHasItsHistory>::default(),
+        Box::<established_by_quorum::EstablishedByQuorum>::default(),
+        Box::<freshest_leads::FreshestLeads>::default(),
         Box::<commit_needs_quorum::CommitNeedsQuorum>::default(),
         Box::<acknowledged_write_survives::AcknowledgedWriteSurvives>::default(),
         Box::<prefix_consistency::PrefixConsistency>::default(),

@@ -10,7 +10,7 @@
 use bytes::Bytes;
 use core::fmt;
 use farrier_proto::client::{CreateMode, EventType, WatcherType};
-use farrier_proto::{AcceptedEpoch, CurrentEpoch, ErrorCode, ServerId, SessionId, Stat, Zxid};
+use farrier_proto::{AcceptedEpoch, Acl, CurrentEpoch, ErrorCode, ServerId, SessionId, Stat, Zxid, perms};
 
 /// Virtual time: microseconds since the run began. It is the world's, not that of any server's clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -177,6 +177,23 @@ pub enum ServerEvent {
         /// It may have forgotten something, and has no vote.
         recovering: bool,
     },
+    /// What a start would recover, had the process or the machine failed a moment ago: between two operations of the disk.
+    /// Told where that moment was, among what is told of the disk.
+    WouldStart {
+        /// As in [`Self::Started`].
+        accepted: AcceptedEpoch,
+        /// As in [`Self::Started`].
+        current: CurrentEpoch,
+        /// As in [`Self::Started`].
+        last: Zxid,
+        /// As in [`Self::Started`].
+        digest: Option<u64>,
+        /// As in [`Self::Started`].
+        recovering: bool,
+        /// What it would send from its log, were it the leader, to a learner that is as far behind as the log reaches:
+        /// the transaction behind which that begins, and all that follow. `None` if it would send no difference.
+        difference: Option<(Zxid, Vec<Zxid>)>,
+    },
     /// The process is no more.
     Ended(Ending),
     /// Another role, or the same with `serving` changed.
@@ -246,6 +263,15 @@ pub enum ServerEvent {
     },
     /// It said something to another server that must be durable by then.
     Said(Saying),
+    /// A voter's ACKEPOCH reaches it while it is an elected leader that gathers promises.
+    PromiseHeard {
+        /// Whose.
+        by: ServerId,
+        /// The epoch of its history.
+        current: CurrentEpoch,
+        /// The end of its history.
+        last: Zxid,
+    },
     /// How a learner is brought up to date: the leader sent this.
     Synchronizing {
         /// The learner.
@@ -286,6 +312,11 @@ pub enum Saying {
     Ack {
         /// Up to where.
         zxid: Zxid,
+    },
+    /// NEWLEADER: its history is the one of this epoch.
+    NewLeader {
+        /// The epoch.
+        epoch: u32,
     },
     /// A notification while it looks for a leader.
     Vote {
@@ -351,6 +382,9 @@ pub enum Fault {
     BitRot(ServerId),
     /// The disk is replaced by an empty one.
     Wiped(ServerId),
+    /// Between two processes of the server another one ran on its directory, which writes files as Apache's does: a
+    /// snapshot of what is not committed, or one of its leader's above the logs of another history.
+    TakenOver(ServerId),
     /// Of what was written and not synced, a part was lost by a power failure in the middle of a sector or block.
     TornWrite(ServerId),
     /// Blocks that were written later survived a power failure, and earlier ones did not.
@@ -528,6 +562,32 @@ pub enum Request {
         /// Whether to leave a watch.
         watch: bool,
     },
+    /// setACL: everybody may do everything, and a network is named besides, of this number.
+    SetAcl {
+        /// Of which.
+        path: String,
+        /// Which network.
+        network: u8,
+        /// Expected aversion; -1 for any.
+        version: i32,
+    },
+    /// getACL.
+    GetAcl {
+        /// Of which.
+        path: String,
+    },
+    /// multiRead of getData and getChildren.
+    MultiRead(Vec<ReadPart>),
+    /// getEphemerals: those of the own session below a prefix.
+    GetEphemerals {
+        /// What their paths begin with.
+        prefix: String,
+    },
+    /// getAllChildrenNumber.
+    CountDescendants {
+        /// Of which.
+        path: String,
+    },
     /// addWatch.
     AddWatch {
         /// Of which.
@@ -557,7 +617,22 @@ impl Request {
     /// Whether a transaction comes of it, be it one of an error.
     #[must_use]
     pub const fn is_write(&self) -> bool {
-        matches!(self, Self::Create { .. } | Self::Delete { .. } | Self::SetData { .. } | Self::Multi(_) | Self::Close)
+        matches!(
+            self,
+            Self::Create { .. }
+                | Self::Delete { .. }
+                | Self::SetData { .. }
+                | Self::SetAcl { .. }
+                | Self::Multi(_)
+                | Self::Close
+        )
+    }
+
+    /// The list that setACL sets for a network.
+    #[must_use]
+    pub fn acl(network: u8) -> Vec<Acl<'static>> {
+        let id = format!("10.0.{network}.1");
+        vec![Acl::world(perms::ALL), Acl { perms: perms::READ, scheme: "ip".into(), id: id.into() }]
     }
 }
 
@@ -598,6 +673,15 @@ pub enum MultiPart {
         /// Expected version; -1 for any.
         version: i32,
     },
+}
+
+/// An operation of a multiRead.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadPart {
+    /// getData.
+    Data(String),
+    /// getChildren.
+    Children(String),
 }
 
 /// The watches that a client holds, as setWatches2 tells them.
@@ -645,8 +729,37 @@ pub enum Reply {
         /// Of the parent.
         stat: Stat,
     },
+    /// getACL.
+    Acl {
+        /// As it is stored.
+        acl: Vec<Acl<'static>>,
+        /// Of the znode.
+        stat: Stat,
+    },
+    /// multiRead: one result per operation.
+    MultiRead(Vec<ReadPartReply>),
+    /// getEphemerals, in the reply's order.
+    Paths(Vec<String>),
+    /// getAllChildrenNumber.
+    Count(i32),
     /// multi: one result per operation. It failed as a whole if any is an error.
     Multi(Vec<PartReply>),
+}
+
+/// The result of one operation of a multiRead.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ReadPartReply {
+    /// getData.
+    Data {
+        /// Null and empty are distinct.
+        data: Option<Bytes>,
+        /// Of the znode.
+        stat: Stat,
+    },
+    /// getChildren, in the reply's order.
+    Children(Vec<String>),
+    /// The code.
+    Failed(i32),
 }
 
 /// The result of one operation of a multi.

@@ -12,6 +12,10 @@ use farrier_proto::membership::{Member, MemberList, PeerAddress, Role};
 use farrier_storage::Compression;
 use std::collections::BTreeMap;
 
+/// Number of the generator. It goes up with every change that makes other runs of old seeds: of plans, of the engine, or of
+/// what clients do. Seeds that were run add up for one number only (`blocks.txt`).
+pub const GENERATOR: u32 = 4;
+
 /// Kinds of fault as they are planned. What happens is told as [`Fault`](crate::observe::Fault), and may be several of
 /// those, or none where it would forbid the ensemble to recover.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -39,6 +43,8 @@ pub enum FaultKind {
     /// A leader is cut off with writes that nobody else has, and comes back when another leads that has committed
     /// nothing yet.
     Deposition,
+    /// The same, but before the one that was deposed comes back, a server that writes as Apache does runs on its directory.
+    Takeover,
     /// The others leave a leader that hears nothing of it: it leads on for a while, and clients that are attached to
     /// it read and sync there while others write elsewhere.
     Desertion,
@@ -74,7 +80,7 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All, each with how often it is drawn compared to the others.
-    pub const WEIGHTS: [(Self, u32); 26] = [
+    pub const WEIGHTS: [(Self, u32); 27] = [
         (Self::ProcessCrash, 10),
         (Self::PowerCrash, 10),
         (Self::ProcessCrashInDisk, 6),
@@ -86,6 +92,7 @@ impl FaultKind {
         (Self::LinkLoss, 8),
         (Self::Isolation, 14),
         (Self::Deposition, 56),
+        (Self::Takeover, 10),
         (Self::Desertion, 12),
         (Self::LeaderPause, 8),
         (Self::Split, 6),
@@ -110,7 +117,7 @@ impl FaultKind {
             Self::Blackout | Self::OrderlyStop | Self::FailedWrite | Self::FailedSync | Self::Wipe => 5_000,
             Self::BitRot => 8_000,
             Self::Isolation | Self::Split | Self::OneWay | Self::ClientCut => 15_000,
-            Self::Deposition => 30_000,
+            Self::Deposition | Self::Takeover => 30_000,
             Self::Desertion => 8_000,
             // As long as learners bear it; see the engine.
             Self::LeaderPause => 12_000,
@@ -145,6 +152,14 @@ pub struct PlannedFault {
     pub size: u64,
     /// It comes even if that leaves no quorum for a while.
     pub bold: bool,
+}
+
+impl PlannedFault {
+    /// A leader that is to be deposed comes back while the promises for its successor are still gathered.
+    #[must_use]
+    pub const fn returns_early(&self) -> bool {
+        matches!(self.kind, FaultKind::Deposition) && (self.size >> 4).is_multiple_of(4)
+    }
 }
 
 /// A member of the ensemble.
@@ -252,6 +267,10 @@ pub const RUN_MS_MIN: u64 = 120_000;
 /// Least committed transactions of a run.
 pub const RUN_TXNS_MIN: u64 = 1000;
 
+/// Most deeds of all clients of a run in a second, in the mean. Faults need time more than traffic, and traffic is what a run
+/// costs.
+pub const DEEDS_PER_SECOND_MAX: u64 = 30;
+
 impl Plan {
     /// What the seed stands for.
     #[must_use]
@@ -261,9 +280,10 @@ impl Plan {
         let servers = draw_settings(&mut random.fork("settings"));
         let rates = draw_rates(&mut random.fork("rates"));
         let mut of_clients = random.fork("clients");
-        let clients = (0..of_clients.between(2, 5))
+        let mut clients: Vec<PlannedClient> = (0..of_clients.between(2, 5))
             .map(|_| PlannedClient { seed: of_clients.draw(), workload: Workload::draw(&mut of_clients) })
             .collect();
+        slow_down(&mut clients);
         let safety_ms = RUN_MS_MIN + random.below(20_000);
         let faults = draw_faults(&mut random.fork("faults"), safety_ms);
         Self { seed, members, servers, rates, clients, faults, safety_ms, txns_min: RUN_TXNS_MIN }
@@ -311,6 +331,17 @@ fn draw_members(random: &mut Random) -> Vec<PlannedMember> {
     members
 }
 
+/// What clients do in bursts they go on doing in bursts, but together not more than [`DEEDS_PER_SECOND_MAX`].
+fn slow_down(clients: &mut [PlannedClient]) {
+    let per_second = |c: &PlannedClient| 500 * (1 + c.workload.burst_max) / c.workload.pause_ms;
+    let all: u64 = clients.iter().map(per_second).sum();
+    if all > DEEDS_PER_SECOND_MAX {
+        for client in clients {
+            client.workload.pause_ms = client.workload.pause_ms * all / DEEDS_PER_SECOND_MAX;
+        }
+    }
+}
+
 fn draw_settings(random: &mut Random) -> ServerSettings {
     let page_bytes = *random.pick(&[4 << 10, 16 << 10, 1 << 20]);
     ServerSettings {
@@ -327,7 +358,7 @@ fn draw_settings(random: &mut Random) -> ServerSettings {
         compression: *random.pick(&[Compression::Plain, Compression::Plain, Compression::Gz, Compression::Snappy]),
         separate_log: random.percent(30),
         batch_max: *random.pick(&[1, 3, 1000]),
-        purge_ms: random.between(3_000, 20_000),
+        purge_ms: random.between(5_000, 40_000),
         sweep_ms: random.between(2_000, 10_000),
         page_bytes,
     }
@@ -398,5 +429,20 @@ mod tests {
             kinds.extend(plan.faults.iter().map(|f| f.kind));
         }
         assert_eq!(kinds.len(), FaultKind::WEIGHTS.len(), "every kind is drawn");
+    }
+
+    #[test]
+    fn other_plans_are_another_generator() {
+        let mut sum = 0;
+        for seed in 0..20 {
+            for byte in format!("{:?}", Plan::draw(seed)).bytes() {
+                sum = u64::rotate_left(sum, 5) ^ u64::from(byte).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            }
+        }
+        assert_eq!(
+            (GENERATOR, sum),
+            (4, 14_154_480_344_701_413_544),
+            "count GENERATOR up, record planted bugs again, and put the new sum here"
+        );
     }
 }

@@ -102,7 +102,7 @@ impl Tally {
 }
 
 /// Every kind of fault that is counted, so that one that never came is seen.
-pub const FAULT_NAMES: [&str; 21] = [
+pub const FAULT_NAMES: [&str; 22] = [
     "process crash",
     "power crash",
     "pause",
@@ -121,6 +121,7 @@ pub const FAULT_NAMES: [&str; 21] = [
     "full disk",
     "bit rot",
     "wiped disk",
+    "taken over",
     "torn write",
     "reordered write",
     "lost rename",
@@ -149,6 +150,7 @@ const fn name(fault: &Fault) -> &'static str {
         Fault::FullDisk(_) => "full disk",
         Fault::BitRot(_) => "bit rot",
         Fault::Wiped(_) => "wiped disk",
+        Fault::TakenOver(_) => "taken over",
         Fault::TornWrite(_) => "torn write",
         Fault::ReorderedWrite(_) => "reordered write",
         Fault::LostRename(_) => "lost rename",

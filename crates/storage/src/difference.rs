@@ -47,20 +47,28 @@ pub fn locate<D: Disk>(disk: &D, zxid: Zxid, floor: Zxid, txn_max: usize) -> Dis
     let mut last = None;
     // Around the zxid, in the stretch without a gap that reaches up to the end.
     let (mut below, mut above) = (None, None);
-    while let Some((found, txn)) = walk.next(disk)? {
-        if last.is_some_and(|last| found != last && !follows(found, last)) {
+    // What that stretch begins behind, if it is no beginning of the log, and whether damage lies between.
+    let mut gap = None;
+    while let Some((found, bytes)) = walk.next(disk)? {
+        if last.is_some_and(|last| found != last && !walk.joins(found, last)) {
             // Only a snapshot knows what is missing here.
             (below, above, location.bytes_behind) = (None, None, 0);
+            gap = last.map(|last| (last, walk.broken));
         }
         if found <= zxid {
             below = Some(found);
         } else {
             above.get_or_insert(found);
-            location.bytes_behind += record_len(txn.len()) as u64;
+            location.bytes_behind += record_len(bytes) as u64;
         }
         last = Some(found);
     }
-    let joins = |z: Zxid| goes_on(below, z, above);
+    let beyond = |z: Zxid| {
+        // The stretch may have lost its first transactions, and the number of the next epoch does not tell.
+        let adjoins = || below.is_some() || above.is_none_or(|above| above.epoch() == z.epoch());
+        gap.is_none_or(|(end, broken)| z > end && (!broken || adjoins()))
+    };
+    let joins = |z: Zxid| beyond(z) && goes_on(below, z, above);
     location.before = below
         .filter(|z| *z >= floor)
         .or_else(|| snapshots.iter().map(|s| s.zxid).find(|z| (floor..=zxid).contains(z) && joins(*z)));
@@ -143,17 +151,19 @@ impl LogCursor {
         let mut txns = Vec::new();
         let mut passed = None;
         while bytes < max_bytes || txns.is_empty() {
-            let Some((zxid, txn)) = walk.next(disk)? else { break };
+            let Some((zxid, len)) = walk.next(disk)? else { break };
             if zxid > to && behind {
                 // It is read again when it is wanted.
                 break;
             }
             if !behind {
                 // What is missing in a gap is not in the log: it begins anew.
-                passed = passed.filter(|passed| zxid == *passed || follows(zxid, *passed));
+                passed = passed.filter(|passed| zxid == *passed || walk.joins(zxid, *passed));
                 if zxid < after {
                     passed = Some(zxid);
-                } else if zxid == after || zxid <= to && goes_on(passed, after, Some(zxid)) {
+                } else if zxid == after
+                    || zxid <= to && goes_on(passed, after, Some(zxid)) && walk.may_follow(zxid, after)
+                {
                     behind = true;
                 } else {
                     break;
@@ -168,11 +178,11 @@ impl LogCursor {
                 self.place = Some(walk.place(zxid));
                 continue;
             }
-            if !follows(zxid, last) {
+            if !walk.joins(zxid, last) {
                 break;
             }
-            bytes += txn.len();
-            txns.push((zxid, Bytes::copy_from_slice(txn)));
+            bytes += len;
+            txns.push((zxid, Bytes::copy_from_slice(walk.txn(len)?)));
             last = zxid;
             self.place = Some(walk.place(zxid));
         }
@@ -190,11 +200,23 @@ struct Walk<'s, F> {
     reader: Option<SegmentReader<F>>,
     at: u64,
     txn_max: usize,
+    /// Between the last record and the one before, a segment ended with something else than its last record.
+    broken: bool,
 }
 
 impl<'s, F: DiskFile> Walk<'s, F> {
     const fn start(segments: &'s [Segment], index: usize, txn_max: usize) -> Self {
-        Self { segments, index, reader: None, at: FIRST_RECORD, txn_max }
+        Self { segments, index, reader: None, at: FIRST_RECORD, txn_max, broken: false }
+    }
+
+    /// Whether nothing is missing between the record that came last, `zxid`, and the one before it. Within an epoch the
+    /// numbers tell. Another epoch follows any number: there only a segment that ends well shows that nothing was lost.
+    fn joins(&self, zxid: Zxid, before: Zxid) -> bool {
+        follows(zxid, before) && self.may_follow(zxid, before)
+    }
+
+    const fn may_follow(&self, zxid: Zxid, before: Zxid) -> bool {
+        !self.broken || zxid.epoch() == before.epoch()
     }
 
     /// Behind the record that came last, which is that of `behind`.
@@ -203,8 +225,15 @@ impl<'s, F: DiskFile> Walk<'s, F> {
         Place { behind, segment, offset: self.at }
     }
 
-    /// The next good record; `None` where there is none yet.
-    fn next<D: Disk<File = F>>(&mut self, disk: &D) -> DiskResult<Option<(Zxid, &[u8])>> {
+    /// The transaction of so many bytes that came last.
+    fn txn(&mut self, len: usize) -> DiskResult<&[u8]> {
+        let at = self.at - record_len(len) as u64;
+        self.reader.as_mut().expect("the record was read through it").bytes(at + PREFIX as u64, len)
+    }
+
+    /// The next good record, and the bytes of its transaction; `None` where there is none yet.
+    fn next<D: Disk<File = F>>(&mut self, disk: &D) -> DiskResult<Option<(Zxid, usize)>> {
+        self.broken = false;
         loop {
             let Some(segment) = self.segments.get(self.index) else { return Ok(None) };
             if self.reader.is_none() {
@@ -225,15 +254,17 @@ impl<'s, F: DiskFile> Walk<'s, F> {
                 if self.index + 1 >= self.segments.len() {
                     return Ok(None);
                 }
+                self.broken |= match &mut self.reader {
+                    Some(reader) => !reader.is_zero_from(at)?,
+                    None => true,
+                };
                 self.index += 1;
                 self.reader = None;
                 self.at = FIRST_RECORD;
                 continue;
             };
             self.at += record_len(len) as u64;
-            let reader = self.reader.as_mut().expect("the record was read through it");
-            // From the reader's buffer: a borrow can't leave a loop otherwise.
-            return Ok(Some((zxid, reader.bytes(at + PREFIX as u64, len)?)));
+            return Ok(Some((zxid, len)));
         }
     }
 }

@@ -131,6 +131,17 @@ struct Inode {
     seen: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Change>,
+    /// A sync failed: pages may look written that no later sync writes.
+    doubtful: bool,
+}
+
+impl Inode {
+    /// Whether the medium holds all that is seen. What it lacks of zeros at the end is no content.
+    fn is_synced(&self) -> bool {
+        let trimmed = |content: &[u8]| content.len() - content.iter().rev().take_while(|b| **b == 0).count();
+        let same = || self.seen[..trimmed(&self.seen)] == self.durable[..trimmed(&self.durable)];
+        self.unsynced.is_empty() && (!self.doubtful || same())
+    }
 }
 
 /// A change of names: all of it or nothing.
@@ -162,6 +173,8 @@ struct State {
     crash_after: Option<u64>,
     /// How many bytes of the write during which it happens get through.
     torn: usize,
+    copy_after: Option<u64>,
+    copy: Option<Box<Self>>,
     crashed: bool,
     /// What [`Disk::free_bytes`] counts down from.
     capacity: Option<u64>,
@@ -288,6 +301,30 @@ impl MemDisk {
         state.torn = torn;
     }
 
+    /// After `n` more changing operations, and before the next one, the disk is copied as it is then, for
+    /// [`Self::take_copy`]. This takes the place of an older plan and of an older copy.
+    pub fn copy_after(&self, n: u64) {
+        let mut state = self.lock();
+        state.copy_after = Some(state.count + n);
+        state.copy = None;
+    }
+
+    /// Whether the planned copy was made.
+    #[must_use]
+    pub fn has_copy(&self) -> bool {
+        self.lock().copy.is_some()
+    }
+
+    /// The copy that was planned, a disk of its own that nobody has opened; `None` if its time has not come. Then it will
+    /// not come any more.
+    #[must_use]
+    pub fn take_copy(&self) -> Option<Self> {
+        let mut state = self.lock();
+        state.copy_after = None;
+        let copy = state.copy.take()?;
+        Some(Self { separate: self.separate, state: Arc::new(Mutex::new(*copy)) })
+    }
+
     /// Whether a planned crash has happened.
     #[must_use]
     pub fn has_crashed(&self) -> bool {
@@ -321,7 +358,7 @@ impl MemDisk {
         let dir = self.dir(dir);
         let state = self.lock();
         let mine = |path: &DiskPath| path.dir == dir && path.name.starts_with(prefix);
-        state.seen.iter().all(|(path, file)| !mine(path) || state.inodes[*file].unsynced.is_empty())
+        state.seen.iter().all(|(path, file)| !mine(path) || state.inodes[*file].is_synced())
             && !state.unsynced.iter().flat_map(|r| &r.sets).any(|(path, _)| mine(path))
     }
 
@@ -337,7 +374,7 @@ impl MemDisk {
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(file) = state.durable.get(&self.path(path)) else { return false };
-        let Inode { seen, durable, unsynced } = &mut state.inodes[*file];
+        let Inode { seen, durable, unsynced, .. } = &mut state.inodes[*file];
         let Some(byte) = durable.get_mut(offset).filter(|_| unsynced.is_empty()) else { return false };
         *byte ^= mask;
         seen[offset] ^= mask;
@@ -371,7 +408,7 @@ impl MemDisk {
     pub fn put(&self, path: &DiskPath, content: Vec<u8>) {
         let mut state = self.lock();
         let file = state.inodes.len();
-        state.inodes.push(Inode { seen: content.clone(), durable: content, unsynced: Vec::new() });
+        state.inodes.push(Inode { seen: content.clone(), durable: content, ..Inode::default() });
         state.seen.insert(self.path(path), file);
         state.durable.insert(self.path(path), file);
     }
@@ -392,8 +429,9 @@ impl State {
     fn lose_power(&mut self, choose: &mut Chooser<'_>) {
         let sector = if self.sector == 0 { SECTOR } else { self.sector };
         let lost = &mut self.lost;
-        for inode in self.inodes.iter_mut().filter(|inode| !inode.unsynced.is_empty()) {
+        for inode in self.inodes.iter_mut().filter(|inode| inode.doubtful || !inode.unsynced.is_empty()) {
             let mut gone = false;
+            inode.doubtful = false;
             for change in std::mem::take(&mut inode.unsynced) {
                 match change {
                     Change::Len(_) => {
@@ -433,10 +471,32 @@ impl State {
         (self.fail_at, self.fail_from, self.fail_on, self.crash_after) = (None, None, None, None);
     }
 
+    /// Files that have a name, or may get it back.
+    fn named(&self) -> BTreeSet<usize> {
+        let unsynced = self.unsynced.iter().flat_map(|r| r.sets.iter().filter_map(|(_, file)| *file));
+        self.seen.values().chain(self.durable.values()).copied().chain(unsynced).collect()
+    }
+
+    /// The same content with no plans, and nothing of files that have no name.
+    fn copied(&self) -> Self {
+        let named = self.named();
+        let inode =
+            |(file, inode): (usize, &Inode)| if named.contains(&file) { inode.clone() } else { Inode::default() };
+        Self {
+            inodes: self.inodes.iter().enumerate().map(inode).collect(),
+            seen: self.seen.clone(),
+            durable: self.durable.clone(),
+            unsynced: self.unsynced.clone(),
+            unrecorded: self.unrecorded,
+            sector: self.sector,
+            life: self.life,
+            ..Self::default()
+        }
+    }
+
     /// Frees the content of files that have no name any more. Only while no handle is alive.
     fn forget_nameless(&mut self) {
-        let unsynced = self.unsynced.iter().flat_map(|r| r.sets.iter().filter_map(|(_, file)| *file));
-        let named: BTreeSet<usize> = self.seen.values().chain(self.durable.values()).copied().chain(unsynced).collect();
+        let named = self.named();
         for (file, inode) in self.inodes.iter_mut().enumerate() {
             if !named.contains(&file) {
                 *inode = Inode::default();
@@ -515,6 +575,10 @@ impl State {
     fn fate_of(&mut self, operation: Option<FailOn>) -> Fate {
         if self.crashed {
             return Fate::Fails(DiskErrorKind::Other);
+        }
+        if self.copy_after.is_some_and(|at| self.count >= at) {
+            self.copy_after = None;
+            self.copy = Some(Box::new(self.copied()));
         }
         if self.crash_after.is_some_and(|at| self.count >= at) {
             self.crashed = true;
@@ -729,10 +793,15 @@ impl DiskFile for MemFile {
             }
             Fate::Fails(kind) => {
                 // The pages count as clean now, and are on no medium.
-                state.inodes[file].unsynced.clear();
+                let inode = &mut state.inodes[file];
+                inode.unsynced.clear();
+                inode.doubtful = true;
                 Err(self.disk.error("sync", &self.path, kind))
             }
             Fate::Dies => Err(self.disk.error("sync", &self.path, DiskErrorKind::Other)),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -303,7 +303,7 @@ impl Leader {
 
     /// Learners that vote.
     fn voters(&self) -> impl Iterator<Item = &Learner> {
-        self.learners.values().filter(|l| l.votes)
+        self.learners.values().filter(|l| l.votes || farrier_proto::planted!(ObserversCount))
     }
 
     fn close(&mut self, link: LinkId, reason: impl Into<String>, out: &mut Outputs) {

@@ -31,6 +31,11 @@ impl Checker for DurableSurvives {
                 self.behind.insert(*server);
                 return Ok(());
             }
+            What::FaultBegan(_, Fault::TakenOver(server)) => {
+                // What it had beyond its leader's history may be gone.
+                self.synchronizing.insert(*server);
+                return Ok(());
+            }
             What::Server(me, event) => (*me, event),
             _ => return Ok(()),
         };

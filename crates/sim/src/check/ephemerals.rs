@@ -18,8 +18,16 @@ impl Checker for Ephemerals {
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
         if let What::Client(client, ClientEvent::Returned { zxid, outcome: Ok(reply), .. }) = &observation.what {
             let stat = match reply {
-                Reply::Stat(stat) | Reply::Data { stat, .. } | Reply::Children { stat, .. } => stat,
-                Reply::Created { .. } | Reply::Done | Reply::Multi(_) => return Ok(()),
+                Reply::Stat(stat)
+                | Reply::Data { stat, .. }
+                | Reply::Children { stat, .. }
+                | Reply::Acl { stat, .. } => stat,
+                Reply::Created { .. }
+                | Reply::Done
+                | Reply::Multi(_)
+                | Reply::MultiRead(_)
+                | Reply::Paths(_)
+                | Reply::Count(_) => return Ok(()),
             };
             let (owner, at) = (SessionId(stat.ephemeral_owner), Zxid::from_wire(*zxid));
             let ended = facts.model.session(owner).and_then(|s| s.closed).filter(|closed| *closed <= at);

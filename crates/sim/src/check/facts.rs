@@ -332,6 +332,8 @@ impl Facts {
             ServerEvent::AcceptedEpochDurable(_)
             | ServerEvent::CurrentEpochDurable(_)
             | ServerEvent::SnapshotTaken { .. }
+            | ServerEvent::WouldStart { .. }
+            | ServerEvent::PromiseHeard { .. }
             | ServerEvent::PeerRefused { .. }
             | ServerEvent::Said(_)
             | ServerEvent::Synchronizing { .. }

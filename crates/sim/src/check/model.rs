@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use farrier_proto::client::EventType;
 use farrier_proto::txn::{CreateTxn, SetDataTxn, read_txn};
-use farrier_proto::{Owner, SessionId, Stat, Txn, TxnHeader, Zxid};
+use farrier_proto::{Acl, Owner, SessionId, Stat, Txn, TxnHeader, Zxid, perms};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A znode at one time.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub struct Znode {
     pub creations: i32,
     /// What clients see.
     pub stat: Stat,
+    /// Its access control list.
+    pub acl: Arc<Vec<Acl<'static>>>,
 }
 
 /// A change that watches are told of, in the order in which they are told.
@@ -36,7 +39,7 @@ pub struct Change {
 /// What one operation did.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Effect {
-    /// A deletion, a check, the start or the end of a session, an ACL.
+    /// A deletion, a check, the start or the end of a session.
     Done,
     /// A znode was created.
     Created {
@@ -45,7 +48,7 @@ pub enum Effect {
         /// Its stat directly after the operation.
         stat: Stat,
     },
-    /// Data was set.
+    /// Data or an ACL was set.
     Stat(Stat),
     /// The code; 0 in front of the operation that made a multi fail.
     Failed(i32),
@@ -116,7 +119,8 @@ impl Default for Model {
     fn default() -> Self {
         // The root of a virgin tree: its child /zookeeper was never counted.
         let stat = Stat { num_children: 1, cversion: -1, ..ZERO };
-        let root = Znode { owner: 0, data: Some(Bytes::new()), creations: 0, stat };
+        let acl = Arc::new(vec![Acl::world(perms::ALL)]);
+        let root = Znode { owner: 0, data: Some(Bytes::new()), creations: 0, stat, acl };
         let zookeeper = BTreeMap::from([("zookeeper".to_owned(), vec![Zxid::ZERO])]);
         Self {
             versions: BTreeMap::from([("/".to_owned(), vec![(Zxid::ZERO, Some(root))])]),
@@ -169,6 +173,19 @@ impl Model {
     /// Every path that is there after the transaction `at`.
     pub fn paths(&self, at: Zxid) -> impl Iterator<Item = (&str, &Znode)> {
         self.versions.keys().filter_map(move |path| Some((path.as_str(), self.znode(path, at)?)))
+    }
+
+    /// What a session owns below a prefix after the transaction `at`, sorted.
+    pub fn owned(&self, session: SessionId, prefix: &str, at: Zxid) -> impl Iterator<Item = &str> {
+        let owned = move |z: &Znode| z.stat.ephemeral_owner == session.0;
+        self.paths(at).filter(move |(path, z)| path.starts_with(prefix) && owned(z)).map(|(path, _)| path)
+    }
+
+    /// How many znodes are below one after the transaction `at`.
+    #[must_use]
+    pub fn descendants(&self, path: &str, at: Zxid) -> usize {
+        let below = format!("{path}/");
+        self.paths(at).filter(|(other, _)| other.starts_with(&below)).count()
     }
 
     /// All changes so far.
@@ -281,7 +298,7 @@ impl Model {
                 let plain = CreateTxn {
                     path: t.path.clone(),
                     data: t.data.clone(),
-                    acl: Vec::new(),
+                    acl: t.acl.clone(),
                     ephemeral: false,
                     parent_cversion: t.parent_cversion,
                 };
@@ -291,7 +308,7 @@ impl Model {
                 let plain = CreateTxn {
                     path: t.path.clone(),
                     data: t.data.clone(),
-                    acl: Vec::new(),
+                    acl: t.acl.clone(),
                     ephemeral: false,
                     parent_cversion: t.parent_cversion,
                 };
@@ -303,8 +320,14 @@ impl Model {
             Txn::SetAcl(t) => {
                 let mut znode =
                     self.latest(&t.path).ok_or_else(|| format!("ACL of {}, which is not there", t.path))?.clone();
+                if t.version != znode.stat.aversion.wrapping_add(1) {
+                    return Err(format!("{} gets aversion {} behind {}", t.path, t.version, znode.stat.aversion));
+                }
                 znode.stat.aversion = t.version;
+                znode.acl = Arc::new(t.acl.iter().cloned().map(Acl::into_owned).collect());
+                let stat = znode.stat;
                 self.put(zxid, &t.path, Some(znode));
+                return Ok(Effect::Stat(stat));
             }
             Txn::Multi(_) => return Err("a multi inside a multi".to_owned()),
         }
@@ -379,8 +402,9 @@ impl Model {
             pzxid: zxid,
             ..ZERO
         };
+        let acl = Arc::new(txn.acl.iter().cloned().map(Acl::into_owned).collect());
         self.put(zxid, parent_path, Some(parent));
-        self.put(zxid, path, Some(Znode { owner, data, creations: 0, stat }));
+        self.put(zxid, path, Some(Znode { owner, data, creations: 0, stat, acl }));
         self.flip(zxid, path);
         if txn.ephemeral {
             self.ephemerals.entry(header.session).or_default().insert(path.to_owned());

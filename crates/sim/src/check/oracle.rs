@@ -3,11 +3,17 @@
 
 use super::model::{is_unfollowed, split};
 use super::{Call, Checker, Effect, Facts, Model, Record};
-use crate::observe::{ClientEvent, MultiPart, Observation, PartReply, Reply, Request, SeenZnode, ServerEvent, What};
+use crate::observe::{
+    ClientEvent, MultiPart, Observation, PartReply, ReadPart, ReadPartReply, Reply, Request, SeenZnode, ServerEvent,
+    What,
+};
 use farrier_proto::{ErrorCode, SessionId, Stat, Zxid};
 
 /// Longest value in a message. Bytes.
 const BRIEF_MAX: usize = 400;
+
+/// A reply may be refused for its length only if it has more data than this. Bytes.
+const REPLY_LONG: usize = 512 << 10;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -70,9 +76,24 @@ fn stat_at(model: &Model, path: &str, at: Zxid) -> Option<Stat> {
 /// A reply against the state, or the transaction, that its zxid stands for.
 fn answered(model: &Model, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorCode>) -> Result<(), String> {
     let path = match &call.request {
-        Request::Exists { path, .. } | Request::GetData { path, .. } | Request::GetChildren { path, .. } => path,
-        Request::Create { .. } | Request::Delete { .. } | Request::SetData { .. } | Request::Multi(_) => {
+        Request::Exists { path, .. }
+        | Request::GetData { path, .. }
+        | Request::GetChildren { path, .. }
+        | Request::GetAcl { path }
+        | Request::CountDescendants { path } => path,
+        Request::Create { .. }
+        | Request::Delete { .. }
+        | Request::SetData { .. }
+        | Request::SetAcl { .. }
+        | Request::Multi(_) => {
             return write_answered(model, at, call, outcome);
+        }
+        Request::MultiRead(parts) => return all_read(model, at, parts, outcome),
+        Request::GetEphemerals { prefix } => {
+            let Ok(Reply::Paths(paths)) = outcome else { return Err(format!("{outcome:?} is no answer to that")) };
+            let mut paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+            paths.sort_unstable();
+            return expect("the list of ephemerals", &paths, &model.owned(call.session, prefix, at).collect());
         }
         Request::AddWatch { .. }
         | Request::RemoveWatches { .. }
@@ -97,8 +118,51 @@ fn answered(model: &Model, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorC
             names.sort_unstable();
             expect("the list of children", &names, &model.children(path, at))
         }
+        Ok(Reply::Acl { acl, stat }) => {
+            expect("the stat", &Some(stat), &stat_at(model, path, at).as_ref())?;
+            expect("the ACL", &Some(acl), &model.znode(path, at).map(|z| &*z.acl))
+        }
+        Ok(Reply::Count(n)) => {
+            expect("whether it is there", &true, &stat_at(model, path, at).is_some())?;
+            expect("the number of descendants", &usize::try_from(*n).ok(), &Some(model.descendants(path, at)))
+        }
         Ok(other) => Err(format!("{other:?} is no answer to that")),
     }
+}
+
+/// Every part of a multiRead shows the same state.
+fn all_read(model: &Model, at: Zxid, parts: &[ReadPart], outcome: &Result<Reply, ErrorCode>) -> Result<(), String> {
+    if *outcome == Err(ErrorCode::MarshallingError) {
+        let len = |part: &ReadPart| {
+            let (ReadPart::Data(path) | ReadPart::Children(path)) = part;
+            model.znode(path, at).and_then(|z| z.data.as_ref()).map_or(0, |data| data.len())
+        };
+        return expect("whether it is too long", &true, &(parts.iter().map(len).sum::<usize>() > REPLY_LONG));
+    }
+    let Ok(Reply::MultiRead(replies)) = outcome else { return Err(format!("{outcome:?} is no answer to that")) };
+    expect("the number of results", &replies.len(), &parts.len())?;
+    parts.iter().zip(replies).try_for_each(|(part, reply)| {
+        let (ReadPart::Data(path) | ReadPart::Children(path)) = part;
+        if is_unfollowed(path) {
+            return Ok(());
+        }
+        match (part, reply) {
+            (_, ReadPartReply::Failed(code)) if *code == ErrorCode::NoNode.code() => {
+                expect("a znode that is not there", &None, &stat_at(model, path, at))
+            }
+            (ReadPart::Data(_), ReadPartReply::Data { data, stat }) => {
+                expect("a stat", &Some(stat), &stat_at(model, path, at).as_ref())?;
+                expect("some data", &data.as_ref(), &model.znode(path, at).and_then(|z| z.data.as_ref()))
+            }
+            (ReadPart::Children(_), ReadPartReply::Children(names)) => {
+                expect("whether it is there", &true, &stat_at(model, path, at).is_some())?;
+                let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+                names.sort_unstable();
+                expect("a list of children", &names, &model.children(path, at))
+            }
+            _ => Err(format!("{reply:?} for {part:?}")),
+        }
+    })
 }
 
 fn write_answered(model: &Model, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorCode>) -> Result<(), String> {
@@ -164,6 +228,11 @@ fn did_what_was_asked(model: &Model, zxid: Zxid, record: &Record, call: &Call) -
             expect("the data", &Some(data), &model.znode(path, zxid).and_then(|z| z.data.as_ref()))?;
             version_fits(*version, model.znode(path, before).map(|z| z.stat.version))
         }
+        (Request::SetAcl { path, network, version }, [Effect::Stat(_)]) => {
+            let acl = model.znode(path, zxid).map(|z| &*z.acl);
+            expect("the ACL", &acl, &Some(&Request::acl(*network)))?;
+            version_fits(*version, model.znode(path, before).map(|z| z.stat.aversion))
+        }
         (Request::Close, [Effect::Done]) if record.closes => Ok(()),
         (_, effects) => Err(format!("it became {effects:?}")),
     }
@@ -212,7 +281,13 @@ fn refused_rightly(
         (Request::Create { path, .. }, Some(ErrorCode::NoChildrenForEphemerals)) => {
             parent(path).is_some_and(|z| z.stat.ephemeral_owner != 0)
         }
-        (Request::Delete { path, .. } | Request::SetData { path, .. }, Some(ErrorCode::NoNode)) => here(path).is_none(),
+        (
+            Request::Delete { path, .. } | Request::SetData { path, .. } | Request::SetAcl { path, .. },
+            Some(ErrorCode::NoNode),
+        ) => here(path).is_none(),
+        (Request::SetAcl { path, version, .. }, Some(ErrorCode::BadVersion)) => {
+            *version != -1 && here(path).is_some_and(|z| z.stat.aversion != *version)
+        }
         (Request::Delete { path, version } | Request::SetData { path, version, .. }, Some(ErrorCode::BadVersion)) => {
             *version != -1 && here(path).is_some_and(|z| z.stat.version != *version)
         }
@@ -258,6 +333,7 @@ mod tests {
     use super::super::testing::{Play, create, set_data};
     use super::*;
     use farrier_proto::Txn;
+    use farrier_proto::txn::SetAclTxn;
 
     fn verdict(play: &Play) -> Result<(), String> {
         play.verdict(Box::new(Oracle))
@@ -291,6 +367,37 @@ mod tests {
         let stat = play.facts().model.latest("/").expect("the root").stat;
         play.answer(call, play.tip(), Ok(Reply::Children { names: vec!["zookeeper".into()], stat }));
         assert!(verdict(&play).is_err());
+    }
+
+    #[test]
+    fn the_wrong_acl_and_a_part_of_another_state_are_caught() {
+        let mut play = Play::elected();
+        play.commit((SessionId::NONE, 0, create("/a", 1)));
+        let before = play.facts().model.latest("/a").expect("it was created").clone();
+        let txn = SetAclTxn { path: "/a".into(), acl: Request::acl(3), version: 1 };
+        play.commit((SessionId::NONE, 0, Txn::SetAcl(txn)));
+        let znode = play.facts().model.latest("/a").expect("it is there").clone();
+        play.connect();
+        let answered = |request: Request, reply: Reply| {
+            let mut play = play.clone();
+            let call = play.invoke(request);
+            play.answer(call, play.tip(), Ok(reply));
+            verdict(&play).is_ok()
+        };
+        let get = || Request::GetAcl { path: "/a".into() };
+        assert!(answered(get(), Reply::Acl { acl: Request::acl(3), stat: znode.stat }));
+        assert!(!answered(get(), Reply::Acl { acl: Request::acl(4), stat: znode.stat }));
+        let read = || Request::MultiRead(vec![ReadPart::Data("/a".into()), ReadPart::Children("/none".into())]);
+        let parts = |stat| {
+            let data = ReadPartReply::Data { data: znode.data.clone(), stat };
+            Reply::MultiRead(vec![data, ReadPartReply::Failed(ErrorCode::NoNode.code())])
+        };
+        assert!(answered(read(), parts(znode.stat)));
+        assert!(!answered(read(), parts(before.stat)));
+        let count = || Request::CountDescendants { path: "/a".into() };
+        assert!(answered(count(), Reply::Count(0)) && !answered(count(), Reply::Count(1)));
+        let mine = || Request::GetEphemerals { prefix: "/".into() };
+        assert!(answered(mine(), Reply::Paths(vec![])) && !answered(mine(), Reply::Paths(vec!["/a".into()])));
     }
 
     #[test]

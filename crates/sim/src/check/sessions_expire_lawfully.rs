@@ -8,7 +8,7 @@
 use super::{Checker, Facts};
 use crate::observe::{ClientEvent, ClientId, Fault, Moment, Observation, Request, What};
 use farrier_proto::{ServerId, SessionId, Zxid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// For how long after its end a fault may still be felt: reconnects, retransmissions, queues. Milliseconds.
 const AFTERMATH: u64 = 3000;
@@ -19,8 +19,6 @@ pub(super) struct SessionsExpireLawfully {
     /// Sessions whose clients were told that they closed them. Who is told that its session expired may be told so
     /// ahead of its end, as in Apache; should that be lost with a leader, the session ends later, of itself.
     over: BTreeSet<SessionId>,
-    /// Whom each client dialled last, and when.
-    dialled: BTreeMap<ClientId, (ServerId, Moment)>,
 }
 
 impl Checker for SessionsExpireLawfully {
@@ -33,12 +31,8 @@ impl Checker for SessionsExpireLawfully {
         if let What::Client(_, ClientEvent::Closed { session }) = &observation.what {
             self.over.insert(*session);
         }
-        if let What::Client(client, ClientEvent::Dialled { server, .. }) = &observation.what {
-            self.dialled.insert(*client, (*server, facts.now));
-        }
         if let What::Client(client, ClientEvent::Expired { session }) = &observation.what
             && !facts.end_proposed(*session)
-            && self.should_know(facts, *client, *session)
         {
             return Err(format!("{client:?} is told that session {session} is gone, and nobody ended it"));
         }
@@ -51,18 +45,6 @@ impl Checker for SessionsExpireLawfully {
             Some(id) => Err(format!("its client was told that session {id} is closed, and it is open in the end")),
             None => Ok(()),
         }
-    }
-}
-
-impl SessionsExpireLawfully {
-    /// Whether the server that a client dialled last must know the session. A leader that was deposed and did not hear
-    /// of it knows none that was opened since; as in Apache, it tells so whoever has seen nothing in the session yet.
-    fn should_know(&self, facts: &Facts, client: ClientId, session: SessionId) -> bool {
-        let Some(span) = facts.model.session(session) else { return false };
-        let Some((id, at)) = self.dialled.get(&client) else { return true };
-        let server = facts.server(*id);
-        let leader = server.leader(*id);
-        server.role_since <= *at && leader.is_some_and(|leader| facts.server(leader).applied >= span.opened)
     }
 }
 
@@ -107,6 +89,7 @@ fn may_keep_pings(fault: &Fault, client: ClientId, leader: ServerId, server: Ser
         | Fault::ClockJump(..)
         | Fault::BitRot(_)
         | Fault::Wiped(_)
+        | Fault::TakenOver(_)
         | Fault::TornWrite(_)
         | Fault::ReorderedWrite(_)
         | Fault::LostRename(_) => false,

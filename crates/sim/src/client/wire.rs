@@ -1,14 +1,14 @@
 //! Requests as frames, and frames as replies.
 
-use crate::observe::{HeldWatches, MultiPart, PartReply, Reply, Request};
+use crate::observe::{HeldWatches, MultiPart, PartReply, ReadPart, ReadPartReply, Reply, Request};
 use bytes::Bytes;
 use farrier_proto::client::{
     ConnectRequest, CreateMode, CreateRequest, CreateTtlRequest, PathKind, PathOnly, PathVersion, PathWatch,
-    RequestHeader, SetDataRequest, SetWatches, SetWatches2,
+    RequestHeader, SetAclRequest, SetDataRequest, SetWatches, SetWatches2,
 };
 use farrier_proto::jute::JStr;
 use farrier_proto::multi::{MultiHeader, put_end};
-use farrier_proto::{DecodeError, Field, OpCode, RawAcl, Reader, SessionId, Stat, Xid, Zxid, perms};
+use farrier_proto::{Acl, DecodeError, Field, OpCode, RawAcl, Reader, SessionId, Stat, Xid, Zxid, perms};
 use std::borrow::Cow;
 
 pub(super) fn connect(session: SessionId, password: &[u8], seen: i64, timeout: i32) -> Vec<u8> {
@@ -48,6 +48,16 @@ pub(super) fn request(xid: i32, request: &Request) -> Vec<u8> {
         Request::Delete { path, version } => PathVersion { path: text(path), version: *version }.write(out_),
         Request::SetData { path, data, version } => set_data(path, data, *version).write(out_),
         Request::Multi(parts) => multi(parts, out_),
+        Request::SetAcl { path, network, version } => {
+            let all = Request::acl(*network);
+            let raw = |acl: Acl<'static>| RawAcl { perms: acl.perms, scheme: Some(acl.scheme), id: Some(acl.id) };
+            let acl = Some(all.into_iter().map(raw).collect());
+            SetAclRequest { path: text(path), acl, version: *version }.write(out_);
+        }
+        Request::GetAcl { path } | Request::CountDescendants { path } | Request::GetEphemerals { prefix: path } => {
+            PathOnly { path: text(path) }.write(out_);
+        }
+        Request::MultiRead(parts) => multi_read(parts, out_),
         Request::Exists { path, watch } | Request::GetData { path, watch } | Request::GetChildren { path, watch } => {
             PathWatch { path: text(path), watch: *watch }.write(out_);
         }
@@ -74,6 +84,11 @@ const fn op_of(request: &Request) -> OpCode {
         Request::Exists { .. } => OpCode::Exists,
         Request::GetData { .. } => OpCode::GetData,
         Request::GetChildren { .. } => OpCode::GetChildren2,
+        Request::SetAcl { .. } => OpCode::SetAcl,
+        Request::GetAcl { .. } => OpCode::GetAcl,
+        Request::MultiRead(_) => OpCode::MultiRead,
+        Request::GetEphemerals { .. } => OpCode::GetEphemerals,
+        Request::CountDescendants { .. } => OpCode::GetAllChildrenNumber,
         Request::AddWatch { .. } => OpCode::AddWatch,
         Request::RemoveWatches { .. } => OpCode::RemoveWatches,
         Request::SetWatches(_) => OpCode::SetWatches2,
@@ -137,6 +152,18 @@ fn multi(parts: &[MultiPart], out: &mut Vec<u8>) {
     put_end(out);
 }
 
+fn multi_read(parts: &[ReadPart], out: &mut Vec<u8>) {
+    for part in parts {
+        let (op, path) = match part {
+            ReadPart::Data(path) => (OpCode::GetData, path),
+            ReadPart::Children(path) => (OpCode::GetChildren, path),
+        };
+        MultiHeader { op: op.code(), done: false, err: -1 }.write(out);
+        PathWatch { path: text(path), watch: false }.write(out);
+    }
+    put_end(out);
+}
+
 /// What the body of a successful reply to `request` says.
 pub(super) fn reply(request: &Request, body: &mut Reader<'_>) -> Result<Reply, DecodeError> {
     let reply = match request {
@@ -145,14 +172,21 @@ pub(super) fn reply(request: &Request, body: &mut Reader<'_>) -> Result<Reply, D
             let without = *plain && *mode != CreateMode::Container && ttl.is_none();
             Reply::Created { path, stat: if without { None } else { Some(Stat::read(body)?) } }
         }
-        Request::SetData { .. } | Request::Exists { .. } => Reply::Stat(Stat::read(body)?),
+        Request::SetData { .. } | Request::SetAcl { .. } | Request::Exists { .. } => Reply::Stat(Stat::read(body)?),
         Request::GetData { .. } => {
             Reply::Data { data: body.buffer()?.map(Bytes::copy_from_slice), stat: Stat::read(body)? }
         }
         Request::GetChildren { .. } => {
-            let names = <Vec<Cow<'_, str>>>::read(body)?.into_iter().map(Cow::into_owned).collect();
+            let names = strings(body)?;
             Reply::Children { names, stat: Stat::read(body)? }
         }
+        Request::GetAcl { .. } => {
+            let acl = <Vec<Acl<'_>>>::read(body)?.into_iter().map(Acl::into_owned).collect();
+            Reply::Acl { acl, stat: Stat::read(body)? }
+        }
+        Request::MultiRead(_) => Reply::MultiRead(read_parts(body)?),
+        Request::GetEphemerals { .. } => Reply::Paths(strings(body)?),
+        Request::CountDescendants { .. } => Reply::Count(body.i32()?),
         Request::Multi(_) => Reply::Multi(parts(body)?),
         Request::Sync { .. } => {
             PathOnly::read(body)?;
@@ -165,6 +199,28 @@ pub(super) fn reply(request: &Request, body: &mut Reader<'_>) -> Result<Reply, D
         Request::Delete { .. } | Request::RemoveWatches { .. } | Request::SetWatches(_) | Request::Close => Reply::Done,
     };
     if body.is_empty() { Ok(reply) } else { Err(DecodeError::Shape("bytes are left behind the reply")) }
+}
+
+fn strings(body: &mut Reader<'_>) -> Result<Vec<String>, DecodeError> {
+    Ok(<Vec<Cow<'_, str>>>::read(body)?.into_iter().map(Cow::into_owned).collect())
+}
+
+fn read_parts(body: &mut Reader<'_>) -> Result<Vec<ReadPartReply>, DecodeError> {
+    let mut parts = Vec::new();
+    loop {
+        let header = MultiHeader::read(body)?;
+        if header.done {
+            return Ok(parts);
+        }
+        parts.push(match OpCode::from_code(header.op) {
+            None if header.op == -1 => ReadPartReply::Failed(body.i32()?),
+            Some(OpCode::GetData) => {
+                ReadPartReply::Data { data: body.buffer()?.map(Bytes::copy_from_slice), stat: Stat::read(body)? }
+            }
+            Some(OpCode::GetChildren) => ReadPartReply::Children(strings(body)?),
+            _ => return Err(DecodeError::Value { field: "multiRead result", value: i64::from(header.op) }),
+        });
+    }
 }
 
 fn parts(body: &mut Reader<'_>) -> Result<Vec<PartReply>, DecodeError> {

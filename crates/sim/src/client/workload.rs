@@ -1,7 +1,7 @@
 //! What clients ask for: a small namespace that they all contend for, and a mix of requests that each draws for itself.
 
 use super::book::WatchBook;
-use crate::observe::{MultiPart, Reply, Request};
+use crate::observe::{MultiPart, ReadPart, Reply, Request};
 use crate::random::Random;
 use bytes::Bytes;
 use farrier_proto::ErrorCode;
@@ -31,7 +31,15 @@ macro_rules! deeds {
 
         impl Deed {
             /// Those that a server answers by itself and that change nothing anywhere.
-            pub const READS: [Self; 3] = [Self::Exists, Self::Get, Self::Children];
+            pub const READS: [Self; 7] = [
+                Self::Exists,
+                Self::Get,
+                Self::Children,
+                Self::GetAcl,
+                Self::MultiRead,
+                Self::GetEphemerals,
+                Self::CountDescendants,
+            ];
             /// Every one, in the order of [`Workload::weights`].
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
         }
@@ -81,6 +89,16 @@ deeds! {
     Close,
     /// Nothing is sent until the session must have expired.
     FallSilent,
+    /// setACL of something known; sometimes of an expected aversion.
+    SetAcl,
+    /// getACL.
+    GetAcl,
+    /// Several reads at once.
+    MultiRead,
+    /// getEphemerals.
+    GetEphemerals,
+    /// getAllChildrenNumber.
+    CountDescendants,
 }
 
 /// What a client does with its time. Swarm style: each client draws its own.
@@ -109,7 +127,8 @@ impl Workload {
             Deed::Create | Deed::Increment | Deed::SyncAndRead | Deed::Exists | Deed::Children => 8,
             Deed::CreateEphemeral | Deed::CreateEphemeralSequential | Deed::Multi => 6,
             Deed::FailingMulti | Deed::AddWatch | Deed::RemoveWatches => 3,
-            Deed::CreateContainer | Deed::CreateTtl => 2,
+            Deed::SetAcl | Deed::GetAcl | Deed::MultiRead => 4,
+            Deed::CreateContainer | Deed::CreateTtl | Deed::GetEphemerals | Deed::CountDescendants => 2,
             Deed::Large | Deed::Move | Deed::Close | Deed::FallSilent => 1,
         };
         let mut weights: Vec<u32> = Deed::ALL
@@ -273,6 +292,26 @@ impl Draw<'_> {
                 let data = self.bytes(self.workload.large);
                 Request::SetData { path: self.target(), data, version: -1 }
             }
+            Deed::SetAcl => {
+                let version = if self.random.percent(70) { -1 } else { self.random.below(4) as i32 };
+                Request::SetAcl { path: self.target(), network: self.random.below(8) as u8, version }
+            }
+            Deed::GetAcl => Request::GetAcl { path: self.target() },
+            Deed::MultiRead => {
+                let n = self.random.between(1, PARTS_MAX);
+                let part = |draw: &mut Self| {
+                    if draw.random.percent(60) {
+                        ReadPart::Data(draw.target())
+                    } else {
+                        ReadPart::Children(draw.parent())
+                    }
+                };
+                Request::MultiRead((0..n).map(|_| part(self)).collect())
+            }
+            Deed::GetEphemerals => {
+                Request::GetEphemerals { prefix: if self.random.percent(30) { "/".to_owned() } else { self.parent() } }
+            }
+            Deed::CountDescendants => Request::CountDescendants { path: self.target() },
             Deed::Close => Request::Close,
             Deed::Move | Deed::FallSilent => return Vec::new(),
         };

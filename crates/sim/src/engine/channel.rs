@@ -5,12 +5,12 @@ use super::net::{ConnKey, ConnKind, Incoming, Message, Party};
 use super::world::World;
 use crate::observe::{Saying, ServerEvent};
 use bytes::Bytes;
-use farrier_proto::ServerId;
 use farrier_proto::limits::TXN_MAX;
-use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
+use farrier_proto::quorum::{LeaderPacket, LearnerPacket, ServerState};
+use farrier_proto::{ServerId, Zxid};
 use farrier_replica::{Input, SnapshotImage, TreeRestore};
 use farrier_storage::{Image as _, StreamReader, write_stream};
-use farrier_zab::{Input as Zab, LinkId, LinkKind};
+use farrier_zab::{Input as Zab, LinkId, LinkKind, Phase};
 
 /// Bytes of a piece of a stream.
 const PIECE_BYTES: usize = 1 << 10;
@@ -71,8 +71,14 @@ impl World {
     /// Sends a leader's packet to a learner.
     pub(crate) fn send_to_learner(&mut self, me: ServerId, link: LinkId, packet: &LeaderPacket) {
         self.transcript.line(self.now, || format!("{me} -> learner [{}] {packet:?}", link.0));
-        if let LeaderPacket::LeaderInfo { epoch, .. } = packet {
-            self.tell_server(me, ServerEvent::Said(Saying::Offer { link: link.0, epoch: *epoch }));
+        match packet {
+            LeaderPacket::LeaderInfo { epoch, .. } => {
+                self.tell_server(me, ServerEvent::Said(Saying::Offer { link: link.0, epoch: *epoch }));
+            }
+            LeaderPacket::NewLeader { zxid, .. } => {
+                self.tell_server(me, ServerEvent::Said(Saying::NewLeader { epoch: zxid.epoch() }));
+            }
+            _ => {}
         }
         let mut bytes = Vec::new();
         packet.write(&mut bytes);
@@ -124,6 +130,7 @@ impl World {
                 }
                 match LearnerPacket::read(&bytes) {
                     Ok(packet) if self.is_open(key, to) => {
+                        self.tell_promise(me, link, &packet);
                         self.step(me, Input::Zab(Zab::LearnerPacket { link, packet }));
                     }
                     Ok(_) => {}
@@ -163,6 +170,18 @@ impl World {
             }
             Message::Fin => self.step(me, Input::Zab(Zab::LinkDown { link })),
             Message::Hello => {}
+        }
+    }
+
+    /// An ACKEPOCH of a voter that comes while promises are gathered.
+    fn tell_promise(&mut self, me: ServerId, link: LinkId, packet: &LearnerPacket) {
+        let LearnerPacket::AckEpoch { last_logged, current } = packet else { return };
+        let status = self.machine(me).process.as_ref().and_then(|p| p.replica.peer_status());
+        let gathers = status.is_some_and(|s| s.state == ServerState::Leading && s.phase == Phase::Discovery);
+        let by = self.peer_of(me, link).filter(|by| self.ensemble.is_voter(*by));
+        if let (true, Some(by), Some(current), 0..) = (gathers, by, *current, *last_logged) {
+            let last = Zxid::from_wire(*last_logged);
+            self.tell_server(me, ServerEvent::PromiseHeard { by, current, last });
         }
     }
 

@@ -15,13 +15,14 @@ use crate::observe::{ClientId, Ending, Fault, FaultId, Role, What};
 use crate::plan::{FaultKind, PlannedFault};
 use farrier_proto::ServerId;
 use farrier_replica::Input;
+use farrier_storage::mark::{MarkRead, read_mark};
 use farrier_storage::mem::{FailOn, Lost};
 use farrier_storage::{Dir, Disk as _, DiskErrorKind, DiskPath};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What ends a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Undo {
+pub(crate) enum Undo {
     Resume(ServerId),
     Mend { from: ServerId, to: ServerId, both: bool, refuses: bool },
     Rate(ServerId),
@@ -42,7 +43,9 @@ pub(crate) struct Faults {
     /// The clients that keep to some requests as a part of a fault.
     mannered: BTreeMap<usize, Vec<ClientId>>,
     /// The leader that is being deposed, by the fault.
-    deposing: Option<(usize, ServerId)>,
+    pub(crate) deposing: Option<(usize, ServerId)>,
+    /// The server that another one takes over when the fault ends.
+    taken: Option<(usize, ServerId)>,
     /// Servers whose planned crash between disk operations takes the power.
     power: BTreeSet<ServerId>,
     over: bool,
@@ -83,6 +86,9 @@ impl World {
             // Nobody deposed it.
             self.faults.deposing = None;
             self.queue.plan(self.now, Event::ClientsBack(index));
+        }
+        if let Some((_, server)) = self.faults.taken.take_if(|(of, _)| *of == index) {
+            self.take_over(server);
         }
         for client in self.faults.mannered.remove(&index).unwrap_or_default() {
             self.client_step(client, ClientInput::Manner(Manner::Free));
@@ -187,13 +193,20 @@ impl World {
             self.faults.deposing = None;
             let (back, served) = (self.random.fault.below(300_000), self.random.fault.below(1_500_000));
             self.transcript.line(self.now, || format!("{deposed} is deposed by {leader}"));
+            if self.plan.faults[index].kind == FaultKind::Takeover {
+                // The new leader commits something first.
+                self.faults.taken = Some((index, deposed));
+                self.queue.plan(self.now + back, Event::ClientsBack(index));
+                self.queue.plan(self.now + back + served, Event::FaultEnds(index));
+                return;
+            }
             self.queue.plan(self.now + back, Event::FaultEnds(index));
             self.queue.plan(self.now + back + served, Event::ClientsBack(index));
         }
     }
 
     /// The leader that serves, if there is one that says so.
-    fn established(&self) -> Option<ServerId> {
+    pub(crate) fn established(&self) -> Option<ServerId> {
         let leads = |m: &&super::machine::Machine| {
             let told = m.process.as_ref().and_then(|p| p.told);
             told.is_some_and(|(role, serves)| serves && matches!(role, Role::Leading { .. }))
@@ -237,14 +250,15 @@ impl World {
         }
     }
 
-    fn last(&mut self, index: usize, fault: Fault, undo: Undo) {
+    pub(crate) fn last(&mut self, index: usize, fault: Fault, undo: Undo) {
         let id = self.tell_fault_began(fault);
         self.faults.active.entry(index).or_default().push((id, undo));
     }
 
     /// The server that is hit: half of the time the leader, if there is one.
     fn victim(&self, fault: &PlannedFault) -> ServerId {
-        let of_leader = fault.whom.is_multiple_of(2) || fault.kind == FaultKind::Deposition;
+        let of_leader =
+            fault.whom.is_multiple_of(2) || matches!(fault.kind, FaultKind::Deposition | FaultKind::Takeover);
         if of_leader && let Some(leader) = self.established() {
             return leader;
         }
@@ -361,9 +375,13 @@ impl World {
                 }
                 self.divide(index, fault, &BTreeSet::from([victim]));
             }
-            FaultKind::Deposition => {
+            FaultKind::Deposition | FaultKind::Takeover => {
                 let leads = self.established().is_some_and(|leader| leader == victim);
-                if !leads || self.faults.deposing.is_some() || !self.can_spare(fault, &[victim]) {
+                if !leads
+                    || self.faults.deposing.is_some()
+                    || self.faults.taken.is_some()
+                    || !self.can_spare(fault, &[victim])
+                {
                     return false;
                 }
                 self.faults.deposing = Some((index, victim));
@@ -536,7 +554,7 @@ impl World {
         }
     }
 
-    /// Changes bits in what is on the medium for long: logs but the newest, and snapshots.
+    /// Changes bits in what is on the medium for long: logs as far as the mark tells them from a torn tail, and snapshots.
     fn rot(&mut self, id: ServerId, size: u64) -> bool {
         let disk = self.machine(id).disk.clone();
         let named = |dir: Dir, prefix: &str| -> Vec<(u64, DiskPath, u64)> {
@@ -553,7 +571,13 @@ impl World {
             files
         };
         let mut files = named(Dir::LogVersion, "log.");
-        files.pop();
+        // Of the newest log only what the mark vouches for.
+        if let Some((newest, path, _)) = files.pop()
+            && let Ok(MarkRead::Mark(mark)) = read_mark(&*disk)
+            && mark.segment.get() == newest
+        {
+            files.push((newest, path, mark.offset));
+        }
         files.extend(named(Dir::DataVersion, "snapshot."));
         files.retain(|(_, _, len)| *len > 0);
         if files.is_empty() {

@@ -136,6 +136,8 @@ pub(crate) struct SimHost<'a> {
     pub(crate) done: Vec<Input<'static>>,
     /// What is true of the disk.
     pub(crate) facts: Vec<ServerEvent>,
+    /// How much of that was so when the disk was copied.
+    pub(crate) copied: Option<usize>,
     /// Where the states end that were loaded again.
     pub(crate) reloaded: Vec<Zxid>,
     pub(crate) segment_started: bool,
@@ -177,22 +179,34 @@ impl SimHost<'_> {
         content.is_some_and(|bytes| bytes == epoch.to_string().as_bytes())
     }
 
+    fn tell(&mut self, fact: ServerEvent) {
+        self.note_copy();
+        self.facts.push(fact);
+    }
+
+    /// Of the disk, which may have been copied since it was asked last.
+    pub(crate) fn note_copy(&mut self) {
+        if self.copied.is_none() && self.disk.has_copy() {
+            self.copied = Some(self.facts.len());
+        }
+    }
+
     fn written(&mut self, write: EpochWrite) {
         match write {
             EpochWrite::Accepted(epoch) if self.holds("acceptedEpoch", epoch.0) => {
-                self.facts.push(ServerEvent::AcceptedEpochDurable(epoch));
+                self.tell(ServerEvent::AcceptedEpochDurable(epoch));
             }
             EpochWrite::Current(epoch) if self.holds("currentEpoch", epoch.0) => {
-                self.facts.push(ServerEvent::CurrentEpochDurable(epoch));
+                self.tell(ServerEvent::CurrentEpochDurable(epoch));
             }
             EpochWrite::Install(zxid, epoch) if self.disk.is_synced(Dir::DataVersion, "snapshot.") => {
-                self.facts.push(ServerEvent::SnapshotInstalled { zxid });
+                self.tell(ServerEvent::SnapshotInstalled { zxid });
                 if self.holds("currentEpoch", epoch.0) {
-                    self.facts.push(ServerEvent::CurrentEpochDurable(epoch));
+                    self.tell(ServerEvent::CurrentEpochDurable(epoch));
                 }
             }
             EpochWrite::Truncate(after) if self.disk.is_synced(Dir::LogVersion, "log.") => {
-                self.facts.push(ServerEvent::LogCut { after });
+                self.tell(ServerEvent::LogCut { after });
             }
             EpochWrite::Accepted(_) | EpochWrite::Current(_) | EpochWrite::Install(..) | EpochWrite::Truncate(_) => {}
         }
@@ -218,7 +232,7 @@ impl LogHost for SimHost<'_> {
 
     fn committed(&mut self, id: WriteId, done: Committed) {
         if self.disk.is_synced(Dir::LogVersion, "log.") {
-            self.facts.push(ServerEvent::LogDurable { upto: done.zxid });
+            self.tell(ServerEvent::LogDurable { upto: done.zxid });
         }
         self.segment_started |= done.started.is_some();
         self.done.push(Input::Durable { id });

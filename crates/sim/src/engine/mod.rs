@@ -15,8 +15,10 @@ mod machine;
 mod net;
 mod people;
 mod phases;
+mod probe;
 mod process;
 mod queue;
+mod takeover;
 mod transcript;
 mod world;
 

@@ -9,7 +9,8 @@ use farrier_proto::limits::TXN_MAX;
 use farrier_proto::quorum::LeaderPacket;
 use farrier_proto::{ServerId, Zxid};
 use farrier_replica::{
-    Action, Actions, ContainerConfig, Input, LogWork, Replica, ReplicaConfig, RestoreFailed, durable, restore,
+    Action, Actions, ContainerConfig, Input, LogCommand, LogWork, Replica, ReplicaConfig, RestoreFailed, durable,
+    restore,
 };
 use farrier_storage::mem::Crash;
 use farrier_storage::{
@@ -34,6 +35,16 @@ const LOOK_US_MAX: u64 = 20_000;
 /// Places in the log that are remembered, as in the server.
 const CURSORS_MAX: usize = 64;
 
+/// Of a thousand batches for the log: in how many the disk is copied to see what a start would make of it, if there is
+/// something else than appends among them.
+const PROBES: u64 = 250;
+
+/// The same for batches of appends.
+const PROBES_OF_APPENDS: u64 = 3;
+
+/// The same for what is written beside the log.
+const PROBES_BESIDE: u64 = 20;
+
 /// How a process ends, as far as the disk and the others are concerned.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Death {
@@ -44,7 +55,7 @@ pub(crate) enum Death {
 }
 
 impl World {
-    fn recover_options(&self) -> RecoverOptions {
+    pub(crate) fn recover_options(&self) -> RecoverOptions {
         RecoverOptions {
             standalone: false,
             txn_max: TXN_MAX,
@@ -53,7 +64,7 @@ impl World {
         }
     }
 
-    const fn snapshot_options(&self) -> SnapshotOptions {
+    pub(crate) const fn snapshot_options(&self) -> SnapshotOptions {
         SnapshotOptions { omit_last_zxid: false, compression: self.plan.servers.compression }
     }
 
@@ -260,9 +271,11 @@ impl World {
     fn tell_state(&mut self, id: ServerId, out: &Actions, replaced: Option<(Zxid, Replacement)>) {
         let Some(process) = &mut self.machine_mut(id).process else { return };
         let mut events = Vec::new();
+        let mut elected = false;
         let role = role_of(&process.replica);
         let serving = process.replica.is_serving();
         if process.told != Some((role, serving)) {
+            elected = matches!(role, Role::Leading { epoch: None }) && process.told.is_none_or(|(r, _)| r != role);
             process.told = Some((role, serving));
             events.push(ServerEvent::Role { role, serving });
         }
@@ -307,6 +320,8 @@ impl World {
         self.note_sound(id);
         if let (Role::Leading { epoch: Some(_) }, true) = (role, serving) {
             self.note_leader(id);
+        } else if elected {
+            self.note_elected(id);
         }
         if let Some(lost) = lost {
             self.engine_fails(lost);
@@ -400,11 +415,14 @@ impl World {
 
     fn work_on_log(&mut self, id: ServerId) {
         let (now, max) = (self.now, self.plan.servers.batch_max);
+        let Some(process) = &mut self.machine_mut(id).process else { return };
+        let n = process.commands.len().min(max);
+        let mut batch: Vec<_> = process.commands.drain(..n).collect();
+        let appends = batch.iter().all(|c| matches!(c, LogCommand::Append { .. }));
+        self.plan_probe(id, if appends { PROBES_OF_APPENDS } else { PROBES });
         let machine = self.machine_mut(id);
         let (clock, disk) = (machine.clock, machine.disk.clone());
         let Some(process) = &mut machine.process else { return };
-        let n = process.commands.len().min(max);
-        let mut batch: Vec<_> = process.commands.drain(..n).collect();
         let mut host = SimHost {
             disk: &disk,
             now: clock.time(now, process.began),
@@ -414,16 +432,26 @@ impl World {
             writes: batch.iter().filter_map(EpochWrite::of).collect(),
             done: Vec::new(),
             facts: Vec::new(),
+            copied: None,
             reloaded: Vec::new(),
             segment_started: false,
             snapshot_wanted: false,
         };
         let result = process.work.run(&mut batch, &mut host);
-        let SimHost { done, facts, reloaded, segment_started, snapshot_wanted, .. } = host;
+        host.note_copy();
+        let SimHost { done, facts, copied, reloaded, segment_started, snapshot_wanted, .. } = host;
         process.done.extend(done);
         process.reloaded.extend(reloaded);
-        for fact in facts {
+        let end = facts.len();
+        for (n, fact) in facts.into_iter().enumerate() {
+            if copied == Some(n) {
+                self.probe(id);
+            }
             self.tell_server(id, fact);
+        }
+        // Also if there is no copy: a plan does not outlive the batch.
+        if copied.is_none_or(|n| n == end) {
+            self.probe(id);
         }
         if disk.has_crashed() {
             // Whether what was done before the crash was still told is a matter of luck.
@@ -483,7 +511,9 @@ impl World {
             let error = "no snapshot was written: a leader's history took the place of the one it belonged to";
             return self.step(id, Input::SnapshotDone { error: Some(error.into()) });
         }
+        self.plan_probe(id, PROBES_BESIDE);
         let written = write_snapshot_paced(&*disk, &*image, &options, &mut |_| {});
+        self.probe(id);
         if disk.has_crashed() {
             return self.died_in_disk(id);
         }
@@ -514,7 +544,9 @@ impl World {
         if let Some(process) = &mut machine.process {
             process.preparing = false;
         }
+        self.plan_probe(id, PROBES_BESIDE);
         let prepared = prepare_segment(&*disk, size, &mut |_| {});
+        self.probe(id);
         if disk.has_crashed() {
             return self.died_in_disk(id);
         }
@@ -525,7 +557,9 @@ impl World {
 
     fn purge(&mut self, id: ServerId) {
         let disk = self.machine(id).disk.clone();
+        self.plan_probe(id, PROBES_BESIDE);
         let purged = purge(&*disk, &PurgePolicy { field_max: TXN_MAX, ..PurgePolicy::default() });
+        self.probe(id);
         if disk.has_crashed() {
             return self.died_in_disk(id);
         }

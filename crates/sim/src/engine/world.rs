@@ -22,6 +22,7 @@ pub(crate) struct Randoms {
     pub(crate) disk: Random,
     pub(crate) process: Random,
     pub(crate) fault: Random,
+    pub(crate) probe: Random,
 }
 
 /// Why a run is a failure.
@@ -76,6 +77,7 @@ impl World {
                 disk: random.fork("disk"),
                 process: random.fork("process"),
                 fault: random.fork("fault"),
+                probe: random.fork("probe"),
             },
             machines,
             net: Net::default(),

@@ -206,3 +206,34 @@ fn a_difference_begins_behind_a_snapshot_or_a_record_and_never_before_a_gap() {
     DiskFile::write_at(&torn, 0, b"torn").unwrap();
     assert_eq!(find(&disk, 7, 0).before, None);
 }
+
+#[test]
+fn damage_before_the_end_of_an_epoch_is_a_gap() {
+    let disk = MemDisk::default();
+    let second = 1 << 32;
+    let later = [second + 1, second + 2];
+    let damaged = log_path(zxid(1));
+    disk.put(&damaged, segment(1..=9, 64));
+    disk.put(&log_path(zxid(second + 1)), segment(later, 0));
+    assert_eq!(find(&disk, 3, 0).before, Some(zxid(3)));
+    assert_eq!(read(&disk, 3, second + 2, usize::MAX), [4, 5, 6, 7, 8, 9, second + 1, second + 2]);
+    // In the record of 6. Any epoch may follow any transaction, so no number tells that 6 to 9 are missing.
+    let offset = usize::try_from(FIRST_RECORD + bytes_of(1..=5)).unwrap() + PREFIX;
+    assert!(disk.rot(&damaged, offset, 1));
+    assert_eq!(read(&disk, 3, second + 2, usize::MAX), [4, 5]);
+    assert_eq!(read(&disk, 5, second + 2, usize::MAX), Vec::<u64>::new());
+    assert_eq!(find(&disk, 3, 0).before, None);
+    let mut cursor = LogCursor::new(TXN_MAX);
+    assert_eq!(zxids(&cursor.read(&disk, zxid(3), zxid(second + 2), 1).unwrap()), [4]);
+    assert_eq!(zxids(&cursor.read(&disk, zxid(4), zxid(second + 2), 1).unwrap()), [5]);
+    assert_eq!(zxids(&cursor.read(&disk, zxid(5), zxid(second + 2), 1).unwrap()), Vec::<u64>::new());
+    assert_eq!(read(&disk, second + 1, second + 2, usize::MAX), [second + 2], "behind it all is well");
+    assert_eq!(find(&disk, second + 1, 0).before, Some(zxid(second + 1)));
+    // Nor does what is behind the damage go on behind a snapshot before it or in it.
+    for old in [2, 7] {
+        write_snapshot(&disk, &Nodes::up_to(old), &SnapshotOptions::default()).unwrap();
+        assert_eq!(find(&disk, old, 0).before, None);
+        assert_eq!(find(&disk, 8, 0).before, None);
+    }
+    assert_eq!(read(&disk, 7, second + 2, usize::MAX), Vec::<u64>::new());
+}

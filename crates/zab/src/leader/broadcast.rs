@@ -74,11 +74,9 @@ impl Leader {
     pub(super) fn commit(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
         let delivered = core.history.delivered();
         let mut copies: Vec<(Zxid, ServerId)> = self
-            .learners
-            .values()
+            .voters()
             .filter(|l| l.has_acked_new_leader())
-            .filter(|l| l.votes || farrier_proto::planted!(ObserversCount))
-            .map(|l| (if l.votes { l.acked() } else { l.sent() }, l.server))
+            .map(|l| (l.acked(), l.server))
             .chain([(self.durable, core.me())])
             .filter(|(acked, _)| *acked > delivered)
             .collect();

@@ -57,7 +57,7 @@ impl Leader {
         match self.progress {
             Progress::Choosing => {
                 self.highest = self.highest.max(accepted);
-                if votes {
+                if votes || farrier_proto::planted!(ObserversCount) {
                     self.heard.insert(server);
                 }
             }
@@ -139,7 +139,7 @@ impl Leader {
         match self.progress {
             Progress::Gathering => {
                 if let Some(current) = current
-                    && votes
+                    && (votes || farrier_proto::planted!(ObserversCount))
                     && last_logged >= 0
                 {
                     let theirs = (current, Zxid::from_wire(last_logged));

@@ -1,0 +1,156 @@
+//! Wherever a machine might fail, a start would find what was durable, no epoch that went back, nothing that was never in
+//! its log, and in its log what a leader may send on: the history, without a gap or a foreign record.
+
+use super::{Checker, Facts};
+use crate::observe::{Fault, Observation, Replacement, Role, ServerEvent, What};
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct WouldStart {
+    disks: BTreeMap<ServerId, (AcceptedEpoch, CurrentEpoch)>,
+    /// What the log on disk ends with while a leader's state has taken the place of its own in memory only.
+    replaced: BTreeMap<ServerId, Zxid>,
+    /// Ends of the logs, before the observation.
+    logged: BTreeMap<ServerId, Zxid>,
+    /// Servers whose disk changed by itself, and that nobody has given everything since.
+    rotten: BTreeSet<ServerId>,
+}
+
+impl Checker for WouldStart {
+    fn name(&self) -> &'static str {
+        "would-start"
+    }
+
+    fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
+        let (me, event) = match &observation.what {
+            What::Server(me, event) => (*me, event),
+            What::FaultBegan(_, Fault::BitRot(server) | Fault::Wiped(server)) => {
+                self.rotten.insert(*server);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        let server = facts.server(me);
+        let before = self.logged.insert(me, server.logged).unwrap_or_default();
+        match event {
+            ServerEvent::Started { accepted, current, .. } => {
+                self.disks.insert(me, (*accepted, *current));
+                self.replaced.remove(&me);
+            }
+            ServerEvent::AcceptedEpochDurable(accepted) => self.disks.entry(me).or_default().0 = *accepted,
+            ServerEvent::CurrentEpochDurable(current) => self.disks.entry(me).or_default().1 = *current,
+            ServerEvent::StateReplaced { why: Replacement::Snap, .. } => {
+                self.replaced.entry(me).or_insert(before);
+            }
+            ServerEvent::StateReplaced { why: Replacement::Reload, .. } | ServerEvent::SnapshotInstalled { .. } => {
+                self.replaced.remove(&me);
+            }
+            ServerEvent::Role { role: Role::Learning { epoch: Some(_), .. }, .. } => {
+                self.rotten.remove(&me);
+            }
+            ServerEvent::WouldStart { recovering: true, .. } => {}
+            ServerEvent::WouldStart { .. } if self.rotten.contains(&me) => {}
+            ServerEvent::WouldStart { accepted, current, last, difference, .. } => {
+                self.epochs(me, *accepted, *current)?;
+                self.history(facts, me, *last)?;
+                if let Some((from, txns)) = difference {
+                    sendable(facts, me, *last, *from, txns)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl WouldStart {
+    fn epochs(&self, me: ServerId, accepted: AcceptedEpoch, current: CurrentEpoch) -> Result<(), String> {
+        let (had_accepted, had_current) = self.disks.get(&me).copied().unwrap_or_default();
+        if accepted < had_accepted || current < had_current || current.0 > accepted.0 {
+            return Err(format!(
+                "server {me} has acceptedEpoch {} and currentEpoch {} on disk, and would start with {} and {}",
+                had_accepted.0, had_current.0, accepted.0, current.0
+            ));
+        }
+        Ok(())
+    }
+
+    fn history(&self, facts: &Facts, me: ServerId, last: Zxid) -> Result<(), String> {
+        let server = facts.server(me);
+        let replaced = self.replaced.get(&me);
+        // TRUNC and SNAP take away what was durable, before they are told.
+        let synchronizes = matches!(server.role, Role::Learning { epoch: None, .. });
+        if !synchronizes && !facts.history.holds(last, server.durable) {
+            return Err(format!("server {me} has {} on disk, and would start with {last}", server.durable));
+        }
+        let had = |end: Zxid| facts.history.holds(end, last);
+        if had(server.logged) || replaced.is_some_and(|end| had(*end)) {
+            return Ok(());
+        }
+        Err(format!("server {me} has logged up to {}, and would start with {last}", server.logged))
+    }
+}
+
+/// Whether a leader may send these: all that lies between, and nothing else.
+fn sendable(facts: &Facts, me: ServerId, last: Zxid, from: Zxid, txns: &[Zxid]) -> Result<(), String> {
+    if facts.history.between(from, last).is_some_and(|path| path == txns) {
+        return Ok(());
+    }
+    let foreign = txns.iter().find(|zxid| !facts.history.holds(last, **zxid));
+    Err(match foreign {
+        Some(foreign) => {
+            format!("server {me} would start with {last}, and could send {foreign} on, which is not in that history")
+        }
+        None => format!(
+            "server {me} would start with {last}, and could send on what follows {from} up to {}, {} transactions with gaps",
+            txns.last().copied().unwrap_or(from),
+            txns.len()
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Play, set_data, z};
+    use super::*;
+
+    fn would(last: Zxid, difference: Option<(Zxid, Vec<Zxid>)>) -> ServerEvent {
+        let (accepted, current) = (AcceptedEpoch(1), CurrentEpoch(1));
+        ServerEvent::WouldStart { accepted, current, last, digest: None, recovering: false, difference }
+    }
+
+    fn verdict(event: ServerEvent) -> bool {
+        let mut play = Play::elected();
+        (0..3).for_each(|n| drop(play.commit(set_data("/", n, "x"))));
+        play.server(3, event);
+        play.verdict(Box::<WouldStart>::default()).is_ok()
+    }
+
+    #[test]
+    fn what_was_durable_would_be_there() {
+        assert!(verdict(would(z(1, 3), Some((z(1, 1), vec![z(1, 2), z(1, 3)])))));
+        assert!(!verdict(would(z(1, 2), None)));
+    }
+
+    #[test]
+    fn what_was_never_logged_is_caught() {
+        assert!(!verdict(would(z(1, 4), None)));
+        assert!(!verdict(would(z(2, 1), None)));
+    }
+
+    #[test]
+    fn epochs_that_would_go_back_are_caught() {
+        let (accepted, current) = (AcceptedEpoch(1), CurrentEpoch(0));
+        let (last, digest, difference) = (z(1, 3), None, None);
+        assert!(!verdict(ServerEvent::WouldStart { accepted, current, last, digest, recovering: false, difference }));
+    }
+
+    #[test]
+    fn a_difference_with_a_gap_or_a_foreign_record_is_caught() {
+        assert!(!verdict(would(z(1, 3), Some((z(1, 1), vec![z(1, 3)])))));
+        assert!(!verdict(would(z(1, 3), Some((z(1, 1), vec![z(1, 2)])))));
+        assert!(!verdict(would(z(1, 3), Some((Zxid::ZERO, vec![z(1, 1), z(0, 7), z(1, 2), z(1, 3)])))));
+    }
+}
