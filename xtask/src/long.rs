@@ -35,7 +35,7 @@ const SUITES: &[Suite] = &[
     suite("conformance-apache", &["xtask", "conformance", "--against", "apache"]),
     Suite {
         name: "crash",
-        arguments: &["test", "-p", "farrier", "--test", "crash", "--", "--nocapture"],
+        arguments: &["test", "-p", "farrier-cli", "--test", "crash", "--", "--nocapture"],
         environment: &[("FARRIER_KILLS", "1000")],
     },
     suite("fuzz", &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"]),

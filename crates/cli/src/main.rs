@@ -5,7 +5,6 @@
 
 mod acl;
 mod admin;
-mod client;
 mod completions;
 mod create;
 mod delete;

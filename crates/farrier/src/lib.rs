@@ -1,0 +1,10 @@
+//! Farrier for Rust programs: the client of a ZooKeeper ensemble, Farrier's or Apache's, and with the feature
+//! `testing` an ensemble within the process to test against.
+//!
+//! [`Client`] is the way in; everything of the crate `farrier-client` is here under the same names.
+
+#[doc(inline)]
+pub use farrier_client::*;
+
+#[cfg(feature = "testing")]
+pub mod testing;
