@@ -20,10 +20,13 @@ mod logging;
 mod ls;
 mod multi;
 mod output;
+#[cfg(test)]
+mod reference;
 mod repair;
 mod server;
 mod session;
 mod set;
+mod shell;
 mod signals;
 mod snapshot;
 mod stat;
@@ -61,6 +64,7 @@ Examples:
   farrier ls -R / --server zk1:2181  what there is
   farrier create -p /app/config v1  a znode, with its parents
   farrier watch -R /app             what changes, as it changes
+  farrier shell --server zk1:2181   commands one after the other, as with zkCli
   farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
   farrier log dump /var/lib/zookeeper         the transactions in its logs
@@ -98,6 +102,8 @@ enum Command {
     Stat(stat::Arguments),
     /// Show or set who may do what with a znode
     Acl(acl::Arguments),
+    /// Type commands one after the other, as with zkCli
+    Shell(shell::Arguments),
     /// Tell changes as they come
     Watch(watch::Arguments),
     /// Wait until the server has what was committed
@@ -132,6 +138,7 @@ fn main() -> ExitCode {
         Command::Delete(arguments) => delete::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Acl(arguments) => acl::run(&arguments),
+        Command::Shell(arguments) => shell::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Sync(arguments) => sync::run(&arguments),
         Command::Multi(arguments) => multi::run(&arguments),

@@ -13,6 +13,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::output::{complain, print};
+use crate::session;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,10 +89,10 @@ struct Facts {
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let timeout = Duration::from_secs(arguments.timeout);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match session::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            complain("farrier status: error", format_args!("the event loop can't be made: {error}"));
+            complain("farrier status: error", format_args!("{error:#}"));
             return ExitCode::FAILURE;
         }
     };

@@ -10,6 +10,7 @@ use farrier_server::local::{Ports, TICK_MS, member, standalone};
 use farrier_server::{ExitReason, Server};
 
 use super::place::Place;
+use crate::session;
 use crate::signals::Event;
 
 /// How long an ensemble may take until every member serves.
@@ -54,8 +55,7 @@ impl Cluster {
 
     /// Waits until every server serves; false if a signal came first.
     pub(super) fn wait_serving(&self, events: &Receiver<Event>) -> anyhow::Result<bool> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.context("the event loop can't be made")?;
+        let runtime = session::runtime()?;
         let looks = SERVING_MAX.as_millis() / LOOK.as_millis();
         for server in &self.servers {
             let address = Host::from(server.client_addr());
