@@ -1,7 +1,7 @@
 //! The ensemble for tests, as a program's tests use it.
 
 use farrier::testing::Ensemble;
-use farrier::{Client, Error};
+use farrier::{Client, Error, SessionState};
 use std::time::Duration;
 
 /// Longer than anything takes that works.
@@ -132,6 +132,33 @@ async fn a_leader_that_is_cut_off_is_replaced_and_follows_when_it_is_back() {
         reader.sync("/").await.expect("a quorum is there");
         assert!(reader.exists("/elsewhere").await.expect("an answer").is_some(), "{address}");
     }
+}
+
+#[tokio::test]
+async fn a_client_does_not_go_back_to_a_server_that_lags() {
+    let mut ensemble = Ensemble::start(3).await.expect("three servers");
+    let leader = ensemble.leader().await.expect("a leader");
+    let followers: Vec<u8> = (1..=3).filter(|n| *n != leader).collect();
+    let [ahead, behind] = followers[..] else { panic!("two follow: {followers:?}") };
+    let both = format!("{},{}", ensemble.address(ahead), ensemble.address(behind));
+    // Servers are tried in any order.
+    let (client, seen) = loop {
+        let client = client(&both).await;
+        let state = client.session().borrow().clone();
+        if matches!(state, SessionState::Connected { server, .. } if *server == *ensemble.address(ahead).to_string()) {
+            ensemble.partition(behind);
+            client.create("/last", b"").await.expect("two are a quorum");
+            let seen = client.last_zxid();
+            break (client, seen);
+        }
+    };
+    ensemble.kill(ahead).await;
+    // The one that is left serves until it notices that it is cut off, and knows nothing of this.
+    let read = client.get("/last").send();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    ensemble.heal(behind);
+    read.await.expect("nobody may say that it is not there");
+    assert!(client.last_zxid() >= seen);
 }
 
 #[tokio::test]
