@@ -1,6 +1,8 @@
 //! Rules of the workspace that no compiler checks: which crate may use which, what the pure ones must
 //! ban, what the shell must not know, and what must not be left lying about.
 
+mod documents;
+
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -90,6 +92,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    found.extend(documents::check(root)?);
     Ok(found)
 }
 

@@ -8,3 +8,12 @@ pub use farrier_client::*;
 
 #[cfg(feature = "testing")]
 pub mod testing;
+
+/// The programs in README and in the book are compiled, and run where they need no server of others.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../../docs/getting-started.md")]
+    struct GettingStarted;
+}
