@@ -113,8 +113,10 @@ fn tally(passed: bool, name: &str, seconds: u64, counts: &mut Counts) {
 /// The marker is in the program that hunts planted bugs (built by its step), and not in the server as it is built for
 /// everybody.
 fn only_the_runner_has_planted_bugs(root: &Path) -> Result<()> {
-    let built =
-        Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "farrier"]).current_dir(root).status()?;
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "farrier-cli"])
+        .current_dir(root)
+        .status()?;
     if !built.success() {
         bail!("farrier does not build");
     }

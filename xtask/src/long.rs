@@ -40,7 +40,7 @@ const SUITES: &[Suite] = &[
     suite("conformance-apache", &["xtask", "conformance", "--against", "apache"]),
     Suite {
         environment: &[("FARRIER_KILLS", "1000")],
-        ..suite("crash", &["test", "-p", "farrier", "--test", "crash", "--", "--nocapture"])
+        ..suite("crash", &["test", "-p", "farrier-cli", "--test", "crash", "--", "--nocapture"])
     },
     suite("fuzz", &["run", "-p", "farrier-fuzz", "--", "--seconds", "120"]),
     suite("clients-apache", &["xtask", "clients", "--against", "apache"]),

@@ -11,6 +11,7 @@ mod interop;
 mod long;
 mod measure;
 mod model;
+mod reference;
 mod sim;
 mod tidy;
 mod tls;
@@ -36,6 +37,8 @@ enum Command {
     Tidy,
     /// Run the golden scripts of the protocol between servers, or write their transcripts anew
     Golden(golden::Arguments),
+    /// Write the reference pages of the book from the program itself
+    Reference,
     /// Run the conformance cases against Farrier, or against Farrier and Apache side by side
     Conformance(conformance::Arguments),
     /// Run stock clients' scenarios against one server
@@ -64,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Long(arguments) => long::run(&arguments),
         Command::Tidy => tidy_only(),
         Command::Golden(arguments) => golden::run(&arguments),
+        Command::Reference => reference::run(),
         Command::Conformance(arguments) => conformance::run(&arguments),
         Command::Clients(arguments) => interop::clients(&arguments),
         Command::Exchange(arguments) => interop::exchange(&arguments),

@@ -214,8 +214,10 @@ fn farrier(common: &Common) -> Result<PathBuf> {
         return std::fs::canonicalize(path).with_context(|| path.display().to_string());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status =
-        Command::new(cargo).args(["build", "--release", "--package", "farrier"]).status().context("running cargo")?;
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--package", "farrier-cli"])
+        .status()
+        .context("running cargo")?;
     ensure!(status.success(), "farrier does not build");
     // target/debug/xtask beside target/release/farrier
     let path = std::env::current_exe()?.with_file_name("../release/farrier");

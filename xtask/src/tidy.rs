@@ -1,6 +1,8 @@
 //! Rules of the workspace that no compiler checks: which crate may use which, what the pure ones must
 //! ban, what the shell must not know, and what must not be left lying about.
 
+mod documents;
+
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("model", &["proto", "zab"]),
     ("tls", &[]),
     ("client", &["proto", "tls"]),
+    ("farrier", &["client", "server"]),
     ("cli", &["proto", "tree", "storage", "server", "client"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
     ("sim-run", &["proto", "sim"]),
@@ -89,6 +92,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<String>> {
             }
         }
     }
+    found.extend(documents::check(root)?);
     Ok(found)
 }
 
@@ -136,6 +140,6 @@ mod tests {
             std::fs::write(path.join("clippy.toml"), BANS.join("\n")).expect("writable");
         }
         let found = check(dir.path()).expect("readable");
-        assert_eq!(found.len(), ALLOWED.len() - 1, "all but cli: {found:?}");
+        assert_eq!(found.len(), ALLOWED.len() - 2, "all but farrier and cli: {found:?}");
     }
 }

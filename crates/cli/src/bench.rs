@@ -18,10 +18,9 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 
-use crate::delete::delete_all;
+use crate::delete::Subtree;
 use crate::output::{FAILED, Failure, Out, complain, conclude};
 use crate::session::{self, SessionOptions};
-use crate::walk::Walk;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -173,7 +172,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             }
         };
         // Whatever became of it, nothing stays behind.
-        let removed = remove(client, &format!("/farrier-bench-{id}")).await;
+        let removed = remove(client, &format!("/farrier-bench-{id}"), &arguments.session).await;
         let code = measured?;
         removed.with_context(|| format!("{root} could not be removed: `farrier delete -r` does it"))?;
         Ok(code)
@@ -203,19 +202,13 @@ fn addresses(arguments: &Arguments) -> anyhow::Result<(Vec<SocketAddr>, String)>
     Ok((addrs, connect.chroot))
 }
 
-async fn remove(client: &Client, path: &str) -> anyhow::Result<()> {
-    let mut paths = Vec::new();
-    let mut walk = Walk::new(client, path);
-    loop {
-        match walk.next().await {
-            Ok(Some(found)) => paths.push(found.path),
-            Ok(None) => break,
-            Err(error) if error.is_no_node() => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
+/// Takes away what is left.
+async fn remove(client: &Client, path: &str, session: &SessionOptions) -> anyhow::Result<()> {
+    match Subtree::find(client, path, session).await {
+        Ok(subtree) => subtree.delete(client).await.map(drop),
+        Err(error) if error.downcast_ref::<farrier_client::Error>().is_some_and(|e| e.is_no_node()) => Ok(()),
+        Err(error) => Err(error),
     }
-    delete_all(client, paths).await?;
-    Ok(())
 }
 
 async fn measure(

@@ -83,22 +83,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 /// Deletes a subtree; `None` if whoever was asked doesn't want that.
 async fn recursive(arguments: &Arguments, client: &Client) -> anyhow::Result<Option<u64>> {
-    let path = arguments.path.as_str();
-    let full = arguments.session.full_path(path);
-    if path == "/" || full == "/" || full == "/zookeeper" {
-        return Err(Failure::usage(format!("{full} is never deleted with -r; name what is below it, one by one")));
-    }
-    let mut paths = Vec::new();
-    let mut walk = Walk::new(client, path);
-    while let Some(found) = walk.next().await? {
-        paths.push(found.path);
-    }
+    let subtree = Subtree::find(client, &arguments.path, &arguments.session).await?;
     if !arguments.yes {
-        let what = match paths.len() - 1 {
-            0 => plain(path),
-            below => format!("{} and the {} below it", plain(path), count(below as u64, "znode")),
-        };
-        match confirm(&format!("delete {what}, at {}?", arguments.session.server()))? {
+        match subtree.ask()? {
             Some(true) => {}
             Some(false) => {
                 complain("farrier delete: error", "nothing was deleted");
@@ -106,41 +93,81 @@ async fn recursive(arguments: &Arguments, client: &Client) -> anyhow::Result<Opt
             }
             None => {
                 return Err(Failure::usage(format!(
-                    "this would delete {what}; there is no terminal to ask on, so add --yes"
+                    "this would delete {}; there is no terminal to ask on, so add --yes",
+                    subtree.description()
                 )));
             }
         }
     }
-    delete_all(client, paths).await.map(Some)
+    subtree.delete(client).await.map(Some)
 }
 
-/// Deletes znodes, the last one first: in the order of a walk, children come behind their parents.
-pub(crate) async fn delete_all(client: &Client, mut paths: Vec<String>) -> anyhow::Result<u64> {
-    let mut deleted = 0;
-    let mut waiting: VecDeque<(String, Call<()>)> = VecDeque::new();
-    while !paths.is_empty() || !waiting.is_empty() {
-        while waiting.len() < AHEAD {
-            let Some(path) = paths.pop() else { break };
-            let call = client.delete(&path).send();
-            waiting.push_back((path, call));
+/// All of a subtree, on its way to be deleted.
+pub(crate) struct Subtree<'a> {
+    /// Parents before their children; at least one.
+    paths: Vec<String>,
+    server: &'a str,
+}
+
+impl<'a> Subtree<'a> {
+    /// Looks for what there is.
+    pub(crate) async fn find(client: &Client, path: &str, session: &'a SessionOptions) -> anyhow::Result<Self> {
+        let full = session.full_path(path);
+        if path == "/" || full == "/" || full == "/zookeeper" {
+            return Err(Failure::usage(format!(
+                "{full} is never deleted with all below it; name what is below it, one by one"
+            )));
         }
-        let Some((path, call)) = waiting.pop_front() else { break };
-        match call.await {
-            Ok(()) => deleted += 1,
-            // Somebody else was faster.
-            Err(error) if error.is_no_node() => {}
-            Err(error) if error.is_not_empty() => {
-                return Err(anyhow::Error::new(error).context(format!(
-                    "{} were deleted; below {path} others were created meanwhile, so it stays: run it again",
-                    count(deleted, "znode"),
-                )));
-            }
-            Err(error) => {
-                return Err(
-                    anyhow::Error::new(error).context(format!("{} were deleted before", count(deleted, "znode")))
-                );
-            }
+        let mut paths = Vec::new();
+        let mut walk = Walk::new(client, path);
+        while let Some(found) = walk.next().await? {
+            paths.push(found.path);
+        }
+        Ok(Self { paths, server: session.server() })
+    }
+
+    fn description(&self) -> String {
+        match self.paths.len() - 1 {
+            0 => plain(&self.paths[0]),
+            below => format!("{} and the {} below it", plain(&self.paths[0]), count(below as u64, "znode")),
         }
     }
-    Ok(deleted)
+
+    /// Asks on the terminal; `None` if there is none.
+    pub(crate) fn ask(&self) -> anyhow::Result<Option<bool>> {
+        confirm(&format!("delete {}, at {}?", self.description(), self.server))
+    }
+
+    /// Deletes it; returns how many znodes were deleted by this.
+    pub(crate) async fn delete(self, client: &Client) -> anyhow::Result<u64> {
+        let mut paths = self.paths;
+        let mut deleted = 0;
+        let mut waiting: VecDeque<(String, Call<()>)> = VecDeque::new();
+        // Children come behind their parents in the walk.
+        while !paths.is_empty() || !waiting.is_empty() {
+            while waiting.len() < AHEAD {
+                let Some(path) = paths.pop() else { break };
+                let call = client.delete(&path).send();
+                waiting.push_back((path, call));
+            }
+            let Some((path, call)) = waiting.pop_front() else { break };
+            match call.await {
+                Ok(()) => deleted += 1,
+                // Somebody else was faster.
+                Err(error) if error.is_no_node() => {}
+                Err(error) if error.is_not_empty() => {
+                    return Err(anyhow::Error::new(error).context(format!(
+                        "{} were deleted; below {path} others were created meanwhile, so it stays: run it again",
+                        count(deleted, "znode"),
+                    )));
+                }
+                Err(error) => {
+                    return Err(
+                        anyhow::Error::new(error).context(format!("{} were deleted before", count(deleted, "znode")))
+                    );
+                }
+            }
+        }
+        Ok(deleted)
+    }
 }

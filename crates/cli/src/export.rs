@@ -224,7 +224,7 @@ impl Export<'_> {
         }
         self.exported += 1;
         let path = relative(&path, root);
-        target.line(&json!({"path": path, "data": base64(Some(&value.data)), "acl": acl(&list)}))
+        target.line(&json!({"path": path, "data": base64(value.data_or_null()), "acl": acl(&list)}))
     }
 
     /// Goes on without a znode that this client may not read.

@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     session::run("get", &arguments.session, async |client, out| {
         let value = client.get(&arguments.path).await?;
         if arguments.json {
-            let data = base64(Some(&value.data));
+            let data = base64(value.data_or_null());
             out.json(&json!({"path": arguments.path, "data": data, "stat": stat_json(&value.stat)}))?;
             return Ok(0);
         }

@@ -70,7 +70,7 @@ struct Line {
 /// A znode to write.
 struct Znode {
     path: String,
-    data: Vec<u8>,
+    data: Option<Vec<u8>>,
     acl: Vec<Acl<'static>>,
 }
 
@@ -127,7 +127,8 @@ impl Arguments {
         let Line { path, data, acl } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
         let below = path.strip_prefix('/').ok_or_else(|| format!("the path {path} does not begin with a slash"))?;
         let path = if below.is_empty() { self.path.clone() } else { join(&self.path, below) };
-        let data = STANDARD.decode(data.unwrap_or_default()).map_err(|error| format!("data is no base64: {error}"))?;
+        let data = data.map(|data| STANDARD.decode(data)).transpose();
+        let data = data.map_err(|error| format!("data is no base64: {error}"))?;
         let acl = match self.acl.given() {
             Some(acl) => acl.to_vec(),
             None => parse_acl(&acl)?,
@@ -160,7 +161,8 @@ impl Import<'_> {
             return Ok(());
         }
         // Requests are executed in the order in which they are made: a parent is there before its children.
-        let call = self.client.create(&znode.path, &znode.data).acl(&znode.acl).send();
+        let create = self.client.create(&znode.path, znode.data.as_deref().unwrap_or_default()).acl(&znode.acl);
+        let call = if znode.data.is_none() { create.null() } else { create }.send();
         self.waiting.push_back((znode, call));
         if self.waiting.len() < AHEAD { Ok(()) } else { self.one().await }
     }
@@ -187,7 +189,8 @@ impl Import<'_> {
             self.counts.there += 1;
             return Ok(());
         }
-        self.client.set(&znode.path, &znode.data).await?;
+        let set = self.client.set(&znode.path, znode.data.as_deref().unwrap_or_default());
+        if znode.data.is_none() { set.null() } else { set }.await?;
         self.counts.updated += 1;
         Ok(())
     }

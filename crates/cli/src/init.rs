@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use farrier_server::config::as_value;
 
 use crate::output::{complain, print};
 use crate::server::{load_file, refuse};
@@ -145,15 +146,10 @@ fn create(path: &Path, text: &str) -> anyhow::Result<()> {
     write().with_context(|| format!("{} can't be written", path.display()))
 }
 
-/// A directory as a value in zoo.cfg, where backslashes would be escapes.
-pub(crate) fn as_value(dir: &Path) -> anyhow::Result<&str> {
-    let text = dir.to_str().filter(|d| !d.contains(['\\', '\n', '\r']));
-    text.context("zoo.cfg can't name a directory with a backslash, a line break or bytes that are no text")
-}
-
 /// A member's configuration.
 fn zoo_cfg(data: &Path, client_port: u16, members: &BTreeMap<u8, &str>) -> anyhow::Result<String> {
-    let data = as_value(data)?;
+    let data = as_value(data)
+        .context("zoo.cfg can't name a directory with a backslash, a line break or bytes that are no text")?;
     let mut text = format!(
         "# Written by farrier init.\ntickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir={data}\nclientPort={client_port}\n\
          # What `farrier status` asks.\n4lw.commands.whitelist=srvr,mntr,ruok\n"

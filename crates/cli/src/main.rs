@@ -6,7 +6,6 @@
 mod acl;
 mod admin;
 mod bench;
-mod client;
 mod completions;
 mod create;
 mod delete;
@@ -22,10 +21,13 @@ mod logging;
 mod ls;
 mod multi;
 mod output;
+#[cfg(test)]
+mod reference;
 mod repair;
 mod server;
 mod session;
 mod set;
+mod shell;
 mod signals;
 mod snapshot;
 mod stat;
@@ -63,6 +65,7 @@ Examples:
   farrier ls -R / --server zk1:2181  what there is
   farrier create -p /app/config v1  a znode, with its parents
   farrier watch -R /app             what changes, as it changes
+  farrier shell --server zk1:2181   commands one after the other, as with zkCli
   farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
   farrier bench get set --server zk1:2181 --yes    how fast it is, and what that costs
@@ -101,6 +104,8 @@ enum Command {
     Stat(stat::Arguments),
     /// Show or set who may do what with a znode
     Acl(acl::Arguments),
+    /// Type commands one after the other, as with zkCli
+    Shell(shell::Arguments),
     /// Tell changes as they come
     Watch(watch::Arguments),
     /// Wait until the server has what was committed
@@ -137,6 +142,7 @@ fn main() -> ExitCode {
         Command::Delete(arguments) => delete::run(&arguments),
         Command::Stat(arguments) => stat::run(&arguments),
         Command::Acl(arguments) => acl::run(&arguments),
+        Command::Shell(arguments) => shell::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Sync(arguments) => sync::run(&arguments),
         Command::Multi(arguments) => multi::run(&arguments),

@@ -35,7 +35,7 @@ pub(crate) const USAGE: u8 = 2;
 /// Exit code: no server.
 pub(crate) const NO_SERVER: u8 = 3;
 /// Exit code when the reader of standard output has gone: that of a program which SIGPIPE ends.
-const READER_GONE: u8 = 128 + 13;
+pub(crate) const READER_GONE: u8 = 128 + 13;
 
 /// Writes `text` to standard output at once, so that a reader on a pipe sees it.
 pub(crate) fn print(text: &str) -> io::Result<()> {
@@ -138,6 +138,21 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// What was asked for can't be done as things are.
+    pub(crate) fn refused(message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self { code: FAILED, message: message.into() })
+    }
+
+    /// What ends with a code of its own.
+    pub(crate) fn with_code(code: u8, message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self { code, message: message.into() })
+    }
+
+    /// There is no server to do it.
+    pub(crate) fn no_server(message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self { code: NO_SERVER, message: message.into() })
+    }
+
     /// What was asked for makes no sense, or names what isn't there.
     pub(crate) fn usage(message: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self { code: USAGE, message: message.into() })
@@ -154,21 +169,23 @@ impl std::error::Error for Failure {}
 
 /// The end of a command: its code, or why it failed, told on standard error.
 pub(crate) fn conclude(command: &str, result: anyhow::Result<u8>) -> ExitCode {
-    let error = match result {
-        Ok(code) => return ExitCode::from(code),
-        Err(error) => error,
-    };
+    ExitCode::from(result.unwrap_or_else(|error| tell(&format!("farrier {command}: error"), &error)))
+}
+
+/// Tells of a failure on standard error; returns the code that it stands for.
+pub(crate) fn tell(kind: &str, error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<OutputError>().is_some_and(|e| e.0.kind() == io::ErrorKind::BrokenPipe) {
         // `| head` has seen enough.
-        return ExitCode::from(READER_GONE);
+        return READER_GONE;
     }
-    let code = match (error.downcast_ref::<Failure>(), error.downcast_ref::<farrier_client::Error>()) {
-        (Some(failure), _) => failure.code,
-        (None, Some(error)) => session::exit_code(error),
-        (None, None) => FAILED,
+    let (code, hint) = match (error.downcast_ref::<Failure>(), error.downcast_ref::<farrier_client::Error>()) {
+        (Some(failure), _) => (failure.code, ""),
+        (None, Some(error)) => match session::exit_code(error) {
+            NO_SERVER => (NO_SERVER, "\nIs a server running there? --server or FARRIER_SERVER names others"),
+            code => (code, ""),
+        },
+        (None, None) => (FAILED, ""),
     };
-    let hint =
-        if code == NO_SERVER { "\nIs a server running there? --server or FARRIER_SERVER names others" } else { "" };
-    complain(&format!("farrier {command}: error"), format_args!("{error:#}{hint}"));
-    ExitCode::from(code)
+    complain(kind, format_args!("{error:#}{hint}"));
+    code
 }

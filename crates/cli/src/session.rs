@@ -101,13 +101,19 @@ impl SessionOptions {
         }
     }
 
-    async fn connect(&self) -> anyhow::Result<Client> {
+    /// The same with other servers.
+    pub(crate) fn at(&self, server: &str) -> Self {
+        Self { server: server.to_owned(), ..self.clone() }
+    }
+
+    /// A session. Whether another one follows it when it has expired is for those to say who live on.
+    pub(crate) async fn connect(&self, renew: bool) -> anyhow::Result<Client> {
         let timeout = Duration::from_secs(self.timeout);
         let mut builder = Client::builder(&self.server)
             .connect_timeout(timeout)
             .request_timeout(timeout)
             .session_timeout(Duration::from_secs(self.session_timeout))
-            .renew_session(false);
+            .renew_session(renew);
         for (scheme, credentials) in self.identities()? {
             builder = builder.auth(&scheme, credentials);
         }
@@ -155,13 +161,9 @@ pub(crate) fn run(
     options: &SessionOptions,
     work: impl AsyncFnOnce(&Client, &mut Out) -> anyhow::Result<u8>,
 ) -> ExitCode {
-    let start = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.context("the event loop can't be made")
-    };
-    let result = start().and_then(|runtime| {
+    let result = runtime().and_then(|runtime| {
         runtime.block_on(async {
-            let client = options.connect().await?;
+            let client = options.connect(false).await?;
             let mut out = Out::open();
             let result = work(&client, &mut out).await;
             // What was printed before a failure is true.
@@ -172,6 +174,12 @@ pub(crate) fn run(
         })
     });
     conclude(command, result)
+}
+
+/// What everything of one command runs on.
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("the event loop can't be made")
 }
 
 /// The exit code that an error of a client ends with.

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
+use anyhow::bail;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
+use farrier_client::{Client, Host};
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use crate::client::Address;
 use crate::output::{complain, print};
+use crate::session;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,9 +39,9 @@ pub(crate) struct Arguments {
         value_name = "HOST:PORT,…",
         value_delimiter = ',',
         default_value = "127.0.0.1:2181",
-        value_parser = Address::parse
+        value_parser = str::parse::<Host>
     )]
-    server: Vec<Address>,
+    server: Vec<Host>,
 
     /// Seconds that a server may take
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -60,7 +62,7 @@ const WHITELIST: &str = "4lw.commands.whitelist=srvr,mntr";
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Member {
     id: Option<i64>,
-    address: Address,
+    address: Host,
 }
 
 /// What came of asking one.
@@ -87,8 +89,18 @@ struct Facts {
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let timeout = Duration::from_secs(arguments.timeout);
-    let members = find_members(&arguments.server, timeout);
-    let answers = ask_all(&members, timeout);
+    let runtime = match session::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain("farrier status: error", format_args!("{error:#}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let (members, answers) = runtime.block_on(async {
+        let members = find_members(&arguments.server, timeout).await;
+        let answers = ask_all(&members, timeout).await;
+        (members, answers)
+    });
     let text = if arguments.json { as_json(&members, &answers) } else { as_table(&members, &answers) };
     if let Err(error) = print(&text) {
         complain("farrier status: error", format_args!("standard output can't be written: {error}"));
@@ -109,11 +121,17 @@ fn code(answers: &[Answer]) -> u8 {
 }
 
 /// The members that some server's `/zookeeper/config` lists, or the servers that were named.
-fn find_members(named: &[Address], timeout: Duration) -> Vec<Member> {
-    let listed = named.iter().find_map(|address| {
-        let found = address.read_znode("/zookeeper/config", timeout);
-        found.map_err(|error| tracing::debug!("{address}: {error:#}")).ok().map(|data| (address, data))
-    });
+async fn find_members(named: &[Host], timeout: Duration) -> Vec<Member> {
+    let mut listed = None;
+    for address in named {
+        match read_config(address, timeout).await {
+            Ok(data) => {
+                listed = Some((address, data));
+                break;
+            }
+            Err(error) => tracing::debug!("{address}: {error:#}"),
+        }
+    }
     let members = listed.and_then(|(address, data)| {
         let members = members_of(&String::from_utf8_lossy(&data), named, address.port);
         if members.is_none() {
@@ -130,9 +148,28 @@ fn find_members(named: &[Address], timeout: Duration) -> Vec<Member> {
     }
 }
 
+/// What one server has in `/zookeeper/config`.
+async fn read_config(address: &Host, timeout: Duration) -> anyhow::Result<Vec<u8>> {
+    // A client would try until its time is over.
+    if matches!(ask(address, timeout).await, Answer::Unreachable(_) | Answer::NotServing) {
+        bail!("it doesn't serve");
+    }
+    let client = Client::builder(&address.to_string())
+        .allow_read_only(true)
+        .renew_session(false)
+        .connect_timeout(timeout)
+        .request_timeout(timeout)
+        .connect()
+        .await?;
+    let value = client.config().await;
+    // If this is lost, the session ends by its timeout.
+    let _ = client.close().await;
+    Ok(value?.data.to_vec())
+}
+
 /// Reads the list of members. A line without a client port means a server whose port stands in its own
 /// file: then it is the one under which that host was named, else `port`. `None` if two would be one.
-fn members_of(config: &str, named: &[Address], port: u16) -> Option<Vec<Member>> {
+fn members_of(config: &str, named: &[Host], port: u16) -> Option<Vec<Member>> {
     let mut members = Vec::new();
     for line in config.lines() {
         let Some((number, value)) = line.trim().strip_prefix("server.").and_then(|l| l.split_once('=')) else {
@@ -141,23 +178,23 @@ fn members_of(config: &str, named: &[Address], port: u16) -> Option<Vec<Member>>
         let Ok(id) = number.trim().parse() else { continue };
         let Some(host) = peer_host(value) else { continue };
         let client = value.split(';').nth(1).map(str::trim).filter(|c| !c.is_empty());
-        let told = client.and_then(|c| if c.contains(':') { Address::parse(c).ok() } else { c.parse().ok().map(any) });
+        let told = client.and_then(|c| if c.contains(':') { c.parse().ok() } else { c.parse().ok().map(any) });
         let address = match told {
-            Some(told) if told.host != "0.0.0.0" && told.host != "::" => told,
-            Some(told) => Address { host, port: told.port },
+            Some(told) if !matches!(&*told.name, "0.0.0.0" | "::") => told,
+            Some(told) => Host { name: host.into(), port: told.port },
             None => {
-                let known = named.iter().find(|a| a.host == host).map(|a| a.port);
-                Address { host, port: known.unwrap_or(port) }
+                let known = named.iter().find(|a| *a.name == *host).map(|a| a.port);
+                Host { name: host.into(), port: known.unwrap_or(port) }
             }
         };
         members.push(Member { id: Some(id), address });
     }
-    let distinct: BTreeMap<&Address, ()> = members.iter().map(|m| (&m.address, ())).collect();
+    let distinct: BTreeMap<&Host, ()> = members.iter().map(|m| (&m.address, ())).collect();
     if distinct.len() == members.len() { Some(members) } else { None }
 }
 
-fn any(port: u16) -> Address {
-    Address { host: "0.0.0.0".to_owned(), port }
+fn any(port: u16) -> Host {
+    Host { name: "0.0.0.0".into(), port }
 }
 
 /// The host of a member's first address for its peers.
@@ -170,22 +207,26 @@ fn peer_host(value: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_owned())
 }
 
-fn ask_all(members: &[Member], timeout: Duration) -> Vec<Answer> {
+async fn ask_all(members: &[Member], timeout: Duration) -> Vec<Answer> {
     let mut answers = Vec::new();
     for some in members.chunks(AT_ONCE) {
-        thread::scope(|scope| {
-            let asked: Vec<_> = some.iter().map(|m| scope.spawn(|| ask(&m.address, timeout))).collect();
-            answers.extend(asked.into_iter().map(|thread| thread.join().expect("asking doesn't panic")));
-        });
+        let mut asked = JoinSet::new();
+        for (index, member) in some.iter().enumerate() {
+            let address = member.address.clone();
+            asked.spawn(async move { (index, ask(&address, timeout).await) });
+        }
+        let mut answered = asked.join_all().await;
+        answered.sort_by_key(|(index, _)| *index);
+        answers.extend(answered.into_iter().map(|(_, answer)| answer));
     }
     answers
 }
 
-fn ask(address: &Address, timeout: Duration) -> Answer {
-    match address.word("srvr", timeout) {
+async fn ask(address: &Host, timeout: Duration) -> Answer {
+    match address.word("srvr", timeout).await {
         Ok(text) => match read_srvr(&text) {
             // Only `srvr` tells the zxid; `mntr` tells the rest of it.
-            Answer::Refused => match address.word("mntr", timeout) {
+            Answer::Refused => match address.word("mntr", timeout).await {
                 Ok(text) => read_mntr(&text),
                 Err(_) => Answer::Refused,
             },
@@ -352,8 +393,8 @@ fn as_json(members: &[Member], answers: &[Answer]) -> String {
 mod tests {
     use super::*;
 
-    fn address(text: &str) -> Address {
-        Address::parse(text).expect("an address")
+    fn address(text: &str) -> Host {
+        text.parse().expect("an address")
     }
 
     fn found(config: &str, named: &str) -> Option<Vec<String>> {

@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     })
 }
 
-const fn name(kind: EventType) -> &'static str {
+pub(crate) const fn name(kind: EventType) -> &'static str {
     match kind {
         EventType::NodeCreated => "created",
         EventType::NodeDeleted => "deleted",

@@ -1,17 +1,16 @@
 //! The commands that speak to a server, through pipes and on a terminal, against a server of our own.
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
-use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 
 mod support;
 
 use support::Process;
+use support::terminal::Terminal;
 
 /// A server, and the command line pointed at it.
 struct Place {
@@ -88,34 +87,12 @@ impl Place {
 
     /// On a terminal, on which `typed` is entered once `prompt` was shown; what the terminal shows, and the code.
     fn terminal(&self, words: &[&str], prompt: &str, typed: &str) -> (String, Option<i32>) {
-        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-        grantpt(&controller).expect("granted");
-        unlockpt(&controller).expect("unlocked");
-        let name = ptsname(&controller, Vec::new()).expect("it has a name");
-        let name = std::ffi::OsStr::from_bytes(name.to_bytes());
-        let open = || File::options().read(true).write(true).open(name).expect("the other end");
-        let mut command = self.command(words);
-        command.env("TERM", "xterm").env_remove("NO_COLOR");
-        let mut child = command.stdin(open()).stdout(open()).stderr(open()).spawn().expect("the binary runs");
-        // The command holds the other end until it is dropped.
-        drop(command);
-        let mut controller = File::from(controller);
-        let mut shown = Vec::new();
-        let mut chunk = [0; 4096];
-        let mut entered = prompt.is_empty();
-        // When the last holder of the other end has gone the terminal answers with an error.
-        while let Ok(n) = controller.read(&mut chunk) {
-            if n == 0 {
-                break;
-            }
-            shown.extend_from_slice(&chunk[..n]);
-            if !entered && String::from_utf8_lossy(&shown).contains(prompt) {
-                controller.write_all(typed.as_bytes()).expect("typed");
-                entered = true;
-            }
+        let mut terminal = Terminal::open(self.command(words));
+        if !prompt.is_empty() {
+            terminal.wait_for(prompt);
+            terminal.enter(typed);
         }
-        let code = child.wait().expect("it ends").code();
-        (String::from_utf8_lossy(&shown).into_owned(), code)
+        terminal.end()
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::limits::SERVERS_MAX;
 use farrier_proto::path;
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 const PORT: u16 = 2181;
 
 /// A server as the connect string names it. The name is resolved anew for every connection.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Host {
     /// Name or address literal, without brackets.
     pub name: Arc<str>,
@@ -25,6 +26,25 @@ impl fmt::Display for Host {
         } else {
             write!(f, "{}:{}", self.name, self.port)
         }
+    }
+}
+
+impl From<SocketAddr> for Host {
+    fn from(address: SocketAddr) -> Self {
+        Self { name: address.ip().to_string().into(), port: address.port() }
+    }
+}
+
+impl FromStr for Host {
+    type Err = ConnectStringError;
+
+    /// `HOST[:PORT]`; 2181 without a port.
+    fn from_str(text: &str) -> Result<Self, ConnectStringError> {
+        let wrong = |reason: &str| ConnectStringError { text: text.to_owned(), reason: reason.to_owned() };
+        if text.contains(['/', ',']) {
+            return Err(wrong("one server is expected, without a path"));
+        }
+        host(text).map_err(|reason| wrong(&reason))
     }
 }
 
@@ -100,6 +120,15 @@ mod tests {
         assert_eq!(shown("a:1, b:2/x/y"), (vec!["a:1".into(), "b:2".into()], "/x/y".into()));
         assert_eq!(shown("a/"), (vec!["a:2181".into()], String::new()));
         assert_eq!(shown("[::1]:7,[fe80::1]"), (vec!["[::1]:7".into(), "[fe80::1]:2181".into()], String::new()));
+    }
+
+    #[test]
+    fn one_server() {
+        let one = |text: &str| text.parse::<Host>();
+        assert_eq!(one("[::1]").map(|h| h.to_string()), Ok("[::1]:2181".to_owned()));
+        for text in ["", "a,b", "a/b", "a:0", "::1"] {
+            one(text).expect_err(text);
+        }
     }
 
     #[test]

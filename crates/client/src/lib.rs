@@ -26,6 +26,7 @@ mod shared;
 mod state;
 mod time;
 mod watch;
+mod word;
 
 pub use call::Call;
 pub use client::Client;

@@ -17,6 +17,9 @@ pub const REQUEST_MAX: usize = JUTE_MAX_BUFFER;
 /// Longest reply by default. Servers do not bound a list of children, so it is larger than [`REQUEST_MAX`].
 pub const REPLY_MAX: usize = 16 << 20;
 
+/// Longest answer to a four-letter word that is read, in bytes.
+pub const WORD_ANSWER_MAX: usize = 2 << 20;
+
 /// Bytes of paths in one request that sets watches again after a reconnect.
 pub const SET_WATCHES_MAX: usize = 128 << 10;
 

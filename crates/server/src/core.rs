@@ -77,6 +77,8 @@ pub(crate) struct Core {
     timer: parking_lot::Condvar,
     /// Set once the server goes down; loops end when they see it.
     closing: Arc<AtomicBool>,
+    /// Set before that if it goes down without any farewell.
+    killed: AtomicBool,
 }
 
 impl Core {
@@ -95,6 +97,7 @@ impl Core {
             life_changed: Condvar::new(),
             timer: parking_lot::Condvar::new(),
             closing: Arc::default(),
+            killed: AtomicBool::new(false),
         }
     }
 
@@ -306,6 +309,17 @@ impl Core {
         for outbox in &self.outboxes {
             outbox.wake_always();
         }
+    }
+
+    /// Tells every loop to end with nothing finished: what was not yet written to the log is lost.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::SeqCst);
+        self.log.abandon();
+        self.close();
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::SeqCst)
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -255,6 +255,42 @@ fn every_command_reaches_the_log_thread_once_and_in_order() {
     });
 }
 
+/// Whatever is taken before the queue is abandoned is the beginning of what was pushed: the log never has a gap.
+#[test]
+fn an_abandoned_queue_ends_the_log_thread_with_a_beginning() {
+    in_many_orders(|| {
+        let queue = Arc::new(LogQueue::default());
+        let log = {
+            let queue = queue.clone();
+            shuttle::thread::spawn(move || {
+                let mut all: Vec<u8> = Vec::new();
+                loop {
+                    let mut batch = Vec::new();
+                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO);
+                    if batch.is_empty() {
+                        return all;
+                    }
+                    all.append(&mut batch);
+                }
+            })
+        };
+        let stepper = {
+            let queue = queue.clone();
+            shuttle::thread::spawn(move || {
+                for n in 1..=4 {
+                    queue.push(n);
+                    queue.wake();
+                }
+            })
+        };
+        queue.abandon();
+        let all = log.join().expect("nobody panics");
+        stepper.join().expect("nobody panics");
+        assert!(all.iter().copied().eq(1..=u8::try_from(all.len()).expect("four at most")), "{all:?}");
+        assert_eq!(queue.bytes(), 0);
+    });
+}
+
 // ---- the files of the history ----
 
 /// The log thread changes the history twice and asks for a snapshot of each. No snapshot is begun or finished of a

@@ -20,6 +20,8 @@ struct Queue<C> {
     /// Of the transactions in it.
     bytes: usize,
     closed: bool,
+    /// Nothing is taken up any more.
+    abandoned: bool,
 }
 
 /// Commands on their way to the log thread. Bounded by what the replica lets be outstanding: a connection
@@ -33,7 +35,7 @@ pub(crate) struct LogQueue<C> {
 
 impl<C> Default for LogQueue<C> {
     fn default() -> Self {
-        let queue = Queue { commands: VecDeque::new(), bytes: 0, closed: false };
+        let queue = Queue { commands: VecDeque::new(), bytes: 0, closed: false, abandoned: false };
         Self { queue: Mutex::new(queue), filled: Condvar::new() }
     }
 }
@@ -41,6 +43,9 @@ impl<C> Default for LogQueue<C> {
 impl<C: Weighed> LogQueue<C> {
     pub(crate) fn push(&self, command: C) {
         let mut queue = self.queue.lock().expect("nothing panics while it holds this lock");
+        if queue.abandoned {
+            return;
+        }
         queue.bytes += command.len();
         queue.commands.push_back(command);
     }
@@ -52,6 +57,15 @@ impl<C: Weighed> LogQueue<C> {
     /// The log thread ends when nothing waits any more.
     pub(crate) fn close(&self) {
         self.queue.lock().expect("nothing panics while it holds this lock").closed = true;
+        self.filled.notify_all();
+    }
+
+    /// The log thread ends with what it is at. What waits is lost, and so is what comes behind it.
+    pub(crate) fn abandon(&self) {
+        let mut queue = self.queue.lock().expect("nothing panics while it holds this lock");
+        (queue.closed, queue.abandoned, queue.bytes) = (true, true, 0);
+        queue.commands.clear();
+        drop(queue);
         self.filled.notify_all();
     }
 

@@ -59,6 +59,9 @@ impl<D: Disk> LogThread<D> {
         loop {
             core.log.take(&mut batch, max_batch, gather, idle);
             if batch.is_empty() {
+                if core.is_killed() {
+                    return;
+                }
                 if let Err(error) = work.close() {
                     // Everything acknowledged was synced before; only the mark may be behind.
                     tracing::error!("the log did not close in order: {error}");

@@ -3,6 +3,7 @@
 use crate::activation::Activations;
 use crate::config::{ConfigError, EnsembleConfig, Member, ServerConfig};
 use crate::mapping::{millis, tree};
+use crate::peers::address::Route;
 use crate::peers::{PeerSettings, addresses};
 use farrier_proto::ServerId;
 use farrier_zab::{Config, Ensemble, EnsembleError};
@@ -76,7 +77,7 @@ impl Membership {
                 .collect::<BTreeMap<_, _>>()
                 .into(),
             activations,
-            keep_alive: t.keep_alive,
+            route: Route { keep_alive: t.keep_alive, detours: config.detours.clone() },
             connect_timeout: t.connect_timeout,
             header_timeout: t.header_timeout.unwrap_or_else(|| tick * self.config.sync_limit.max(1)),
             dial_timeout: tick * self.config.sync_limit.max(1),

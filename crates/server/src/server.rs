@@ -368,6 +368,25 @@ impl Server {
         self.core.step(Input::Stop);
         let reason = self.core.wait_drained(self.drain).unwrap_or_else(|| self.core.give_up_draining());
         self.core.close();
+        // A snapshot or a purge that runs is given up, but after a failure nobody waits even for that: they
+        // may hang on the same disk.
+        self.join(reason == ExitReason::Stopped);
+        reason
+    }
+
+    /// Ends the server as the death of its process would, as far as that can be had within a process: no
+    /// request is finished, no session closed, no leadership handed over, and every connection is cut. What was
+    /// not yet given to the system to write is lost, a snapshot on its way included; what was, stays, as it
+    /// stays in the system's cache when a process dies. A write to the log that runs in this moment ends first.
+    pub fn kill(self) {
+        self.core.kill();
+        self.join(true);
+    }
+}
+
+impl Server {
+    /// Ends the threads, which were told to.
+    fn join(&self, with_background: bool) {
         self.wake_accept();
         let mut threads = self.threads.lock().expect("nothing panics while it holds this lock");
         if let Some(door) = threads.door.take() {
@@ -376,16 +395,10 @@ impl Server {
         let workers = std::mem::take(&mut threads.workers);
         let all =
             threads.accept.take().into_iter().chain(workers).chain(threads.log.take()).chain(threads.peers.take());
-        // A snapshot or a purge that runs is given up, but after a failure nobody waits even for that: they
-        // may hang on the same disk.
-        let others = std::mem::take(&mut threads.others).into_iter().filter(|_| reason == ExitReason::Stopped);
-        let all: Vec<_> = all.chain(others).collect();
-        join(all);
-        reason
+        let others = std::mem::take(&mut threads.others).into_iter().filter(|_| with_background);
+        join(all.chain(others).collect());
     }
-}
 
-impl Server {
     /// Makes the accept thread look whether the server closes. Needs neither a descriptor nor a route to
     /// ourselves where the system ends accept(2) with the listener's shutdown, as Linux does.
     fn wake_accept(&self) {
@@ -397,7 +410,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stop();
+        if !self.core.is_killed() {
+            self.stop();
+        }
     }
 }
 

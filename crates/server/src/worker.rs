@@ -196,11 +196,14 @@ pub(crate) fn run(
                 }
             }
         }
-        // Connections get their last replies and end; each is bounded in time.
         accepted.close();
         while let Ok((_, peer)) = accepted.try_recv() {
             context.settings.limits.leave(peer.ip());
         }
+        if context.core.is_killed() {
+            return;
+        }
+        // Connections get their last replies and end; each is bounded in time.
         let all: Vec<_> = context.conns.borrow().values().cloned().collect();
         for conn in all {
             conn.close();

@@ -41,6 +41,19 @@ pub fn stats_path(path: &str) -> String {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct QuotaText(BTreeMap<String, i64>);
 
+/// The limits of a quota. Beyond a soft one the server writes a warning to its log, beyond a hard one it refuses.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Limits {
+    /// Znodes, soft.
+    pub count: Option<i64>,
+    /// Bytes of data, soft.
+    pub bytes: Option<i64>,
+    /// Znodes, hard.
+    pub count_hard: Option<i64>,
+    /// Bytes of data, hard.
+    pub byte_hard: Option<i64>,
+}
+
 /// Text that is not of this form.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the text is no list of name=number")]
@@ -73,6 +86,26 @@ impl QuotaText {
         text.0.insert("count".to_owned(), count);
         text.0.insert("bytes".to_owned(), bytes);
         text
+    }
+
+    /// Limits; what is `None` is not limited.
+    #[must_use]
+    pub fn limits(limits: Limits) -> Self {
+        let mut text = Self::default();
+        text.set_limits(limits, true);
+        text
+    }
+
+    /// Sets those limits that are not `None`; with `all` takes the others away.
+    pub fn set_limits(&mut self, limits: Limits, all: bool) {
+        let Limits { count, bytes, count_hard, byte_hard } = limits;
+        for (name, limit) in
+            [("count", count), ("bytes", bytes), ("countHardLimit", count_hard), ("byteHardLimit", byte_hard)]
+        {
+            if all || limit.is_some() {
+                self.0.insert(name.to_owned(), limit.unwrap_or(-1));
+            }
+        }
     }
 
     fn get(&self, name: &str) -> i64 {

@@ -130,7 +130,7 @@ pub(crate) fn farrier(named: Option<&Path>) -> Result<PathBuf> {
         return fs::canonicalize(path).with_context(|| path.display().to_string());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo).args(["build", "--package", "farrier"]).status().context("running cargo")?;
+    let status = Command::new(cargo).args(["build", "--package", "farrier-cli"]).status().context("running cargo")?;
     ensure!(status.success(), "farrier does not build");
     // Both binaries of a workspace land in one directory.
     let path = std::env::current_exe()?.with_file_name("farrier");

@@ -2,21 +2,18 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use farrier_server::config::properties;
+use farrier_server::local::{Ports, is_free, next_free};
 
 /// First port for clients that is tried, and first ports for peers: the usual ones. All lie below the
 /// range from which outgoing connections get theirs.
 const CLIENT_PORT: u16 = 2181;
 const QUORUM_PORT: u16 = 2888;
 const ELECTION_PORT: u16 = 3888;
-
-/// Ports that are tried from the first one on.
-const PORTS_MAX: u16 = 100;
 
 /// File in `--data DIR` that keeps the number of servers and their ports.
 const KEPT: &str = "farrier-dev.properties";
@@ -28,14 +25,6 @@ pub(super) struct Place {
     temporary: bool,
     /// Client ports that the directory kept from an earlier run, one for each server.
     kept: Option<Vec<u16>>,
-}
-
-/// The ports of one server.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Ports {
-    pub(super) client: u16,
-    pub(super) quorum: u16,
-    pub(super) election: u16,
 }
 
 impl Place {
@@ -79,11 +68,11 @@ impl Place {
     pub(super) fn choose_ports(&self, count: u8, wanted: Option<u16>) -> anyhow::Result<Vec<Ports>> {
         let clients = match (wanted, &self.kept) {
             (None, Some(kept)) => self.still_free(kept)?,
-            (wanted, _) => next_free(wanted.unwrap_or(CLIENT_PORT), count, &[])?,
+            (wanted, _) => next_free(wanted.unwrap_or(CLIENT_PORT), usize::from(count), &[])?,
         };
-        let quorum = next_free(QUORUM_PORT, count, &clients)?;
+        let quorum = next_free(QUORUM_PORT, usize::from(count), &clients)?;
         let taken: Vec<u16> = clients.iter().chain(&quorum).copied().collect();
-        let election = next_free(ELECTION_PORT, count, &taken)?;
+        let election = next_free(ELECTION_PORT, usize::from(count), &taken)?;
         let ports = clients.into_iter().zip(quorum).zip(election);
         Ok(ports.map(|((client, quorum), election)| Ports { client, quorum, election }).collect())
     }
@@ -148,25 +137,10 @@ fn read_kept(bytes: &[u8]) -> anyhow::Result<Vec<u16>> {
     Ok(ports)
 }
 
-/// The next `count` free ports from `first` on, besides those that are spoken for.
-fn next_free(first: u16, count: u8, taken: &[u16]) -> anyhow::Result<Vec<u16>> {
-    let last = first.saturating_add(PORTS_MAX - 1);
-    let free = (first..=last).filter(|port| !taken.contains(port) && is_free(*port));
-    let found: Vec<u16> = free.take(count.into()).collect();
-    if found.len() < usize::from(count) {
-        bail!("{} of the ports from {first} to {last} are free, and {count} are needed", found.len());
-    }
-    Ok(found)
-}
-
-/// Whether nobody listens on `port` of the loopback address. The server binds it again right after.
-fn is_free(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::{Ipv4Addr, TcpListener};
 
     fn nowhere(kept: Option<Vec<u16>>) -> Place {
         Place { dir: PathBuf::from("/nowhere"), temporary: false, kept }

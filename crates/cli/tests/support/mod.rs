@@ -4,6 +4,8 @@
 // Each test binary uses its own part.
 #![allow(dead_code, reason = "every test binary compiles this module and none needs all of it")]
 
+pub(crate) mod terminal;
+
 use farrier_testkit::raw::{Client, Connect, Sessions};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;

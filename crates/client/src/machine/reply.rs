@@ -10,7 +10,8 @@ pub(crate) enum Response {
     Nothing,
     Created(String, Option<Stat>),
     Stat(Stat),
-    Data(Vec<u8>, Stat),
+    /// Null data is `None`.
+    Data(Option<Vec<u8>>, Stat),
     Acl(Vec<Acl<'static>>, Stat),
     Children(Vec<String>, Option<Stat>),
     Paths(Vec<String>),
@@ -39,7 +40,7 @@ impl Response {
             }
             OpCode::Exists | OpCode::SetData | OpCode::SetAcl => Self::Stat(Stat::read(r)?),
             OpCode::GetData | OpCode::Reconfig => {
-                let data = r.buffer()?.unwrap_or_default().to_vec();
+                let data = r.buffer()?.map(<[u8]>::to_vec);
                 Self::Data(data, Stat::read(r)?)
             }
             OpCode::GetAcl => {

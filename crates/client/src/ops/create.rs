@@ -28,7 +28,7 @@ enum Life {
 #[must_use = "a description creates nothing by itself"]
 pub struct NewZnode<'a> {
     pub(super) path: &'a str,
-    data: &'a [u8],
+    data: Option<&'a [u8]>,
     acl: &'a [Acl<'a>],
     life: Life,
     sequential: bool,
@@ -39,7 +39,7 @@ pub struct NewZnode<'a> {
 impl<'a> NewZnode<'a> {
     /// A persistent znode that is open to everybody.
     pub fn new(path: &'a str, data: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
-        let data = data.as_ref();
+        let data = Some(data.as_ref());
         Self { path, data, acl: OPEN, life: Life::Persistent, sequential: false, contradiction: false }
     }
 
@@ -68,6 +68,12 @@ impl<'a> NewZnode<'a> {
     /// Appends ten digits to the name: how many children the parent has had. The answer has the full path.
     pub const fn sequential(mut self) -> Self {
         self.sequential = true;
+        self
+    }
+
+    /// With null instead of data, which servers tell from empty; see [`crate::Value::is_null`].
+    pub const fn null(mut self) -> Self {
+        self.data = None;
         self
     }
 
@@ -108,7 +114,7 @@ impl<'a> NewZnode<'a> {
     pub(super) fn write(&self, kind: Kind, path: &str, out: &mut Vec<u8>) {
         let flags = kind.mode.code();
         let path = Some(Cow::Borrowed(path));
-        let data = Some(Cow::Borrowed(self.data));
+        let data = self.data.map(Cow::Borrowed);
         let acl = Some(self.acl.iter().map(raw).collect());
         match kind.ttl {
             None => CreateRequest { path, data, acl, flags }.write(out),
@@ -173,6 +179,12 @@ impl<'a> Create<'a> {
     /// See [`NewZnode::sequential`].
     pub const fn sequential(mut self) -> Self {
         self.znode = self.znode.sequential();
+        self
+    }
+
+    /// See [`NewZnode::null`].
+    pub const fn null(mut self) -> Self {
+        self.znode = self.znode.null();
         self
     }
 

@@ -262,7 +262,7 @@ request!(MultiRead => Vec<Result<ReadResult, ErrorCode>>);
 fn found(part: Part, target: &Target) -> Result<Result<ReadResult, ErrorCode>, Error> {
     match part {
         Part::Failed(err) => Ok(Err(ErrorCode::from_code(err).unwrap_or(ErrorCode::SystemError))),
-        Part::Done(Response::Data(data, stat)) => Ok(Ok(ReadResult::Value(Value { data, stat }))),
+        Part::Done(Response::Data(data, stat)) => Ok(Ok(ReadResult::Value(Value::new(data, stat)))),
         Part::Done(Response::Children(names, _)) => Ok(Ok(ReadResult::Children(names))),
         Part::Done(_) => Err(target.mismatch()),
     }

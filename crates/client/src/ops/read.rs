@@ -13,10 +13,25 @@ use std::time::Duration;
 /// Data and stat of a znode.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Value {
-    /// The data; empty for null, which other clients can store.
+    /// The data; empty if it is null.
     pub data: Vec<u8>,
+    /// Whether the data is null, which servers tell from empty: zkCli's `create` without data stores it, say.
+    pub is_null: bool,
     /// The stat.
     pub stat: Stat,
+}
+
+impl Value {
+    pub(super) fn new(data: Option<Vec<u8>>, stat: Stat) -> Self {
+        let is_null = data.is_none();
+        Self { data: data.unwrap_or_default(), is_null, stat }
+    }
+
+    /// The data; `None` if it is null.
+    #[must_use]
+    pub fn data_or_null(&self) -> Option<&[u8]> {
+        (!self.is_null).then_some(&self.data)
+    }
 }
 
 /// Children and stat of a znode.
@@ -47,7 +62,7 @@ fn put_path_watch(watch: bool) -> impl FnOnce(&mut Vec<u8>, &str) {
 
 fn value(said: Said, target: &Target) -> Result<Value, Error> {
     match said {
-        Ok(Response::Data(data, stat)) => Ok(Value { data, stat }),
+        Ok(Response::Data(data, stat)) => Ok(Value::new(data, stat)),
         Ok(_) => Err(target.mismatch()),
         Err(refusal) => Err(target.refused(refusal)),
     }

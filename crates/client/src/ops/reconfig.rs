@@ -74,7 +74,7 @@ impl<'a> Reconfig<'a> {
             .write(out);
         };
         let finish = |said: Said, target: &Target, _: Option<Watch>| match said {
-            Ok(Response::Data(data, stat)) => Ok(Value { data, stat }),
+            Ok(Response::Data(data, stat)) => Ok(Value::new(data, stat)),
             Ok(_) => Err(target.mismatch()),
             Err(refusal) => Err(target.refused(refusal)),
         };

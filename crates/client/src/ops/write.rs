@@ -46,13 +46,13 @@ request!(Delete => ());
 #[must_use = "a request is sent by awaiting it or by `send`"]
 pub struct Set<'a> {
     base: Base<'a>,
-    data: &'a [u8],
+    data: Option<&'a [u8]>,
     version: i32,
 }
 
 impl<'a> Set<'a> {
     pub(crate) const fn new(client: &'a Client, path: &'a str, data: &'a [u8]) -> Self {
-        Self { base: Base::new(client, path), data, version: ANY }
+        Self { base: Base::new(client, path), data: Some(data), version: ANY }
     }
 
     /// Only if the data has this version ([`Stat::version`]).
@@ -61,11 +61,17 @@ impl<'a> Set<'a> {
         self
     }
 
+    /// Null instead of data, which servers tell from empty; see [`crate::Value::is_null`].
+    pub const fn null(mut self) -> Self {
+        self.data = None;
+        self
+    }
+
     /// Sends it.
     pub fn send(self) -> Call<Stat> {
         let (data, version) = (self.data, self.version);
         let body = |out: &mut Vec<u8>, path: &str| {
-            SetDataRequest { path: Some(path.into()), data: Some(data.into()), version }.write(out);
+            SetDataRequest { path: Some(path.into()), data: data.map(Into::into), version }.write(out);
         };
         self.base.submit("set", OpCode::SetData, Again::Never, body, stat)
     }

@@ -442,6 +442,35 @@ async fn a_session_moves_between_three_servers() {
 }
 
 #[tokio::test]
+async fn null_and_empty_data_are_told_apart() {
+    let servers = Servers::start(1).await;
+    let client = patient(&servers.connect()).connect().await.expect("a session");
+    client.create("/null", b"").null().await.expect("created");
+    client.create("/empty", b"").await.expect("created");
+    let is_null = async |path: &str| client.get(path).await.expect("read").is_null;
+    assert!(is_null("/null").await && !is_null("/empty").await);
+    let read = client.multi_read([ReadOp::Get("/null"), ReadOp::Get("/empty")]).await.expect("read");
+    let null = |result: &Result<ReadResult, ErrorCode>| match result {
+        Ok(ReadResult::Value(value)) => value.data_or_null().is_none(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(read.iter().map(null).collect::<Vec<_>>(), [true, false]);
+    client.set("/empty", b"").null().await.expect("set");
+    client.set("/null", b"").await.expect("set");
+    assert!(!is_null("/null").await && is_null("/empty").await);
+    // It is so on disk as well.
+    drop(client);
+    let servers = {
+        let mut servers = servers;
+        servers.stop(1).await;
+        servers.start_again(1).await
+    };
+    let client = patient(&servers.connect()).connect().await.expect("a session");
+    assert!(client.get("/empty").await.expect("read").is_null);
+    assert!(!client.get("/null").await.expect("read").is_null);
+}
+
+#[tokio::test]
 async fn requests_are_pipelined_in_the_order_of_their_making() {
     let servers = Servers::start(1).await;
     let client = patient(&servers.connect()).connect().await.expect("a session");

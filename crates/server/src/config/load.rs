@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::ensemble::EnsembleConfig;
 use super::membership::{check_distributed, membership};
@@ -144,6 +145,7 @@ fn build(
         words: words(sources),
         workers: workers(sources),
         ensemble,
+        detours: Arc::default(),
     }
 }
 

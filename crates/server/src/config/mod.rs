@@ -21,6 +21,7 @@ mod value;
 mod tests;
 
 use std::fmt;
+use std::path::Path;
 
 pub use check::{Effective, reference, render};
 pub use ensemble::{EnsembleConfig, HostPort, Member, PeerAddress, Role, Tuning};
@@ -30,6 +31,13 @@ pub use settings::{
     RequestThrottle, ServerConfig, SnapshotCompression, StorageSettings, SweepSettings, TreeSettings,
 };
 pub use sources::Origin;
+
+/// A directory as a value in `zoo.cfg`; `None` where it can't stand there: a backslash would be an escape, and the file
+/// holds lines of text.
+#[must_use]
+pub fn as_value(dir: &Path) -> Option<&str> {
+    dir.to_str().filter(|d| !d.contains(['\\', '\n', '\r']))
+}
 
 /// What counts besides the file.
 #[derive(Clone, Copy, Debug, Default)]

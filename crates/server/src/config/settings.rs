@@ -1,8 +1,10 @@
 //! The configuration of one server after everything was checked: what the rest of the program may
 //! rely on without asking again.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ensemble::EnsembleConfig;
@@ -51,6 +53,9 @@ pub struct ServerConfig {
     pub workers: Option<usize>,
     /// The ensemble that the file describes; `None` runs standalone.
     pub ensemble: Option<EnsembleConfig>,
+    /// Where connections to other servers really go, by the address that is meant. Never from a file: a program
+    /// that runs several servers can put something of its own in between.
+    pub detours: Arc<BTreeMap<SocketAddr, SocketAddr>>,
 }
 
 /// The plaintext listener for clients.

@@ -1,8 +1,10 @@
 //! Where peers are: from names to addresses, listeners and connections.
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -58,13 +60,23 @@ pub(crate) async fn resolve(endpoint: &Endpoint) -> io::Result<Vec<SocketAddr>> 
     }
 }
 
+/// How a peer is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    /// `tcpKeepAlive`.
+    pub(crate) keep_alive: bool,
+    /// [`ServerConfig::detours`](crate::config::ServerConfig::detours).
+    pub(crate) detours: Arc<BTreeMap<SocketAddr, SocketAddr>>,
+}
+
 /// Connects to the first address that accepts, each within `patience`.
-pub(crate) async fn connect(endpoint: &Endpoint, patience: Duration, keep_alive: bool) -> io::Result<TcpStream> {
+pub(crate) async fn connect(endpoint: &Endpoint, patience: Duration, route: &Route) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in resolve(endpoint).await? {
+        let address = route.detours.get(&address).copied().unwrap_or(address);
         match tokio::time::timeout(patience, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
-                prepare(&stream, keep_alive)?;
+                prepare(&stream, route.keep_alive)?;
                 return Ok(stream);
             }
             Ok(Err(error)) => last = error,

@@ -207,8 +207,7 @@ impl Election {
         }
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its address is not known");
         for endpoint in &endpoints {
-            let (patience, keep_alive) = (self.settings.connect_timeout, self.settings.keep_alive);
-            match address::connect(endpoint, patience, keep_alive).await {
+            match address::connect(endpoint, self.settings.connect_timeout, &self.settings.route).await {
                 Ok(mut stream) => {
                     stream.write_all(&self.header).await?;
                     return Ok(stream);
@@ -229,7 +228,7 @@ impl Election {
             }
             Err(_) => return self.nuisance.warn(|| format!("{from} connected to the election port and says nothing")),
         };
-        if address::prepare(&stream, self.settings.keep_alive).is_err() {
+        if address::prepare(&stream, self.settings.route.keep_alive).is_err() {
             return;
         }
         let mut server = header.server;

@@ -97,7 +97,7 @@ impl LearnerChannel {
         if self.links.borrow().len() >= LINKS_MAX {
             return self.nuisance.warn(|| format!("there are {LINKS_MAX} learners; {from} is refused"));
         }
-        if address::prepare(&stream, self.settings.keep_alive).is_ok() {
+        if address::prepare(&stream, self.settings.route.keep_alive).is_ok() {
             self.establish(stream, buffer, LinkKind::Learner);
         }
     }
@@ -122,8 +122,8 @@ impl LearnerChannel {
     async fn connect(&self, leader: ServerId) -> io::Result<TcpStream> {
         let mut attempts = JoinSet::new();
         for endpoint in self.settings.quorum_of(leader) {
-            let (patience, keep_alive) = (self.settings.dial_timeout, self.settings.keep_alive);
-            attempts.spawn_local(async move { address::connect(&endpoint, patience, keep_alive).await });
+            let (patience, route) = (self.settings.dial_timeout, self.settings.route.clone());
+            attempts.spawn_local(async move { address::connect(&endpoint, patience, &route).await });
         }
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its address is not known");
         while let Some(attempt) = attempts.join_next().await {

@@ -16,7 +16,7 @@ mod snap;
 
 use crate::activation::Activations;
 use crate::core::Core;
-use address::Endpoint;
+use address::{Endpoint, Route};
 use election::Election;
 use farrier_proto::ServerId;
 use farrier_proto::membership::{Member, MemberList, PeerAddress};
@@ -96,8 +96,8 @@ pub(crate) struct PeerSettings {
     pub(crate) members: RefCell<BTreeMap<ServerId, MemberAddresses>>,
     /// For the operator's files, which change with the members.
     pub(crate) activations: Arc<Activations>,
-    /// `tcpKeepAlive`.
-    pub(crate) keep_alive: bool,
+    /// How they are reached.
+    pub(crate) route: Route,
     /// `cnxTimeout`: to connect to an election port.
     pub(crate) connect_timeout: Duration,
     /// Within it the header of an election connection must arrive.
@@ -207,7 +207,9 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
                 break;
             }
         }
-        channel.close().await;
+        if !core.is_killed() {
+            channel.close().await;
+        }
     });
     drop(local);
     // A look-up of a name may hang for long; nobody waits for it any more.

@@ -1,8 +1,10 @@
 use super::*;
 use crate::peers::MemberAddresses;
+use crate::peers::address::Route;
 use farrier_proto::quorum::{ElectionRound, ServerState, Vote};
 use farrier_tree::TreeConfig;
 use std::future::Future;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -38,8 +40,8 @@ async fn rig(others: &[(i64, u16)], header_timeout: Duration) -> Rig {
     let settings = PeerSettings {
         me: ServerId(5),
         members: members.into(),
-        activations: std::sync::Arc::default(),
-        keep_alive: true,
+        activations: Arc::default(),
+        route: Route { keep_alive: true, detours: Arc::default() },
         connect_timeout: PATIENCE,
         header_timeout,
         dial_timeout: PATIENCE,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::peers::MemberAddresses;
-use crate::peers::address::Endpoint;
+use crate::peers::address::{Endpoint, Route};
 use farrier_proto::Zxid;
 use farrier_proto::quorum::LeaderPacket;
 use farrier_replica::TreeRestore;
@@ -8,6 +8,7 @@ use farrier_storage::write_stream;
 use farrier_tree::TreeConfig;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -34,8 +35,8 @@ fn rig(leader: u16) -> Rig {
     let settings = PeerSettings {
         me: ServerId(1),
         members: BTreeMap::from([(ServerId(2), MemberAddresses { quorum, election: Vec::new() })]).into(),
-        activations: std::sync::Arc::default(),
-        keep_alive: false,
+        activations: Arc::default(),
+        route: Route { keep_alive: false, detours: Arc::default() },
         connect_timeout: PATIENCE,
         header_timeout: PATIENCE,
         dial_timeout: PATIENCE,
