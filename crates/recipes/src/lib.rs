@@ -1,0 +1,18 @@
+//! What people build on a coordination service: locks, elections, configuration, membership, queues, counters,
+//! barriers and caches, over [`farrier_client::Client`], against Farrier's servers and Apache's alike.
+//!
+//! What every recipe keeps:
+//!
+//! - **No step is lost or done twice.** What was sent and not answered is not sent again, unless repeating it is
+//!   harmless; where it matters, the znode is found again by the [`Unique`] name that it was given.
+//! - **Lost is final.** Whoever holds something learns that it may have lost it before anybody else can have it, and
+//!   never gets it back in silence.
+//! - **No leftovers.** What is dropped half-way deletes its znodes.
+//! - **No herds.** A step forward wakes who is next, and nobody else, where the recipe allows it.
+
+mod error;
+mod parents;
+mod unique;
+
+pub use error::Error;
+pub use unique::Unique;
