@@ -10,6 +10,7 @@
 //! - **No leftovers.** What is dropped half-way deletes its znodes.
 //! - **No herds.** A step forward wakes who is next, and nobody else, where the recipe allows it.
 
+mod election;
 mod error;
 mod guard;
 mod hold;
@@ -17,15 +18,20 @@ mod lock;
 mod names;
 mod parents;
 mod place;
+mod rwlock;
+mod semaphore;
 mod standing;
 mod token;
 mod unique;
 mod withdraw;
 
+pub use election::{Candidate, Election, Latch, Leadership};
 pub use error::Error;
 pub use guard::{Guard, guarded_multi};
 pub use hold::{Hold, HoldState};
 pub use lock::Lock;
 pub use names::Layout;
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub use semaphore::{Permit, Semaphore};
 pub use token::Token;
 pub use unique::Unique;
