@@ -102,7 +102,7 @@ fn examples_against_a_server_do_what_they_say() {
     let mut ran = 0;
     for command in [
         "ls", "tree", "get", "set", "create", "delete", "stat", "acl", "acl get", "acl set", "sync", "multi", "export",
-        "import", "lock",
+        "import", "lock", "elect",
     ] {
         for words in examples(command, temp.path()) {
             let has = |word: &str| words.iter().any(|w| w == word);
