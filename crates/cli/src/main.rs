@@ -6,16 +6,20 @@
 mod acl;
 mod admin;
 mod bench;
+mod command;
 mod completions;
 mod create;
 mod delete;
 mod dev;
+mod elect;
 mod export;
 mod files;
 mod get;
+mod guard;
 mod import;
 mod init;
 mod input;
+mod lock;
 mod log;
 mod logging;
 mod ls;
@@ -66,6 +70,7 @@ Examples:
   farrier create -p /app/config v1  a znode, with its parents
   farrier watch -R /app             what changes, as it changes
   farrier shell --server zk1:2181   commands one after the other, as with zkCli
+  farrier lock /app/lock -- backup.sh   a command that runs once at a time, wherever it is started
   farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
   farrier bench get set --server zk1:2181 --yes    how fast it is, and what that costs
@@ -112,6 +117,10 @@ enum Command {
     Sync(sync::Arguments),
     /// Do several writes, all or none
     Multi(multi::Arguments),
+    /// Run a command while a lock is held
+    Lock(lock::Arguments),
+    /// Run a command while this candidate leads
+    Elect(elect::Arguments),
     /// Write a subtree as JSON lines
     Export(export::Arguments),
     /// Create znodes from JSON lines
@@ -127,6 +136,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = command::become_another() {
+        return code;
+    }
     match Cli::parse().command {
         Command::Server(arguments) => server::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
@@ -146,6 +158,8 @@ fn main() -> ExitCode {
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Sync(arguments) => sync::run(&arguments),
         Command::Multi(arguments) => multi::run(&arguments),
+        Command::Lock(arguments) => lock::run(&arguments),
+        Command::Elect(arguments) => elect::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),

@@ -178,14 +178,30 @@ pub(crate) fn tell(kind: &str, error: &anyhow::Error) -> u8 {
         // `| head` has seen enough.
         return READER_GONE;
     }
-    let (code, hint) = match (error.downcast_ref::<Failure>(), error.downcast_ref::<farrier_client::Error>()) {
-        (Some(failure), _) => (failure.code, ""),
-        (None, Some(error)) => match session::exit_code(error) {
+    let (code, hint) = match error.downcast_ref::<Failure>() {
+        Some(failure) => (failure.code, ""),
+        None => match client_error(error).map_or(FAILED, session::exit_code) {
             NO_SERVER => (NO_SERVER, "\nIs a server running there? --server or FARRIER_SERVER names others"),
             code => (code, ""),
         },
-        (None, None) => (FAILED, ""),
     };
     complain(kind, format_args!("{error:#}{hint}"));
     code
+}
+
+/// The end of a command of which every failure ends with one code.
+pub(crate) fn conclude_as(command: &str, result: anyhow::Result<u8>, failed: u8) -> ExitCode {
+    ExitCode::from(result.unwrap_or_else(|error| {
+        tell(&format!("farrier {command}: error"), &error);
+        failed
+    }))
+}
+
+/// What a client said, alone or within a recipe.
+fn client_error(error: &anyhow::Error) -> Option<&farrier_client::Error> {
+    let of_recipe = match error.downcast_ref::<farrier_recipes::Error>() {
+        Some(farrier_recipes::Error::Client(error)) => Some(error),
+        Some(_) | None => None,
+    };
+    error.downcast_ref::<farrier_client::Error>().or(of_recipe)
 }

@@ -1,10 +1,13 @@
-//! Farrier for Rust programs: the client of a ZooKeeper ensemble, Farrier's or Apache's, and with the feature
-//! `testing` an ensemble within the process to test against.
+//! Farrier for Rust programs: the client of a ZooKeeper ensemble, Farrier's or Apache's, what people build on it, and
+//! with the feature `testing` an ensemble within the process to test against.
 //!
-//! [`Client`] is the way in; everything of the crate `farrier-client` is here under the same names.
+//! [`Client`] is the way in; everything of the crate `farrier-client` is here under the same names. Locks, elections and the
+//! other recipes are in [`recipes`].
 
 #[doc(inline)]
 pub use farrier_client::*;
+#[doc(inline)]
+pub use farrier_recipes as recipes;
 
 #[cfg(feature = "testing")]
 pub mod testing;
