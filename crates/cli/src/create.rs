@@ -3,12 +3,14 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
-use farrier_client::{Acl, Client, NewZnode, SessionState};
+use farrier_client::{Acl, Client, NewZnode, Op, OpResult, SessionState};
+use farrier_recipes::guarded_multi;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::{FAILED, complain};
 use crate::session::{self, AclOption, SessionOptions};
@@ -25,7 +27,8 @@ Examples:
   farrier create --acl world:anyone:r /app/readonly
 
 The path is printed, with the digits that a server put behind a sequential one. Without DATA and --file the
-data is empty. An ephemeral znode lives as long as the command: until Ctrl-C or SIGTERM.
+data is empty. An ephemeral znode lives as long as the command: until Ctrl-C or SIGTERM. With --guard, below
+`farrier lock`, nothing is created unless the lock is held still.
 
 Exit codes: 0 done, 1 refused by the server or not known to be done, 2 usage, 3 no server.";
 
@@ -40,7 +43,7 @@ pub(crate) struct Arguments {
     data: DataOptions,
 
     /// Create missing parents too, persistent and empty
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "guard")]
     parents: bool,
 
     /// Append ten digits that grow with every child of the parent
@@ -58,6 +61,9 @@ pub(crate) struct Arguments {
     /// The servers delete it when it has no children and its data was not set for so long: `30s`, `1h`
     #[arg(short, long, value_name = "TIME", value_parser = humantime::parse_duration)]
     ttl: Option<Duration>,
+
+    #[command(flatten)]
+    guard: GuardOption,
 
     #[command(flatten)]
     acl: AclOption,
@@ -95,7 +101,13 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         if let Some(ttl) = arguments.ttl {
             znode = znode.ttl(ttl);
         }
-        let created = client.create_new(znode).await?;
+        let created = match arguments.guard.node()? {
+            None => client.create_new(znode).await?,
+            Some(node) => match guarded_multi(client, &node, [Op::Create(znode)]).await?.pop() {
+                Some(OpResult::Created(created)) => created,
+                _ => bail!("the answer is of another kind than the request"),
+            },
+        };
         if arguments.json {
             out.json(&json!({"path": created.path, "stat": stat_json(&created.stat)}))?;
         } else {

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use clap::Args;
-use farrier_client::{Call, Client};
+use farrier_client::{Call, Client, Op};
+use farrier_recipes::guarded_multi;
 use serde_json::json;
 
+use crate::guard::GuardOption;
 use crate::input::confirm;
 use crate::output::{FAILED, Failure, complain};
 use crate::session::{self, SessionOptions};
@@ -22,7 +24,8 @@ Examples:
 
 With -r the znodes are counted first, and on a terminal the command asks before it deletes; elsewhere it
 needs --yes. Znodes that others create meanwhile below PATH are not deleted, and neither is what is above
-them. / and /zookeeper are never deleted with -r.
+them. / and /zookeeper are never deleted with -r. With --guard, below `farrier lock`, nothing is deleted
+unless the lock is held still.
 
 Exit codes: 0 done, 1 refused by the server, by you, or not known to be done, 2 usage, 3 no server.";
 
@@ -37,8 +40,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), conflicts_with = "recursive")]
     version: Option<i32>,
 
+    #[command(flatten)]
+    guard: GuardOption,
+
     /// Delete everything below it too
-    #[arg(short, long)]
+    #[arg(short, long, conflicts_with = "guard")]
     recursive: bool,
 
     /// Don't ask
@@ -64,6 +70,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                 Some(deleted) => deleted,
                 None => return Ok(FAILED),
             }
+        } else if let Some(node) = arguments.guard.node()? {
+            guarded_multi(client, &node, [Op::delete(path, arguments.version)]).await?;
+            1
         } else {
             let mut delete = client.delete(path);
             if let Some(version) = arguments.version {

@@ -6,6 +6,7 @@
 mod acl;
 mod admin;
 mod client;
+mod command;
 mod completions;
 mod create;
 mod delete;
@@ -13,9 +14,11 @@ mod dev;
 mod export;
 mod files;
 mod get;
+mod guard;
 mod import;
 mod init;
 mod input;
+mod lock;
 mod log;
 mod logging;
 mod ls;
@@ -62,6 +65,7 @@ Examples:
   farrier ls -R / --server zk1:2181  what there is
   farrier create -p /app/config v1  a znode, with its parents
   farrier watch -R /app             what changes, as it changes
+  farrier lock /app/lock -- backup.sh   a command that runs once at a time, wherever it is started
   farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
   farrier log dump /var/lib/zookeeper         the transactions in its logs
@@ -105,6 +109,8 @@ enum Command {
     Sync(sync::Arguments),
     /// Do several writes, all or none
     Multi(multi::Arguments),
+    /// Run a command while a lock is held
+    Lock(lock::Arguments),
     /// Write a subtree as JSON lines
     Export(export::Arguments),
     /// Create znodes from JSON lines
@@ -118,6 +124,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = command::become_another() {
+        return code;
+    }
     match Cli::parse().command {
         Command::Server(arguments) => server::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
@@ -136,6 +145,7 @@ fn main() -> ExitCode {
         Command::Watch(arguments) => watch::run(&arguments),
         Command::Sync(arguments) => sync::run(&arguments),
         Command::Multi(arguments) => multi::run(&arguments),
+        Command::Lock(arguments) => lock::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),

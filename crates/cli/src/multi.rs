@@ -7,9 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use farrier_client::{Acl, NewZnode, Op, OpResult};
+use farrier_recipes::guarded_multi;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::Failure;
 use crate::session::{self, AclOption, SessionOptions};
@@ -29,7 +31,8 @@ FILE has one JSON object a line, empty lines aside; `-` is standard input:
 
 Data is `text`, or `data` in base64. `version` may be left out: then any will do. A create may have
 `sequential`, `container`, `ttl` (milliseconds), and `acl` as in `world:anyone:r`. If one operation fails
-nothing is done, and the message names it.
+nothing is done, and the message names it. With --guard, below `farrier lock`, nothing is done unless the
+lock is held still.
 
 Exit codes: 0 done, 1 refused by the server or not known to be done, 2 usage, 3 no server.";
 
@@ -40,6 +43,9 @@ pub(crate) struct Arguments {
     /// The operations; `-` for standard input
     #[arg(value_name = "FILE")]
     from: std::path::PathBuf,
+
+    #[command(flatten)]
+    guard: GuardOption,
 
     #[command(flatten)]
     acl: AclOption,
@@ -149,7 +155,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                 Operation::read(line, &open).map_err(|why| Failure::usage(format!("{shown}, line {number}: {why}")))
             })
             .collect::<anyhow::Result<_>>()?;
-        let results = client.multi(operations.iter().map(Operation::op)).await?;
+        let ops = operations.iter().map(Operation::op);
+        let results = match arguments.guard.node()? {
+            None => client.multi(ops).await?,
+            Some(node) => guarded_multi(client, &node, ops).await?,
+        };
         for (result, operation) in results.iter().zip(&operations) {
             let op = operation.op();
             let (verb, path, stat) = match result {

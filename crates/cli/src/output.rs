@@ -162,13 +162,35 @@ pub(crate) fn conclude(command: &str, result: anyhow::Result<u8>) -> ExitCode {
         // `| head` has seen enough.
         return ExitCode::from(READER_GONE);
     }
-    let code = match (error.downcast_ref::<Failure>(), error.downcast_ref::<farrier_client::Error>()) {
-        (Some(failure), _) => failure.code,
-        (None, Some(error)) => session::exit_code(error),
-        (None, None) => FAILED,
+    let code = code_of(&error);
+    explain(command, &error, code);
+    ExitCode::from(code)
+}
+
+/// The same, where every failure ends with one code.
+pub(crate) fn conclude_as(command: &str, result: anyhow::Result<u8>, failed: u8) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            explain(command, &error, code_of(&error));
+            ExitCode::from(failed)
+        }
+    }
+}
+
+fn code_of(error: &anyhow::Error) -> u8 {
+    if let Some(failure) = error.downcast_ref::<Failure>() {
+        return failure.code;
+    }
+    let of_recipe = match error.downcast_ref::<farrier_recipes::Error>() {
+        Some(farrier_recipes::Error::Client(error)) => Some(error),
+        Some(_) | None => None,
     };
+    error.downcast_ref::<farrier_client::Error>().or(of_recipe).map_or(FAILED, session::exit_code)
+}
+
+fn explain(command: &str, error: &anyhow::Error, code: u8) {
     let hint =
         if code == NO_SERVER { "\nIs a server running there? --server or FARRIER_SERVER names others" } else { "" };
     complain(&format!("farrier {command}: error"), format_args!("{error:#}{hint}"));
-    ExitCode::from(code)
 }

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use clap::Args;
 use farrier_client::{Acl, Client, ClientTls, Error};
 
-use crate::output::{FAILED, Failure, NO_SERVER, Out, USAGE, complain, conclude};
+use crate::command::NOT_STARTED;
+use crate::output::{FAILED, Failure, NO_SERVER, Out, USAGE, complain, conclude, conclude_as};
 use crate::values::AclList;
 
 /// Most bytes of a file with credentials.
@@ -96,13 +97,14 @@ impl SessionOptions {
         }
     }
 
-    async fn connect(&self) -> anyhow::Result<Client> {
+    /// Connects; `renew` tells whether a new session follows one that has expired.
+    async fn connect(&self, renew: bool) -> anyhow::Result<Client> {
         let timeout = Duration::from_secs(self.timeout);
         let mut builder = Client::builder(&self.server)
             .connect_timeout(timeout)
             .request_timeout(timeout)
             .session_timeout(Duration::from_secs(self.session_timeout))
-            .renew_session(false);
+            .renew_session(renew);
         for (scheme, credentials) in self.identities()? {
             builder = builder.auth(&scheme, credentials);
         }
@@ -150,23 +152,35 @@ pub(crate) fn run(
     options: &SessionOptions,
     work: impl AsyncFnOnce(&Client, &mut Out) -> anyhow::Result<u8>,
 ) -> ExitCode {
-    let start = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.context("the event loop can't be made")
-    };
-    let result = start().and_then(|runtime| {
-        runtime.block_on(async {
-            let client = options.connect().await?;
-            let mut out = Out::open();
-            let result = work(&client, &mut out).await;
-            // What was printed before a failure is true.
-            let flushed = out.flush();
-            // If this is lost, the session ends by its timeout.
-            let _ = client.close().await;
-            result.and_then(|code| flushed.map(|()| code))
-        })
-    });
-    conclude(command, result)
+    conclude(command, within(options, false, work))
+}
+
+/// Runs a command that runs another one. A new session follows one that has expired, and what fails by itself ends with
+/// [`NOT_STARTED`].
+pub(crate) fn run_command(
+    command: &str,
+    options: &SessionOptions,
+    work: impl AsyncFnOnce(&Client) -> anyhow::Result<u8>,
+) -> ExitCode {
+    conclude_as(command, within(options, true, async |client, _| work(client).await), NOT_STARTED)
+}
+
+fn within(
+    options: &SessionOptions,
+    renew: bool,
+    work: impl AsyncFnOnce(&Client, &mut Out) -> anyhow::Result<u8>,
+) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("the event loop can't be made")?.block_on(async {
+        let client = options.connect(renew).await?;
+        let mut out = Out::open();
+        let result = work(&client, &mut out).await;
+        // What was printed before a failure is true.
+        let flushed = out.flush();
+        // If this is lost, the session ends by its timeout.
+        let _ = client.close().await;
+        result.and_then(|code| flushed.map(|()| code))
+    })
 }
 
 /// The exit code that an error of a client ends with.

@@ -2,9 +2,13 @@
 
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
+use farrier_client::{Op, OpResult};
+use farrier_recipes::guarded_multi;
 use serde_json::json;
 
+use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::Failure;
 use crate::session::{self, SessionOptions};
@@ -17,7 +21,7 @@ Examples:
   farrier set /app/config v3 --version 7
 
 With --version nothing is set unless the data has that version, which `farrier stat` shows: so nobody's
-change is lost.
+change is lost. With --guard, below `farrier lock`, nothing is set unless the lock is held still.
 
 Exit codes: 0 done, 1 refused by the server or not known to be done, 2 usage, 3 no server.";
 
@@ -34,6 +38,9 @@ pub(crate) struct Arguments {
     /// Only if the data has this version
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     version: Option<i32>,
+
+    #[command(flatten)]
+    guard: GuardOption,
 
     /// Show the stat afterwards
     #[arg(short, long)]
@@ -52,11 +59,22 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         let data = arguments.data.read()?;
         let data =
             data.ok_or_else(|| Failure::usage("no data: give it as DATA, or with --file FILE, - for standard input"))?;
-        let mut set = client.set(&arguments.path, &data);
-        if let Some(version) = arguments.version {
-            set = set.version(version);
-        }
-        let stat = set.await?;
+        let stat = match arguments.guard.node()? {
+            None => {
+                let mut set = client.set(&arguments.path, &data);
+                if let Some(version) = arguments.version {
+                    set = set.version(version);
+                }
+                set.await?
+            }
+            Some(node) => {
+                let set = Op::set(&arguments.path, &data, arguments.version);
+                match guarded_multi(client, &node, [set]).await?[..] {
+                    [OpResult::Set(stat)] => stat,
+                    _ => bail!("the answer is of another kind than the request"),
+                }
+            }
+        };
         if arguments.json {
             out.json(&json!({"path": arguments.path, "stat": stat_json(&stat)}))?;
         } else if arguments.stat {

@@ -97,10 +97,12 @@ fn examples_against_a_server_do_what_they_say() {
     let temp = tempfile::tempdir().expect("a temporary directory");
     let mut server = Process::new(temp.path(), &["extendedTypesEnabled=true"]);
     server.start();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_farrier")).parent().expect("a directory").display().to_string();
+    let path = std::env::var("PATH").expect("there is one");
     let mut ran = 0;
     for command in [
         "ls", "tree", "get", "set", "create", "delete", "stat", "acl", "acl get", "acl set", "sync", "multi", "export",
-        "import",
+        "import", "lock",
     ] {
         for words in examples(command, temp.path()) {
             let has = |word: &str| words.iter().any(|w| w == word);
@@ -146,6 +148,7 @@ fn examples_against_a_server_do_what_they_say() {
                 .args(&words)
                 .current_dir(&dir)
                 .env("FARRIER_SERVER", format!("{}{root}", server.addr()))
+                .env("PATH", format!("{binaries}:{path}"))
                 .env_remove("FARRIER_AUTH")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())

@@ -11,8 +11,21 @@
 //! - **No herds.** A step forward wakes who is next, and nobody else, where the recipe allows it.
 
 mod error;
+mod guard;
+mod hold;
+mod lock;
+mod names;
 mod parents;
+mod place;
+mod standing;
+mod token;
 mod unique;
+mod withdraw;
 
 pub use error::Error;
+pub use guard::{Guard, guarded_multi};
+pub use hold::{Hold, HoldState};
+pub use lock::Lock;
+pub use names::Layout;
+pub use token::Token;
 pub use unique::Unique;

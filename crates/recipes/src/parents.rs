@@ -9,10 +9,7 @@ use farrier_client::{Acl, Client, Error, ErrorCode, NewZnode};
 ///
 /// A server refused to create one that does not exist, or did not answer.
 pub(crate) async fn create_container(client: &Client, path: &str, acl: &[Acl<'_>]) -> Result<(), Error> {
-    let above = path.match_indices('/').map(|(at, _)| &path[..at]).filter(|parent| !parent.is_empty());
-    for parent in above {
-        created(client, parent, client.create(parent, b"").acl(acl).await).await?;
-    }
+    create_above(client, path, acl).await?;
     let container = client.create_new(NewZnode::new(path, b"").acl(acl).container()).await;
     match container {
         // Servers before 3.5 know no containers.
@@ -21,6 +18,24 @@ pub(crate) async fn create_container(client: &Client, path: &str, acl: &[Acl<'_>
         }
         other => created(client, path, other).await,
     }
+}
+
+/// Creates what is missing of `path` and above it, empty and persistent.
+///
+/// # Errors
+///
+/// As [`create_container`].
+pub(crate) async fn create_persistent(client: &Client, path: &str, acl: &[Acl<'_>]) -> Result<(), Error> {
+    create_above(client, path, acl).await?;
+    created(client, path, client.create(path, b"").acl(acl).await).await
+}
+
+async fn create_above(client: &Client, path: &str, acl: &[Acl<'_>]) -> Result<(), Error> {
+    let above = path.match_indices('/').map(|(at, _)| &path[..at]).filter(|parent| !parent.is_empty());
+    for parent in above {
+        created(client, parent, client.create(parent, b"").acl(acl).await).await?;
+    }
+    Ok(())
 }
 
 /// An existing znode is as good as a created one; so is one that this client could not create.

@@ -13,5 +13,6 @@ pub mod load;
 pub mod net;
 pub mod ports;
 pub mod raw;
+pub mod relay;
 pub mod server;
 pub mod walk;

@@ -8,8 +8,9 @@ use farrier_client::{
     Acl, Client, Error, ErrorCode, EventType, NewZnode, Op, OpResult, ReadOp, ReadResult, SessionState, WatchEvent,
     WatcherType, perms,
 };
+use farrier_testkit::relay::{Mode, Relay};
 use std::time::Duration;
-use support::{Mode, Relay, Servers, patient, patiently, reached};
+use support::{Servers, patient, patiently, reached};
 
 fn changed(event: Option<WatchEvent>) -> (EventType, String) {
     match event {

@@ -1,4 +1,4 @@
-//! Servers in this process, and a relay between them and clients that can be cut.
+//! Servers in this process.
 
 use farrier_client::{Client, ClientBuilder, SessionId, SessionState};
 use farrier_proto::Field as _;
@@ -11,8 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio_rustls::{TlsAcceptor, rustls};
 
 /// Longer than anything here takes on a busy machine.
@@ -120,100 +119,6 @@ impl Servers {
 fn free_ports(count: usize) -> Vec<u16> {
     let bound: Vec<_> = (0..count).map(|_| Listener::bind(LOOPBACK).expect("a free port")).collect();
     bound.iter().map(|l| l.local_addr().expect("it is bound").port()).collect()
-}
-
-/// What a relay does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Mode {
-    /// Passes everything on.
-    Pass,
-    /// Passes requests on, and holds answers back.
-    HoldAnswers,
-    /// Takes connections, and closes them.
-    Refuse,
-}
-
-/// A relay in front of a server.
-pub(crate) struct Relay {
-    address: SocketAddr,
-    mode: watch::Sender<Mode>,
-    /// Each change cuts all connections.
-    cuts: watch::Sender<u64>,
-    task: JoinHandle<()>,
-}
-
-impl Relay {
-    pub(crate) async fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind(LOOPBACK).await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let (mode, cuts) = (watch::Sender::new(Mode::Pass), watch::Sender::new(0));
-        let (modes, cut) = (mode.subscribe(), Arc::new(cuts.subscribe()));
-        let task = tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.expect("a connection");
-                let mut cut = (*cut).clone();
-                cut.mark_unchanged();
-                let modes = modes.clone();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = relay(client, server, modes) => {}
-                        _ = cut.changed() => {}
-                    }
-                });
-            }
-        });
-        Self { address, mode, cuts, task }
-    }
-
-    pub(crate) fn connect(&self) -> String {
-        self.address.to_string()
-    }
-
-    pub(crate) fn set(&self, mode: Mode) {
-        self.mode.send_replace(mode);
-    }
-
-    /// Cuts all connections.
-    pub(crate) fn cut(&self) {
-        self.cuts.send_modify(|n| *n += 1);
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn relay(mut client: TcpStream, server: SocketAddr, mut modes: watch::Receiver<Mode>) {
-    if *modes.borrow() == Mode::Refuse {
-        return;
-    }
-    let Ok(mut server) = TcpStream::connect(server).await else { return };
-    let (mut from_client, mut to_client) = client.split();
-    let (mut from_server, mut to_server) = server.split();
-    let requests = async {
-        let mut bytes = [0; 4096];
-        while let Ok(n @ 1..) = from_client.read(&mut bytes).await {
-            if to_server.write_all(&bytes[..n]).await.is_err() {
-                return;
-            }
-        }
-    };
-    let answers = async {
-        let mut bytes = [0; 4096];
-        while let Ok(n @ 1..) = from_server.read(&mut bytes).await {
-            if modes.wait_for(|mode| *mode == Mode::Pass).await.is_err()
-                || to_client.write_all(&bytes[..n]).await.is_err()
-            {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = requests => {}
-        () = answers => {}
-    }
 }
 
 /// A front of a server that speaks TLS.

@@ -1,0 +1,237 @@
+//! A command of somebody else's that runs for as long as something is held: in a process group of its own, which
+//! gets this program's signals, is stopped before what is held can be lost, and is gone before that is given up.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use farrier_client::{Client, Lease};
+use farrier_recipes::{Hold, HoldState};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use tokio::signal::unix::{self, SignalKind, signal};
+
+use crate::output::complain;
+
+/// Exit code: what the command ran under was lost.
+pub(crate) const LOST: u8 = 123;
+/// Exit code: not acquired in time.
+pub(crate) const NOT_ACQUIRED: u8 = 124;
+/// Exit code: it failed before the command ran.
+pub(crate) const NOT_STARTED: u8 = 125;
+/// Exit code: the command can't be run.
+const NOT_RUN: u8 = 126;
+/// Exit code: there is no such command.
+const NOT_FOUND: u8 = 127;
+
+/// Time between two looks for what is left of a group: not all of its ends are told.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// First argument of this program where it is to become another one.
+const BECOME: &str = "--become-command-of";
+
+/// Signals that are passed on.
+pub(crate) struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hangup: unix::Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends this program.
+    pub(crate) fn listen() -> anyhow::Result<Self> {
+        let listen = || {
+            let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+            io::Result::Ok(Self { interrupt, terminate, hangup: signal(SignalKind::hangup())? })
+        };
+        listen().context("signals can't be handled")
+    }
+
+    /// The next one. Dropping the call loses none.
+    pub(crate) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.hangup.recv() => Signal::HUP,
+        }
+    }
+}
+
+/// A shell's code for the end by a signal.
+pub(crate) fn code_of_signal(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(NOT_STARTED)
+}
+
+/// The command and all of its process group.
+struct Group {
+    leader: Pid,
+    status: Option<WaitStatus>,
+    ends: unix::Signal,
+}
+
+/// Why there is no group: a message and an exit code.
+struct NotRun(String, u8);
+
+impl Group {
+    fn start(command: &[OsString], environment: &[(&str, String)]) -> anyhow::Result<Result<Self, NotRun>> {
+        let ends = signal(SignalKind::child()).context("signals can't be handled")?;
+        // What the group leaves behind becomes ours, so that its end can be seen.
+        #[cfg(target_os = "linux")]
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())).context("prctl")?;
+        let Some((program, words)) = command.split_first() else {
+            return Ok(Err(NotRun("there is no command".to_owned(), NOT_FOUND)));
+        };
+        let mut spawned = below_us(program);
+        spawned.args(words).envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
+        if io::IsTerminal::is_terminal(&io::stdin()) {
+            // The group is in the background of the terminal, and would be stopped by a read.
+            spawned.stdin(Stdio::null());
+        }
+        match spawned.spawn() {
+            Ok(child) => Ok(Ok(Self { leader: Pid::from_child(&child), status: None, ends })),
+            Err(error) => Ok(Err(NotRun(cannot_run(program, &error), code_of_failure(&error)))),
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        // It may have ended in this moment.
+        let _ = rustix::process::kill_process_group(self.leader, signal);
+    }
+
+    /// Completes when all of it is gone, with the command's exit code. Dropping the call loses nothing.
+    async fn gone(&mut self) -> u8 {
+        loop {
+            if self.is_gone() {
+                let status = self.status;
+                let code = status.and_then(|status| u8::try_from(status.exit_status()?).ok());
+                let signal = status.and_then(|status| status.terminating_signal().map(code_of_signal));
+                return code.or(signal).unwrap_or(NOT_STARTED);
+            }
+            tokio::select! {
+                _ = self.ends.recv() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+
+    fn is_gone(&mut self) -> bool {
+        loop {
+            match rustix::process::waitpgid(self.leader, WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    if pid == self.leader {
+                        self.status = Some(status);
+                    }
+                }
+                Ok(None) => return false,
+                Err(Errno::INTR) => {}
+                // None of them is a child of ours; some may be others' children.
+                Err(_) => return rustix::process::test_kill_process_group(self.leader) == Err(Errno::SRCH),
+            }
+        }
+    }
+}
+
+fn cannot_run(program: &OsStr, error: &io::Error) -> String {
+    format!("{} can't be run: {error}", program.display())
+}
+
+fn code_of_failure(error: &io::Error) -> u8 {
+    if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN }
+}
+
+/// `program`, made to die with us where the system can do that: by way of this program, which asks for that in the new
+/// process and becomes the other one.
+fn below_us(program: &OsStr) -> Command {
+    #[cfg(target_os = "linux")]
+    if let Ok(this) = std::env::current_exe() {
+        let mut command = Command::new(this);
+        command.arg(BECOME).arg(std::process::id().to_string()).arg(program);
+        return command;
+    }
+    Command::new(program)
+}
+
+/// Becomes another program if that is what this process was started for; returns if that fails.
+pub(crate) fn become_another() -> Option<ExitCode> {
+    let mut words = std::env::args_os().skip(1);
+    if words.next()? != BECOME {
+        return None;
+    }
+    let (parent, program) = (words.next()?, words.next()?);
+    #[cfg(target_os = "linux")]
+    {
+        let parent = parent.to_str()?.parse().ok().and_then(Pid::from_raw);
+        // If this fails, the command only doesn't die with us.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        if rustix::process::getppid() != parent {
+            // It died before that was asked for.
+            return Some(ExitCode::from(code_of_signal(Signal::KILL.as_raw())));
+        }
+    }
+    let error = Command::new(&program).args(words).exec();
+    complain("farrier: error", cannot_run(&program, &error));
+    Some(ExitCode::from(code_of_failure(&error)))
+}
+
+/// How a command ended that ran under something.
+pub(crate) enum End {
+    /// By itself, with this exit code, and all the time under it.
+    Ended(u8),
+    /// It was stopped, since what it ran under was about to be lost or was.
+    Lost,
+    /// It was not run.
+    NotRun(u8),
+}
+
+/// Runs a command under `hold`, and returns when all of its process group is gone. Half of the session timeout after the
+/// newest request that was answered the group gets SIGTERM, and when the hold is lost SIGKILL.
+pub(crate) async fn run_under(
+    verb: &str,
+    hold: &Hold,
+    client: &Client,
+    command: &[OsString],
+    environment: &[(&str, String)],
+    signals: &mut Signals,
+) -> anyhow::Result<End> {
+    let mut group = match Group::start(command, environment)? {
+        Ok(group) => group,
+        Err(NotRun(why, code)) => {
+            complain(&format!("farrier {verb}: error"), why);
+            return Ok(End::NotRun(code));
+        }
+    };
+    let (mut terminated, mut killed) = (false, false);
+    let half = |lease: Lease| lease.since + lease.timeout / 2;
+    let warn = |why: &str| complain(&format!("farrier {verb}: warning"), format_args!("{}: {why}", hold.path()));
+    let code = loop {
+        let lease = client.lease().filter(|lease| lease.session == hold.session());
+        let until_half = async {
+            match lease {
+                Some(lease) => client.sleep_until(half(lease)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            code = group.gone() => break code,
+            signal = signals.next() => group.signal(signal),
+            () = until_half, if !terminated => {
+                let lease = client.lease().filter(|lease| lease.session == hold.session());
+                if lease.is_none_or(|lease| half(lease) <= client.now()) {
+                    terminated = true;
+                    warn("no server has answered for half of the session timeout, so the command is told to end");
+                    group.signal(Signal::TERM);
+                }
+            }
+            () = hold.lost(), if !killed => {
+                killed = true;
+                warn("it is lost, so the command is killed");
+                group.signal(Signal::KILL);
+            }
+        }
+    };
+    let lost = terminated || killed || hold.state() == HoldState::Lost;
+    Ok(if lost { End::Lost } else { End::Ended(code) })
+}

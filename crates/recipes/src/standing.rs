@@ -1,0 +1,242 @@
+//! Standing in line: a znode of one's own, and the wait for whoever is before it.
+
+use crate::hold::Hold;
+use crate::place::Place;
+use crate::withdraw::{Withdrawal, find};
+use crate::{Error, Unique};
+use farrier_client::{Client, SessionId, SessionState, Stat, Time, Watch, Zxid};
+use std::time::Duration;
+use tokio::runtime::Handle;
+
+/// How long somebody is willing to wait for others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    span: Option<Duration>,
+    until: Time,
+}
+
+impl Patience {
+    /// From now on; `None` is for ever.
+    pub(crate) fn from_now(client: &Client, span: Option<Duration>) -> Self {
+        Self { span, until: span.map_or(Time::MAX, |span| client.now() + span) }
+    }
+
+    pub(crate) const fn until(&self) -> Time {
+        self.until
+    }
+
+    /// The error of whoever runs out of it at `path`.
+    pub(crate) fn over(&self, path: &str) -> Error {
+        Error::NotAcquired { path: path.to_owned(), waited: self.span.unwrap_or_default() }
+    }
+
+    /// Passes on an error that another try can't help, or that comes too late for one.
+    pub(crate) fn or_again(&self, client: &Client, error: farrier_client::Error) -> Result<(), Error> {
+        match error {
+            farrier_client::Error::NotDone { .. } if client.now() < self.until => Ok(()),
+            error => Err(error.into()),
+        }
+    }
+}
+
+/// One's own znode in line.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub(crate) path: String,
+    pub(crate) czxid: Zxid,
+    pub(crate) session: SessionId,
+}
+
+impl Own {
+    const fn of(path: String, stat: &Stat) -> Self {
+        Self { path, czxid: stat.czxid, session: SessionId(stat.ephemeral_owner) }
+    }
+}
+
+/// A contender. Dropping it takes its znode away, whether or not the answer to its creation ever came.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    withdrawal: Option<Withdrawal>,
+    own: Own,
+}
+
+/// Takes the znode away unless it is told not to.
+struct Armed(Option<Withdrawal>);
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        if let Some(withdrawal) = self.0.take() {
+            drop(withdrawal.begin());
+        }
+    }
+}
+
+impl Standing {
+    /// Goes to the end of the line, and makes the path if it does not exist. The znode is made once: after a lost answer
+    /// it is found again by its name.
+    pub(crate) async fn enter(place: &Place, patience: Patience) -> Result<Self, Error> {
+        let unique = Unique::draw().map_err(|error| Error::Invalid {
+            path: place.dir.clone(),
+            reason: format!("the system gives no random number for the name of a znode: {error}"),
+        })?;
+        let prefix = place.layout.name(place.role, unique);
+        let path = place.child(&prefix);
+        let client = &place.client;
+        let runtime = Handle::current();
+        let withdrawal = Withdrawal { place: place.clone(), prefix: prefix.clone(), path: None, runtime };
+        loop {
+            let mut armed = Armed(Some(withdrawal.clone()));
+            let create = client.create(&path, place.znode_data()).acl(place.znode_acl()).ephemeral().sequential();
+            let made = match create.await {
+                Ok(created) => Ok(Some(Own::of(created.path, &created.stat))),
+                Err(error) if error.is_unknown() => find_own(place, &prefix, patience).await.map(Ok)?,
+                Err(error) => Err(error),
+            };
+            if let Ok(Some(own)) = made {
+                let withdrawal = armed.0.take().map(|w| Withdrawal { path: Some(own.path.clone()), ..w });
+                return Ok(Self { withdrawal, own });
+            }
+            // It was not made, so there is nothing to take away.
+            armed.0 = None;
+            let Err(error) = made else { continue };
+            if !error.is_no_node() {
+                patience.or_again(client, error)?;
+                continue;
+            }
+            match place.create().await {
+                Err(error) if !error.is_unknown() => patience.or_again(client, error)?,
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    pub(crate) const fn own(&self) -> &Own {
+        &self.own
+    }
+
+    /// Waits until nobody is before it. `false` if the znode is gone, with its session or by somebody else's hand: then
+    /// another one has to go to the end of the line.
+    pub(crate) async fn wait_turn(&self, place: &Place, patience: Patience) -> Result<bool, Error> {
+        let client = &place.client;
+        let name = place.name_of(&self.own.path);
+        loop {
+            let queue = match place.queue().await {
+                Ok(queue) => queue,
+                Err(Error::Client(farrier_client::Error::SessionExpired { .. })) => return Ok(false),
+                Err(Error::Client(error)) => {
+                    patience.or_again(client, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(before) = queue.before(name) else { return Ok(false) };
+            let Some(before) = before else { return Ok(true) };
+            let path = place.child(&before.name);
+            let mut watch = match watch_for_end(client, &path).await {
+                Ok(Some(watch)) => watch,
+                Ok(None) => continue,
+                Err(farrier_client::Error::SessionExpired { .. }) => return Ok(false),
+                Err(error) => {
+                    patience.or_again(client, error)?;
+                    continue;
+                }
+            };
+            tokio::select! {
+                _ = watch.next() => {}
+                () = session_gone(client, self.own.session) => return Ok(false),
+                () = client.sleep_until(patience.until()) => {
+                    // A client that has ended sleeps no more.
+                    if client.now() >= patience.until() {
+                        return Err(patience.over(&place.dir));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Its turn has come.
+    pub(crate) fn into_hold(mut self) -> Hold {
+        let withdrawal = self.withdrawal.take().expect("it is taken only with the standing itself");
+        let Own { path, czxid, session } = self.own.clone();
+        Hold::new(withdrawal, path, czxid, session)
+    }
+
+    /// Leaves the line, and waits until that is done or known to take longer.
+    pub(crate) async fn leave(mut self) {
+        if let Some(withdrawal) = self.withdrawal.take() {
+            // Whatever comes of it, the work goes on in the background.
+            let _ = withdrawal.begin().await;
+        }
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        drop(Armed(self.withdrawal.take()));
+    }
+}
+
+/// Goes to the end of the line and waits for its turn, anew after every lost session.
+pub(crate) async fn acquire(place: &Place, patience: Patience) -> Result<Hold, Error> {
+    let mut expired = false;
+    loop {
+        let standing = match Standing::enter(place, patience).await {
+            // Once may be the end of a session before this call; twice is the end of the client.
+            Err(Error::Client(farrier_client::Error::SessionExpired { .. })) if !expired => {
+                expired = true;
+                continue;
+            }
+            entered => entered?,
+        };
+        expired = false;
+        match standing.wait_turn(place, patience).await {
+            Ok(true) => return Ok(standing.into_hold()),
+            Ok(false) => {}
+            Err(error) => {
+                standing.leave().await;
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// The znode that was created without an answer, if it was.
+async fn find_own(place: &Place, prefix: &str, patience: Patience) -> Result<Option<Own>, Error> {
+    loop {
+        let found = match find(place, prefix).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(path)) => place.client.exists(&path).await.map(|stat| stat.map(|stat| Own::of(path, &stat))),
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(own) => return Ok(own),
+            Err(error) => patience.or_again(&place.client, error)?,
+        }
+    }
+}
+
+/// A watch that tells the end of a znode; `None` if it is gone already.
+pub(crate) async fn watch_for_end(client: &Client, path: &str) -> Result<Option<Watch>, farrier_client::Error> {
+    // A read that finds nothing leaves no watch behind, unlike a question whether there is something.
+    match client.get(path).watch().await {
+        Ok((_, watch)) => Ok(Some(watch)),
+        Err(error) if error.is_no_node() => Ok(None),
+        Err(error) if error.code() == Some(farrier_client::ErrorCode::NoAuth) => {
+            let (stat, watch) = client.exists(path).watch().await?;
+            Ok(stat.map(|_| watch))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Completes when this session is known to have ended.
+pub(crate) async fn session_gone(client: &Client, own: SessionId) {
+    let mut state = client.session();
+    let gone = |state: &SessionState| match state {
+        SessionState::Connected { session, .. } | SessionState::Suspended { session } => *session != own,
+        SessionState::Expired { .. } | SessionState::AuthFailed | SessionState::Closed => true,
+        SessionState::Connecting => false,
+    };
+    // Without a sender the client is gone.
+    let _ = state.wait_for(gone).await;
+}
