@@ -10,6 +10,7 @@
 //! - **No leftovers.** What is dropped half-way deletes its znodes.
 //! - **No herds.** A step forward wakes who is next, and nobody else, where the recipe allows it.
 
+mod config;
 mod error;
 mod guard;
 mod hold;
@@ -18,10 +19,12 @@ mod names;
 mod parents;
 mod place;
 mod standing;
+mod steady;
 mod token;
 mod unique;
 mod withdraw;
 
+pub use config::{ConfigStore, ConfigWatch, Earlier, Expected, History, KEEP as CONFIG_KEEP};
 pub use error::Error;
 pub use guard::{Guard, guarded_multi};
 pub use hold::{Hold, HoldState};
