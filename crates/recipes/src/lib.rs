@@ -10,6 +10,7 @@
 //! - **No leftovers.** What is dropped half-way deletes its znodes.
 //! - **No herds.** A step forward wakes who is next, and nobody else, where the recipe allows it.
 
+mod backoff;
 mod config;
 mod error;
 mod guard;
@@ -20,6 +21,7 @@ mod mirror;
 mod names;
 mod parents;
 mod place;
+mod queue;
 mod standing;
 mod steady;
 mod token;
@@ -34,5 +36,6 @@ pub use lock::Lock;
 pub use membership::{Group, GroupEvent, GroupWatch, Member, Membership};
 pub use mirror::Znode;
 pub use names::Layout;
+pub use queue::{Item, LIMIT as QUEUE_LIMIT, PRIORITY as QUEUE_PRIORITY, PRIORITY_MAX as QUEUE_PRIORITY_MAX, Queue};
 pub use token::Token;
 pub use unique::Unique;
