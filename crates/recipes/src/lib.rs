@@ -11,7 +11,10 @@
 //! - **No herds.** A step forward wakes who is next, and nobody else, where the recipe allows it.
 
 mod backoff;
+mod barrier;
+mod cache;
 mod config;
+mod counter;
 mod error;
 mod guard;
 mod hold;
@@ -28,7 +31,10 @@ mod token;
 mod unique;
 mod withdraw;
 
+pub use barrier::{Barrier, DoubleBarrier, Entered};
+pub use cache::{Cache, CacheEvent, CacheView};
 pub use config::{ConfigStore, ConfigWatch, Earlier, Expected, History, KEEP as CONFIG_KEEP};
+pub use counter::{Counter, Encoding};
 pub use error::Error;
 pub use guard::{Guard, guarded_multi};
 pub use hold::{Hold, HoldState};
