@@ -357,7 +357,14 @@ impl Participant {
                 Ok(_) => return Ok(()),
                 // Its name is nobody else's: this is the one whose answer was lost.
                 Err(error) if error.is_node_exists() => return Ok(()),
-                Err(error) if error.is_no_node() => create_container(&self.client, &self.group, &self.acl).await?,
+                Err(error) if error.is_no_node() => {
+                    let made = create_container(&self.client, &self.group, &self.acl).await;
+                    if let Err(error) = made
+                        && (first || !is_passing(&error) || self.client.has_ended())
+                    {
+                        return Err(error);
+                    }
+                }
                 Err(error @ ClientError::NotDone { .. }) if first => return Err(error),
                 Err(error) if is_passing(&error) && !self.client.has_ended() => self.client.sleep(PAUSE).await,
                 Err(error) => return Err(error),

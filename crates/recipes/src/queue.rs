@@ -86,7 +86,7 @@ impl Queue {
 
     /// Puts an item at the end, creating the queue if it does not exist. The item's name comes back.
     ///
-    /// If the reply is lost, the item is looked for by the UUID in its name.
+    /// If the reply is lost, the item is looked for by the UUID in its name, as soon as a server can be asked.
     ///
     /// # Errors
     ///
@@ -211,11 +211,15 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// As [`Self::take`]; [`ClientError::NotDone`] in [`Error::Client`] if no server answered at all.
+    /// As [`Self::take`]; [`ClientError::NotDone`] in [`Error::Client`] if no server answered within the time of a request,
+    /// and `wait` is over.
     pub async fn take_within(&self, wait: Duration) -> Result<Option<Item>, Error> {
         let end = self.client.now() + wait;
-        if let Look::Took(item) = self.look().await? {
-            return Ok(Some(item));
+        match self.look().await {
+            Ok(Look::Took(item)) => return Ok(Some(item)),
+            Ok(Look::Nothing(_)) => {}
+            Err(Error::Client(error)) if is_passing(&error) && self.client.now() < end => {}
+            Err(error) => return Err(error),
         }
         tokio::select! {
             biased;
