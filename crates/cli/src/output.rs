@@ -182,11 +182,10 @@ fn code_of(error: &anyhow::Error) -> u8 {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return failure.code;
     }
-    let of_recipe = match error.downcast_ref::<farrier_recipes::Error>() {
-        Some(farrier_recipes::Error::Client(error)) => Some(error),
-        Some(_) | None => None,
-    };
-    error.downcast_ref::<farrier_client::Error>().or(of_recipe).map_or(FAILED, session::exit_code)
+    if let Some(error) = error.downcast_ref::<farrier_recipes::Error>() {
+        return session::recipe_exit_code(error);
+    }
+    error.downcast_ref::<farrier_client::Error>().map_or(FAILED, session::exit_code)
 }
 
 fn explain(command: &str, error: &anyhow::Error, code: u8) {
