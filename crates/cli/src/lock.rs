@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Ok(match end {
             End::NotRun(code) => code,
             End::Lost => LOST,
-            End::Ended(code) => released(client, guard, code).await,
+            End::Ended(code) => released("lock", client, guard.release(), code).await,
         })
     })
 }
@@ -141,18 +141,23 @@ pub(crate) fn environment(session: &SessionOptions, guard: &Guard) -> [(&'static
     ]
 }
 
-/// Releases what a command ran under that ended with `code`; the code to end with.
-async fn released(client: &Client, guard: Guard, code: u8) -> u8 {
-    match guard.release().await {
+/// Waits for the release of what a command ran under that ended with `code`; the code to end with.
+pub(crate) async fn released(
+    verb: &str,
+    client: &Client,
+    release: impl Future<Output = Result<(), Error>>,
+    code: u8,
+) -> u8 {
+    match release.await {
         Ok(()) => code,
         Err(error @ Error::LockLost { .. }) => {
-            complain("farrier lock: error", format_args!("the command may have had company: {error}"));
+            complain(&format!("farrier {verb}: error"), format_args!("the command may have had company: {error}"));
             LOST
         }
         Err(error) => {
             let timeout = client.lease().map_or(0, |lease| lease.timeout.as_secs());
             let what = format_args!("it is released with the session, within {timeout} s: {error}");
-            complain("farrier lock: warning", what);
+            complain(&format!("farrier {verb}: warning"), what);
             code
         }
     }

@@ -12,6 +12,7 @@ mod config;
 mod create;
 mod delete;
 mod dev;
+mod elect;
 mod export;
 mod files;
 mod get;
@@ -116,6 +117,8 @@ enum Command {
     Multi(multi::Arguments),
     /// Run a command while a lock is held
     Lock(lock::Arguments),
+    /// Run a command while this candidate leads
+    Elect(elect::Arguments),
     /// Write a subtree as JSON lines
     Export(export::Arguments),
     /// Create znodes from JSON lines
@@ -157,6 +160,7 @@ fn main() -> ExitCode {
         Command::Sync(arguments) => sync::run(&arguments),
         Command::Multi(arguments) => multi::run(&arguments),
         Command::Lock(arguments) => lock::run(&arguments),
+        Command::Elect(arguments) => elect::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
         Command::Config(arguments) => config::run(&arguments),

@@ -120,6 +120,7 @@ fn examples_against_a_server_do_what_they_say() {
         "export",
         "import",
         "lock",
+        "elect",
         "config",
         "config get",
         "config set",

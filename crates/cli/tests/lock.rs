@@ -1,4 +1,4 @@
-//! `farrier lock`: commands that run one at a time, and what becomes of them and of their writes when the lock is lost.
+//! `farrier lock` and `farrier elect`: commands that run one at a time, and what becomes of them and of their writes when the lock is lost.
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs;
@@ -233,4 +233,40 @@ fn signals_go_to_the_command_and_it_dies_with_the_holder() {
     ended(holder);
     eventually("the command's end", || !runs(&pid));
     place.ok(&["lock", "/l", "--", "true"]);
+}
+
+#[test]
+fn the_elected_run_their_command_in_every_term() {
+    let place = Place::new();
+    place.fails(&["elect", "/leader", "--", "sh", "-c", "exit 4"], 4, "");
+    let script = "echo $FARRIER_FENCING_TOKEN $FARRIER_LOCK_NODE >> terms; echo $$ > pid; \
+                  while [ ! -e end ]; do sleep 0.05; done; exit 6";
+    let leader = place.start(&["elect", "/leader", "--id", "me", "--session-timeout", "4", "--", "sh", "-c", script]);
+    place.written("pid");
+    place.fails(&["elect", "/leader", "--wait", "0", "--", "true"], 124, "others hold it");
+    let node = |line: usize| {
+        let terms = place.written("terms");
+        terms
+            .lines()
+            .nth(line)
+            .map(|line| line.split_once(' ').map(|(t, n)| (t.to_owned(), n.to_owned())).expect("two"))
+    };
+    let (token, path) = node(0).expect("a term");
+    assert_eq!(place.ok(&["get", &path]), "me");
+    place.ok(&["delete", &path]);
+    eventually("a second term", || node(1).is_some());
+    let (next, _) = node(1).expect("a second term");
+    assert!(next.parse::<i64>().expect("a number") > token.parse().expect("a number"));
+    fs::write(place.file("end"), "").expect("written");
+    assert_eq!(ended(leader).status.code(), Some(6));
+    fs::remove_file(place.file("end")).expect("it is there");
+    fs::remove_file(place.file("pid")).expect("it is there");
+
+    let leader = place.start(&["elect", "/leader", "--once", "--", "sh", "-c", script]);
+    place.written("pid");
+    let (_, path) = node(2).expect("a third term");
+    place.ok(&["delete", &path]);
+    let output = ended(leader);
+    assert_eq!(output.status.code(), Some(123), "{}", said(&output));
+    assert_eq!(place.ok(&["ls", "/leader"]), "");
 }

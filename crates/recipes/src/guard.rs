@@ -25,10 +25,6 @@ impl Guard {
         Self(hold)
     }
 
-    pub(crate) fn into_hold(self) -> Hold {
-        self.0
-    }
-
     /// The number by which a resource outside of the ensemble can tell this holder from those before and after it.
     #[must_use]
     pub fn token(&self) -> Token {

@@ -1,7 +1,7 @@
 //! Something held by an ephemeral znode, for as long as its session is known to live.
 
 use crate::Error;
-use crate::withdraw::Withdrawal;
+use crate::withdraw::{Armed, Withdrawal};
 use farrier_client::{Call, Client, SessionId, Stat, Watch, Zxid};
 use std::future;
 use std::sync::Arc;
@@ -173,8 +173,19 @@ impl Eye {
 #[derive(Debug)]
 pub struct Hold {
     inner: Arc<Inner>,
-    withdrawal: Option<Withdrawal>,
-    follower: AbortHandle,
+    withdrawal: Armed,
+    /// Held for its end.
+    _follower: Follower,
+}
+
+/// Ends the task that keeps a state up to date.
+#[derive(Debug)]
+struct Follower(AbortHandle);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Hold {
@@ -184,7 +195,7 @@ impl Hold {
         let state = watch::Sender::new(HoldState::Held);
         let inner = Arc::new(Inner { client, path, czxid, session, state });
         let follower = withdrawal.runtime.spawn(Arc::clone(&inner).follow()).abort_handle();
-        Self { inner, withdrawal: Some(withdrawal), follower }
+        Self { inner, withdrawal: Armed::new(withdrawal), _follower: Follower(follower) }
     }
 
     /// The state now. Unlike what [`Self::watch`] shows it is exact at the moment of the call, even if the process had
@@ -243,25 +254,15 @@ impl Hold {
     }
 
     /// Deletes the znode, and tells how that went.
-    pub(crate) async fn release(mut self) -> Result<(), Error> {
+    pub(crate) async fn release(self) -> Result<(), Error> {
         let path = self.inner.path.clone();
-        let Some(withdrawal) = self.withdrawal.take() else { return Ok(()) };
-        match withdrawal.begin().await {
+        match self.withdrawal.disarm().begin().await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if error.is_no_node() => Err(Error::LockLost { path }),
             Ok(Err(farrier_client::Error::SessionExpired { .. })) => Err(Error::LockLost { path }),
             Ok(Err(error)) => Err(error.into()),
             // The runtime is ending, and the session with it.
             Err(_) => Err(farrier_client::Error::Closed.into()),
-        }
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.follower.abort();
-        if let Some(withdrawal) = self.withdrawal.take() {
-            drop(withdrawal.begin());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::hold::Hold;
 use crate::place::Place;
-use crate::withdraw::{Withdrawal, find};
+use crate::withdraw::{Armed, Withdrawal, find};
 use crate::{Error, Unique};
 use farrier_client::{Client, SessionId, SessionState, Stat, Time, Watch, Zxid};
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    const fn of(path: String, stat: &Stat) -> Self {
+    pub(crate) const fn of(path: String, stat: &Stat) -> Self {
         Self { path, czxid: stat.czxid, session: SessionId(stat.ephemeral_owner) }
     }
 }
@@ -56,19 +56,8 @@ impl Own {
 /// A contender. Dropping it takes its znode away, whether or not the answer to its creation ever came.
 #[derive(Debug)]
 pub(crate) struct Standing {
-    withdrawal: Option<Withdrawal>,
+    withdrawal: Armed,
     own: Own,
-}
-
-/// Takes the znode away unless it is told not to.
-struct Armed(Option<Withdrawal>);
-
-impl Drop for Armed {
-    fn drop(&mut self) {
-        if let Some(withdrawal) = self.0.take() {
-            drop(withdrawal.begin());
-        }
-    }
 }
 
 impl Standing {
@@ -85,7 +74,7 @@ impl Standing {
         let runtime = Handle::current();
         let withdrawal = Withdrawal { place: place.clone(), prefix: prefix.clone(), path: None, runtime };
         loop {
-            let mut armed = Armed(Some(withdrawal.clone()));
+            let armed = Armed::new(withdrawal.clone());
             let create = client.create(&path, place.znode_data()).acl(place.znode_acl()).ephemeral().sequential();
             let made = match create.await {
                 Ok(created) => Ok(Some(Own::of(created.path, &created.stat))),
@@ -93,11 +82,11 @@ impl Standing {
                 Err(error) => Err(error),
             };
             if let Ok(Some(own)) = made {
-                let withdrawal = armed.0.take().map(|w| Withdrawal { path: Some(own.path.clone()), ..w });
-                return Ok(Self { withdrawal, own });
+                let withdrawal = Withdrawal { path: Some(own.path.clone()), ..armed.disarm() };
+                return Ok(Self { withdrawal: Armed::new(withdrawal), own });
             }
             // It was not made, so there is nothing to take away.
-            armed.0 = None;
+            drop(armed.disarm());
             let Err(error) = made else { continue };
             if !error.is_no_node() {
                 patience.or_again(client, error)?;
@@ -155,24 +144,15 @@ impl Standing {
     }
 
     /// Its turn has come.
-    pub(crate) fn into_hold(mut self) -> Hold {
-        let withdrawal = self.withdrawal.take().expect("it is taken only with the standing itself");
-        let Own { path, czxid, session } = self.own.clone();
-        Hold::new(withdrawal, path, czxid, session)
+    pub(crate) fn into_hold(self) -> Hold {
+        let Own { path, czxid, session } = self.own;
+        Hold::new(self.withdrawal.disarm(), path, czxid, session)
     }
 
     /// Leaves the line, and waits until that is done or known to take longer.
-    pub(crate) async fn leave(mut self) {
-        if let Some(withdrawal) = self.withdrawal.take() {
-            // Whatever comes of it, the work goes on in the background.
-            let _ = withdrawal.begin().await;
-        }
-    }
-}
-
-impl Drop for Standing {
-    fn drop(&mut self) {
-        drop(Armed(self.withdrawal.take()));
+    pub(crate) async fn leave(self) {
+        // Whatever comes of it, the work goes on in the background.
+        let _ = self.withdrawal.disarm().begin().await;
     }
 }
 

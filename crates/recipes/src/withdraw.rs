@@ -71,6 +71,29 @@ impl Withdrawal {
     }
 }
 
+/// Takes a contender away when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Armed(Option<Withdrawal>);
+
+impl Armed {
+    pub(crate) const fn new(withdrawal: Withdrawal) -> Self {
+        Self(Some(withdrawal))
+    }
+
+    /// Gives up taking it away.
+    pub(crate) fn disarm(mut self) -> Withdrawal {
+        self.0.take().expect("only this call takes it, and ends its owner")
+    }
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        if let Some(withdrawal) = self.0.take() {
+            drop(withdrawal.begin());
+        }
+    }
+}
+
 /// The first znode in `place` whose name begins with `prefix`, after all that was sent before.
 pub(crate) async fn find(place: &Place, prefix: &str) -> Result<Option<String>, Error> {
     place.client.sync(&place.dir).await?;

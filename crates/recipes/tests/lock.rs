@@ -2,26 +2,13 @@
 
 mod common;
 
-use common::{Ensemble, LONG, SHORT, client, eventually, patient, patiently};
+use common::{Ensemble, LONG, SHORT, client, contenders, count, eventually, patient, patiently};
 use farrier_client::{Client, Op, OpResult, SessionState};
 use farrier_recipes::{Error, Guard, HoldState, Layout, Lock, guarded_multi};
 use farrier_testkit::relay::Mode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-async fn contenders(client: &Client, path: &str) -> Vec<String> {
-    client.sync(path).await.expect("synced");
-    match client.list(path).await {
-        Ok(names) => names,
-        Err(error) if error.is_no_node() => Vec::new(),
-        Err(error) => panic!("{error}"),
-    }
-}
-
-async fn count(client: &Client, path: &str) -> usize {
-    contenders(client, path).await.len()
-}
 
 /// Makes the path a persistent one, which is there whenever somebody comes.
 async fn stays(client: &Client, path: &str) {

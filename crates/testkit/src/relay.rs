@@ -46,8 +46,10 @@ impl Relay {
                 let modes = modes.clone();
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = relay(client, server, modes) => {}
+                        // What was held back until the cut is lost, whatever the mode is then.
+                        biased;
                         _ = cut.changed() => {}
+                        () = relay(client, server, modes) => {}
                     }
                 });
             }

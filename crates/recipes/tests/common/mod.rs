@@ -58,6 +58,21 @@ pub(crate) async fn client(connect: &str) -> Client {
     patient(connect).connect().await.expect("a session")
 }
 
+/// The children of a path, as they are now.
+pub(crate) async fn contenders(client: &Client, path: &str) -> Vec<String> {
+    client.sync(path).await.expect("synced");
+    match client.list(path).await {
+        Ok(names) => names,
+        Err(error) if error.is_no_node() => Vec::new(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// How many there are.
+pub(crate) async fn count(client: &Client, path: &str) -> usize {
+    contenders(client, path).await.len()
+}
+
 /// Three servers; killed hard when dropped.
 #[derive(Clone)]
 pub(crate) struct Ensemble {
@@ -68,7 +83,7 @@ pub(crate) struct Ensemble {
 impl Ensemble {
     pub(crate) async fn start() -> Self {
         let members = spawn_blocking(|| {
-            let zoo = ["initLimit=120", "syncLimit=60", "minSessionTimeout=1000", "snapCount=100000"];
+            let zoo = ["syncLimit=60", "minSessionTimeout=1000", "snapCount=100000"];
             let mut settings = Settings { tick_ms: 500, ..Settings::default() };
             settings.zoo.extend(zoo.map(str::to_owned));
             // Containers go soon, under whoever is about to come.
@@ -102,7 +117,7 @@ impl Ensemble {
         done.expect("it does not panic").unwrap_or_else(|error| panic!("{what}: {error:#}"))
     }
 
-    /// The paths that are watched, once for each session that watches, on all servers.
+    /// The paths that are watched for data, once for each session that watches, on all servers.
     pub(crate) async fn watched(&self) -> Vec<String> {
         self.with("wchp", |members| {
             let mut watched = Vec::new();

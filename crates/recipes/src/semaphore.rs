@@ -1,0 +1,165 @@
+//! The semaphore: a bounded number of holders at a time.
+
+use crate::Error;
+use crate::hold::Hold;
+use crate::names::{Queue, Role};
+use crate::place::Place;
+use crate::standing::{self, Patience, Standing, session_gone};
+use farrier_client::{Acl, Client};
+use std::ops::Deref;
+use std::time::Duration;
+
+/// A path that a bounded number of contenders hold at a time, in the order in which they came. The layout is that of
+/// Curator's `InterProcessSemaphoreV2`.
+///
+/// ```no_run
+/// # async fn run(client: farrier_client::Client) -> Result<(), farrier_recipes::Error> {
+/// let permit = farrier_recipes::Semaphore::new(&client, "/app/workers", 3).acquire().await?;
+/// println!("at most two others: {}", permit.is_held());
+/// permit.release().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Whoever wants a permit takes a lock below `locks` first, so that only one contender at a time watches the permits below
+/// `leases`. How many there may be is a convention: all contenders have to be told the same number. Permits carry no
+/// token, since several of them are valid at a time.
+#[derive(Clone, Debug)]
+pub struct Semaphore {
+    path: String,
+    locks: Place,
+    leases: Place,
+    permits: usize,
+}
+
+impl Semaphore {
+    /// The semaphore at `path`, which need not exist, with so many permits.
+    #[must_use]
+    pub fn new(client: &Client, path: &str, permits: usize) -> Self {
+        let below = |name: &str| format!("{}/{name}", path.trim_end_matches('/'));
+        let locks = Place::new(client, below("locks"), Role::Lock);
+        let leases = Place::new(client, below("leases"), Role::Permit);
+        Self { path: path.to_owned(), locks, leases, permits }
+    }
+
+    /// See [`crate::Lock::acl`].
+    #[must_use]
+    pub fn acl(mut self, acl: &[Acl<'static>]) -> Self {
+        (self.locks, self.leases) = (self.locks.acl(acl), self.leases.acl(acl));
+        self
+    }
+
+    /// What the permit's znode holds. Empty by default.
+    #[must_use]
+    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
+        self.leases = self.leases.data(data.as_ref());
+        self
+    }
+
+    /// Waits for a permit.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Lock::acquire`]; [`Error::Invalid`] for a semaphore without permits.
+    pub async fn acquire(&self) -> Result<Permit, Error> {
+        self.take(None).await
+    }
+
+    /// The same for this long at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::Lock::acquire_within`]; [`Error::Invalid`] for a semaphore without permits.
+    pub async fn acquire_within(&self, span: Duration) -> Result<Permit, Error> {
+        self.take(Some(span)).await
+    }
+
+    async fn take(&self, span: Option<Duration>) -> Result<Permit, Error> {
+        if self.permits == 0 {
+            let reason = "a semaphore without permits is never acquired".to_owned();
+            return Err(Error::Invalid { path: self.path.clone(), reason });
+        }
+        let patience = Patience::from_now(&self.leases.client, span);
+        self.take_within(patience).await.map_err(|error| match error {
+            Error::NotAcquired { .. } => patience.over(&self.path),
+            other => other,
+        })
+    }
+
+    async fn take_within(&self, patience: Patience) -> Result<Permit, Error> {
+        loop {
+            // Held while this contender is the one that looks at the permits; released when it is dropped.
+            let _turn = standing::acquire(&self.locks, patience).await?;
+            let standing = match Standing::enter(&self.leases, patience).await {
+                Err(Error::Client(farrier_client::Error::SessionExpired { .. })) => continue,
+                entered => entered?,
+            };
+            match self.wait_permit(&standing, patience).await {
+                Ok(true) => return Ok(Permit(standing.into_hold())),
+                Ok(false) => {}
+                Err(error) => {
+                    standing.leave().await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Waits until there are no more permits than there may be, one's own among them. `false` if that is gone.
+    async fn wait_permit(&self, standing: &Standing, patience: Patience) -> Result<bool, Error> {
+        let (client, own) = (&self.leases.client, standing.own());
+        loop {
+            let (children, mut watch) = match client.children(&self.leases.dir).watch().await {
+                Ok(listed) => listed,
+                Err(farrier_client::Error::SessionExpired { .. }) => return Ok(false),
+                Err(error) if error.is_no_node() => return Ok(false),
+                Err(error) => {
+                    patience.or_again(client, error)?;
+                    continue;
+                }
+            };
+            // Curator counts whatever is there.
+            let count = children.names.len();
+            let queue = Queue::of(&self.leases.dir, self.leases.layout, Role::Permit, children.names)?;
+            if queue.before(self.leases.name_of(&own.path)).is_none() {
+                return Ok(false);
+            }
+            if count <= self.permits {
+                return Ok(true);
+            }
+            tokio::select! {
+                _ = watch.next() => {}
+                () = session_gone(client, own.session) => return Ok(false),
+                () = client.sleep_until(patience.until()) => {
+                    if client.now() >= patience.until() {
+                        return Err(patience.over(&self.path));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A permit that is held, or was; see [`Hold`] for what it tells of that.
+#[derive(Debug)]
+#[must_use = "a permit is given back when it is dropped"]
+pub struct Permit(Hold);
+
+impl Deref for Permit {
+    type Target = Hold;
+
+    fn deref(&self) -> &Hold {
+        &self.0
+    }
+}
+
+impl Permit {
+    /// See [`crate::Guard::release`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn release(self) -> Result<(), Error> {
+        self.0.release().await
+    }
+}
