@@ -165,14 +165,14 @@ impl Take {
         if self.command.is_empty() {
             return session::run_renewing("queue take", &self.session, async |client, out| {
                 match self.take(client).await? {
-                    Taken::Item(item) => self.print(item, out).await,
-                    Taken::Nothing(code) => Ok(code),
+                    Ok(item) => self.print(item, out).await,
+                    Err(code) => Ok(code),
                 }
             });
         }
         session::run_command("queue take", &self.session, async |client| match self.take(client).await? {
-            Taken::Item(item) => self.work(item).await,
-            Taken::Nothing(code) => Ok(code),
+            Ok(item) => self.work(item).await,
+            Err(code) => Ok(code),
         })
     }
 
@@ -187,13 +187,13 @@ impl Take {
         };
         let taken = tokio::select! {
             taken = take => taken?,
-            signal = signals.next() => return Ok(Taken::Nothing(code_of_signal(signal.as_raw()))),
+            signal = signals.next() => return Ok(Err(code_of_signal(signal.as_raw()))),
         };
         Ok(match taken {
-            Some(item) => Taken::Item(item),
+            Some(item) => Ok(item),
             None => {
                 complain("farrier queue take: error", format_args!("{}: no item in time", self.path));
-                Taken::Nothing(NOT_ACQUIRED)
+                Err(NOT_ACQUIRED)
             }
         })
     }
@@ -256,12 +256,8 @@ impl Take {
     }
 }
 
-/// What came of waiting for an item.
-enum Taken {
-    Item(Item),
-    /// An exit code.
-    Nothing(u8),
-}
+/// An item, or an exit code.
+type Taken = Result<Item, u8>;
 
 /// Waits for the command that works on an item; `None` if the item was lost, and the command stopped for that.
 async fn wait(child: &mut Child, item: &Item, signals: &mut Signals) -> anyhow::Result<Option<ExitStatus>> {

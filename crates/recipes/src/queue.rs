@@ -457,12 +457,9 @@ impl Item {
         loop {
             let [check, delete_taken, delete_marker] = claim.removal();
             let done = claim.client.multi([check, Op::delete(&claim.entry, None), delete_taken, delete_marker]).await;
-            let error = match done {
-                Ok(_) => {
-                    claim.open = false;
-                    return Ok(());
-                }
-                Err(error) => error,
+            let Err(error) = done else {
+                claim.open = false;
+                return Ok(());
             };
             match &error {
                 ClientError::SessionExpired { .. }

@@ -106,8 +106,13 @@ async fn a_lost_claim_is_told(servers: &Ensemble, steady: &Client) {
     assert_eq!(other.len().await.expect("read"), 1);
     theirs.ack().await.expect("done");
     assert!(other.is_empty().await.expect("read"));
+}
 
-    // A reply that is lost while the session lives is no loss: the item is done, once.
+/// A reply that is lost while the session lives is no loss: what was asked for is done, once.
+async fn a_lost_reply_is_made_up_for(servers: &Ensemble, steady: &Client) {
+    let relay = servers.relay(1).await;
+    let frail = client(&relay.connect()).await;
+    let (queue, other) = (Queue::new(&frail, "/lost"), Queue::new(steady, "/lost"));
     other.put("b").await.expect("put");
     let item = take(&queue).await;
     relay.set(Mode::HoldAnswers);
@@ -220,5 +225,6 @@ async fn a_queue_on_servers_that_are_killed() {
     let (a, b) = (client(servers.connect()).await, client(servers.connect()).await);
     items_are_taken_in_their_turn_and_gone_when_done(&a, &b).await;
     a_lost_claim_is_told(&servers, &a).await;
+    a_lost_reply_is_made_up_for(&servers, &a).await;
     nothing_is_lost_or_done_twice(&servers).await;
 }
