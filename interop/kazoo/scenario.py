@@ -1,7 +1,8 @@
 """kazoo, unmodified, against the server that the first argument names.
 
-Standard output carries only `ok`, `FAIL`, `RESTART?` and `END` lines; after `RESTART? how` the
-runner restarts the server and answers `DONE`.
+Standard output carries only `ok`, `FAIL`, `RESTART?`, `OURS?` and `END` lines; after `RESTART? how` the
+runner restarts the server and answers `DONE`; after `OURS? verb ...` it uses a recipe of Farrier's and answers
+`DONE`, with what there is to tell.
 """
 
 import logging
@@ -54,6 +55,15 @@ def restart(how):
     answer = sys.stdin.readline().strip()
     if answer != "DONE":
         raise RuntimeError(f"restart was answered by {answer!r}")
+
+
+def ours(*words):
+    """Has Farrier's recipe do something, and returns what it tells."""
+    print("OURS?", *words, flush=True)
+    answer = sys.stdin.readline().strip()
+    if answer.split(" ")[0] != "DONE":
+        raise RuntimeError(f"{words} was answered by {answer!r}")
+    return answer[5:]
 
 
 def client(hosts=CONNECT, timeout=20.0, **more):
@@ -337,6 +347,92 @@ def _():
     assert not t.is_alive()
     other.stop()
     other.close()
+
+
+@step("our-queue")
+def _():
+    theirs = zk.LockingQueue("/kazoo/shared-queue")
+    theirs.put(b"a")
+    ours("queue-put", "/kazoo/shared-queue", "b")
+    ours("queue-put-plain", "/kazoo/shared-queue", "c")
+    equal("a", ours("queue-take", "/kazoo/shared-queue"))
+    # What we took they don't take, and the reverse.
+    got = {theirs.get(timeout=WAIT)}
+    assert theirs.holds_lock() and theirs.consume()
+    ours("queue-give-back")
+    got.add(theirs.get(timeout=WAIT))
+    taken = ours("queue-take", "/kazoo/shared-queue").encode()
+    equal({b"a", b"b", b"c"}, got | {taken}, "each to one of us")
+    assert theirs.consume()
+    equal(1, len(theirs))
+    ours("queue-ack")
+    equal(0, len(theirs))
+    equal([], zk.get_children("/kazoo/shared-queue/taken"), "claims that are left")
+    # Under kazoo's own names kazoo takes ours in order.
+    for n in range(5):
+        ours("queue-put-plain", "/kazoo/shared-queue", f"plain-{n}")
+    for n in range(5):
+        equal(b"plain-%d" % n, theirs.get(timeout=WAIT))
+        assert theirs.consume()
+
+
+@step("our-counter")
+def _():
+    for path, encoding, flag in (("/kazoo/shared-count", "decimal", False), ("/kazoo/shared-int", "int", True)):
+        theirs = zk.Counter(path, support_curator=flag)
+        theirs += 7
+        equal("5", ours("counter-add", path, encoding, "-2"))
+        theirs -= 8
+        equal(-3, theirs.value)
+        equal("-3", ours("counter-add", path, encoding, "0"))
+
+
+@step("our-barrier")
+def _():
+    theirs = zk.Barrier("/kazoo/shared-barrier")
+    theirs.create()
+    equal("false", ours("barrier-close", "/kazoo/shared-barrier"))
+    ours("barrier-wait", "/kazoo/shared-barrier")
+    assert not theirs.wait(0.3)
+    equal("true", ours("is-waiting"))
+    assert theirs.remove()
+    ours("waited")
+    ours("barrier-close", "/kazoo/shared-barrier")
+    assert not theirs.wait(0.1)
+    ours("barrier-open", "/kazoo/shared-barrier")
+    assert theirs.wait(WAIT)
+
+
+@step("our-double-barrier")
+def _():
+    for _ in range(2):
+        theirs = DoubleBarrier(zk, "/kazoo/shared-double", 2)
+        ours("double-enter", "/kazoo/shared-double", "2")
+        time.sleep(0.2)
+        equal("true", ours("is-entering"))
+        theirs.enter()
+        ours("double-leave")
+        time.sleep(0.2)
+        equal("true", ours("is-waiting"))
+        theirs.leave()
+        ours("waited")
+        try:
+            equal([], zk.get_children("/kazoo/shared-double"))
+        except err.NoNodeError:
+            pass  # an empty container goes
+
+
+@step("our-group")
+def _():
+    theirs = zk.Party("/kazoo/shared-group", "kazoo")
+    theirs.join()
+    ours("member-join", "/kazoo/shared-group", "farrier")
+    equal(["farrier", "kazoo"], sorted(theirs))
+    equal("farrier,kazoo", ours("member-list", "/kazoo/shared-group"))
+    ours("member-leave")
+    equal(["kazoo"], list(theirs))
+    theirs.leave()
+    equal("", ours("member-list", "/kazoo/shared-group"))
 
 
 def across_restart(how):

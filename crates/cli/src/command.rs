@@ -134,11 +134,13 @@ impl Group {
     }
 }
 
-fn cannot_run(program: &OsStr, error: &io::Error) -> String {
+/// Why a program can't be run, in words.
+pub(crate) fn cannot_run(program: &OsStr, error: &io::Error) -> String {
     format!("{} can't be run: {error}", program.display())
 }
 
-fn code_of_failure(error: &io::Error) -> u8 {
+/// A shell's code for a program that can't be run.
+pub(crate) fn code_of_failure(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN }
 }
 

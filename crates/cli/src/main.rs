@@ -8,6 +8,7 @@ mod admin;
 mod bench;
 mod command;
 mod completions;
+mod config;
 mod create;
 mod delete;
 mod dev;
@@ -23,8 +24,10 @@ mod lock;
 mod log;
 mod logging;
 mod ls;
+mod member;
 mod multi;
 mod output;
+mod queue;
 #[cfg(test)]
 mod reference;
 mod repair;
@@ -71,6 +74,8 @@ Examples:
   farrier watch -R /app             what changes, as it changes
   farrier shell --server zk1:2181   commands one after the other, as with zkCli
   farrier lock /app/lock -- backup.sh   a command that runs once at a time, wherever it is started
+  farrier config set /app/config v2  a value whose earlier ones are kept
+  farrier queue take /app/jobs      the next item of a queue
   farrier admin transfer-leader --dir /var/lib/zookeeper    let another server lead
   farrier repair zoo.cfg            what is wrong with its data, if a start was refused
   farrier bench get set --server zk1:2181 --yes    how fast it is, and what that costs
@@ -125,6 +130,12 @@ enum Command {
     Export(export::Arguments),
     /// Create znodes from JSON lines
     Import(import::Arguments),
+    /// Keep a configuration with its history, and follow it
+    Config(config::Arguments),
+    /// Be in a group, and see who is
+    Member(member::Arguments),
+    /// Put items into a queue and take them out
+    Queue(queue::Arguments),
     /// Look into log files, without a server
     Log(log::Arguments),
     /// Look into snapshot files, without a server
@@ -162,6 +173,9 @@ fn main() -> ExitCode {
         Command::Elect(arguments) => elect::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
+        Command::Member(arguments) => member::run(&arguments),
+        Command::Queue(arguments) => queue::run(&arguments),
         Command::Log(arguments) => log::run(&arguments),
         Command::Snapshot(arguments) => snapshot::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

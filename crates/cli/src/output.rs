@@ -180,7 +180,7 @@ pub(crate) fn tell(kind: &str, error: &anyhow::Error) -> u8 {
     }
     let (code, hint) = match error.downcast_ref::<Failure>() {
         Some(failure) => (failure.code, ""),
-        None => match client_error(error).map_or(FAILED, session::exit_code) {
+        None => match code_of(error) {
             NO_SERVER => (NO_SERVER, "\nIs a server running there? --server or FARRIER_SERVER names others"),
             code => (code, ""),
         },
@@ -197,11 +197,10 @@ pub(crate) fn conclude_as(command: &str, result: anyhow::Result<u8>, failed: u8)
     }))
 }
 
-/// What a client said, alone or within a recipe.
-fn client_error(error: &anyhow::Error) -> Option<&farrier_client::Error> {
-    let of_recipe = match error.downcast_ref::<farrier_recipes::Error>() {
-        Some(farrier_recipes::Error::Client(error)) => Some(error),
-        Some(_) | None => None,
-    };
-    error.downcast_ref::<farrier_client::Error>().or(of_recipe)
+/// The exit code of an error that is not a [`Failure`].
+fn code_of(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<farrier_recipes::Error>() {
+        return session::recipe_exit_code(error);
+    }
+    error.downcast_ref::<farrier_client::Error>().map_or(FAILED, session::exit_code)
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use farrier_client::{Acl, Client, ClientTls, Error};
+use farrier_recipes::Error as RecipeError;
 
-use crate::command::NOT_STARTED;
+use crate::command::{LOST, NOT_STARTED};
 use crate::output::{FAILED, Failure, NO_SERVER, Out, USAGE, complain, conclude, conclude_as};
 use crate::values::AclList;
 
@@ -165,6 +166,15 @@ pub(crate) fn run(
     conclude(command, within(options, false, work))
 }
 
+/// The same for a command that goes on in a new session when one is lost.
+pub(crate) fn run_renewing(
+    command: &str,
+    options: &SessionOptions,
+    work: impl AsyncFnOnce(&Client, &mut Out) -> anyhow::Result<u8>,
+) -> ExitCode {
+    conclude(command, within(options, true, work))
+}
+
 /// Runs a command that runs another one. A new session follows one that has expired, and what fails by itself ends with
 /// [`NOT_STARTED`].
 pub(crate) fn run_command(
@@ -203,6 +213,16 @@ pub(crate) const fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Invalid { .. } | Error::ConnectString(_) | Error::Tls(_) => USAGE,
         Error::NoServer { .. } | Error::NotDone { .. } => NO_SERVER,
+        _ => FAILED,
+    }
+}
+
+/// The exit code that an error of a recipe ends with.
+pub(crate) const fn recipe_exit_code(error: &RecipeError) -> u8 {
+    match error {
+        RecipeError::Client(error) => exit_code(error),
+        RecipeError::LockLost { .. } | RecipeError::ClaimLost { .. } => LOST,
+        RecipeError::Invalid { .. } => USAGE,
         _ => FAILED,
     }
 }

@@ -94,6 +94,10 @@ fn examples_without_a_server_do_what_they_say() {
 fn examples_against_a_server_do_what_they_say() {
     const EXPORT: &str = "{\"path\":\"/\",\"data\":\"djE=\",\"acl\":\"world:anyone:cdrwa\"}\n";
     const OPERATIONS: &str = "{\"op\":\"set\",\"path\":\"/app/config\",\"text\":\"v2\",\"version\":7}\n";
+    const HISTORY: [&str; 3] =
+        ["/app/config/.history", "/app/config/.history/0000000000000001", "/app/config/.history/0000000100000005"];
+    const JOBS: [&str; 4] =
+        ["/app/jobs", "/app/jobs/entries", "/app/jobs/taken", "/app/jobs/entries/entry-100-0000000000"];
     let temp = tempfile::tempdir().expect("a temporary directory");
     let mut server = Process::new(temp.path(), &["extendedTypesEnabled=true"]);
     server.start();
@@ -101,12 +105,39 @@ fn examples_against_a_server_do_what_they_say() {
     let path = std::env::var("PATH").expect("there is one");
     let mut ran = 0;
     for command in [
-        "ls", "tree", "get", "set", "create", "delete", "stat", "acl", "acl get", "acl set", "sync", "multi", "export",
-        "import", "lock", "elect",
+        "ls",
+        "tree",
+        "get",
+        "set",
+        "create",
+        "delete",
+        "stat",
+        "acl",
+        "acl get",
+        "acl set",
+        "sync",
+        "multi",
+        "export",
+        "import",
+        "lock",
+        "elect",
+        "config",
+        "config get",
+        "config set",
+        "config edit",
+        "config history",
+        "config rollback",
+        "config forget",
+        "member",
+        "member ls",
+        "queue",
+        "queue put",
+        "queue take",
     ] {
         for words in examples(command, temp.path()) {
             let has = |word: &str| words.iter().any(|w| w == word);
-            if has("--ephemeral") || (command == "delete" && has("-r") && !has("--yes")) {
+            if has("watch") || has("join") || has("--ephemeral") || (command == "delete" && has("-r") && !has("--yes"))
+            {
                 continue;
             }
             ran += 1;
@@ -122,6 +153,18 @@ fn examples_against_a_server_do_what_they_say() {
             if !(command == "create" && (has("/app") || has("-p"))) {
                 znode("/app");
                 znode("/app/config");
+                let more: &[&str] = match command.split(' ').next() {
+                    Some("config") if !has("--new") => &HISTORY,
+                    Some("queue") => {
+                        if has("take") {
+                            &JOBS
+                        } else {
+                            &JOBS[..3]
+                        }
+                    }
+                    _ => &[],
+                };
+                more.iter().for_each(|path| znode(path));
                 for _ in 0..7 {
                     client.set(format!("{root}/app/config"), b"v1", -1).expect("answered");
                 }
@@ -130,11 +173,15 @@ fn examples_against_a_server_do_what_they_say() {
                     client.set_acl(format!("{root}/app"), &open, -1).expect("answered");
                 }
             }
+            if has("--new") {
+                client.delete(format!("{root}/app/config"), -1).expect("answered");
+            }
             let dir = temp.path().join(format!("dir{ran}"));
             fs::create_dir(&dir).expect("made");
             for (file, content) in [
                 ("config.json", "{}"),
                 ("db.json", "{}"),
+                ("job.json", "{}"),
                 ("operations.json", OPERATIONS),
                 ("identities", "digest:me:secret\n"),
                 ("app.json", EXPORT),
@@ -149,6 +196,8 @@ fn examples_against_a_server_do_what_they_say() {
                 .current_dir(&dir)
                 .env("FARRIER_SERVER", format!("{}{root}", server.addr()))
                 .env("PATH", format!("{binaries}:{path}"))
+                .env("EDITOR", "true")
+                .env_remove("VISUAL")
                 .env_remove("FARRIER_AUTH")
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())

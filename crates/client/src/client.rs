@@ -243,6 +243,13 @@ impl Client {
         self.shared.lease()
     }
 
+    /// Whether the client is of no use any more: it was closed, a server refused its credentials, or its session
+    /// expired and it was told to have no other. Then every call fails at once, and so does every one after it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.shared.has_ended()
+    }
+
     /// The newest transaction that the client has seen. It goes to no server that lags behind it.
     #[must_use]
     pub fn last_zxid(&self) -> Zxid {

@@ -50,6 +50,10 @@ impl Shared {
         self.inner.lock().machine.describe()
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.inner.lock().machine.has_ended()
+    }
+
     pub(crate) fn fresh_id(&self) -> u64 {
         self.inner.lock().machine.fresh_id()
     }

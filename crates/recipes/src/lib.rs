@@ -10,27 +10,43 @@
 //! - **No leftovers.** What is dropped half-way deletes its znodes.
 //! - **No herds.** A step forward wakes who is next, and nobody else, where the recipe allows it.
 
+mod backoff;
+mod barrier;
+mod cache;
+mod config;
+mod counter;
 mod election;
 mod error;
 mod guard;
 mod hold;
 mod lock;
+mod membership;
+mod mirror;
 mod names;
 mod parents;
 mod place;
+mod queue;
 mod rwlock;
 mod semaphore;
 mod standing;
+mod steady;
 mod token;
 mod unique;
 mod withdraw;
 
+pub use barrier::{Barrier, DoubleBarrier, Entered};
+pub use cache::{Cache, CacheEvent, CacheView};
+pub use config::{ConfigStore, ConfigWatch, Earlier, Expected, History, KEEP as CONFIG_KEEP};
+pub use counter::{Counter, Encoding};
 pub use election::{Candidate, Election, Latch, Leadership};
 pub use error::Error;
 pub use guard::{Guard, guarded_multi};
 pub use hold::{Hold, HoldState};
 pub use lock::Lock;
+pub use membership::{Group, GroupEvent, GroupWatch, Member, Membership};
+pub use mirror::Znode;
 pub use names::Layout;
+pub use queue::{Item, LIMIT as QUEUE_LIMIT, PRIORITY as QUEUE_PRIORITY, PRIORITY_MAX as QUEUE_PRIORITY_MAX, Queue};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use token::Token;

@@ -132,7 +132,7 @@ fn parse(name: &str) -> Option<(Mark, i32)> {
 
 /// Reads the digits as servers write them: ten characters with leading zeros, sign included; the least number has one
 /// more.
-fn number(digits: &str) -> Option<i32> {
+pub(crate) fn number(digits: &str) -> Option<i32> {
     let number = digits.parse().ok()?;
     (format!("{number:010}") == digits).then_some(number)
 }

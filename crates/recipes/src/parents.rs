@@ -30,7 +30,12 @@ pub(crate) async fn create_persistent(client: &Client, path: &str, acl: &[Acl<'_
     created(client, path, client.create(path, b"").acl(acl).await).await
 }
 
-async fn create_above(client: &Client, path: &str, acl: &[Acl<'_>]) -> Result<(), Error> {
+/// Creates what is missing above `path`, empty and persistent.
+///
+/// # Errors
+///
+/// As [`create_container`].
+pub(crate) async fn create_above(client: &Client, path: &str, acl: &[Acl<'_>]) -> Result<(), Error> {
     let above = path.match_indices('/').map(|(at, _)| &path[..at]).filter(|parent| !parent.is_empty());
     for parent in above {
         created(client, parent, client.create(parent, b"").acl(acl).await).await?;

@@ -1,6 +1,8 @@
 //! Runs one program of `interop` and speaks its line protocol: `ok NAME`, `FAIL NAME: WHY`,
-//! `RESTART? kill|term` answered by `DONE`, and `END PASSED FAILED` as the last line.
+//! `RESTART? kill|term` answered by `DONE`, `OURS? VERB…` for our recipes ([`super::peer`]), and `END PASSED FAILED` as
+//! the last line.
 
+use super::peer::Peer;
 use super::{Report, Verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use farrier_testkit::server::Server;
@@ -48,6 +50,7 @@ pub(super) fn run(mut command: Command, server: &mut Server, report: &mut Report
 fn talk(child: &mut Child, server: &mut Server, report: &mut Report, brief: bool) -> Result<End> {
     let lines = lines(child)?;
     let mut input = child.stdin.take().context("no standard input")?;
+    let mut peer = None;
     loop {
         let line = match lines.recv_timeout(SILENCE_MAX) {
             Ok(line) => line,
@@ -62,6 +65,12 @@ fn talk(child: &mut Child, server: &mut Server, report: &mut Report, brief: bool
             }
             server.restart()?;
             writeln!(input, "DONE").context("answering the program")?;
+        } else if let Some(what) = line.strip_prefix("OURS? ") {
+            let peer = match &peer {
+                Some(peer) => peer,
+                None => peer.insert(Peer::connect(server.addr())?),
+            };
+            writeln!(input, "{}", peer.obey(what)?).context("answering the program")?;
         } else if let Some(verdict) = Verdict::read(&line) {
             if brief && verdict.outcome.is_ok() {
                 report.passed += 1;

@@ -386,6 +386,7 @@ async fn an_expired_session_is_followed_by_a_new_one() {
     assert_eq!(changed(patiently("a change", watch.next()).await), (EventType::NodeChildrenChanged, "/".into()));
     reached(&once, "the end", |s| matches!(s, SessionState::Expired { .. })).await;
     assert!(matches!(once.get("/").await, Err(Error::SessionExpired { .. })));
+    assert!(once.has_ended() && !client.has_ended());
 }
 
 #[tokio::test]

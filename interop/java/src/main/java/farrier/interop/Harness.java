@@ -18,7 +18,7 @@ import org.apache.zookeeper.ZooKeeper;
 
 /**
  * The line protocol between a scenario and the program that runs it, and the waits that every scenario needs.
- * Standard output carries only {@code ok}, {@code FAIL}, {@code RESTART?} and {@code END} lines; logs go elsewhere.
+ * Standard output carries only {@code ok}, {@code FAIL}, {@code RESTART?}, {@code OURS?} and {@code END} lines; logs go elsewhere.
  */
 final class Harness {
     /** Longest wait for anything that must happen, in seconds: generous, because no test asserts a duration. */
@@ -62,6 +62,17 @@ final class Harness {
         if (!"DONE".equals(answer)) {
             throw new IOException("restart was answered by " + answer);
         }
+    }
+
+    /** Has Farrier's recipe do something; what it tells. */
+    String ours(String what) throws IOException {
+        System.out.println("OURS? " + what);
+        System.out.flush();
+        String answer = control.readLine();
+        if (answer == null || !(answer + " ").startsWith("DONE ")) {
+            throw new IOException(what + " was answered by " + answer);
+        }
+        return answer.length() > 5 ? answer.substring(5) : "";
     }
 
     /** Ends the process with the verdict; open sessions stay open. */

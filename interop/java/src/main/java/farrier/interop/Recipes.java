@@ -18,6 +18,7 @@ import org.apache.curator.framework.CuratorFrameworkFactory;
 import org.apache.curator.framework.api.transaction.CuratorTransactionResult;
 import org.apache.curator.framework.recipes.atomic.AtomicValue;
 import org.apache.curator.framework.recipes.atomic.DistributedAtomicLong;
+import org.apache.curator.framework.recipes.barriers.DistributedBarrier;
 import org.apache.curator.framework.recipes.barriers.DistributedDoubleBarrier;
 import org.apache.curator.framework.recipes.cache.CuratorCache;
 import org.apache.curator.framework.recipes.cache.CuratorCacheListener;
@@ -25,6 +26,7 @@ import org.apache.curator.framework.recipes.leader.LeaderLatch;
 import org.apache.curator.framework.recipes.locks.InterProcessMutex;
 import org.apache.curator.framework.recipes.locks.InterProcessReadWriteLock;
 import org.apache.curator.framework.recipes.locks.InterProcessSemaphoreV2;
+import org.apache.curator.framework.recipes.nodes.GroupMember;
 import org.apache.curator.framework.recipes.nodes.PersistentNode;
 import org.apache.curator.framework.recipes.nodes.PersistentTtlNode;
 import org.apache.curator.framework.recipes.shared.SharedCount;
@@ -58,6 +60,9 @@ final class Recipes {
         h.step("curator cache", this::cache);
         h.step("curator transaction", this::transaction);
         h.step("curator double-barrier", this::barrier);
+        h.step("curator our-counters", this::ourCounters);
+        h.step("curator our-barriers", this::ourBarriers);
+        h.step("curator our-group", this::ourGroup);
         h.step("curator lock-and-node-across-restart", this::acrossRestart);
         h.step("curator close", () -> {
             one.close();
@@ -247,6 +252,61 @@ final class Recipes {
         check(a.leave(Harness.WAIT_S, TimeUnit.SECONDS), "left");
         check(other.get(Harness.WAIT_S, TimeUnit.SECONDS), "the other too");
         pool.shutdown();
+    }
+
+    private void ourCounters() throws Exception {
+        DistributedAtomicLong theirs = new DistributedAtomicLong(one, "/curator/shared-long", new RetryForever(20));
+        check(theirs.add(7L).succeeded(), "add");
+        equal("5", h.ours("counter-add /curator/shared-long long -2"), "ours");
+        equal(5L, theirs.get().postValue(), "theirs");
+        try (SharedCount count = new SharedCount(one, "/curator/shared-count", 7)) {
+            count.start();
+            equal("-1", h.ours("counter-add /curator/shared-count int -8"), "ours");
+            eventually(() -> count.getCount() == -1, "theirs sees it");
+            check(count.trySetCount(count.getVersionedValue(), 9), "versioned set");
+        }
+        equal("10", h.ours("counter-add /curator/shared-count int 1"), "ours");
+    }
+
+    private void ourBarriers() throws Exception {
+        DistributedBarrier simple = new DistributedBarrier(one, "/curator/shared-barrier");
+        simple.setBarrier();
+        equal("false", h.ours("barrier-close /curator/shared-barrier"), "closed by them");
+        h.ours("barrier-wait /curator/shared-barrier");
+        check(!simple.waitOnBarrier(200, TimeUnit.MILLISECONDS), "closed");
+        equal("true", h.ours("is-waiting"), "we wait");
+        simple.removeBarrier();
+        h.ours("waited");
+        h.ours("barrier-close /curator/shared-barrier");
+        check(!simple.waitOnBarrier(100, TimeUnit.MILLISECONDS), "closed by us");
+        h.ours("barrier-open /curator/shared-barrier");
+        check(simple.waitOnBarrier(Harness.WAIT_S, TimeUnit.SECONDS), "opened by us");
+        for (int round = 0; round < 2; round++) {
+            DistributedDoubleBarrier theirs = new DistributedDoubleBarrier(one, "/curator/shared-double", 2);
+            h.ours("double-enter /curator/shared-double 2");
+            Thread.sleep(200);
+            equal("true", h.ours("is-entering"), "alone");
+            check(theirs.enter(Harness.WAIT_S, TimeUnit.SECONDS), "entered");
+            h.ours("double-leave");
+            Thread.sleep(200);
+            equal("true", h.ours("is-waiting"), "not all have left");
+            check(theirs.leave(Harness.WAIT_S, TimeUnit.SECONDS), "left");
+            h.ours("waited");
+        }
+    }
+
+    private void ourGroup() throws Exception {
+        try (GroupMember theirs = new GroupMember(one, "/curator/shared-group", "curator", bytes("curator"))) {
+            theirs.start();
+            eventually(() -> "curator".equals(h.ours("member-list /curator/shared-group")), "we see them");
+            String id = h.ours("member-join /curator/shared-group farrier");
+            eventually(() -> theirs.getCurrentMembers().containsKey(id), "they see us");
+            equal("farrier", new String(theirs.getCurrentMembers().get(id)), "payload");
+            equal("curator,farrier", h.ours("member-list /curator/shared-group"), "both");
+            h.ours("member-leave");
+            eventually(() -> !theirs.getCurrentMembers().containsKey(id), "we left");
+        }
+        equal("", h.ours("member-list /curator/shared-group"), "all left");
     }
 
     private void acrossRestart() throws Exception {

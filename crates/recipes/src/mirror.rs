@@ -1,0 +1,312 @@
+//! What is below a znode, kept up to date: the part that caches and groups share.
+//!
+//! A persistent recursive watch is set before anything is read, so nothing falls between. Its events say where to look;
+//! what is there is read, and compared with what was known. Where events may be missing, everything is read again.
+
+use crate::Error;
+use crate::steady::{is_passing, until_answered};
+use farrier_client::{
+    Call, Change, Client, Error as ClientError, ErrorCode, EventType, Stat, Value, Watch, WatchEvent,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Most znodes that a mirror holds.
+pub(crate) const ZNODES_MAX: usize = 1 << 20;
+
+/// Reads that are on their way at once.
+const READS_AHEAD: usize = 32;
+
+/// A znode as it was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Znode {
+    /// Its path.
+    pub path: String,
+    /// Its data.
+    pub data: Vec<u8>,
+    /// Its stat. The fields about children are as of when the data was read.
+    pub stat: Stat,
+}
+
+impl Znode {
+    fn is_same(&self, other: &Self) -> bool {
+        self.stat.czxid == other.stat.czxid && self.stat.mzxid == other.stat.mzxid
+    }
+
+    /// The transaction of its newest change that shows here.
+    const fn newest(&self) -> farrier_client::Zxid {
+        self.stat.mzxid
+    }
+}
+
+/// How far down a mirror reaches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Depth {
+    /// The children of the root, without the root.
+    Children,
+    /// The root and everything below it.
+    All,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    Added(Arc<Znode>),
+    Changed {
+        old: Arc<Znode>,
+        new: Arc<Znode>,
+    },
+    Removed(Arc<Znode>),
+    /// Everything that was there at first was told.
+    Loaded,
+    /// Changes may have come that were not told one by one; what differs follows.
+    Missed,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Mirror {
+    client: Client,
+    root: String,
+    depth: Depth,
+    known: BTreeMap<String, Arc<Znode>>,
+    watch: Option<Watch>,
+    steps: VecDeque<Step>,
+    /// Everything has to be read.
+    stale: bool,
+    loaded: bool,
+    /// A change whose znode is yet to be read; kept here so that the call can be cancelled.
+    pending: Option<Change>,
+}
+
+impl Mirror {
+    pub(crate) fn new(client: &Client, root: &str, depth: Depth) -> Self {
+        Self {
+            client: client.clone(),
+            root: root.to_owned(),
+            depth,
+            known: BTreeMap::new(),
+            watch: None,
+            steps: VecDeque::new(),
+            stale: true,
+            loaded: false,
+            pending: None,
+        }
+    }
+
+    pub(crate) const fn known(&self) -> &BTreeMap<String, Arc<Znode>> {
+        &self.known
+    }
+
+    /// The next thing that happened. Waits for a server as long as there is none; cancelling the call loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<Step, Error> {
+        loop {
+            if let Some(step) = self.steps.pop_front() {
+                return Ok(step);
+            }
+            if self.stale {
+                self.read_all().await?;
+                continue;
+            }
+            if let Some(change) = self.pending.clone() {
+                self.follow(&change).await?;
+                self.pending = None;
+                continue;
+            }
+            let event = match &mut self.watch {
+                Some(watch) => watch.next().await,
+                None => None,
+            };
+            match event {
+                Some(WatchEvent::Changed(change)) if self.holds(&change.path) => self.pending = Some(change),
+                Some(WatchEvent::Changed(_)) => {}
+                Some(WatchEvent::Missed) => self.stale = true,
+                // Removed by somebody, or refused by a server after a reconnect; or the client has ended, which the
+                // next request tells.
+                None => {
+                    self.watch = None;
+                    self.stale = true;
+                }
+            }
+        }
+    }
+
+    /// Whether the mirror reaches a path at or below its root.
+    fn holds(&self, path: &str) -> bool {
+        match self.depth {
+            Depth::All => true,
+            Depth::Children => {
+                let name = path.strip_prefix(self.root.trim_end_matches('/')).and_then(|rest| rest.strip_prefix('/'));
+                name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+            }
+        }
+    }
+
+    /// Reads everything, and tells what differs from what was known.
+    async fn read_all(&mut self) -> Result<(), Error> {
+        if self.watch.is_none() {
+            let watch = until_answered(&self.client, || self.client.watch(&self.root).recursive()).await?;
+            self.watch = Some(watch);
+        }
+        let found = self.walk().await?;
+        let mut steps = Vec::new();
+        for (path, old) in &self.known {
+            if found.get(path).is_none_or(|new| new.stat.czxid != old.stat.czxid) {
+                steps.push(Step::Removed(Arc::clone(old)));
+            }
+        }
+        // Children go before their parents.
+        steps.reverse();
+        let mut changes = Vec::new();
+        for (path, new) in &found {
+            let new = Arc::new(new.clone());
+            match self.known.get(path) {
+                Some(old) if old.is_same(&new) => {}
+                Some(old) if old.stat.czxid == new.stat.czxid => {
+                    changes.push((new.newest(), Step::Changed { old: Arc::clone(old), new }));
+                }
+                Some(_) | None => changes.push((new.newest(), Step::Added(new))),
+            }
+        }
+        if self.loaded {
+            // In the order in which the last change of each came. At first parents come before their children.
+            changes.sort_by_key(|(zxid, _)| *zxid);
+            self.steps.push_back(Step::Missed);
+        }
+        for step in steps.into_iter().chain(changes.into_iter().map(|(_, step)| step)) {
+            self.tell(step);
+        }
+        if !self.loaded {
+            self.loaded = true;
+            self.steps.push_back(Step::Loaded);
+        }
+        (self.stale, self.pending) = (false, None);
+        Ok(())
+    }
+
+    fn tell(&mut self, step: Step) {
+        match &step {
+            Step::Added(new) | Step::Changed { new, .. } => {
+                self.known.insert(new.path.clone(), Arc::clone(new));
+            }
+            Step::Removed(old) => {
+                self.known.remove(&old.path);
+            }
+            Step::Loaded | Step::Missed => {}
+        }
+        self.steps.push_back(step);
+    }
+
+    /// Everything that there is now.
+    async fn walk(&self) -> Result<BTreeMap<String, Znode>, Error> {
+        type Reads = (String, Call<Value>, Option<Call<Vec<String>>>);
+        let all = self.depth == Depth::All;
+        let mut found = BTreeMap::new();
+        let mut ahead: VecDeque<String> = VecDeque::new();
+        let mut reads: VecDeque<Reads> = VecDeque::new();
+        if all {
+            ahead.push_back(self.root.clone());
+        } else {
+            match until_answered(&self.client, || self.client.list(&self.root)).await {
+                Ok(names) => ahead.extend(names.iter().map(|name| child(&self.root, name))),
+                Err(error) if error.is_no_node() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        loop {
+            while reads.len() < READS_AHEAD
+                && let Some(path) = ahead.pop_front()
+            {
+                let (get, list) = (self.client.get(&path).send(), all.then(|| self.client.list(&path).send()));
+                reads.push_back((path, get, list));
+            }
+            let Some((path, get, list)) = reads.pop_front() else { return Ok(found) };
+            let value = match self.visible(&path, self.or_again(get.await, || self.client.get(&path)).await)? {
+                Some(Value { data, stat, .. }) => Znode { path: path.clone(), data, stat },
+                None => continue,
+            };
+            if let Some(list) = list
+                && let Some(names) = self.visible(&path, self.or_again(list.await, || self.client.list(&path)).await)?
+            {
+                ahead.extend(names.iter().map(|name| child(&path, name)));
+            }
+            if found.len() + ahead.len() >= ZNODES_MAX {
+                return Err(self.too_many());
+            }
+            found.insert(path, value);
+        }
+    }
+
+    fn too_many(&self) -> Error {
+        let reason = format!("more than {ZNODES_MAX} znodes; follow a part of them");
+        Error::Invalid { path: self.root.clone(), reason }
+    }
+
+    /// Reads where an event points, and tells what differs.
+    async fn follow(&mut self, change: &Change) -> Result<(), Error> {
+        let path = &change.path;
+        let old = self.known.get(path).cloned();
+        if change.kind == EventType::NodeDeleted {
+            let Some(old) = old else { return Ok(()) };
+            // What was read on an earlier event may be newer than this one.
+            let is_older = match change.zxid {
+                Some(zxid) => old.stat.czxid < zxid,
+                None => match self.read(path).await? {
+                    Some(now) => now.stat.czxid != old.stat.czxid,
+                    None => true,
+                },
+            };
+            if is_older {
+                self.tell(Step::Removed(old));
+            }
+            return Ok(());
+        }
+        // If it is gone already, the event of its deletion follows.
+        let Some(new) = self.read(path).await?.map(Arc::new) else { return Ok(()) };
+        match old {
+            Some(old) if old.is_same(&new) => {}
+            Some(old) if old.stat.czxid == new.stat.czxid => self.tell(Step::Changed { old, new }),
+            old => {
+                if let Some(old) = old {
+                    self.tell(Step::Removed(old));
+                }
+                if self.known.len() >= ZNODES_MAX {
+                    return Err(self.too_many());
+                }
+                self.tell(Step::Added(new));
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self, path: &str) -> Result<Option<Znode>, Error> {
+        let read = until_answered(&self.client, || self.client.get(path)).await;
+        let value = self.visible(path, read)?;
+        Ok(value.map(|Value { data, stat, .. }| Znode { path: path.to_owned(), data, stat }))
+    }
+
+    /// The answer of a read that was sent ahead; if no server gave one, that of the same read made again.
+    async fn or_again<T, R>(&self, first: Result<T, ClientError>, again: impl FnMut() -> R) -> Result<T, ClientError>
+    where
+        R: IntoFuture<Output = Result<T, ClientError>>,
+    {
+        match first {
+            Err(error) if is_passing(&error) => until_answered(&self.client, again).await,
+            other => other,
+        }
+    }
+
+    /// What was read, if it is there for this client: below the root, what may not be read is as if it were not there.
+    fn visible<T>(&self, path: &str, read: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+        match read {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_no_node() => Ok(None),
+            Err(error) if error.code() == Some(ErrorCode::NoAuth) && path != self.root => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn child(parent: &str, name: &str) -> String {
+    format!("{}/{name}", parent.trim_end_matches('/'))
+}
