@@ -108,6 +108,10 @@ mod bugs {
         VoteIgnoresHistory,
         /// A sync is answered without asking a quorum (safety contract 5.1).
         SyncUnconfirmed,
+        /// A server votes while what its vote quotes is on its way to the disk (safety contract 1.1).
+        VoteBeforeSync,
+        /// A leader is established before its own currentEpoch is durable (safety contract 1.3).
+        EstablishedBeforeOwnEpoch,
         /// A vote quotes what is applied, and what is only logged is not applied before it (ZOOKEEPER-2845).
         LoggedTailNotReplayed,
         // ---- storage ----
@@ -153,6 +157,8 @@ mod bugs {
         /// A snapshot misses the sessions of its state.
         SnapshotWithoutSessions,
         // ---- replica ----
+        /// An epoch, a cut or a snapshot gets to the disk before what was appended before it (safety contract 1.3).
+        CommandsBeforeAppends,
         /// The reply to a write precedes the events of watches on it.
         WatchAfterReply,
         /// A read does not wait for an unfinished write of its session.

@@ -116,7 +116,13 @@ impl Replica {
 
     /// Asks the leader whether a session lives, and takes it over. Whether it is in the tree here says nothing:
     /// this server may lag.
+    ///
+    /// An older connection here ends at once: the question makes this server the owner of the session again, and what
+    /// waited on that connection while the client was elsewhere would be let in.
     pub(crate) fn revalidate(&mut self, id: ConnId, session: SessionId, out: &mut Actions) {
+        if let Some(old) = self.attached.get(&session).copied() {
+            self.close(old, out);
+        }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.phase = Phase::Creating;
         let timeout = conn.timeout;

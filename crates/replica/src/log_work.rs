@@ -152,7 +152,8 @@ impl<D: Disk> LogWork<D> {
                 LogCommand::Roll => self.writer.roll(),
                 // The others come behind whatever was appended before them.
                 other => {
-                    self.commit(newest.take(), host).map_err(|error| failure(&error))?;
+                    let behind = if farrier_proto::planted!(CommandsBeforeAppends) { None } else { newest.take() };
+                    self.commit(behind, host).map_err(|error| failure(&error))?;
                     self.carry_out(other, host)?;
                 }
             }

@@ -269,6 +269,24 @@ fn who_cannot_have_the_session_is_told_that_it_expired_case_210() {
     assert!(c.is_closed(a.conn) && !c.is_closed(again.conn));
 }
 
+/// The leader takes a question for a session as a move back; what a stale connection still holds must not come behind it.
+#[test]
+fn a_connection_ends_when_its_server_asks_for_the_session_again() {
+    let mut c = Cluster::of_three();
+    let f = c.followers();
+    let a = c.connect(f[0], 10_000);
+    let moved = c.reattach(f[1], a.session).expect("it moves");
+    c.request(moved, 7, OpCode::Create, &create("/later", 0));
+    assert_eq!(c.replies(moved), [(7, 0)]);
+    // The client tried the first server once more before, which was slow to hear of it.
+    let stale = c.dial(f[0]);
+    c.frame(stale, &harness::connect_frame(10_000, a.session, &farrier_proto::session::password(a.session), 0));
+    assert!(c.is_closed(a.conn), "before the leader answers");
+    c.run();
+    assert!(c.replica(f[0]).tree().node("/later").is_some());
+    c.assert_equal();
+}
+
 /// A leader that was deposed and has not noticed knows none of the sessions that were opened since.
 #[test]
 fn a_session_that_a_leader_does_not_know_is_refused_once_a_quorum_follows_it_still() {

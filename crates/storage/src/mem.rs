@@ -140,7 +140,7 @@ impl Inode {
     fn is_synced(&self) -> bool {
         let trimmed = |content: &[u8]| content.len() - content.iter().rev().take_while(|b| **b == 0).count();
         let same = || self.seen[..trimmed(&self.seen)] == self.durable[..trimmed(&self.durable)];
-        self.unsynced.is_empty() && (!self.doubtful || same())
+        (self.unsynced.is_empty() && !self.doubtful) || same()
     }
 }
 

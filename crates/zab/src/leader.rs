@@ -209,7 +209,9 @@ impl Leader {
         if self.progress == Progress::Gathering && core.ensemble.is_quorum(&self.promised) {
             self.begin_synchronization(core, now, out);
         }
-        if self.progress == Progress::Synchronizing && core.current.0 == self.epoch {
+        if self.progress == Progress::Synchronizing
+            && (core.current.0 == self.epoch || farrier_proto::planted!(EstablishedBeforeOwnEpoch))
+        {
             let mut acked: BTreeSet<_> = self.voters().filter(|l| l.has_acked_new_leader()).map(|l| l.server).collect();
             acked.insert(core.me());
             if core.ensemble.is_quorum(&acked) || farrier_proto::planted!(EstablishedOnPromises) {

@@ -16,6 +16,11 @@ pub(super) struct WouldStart {
     logged: BTreeMap<ServerId, Zxid>,
     /// Servers whose disk changed by itself, and that nobody has given everything since.
     rotten: BTreeSet<ServerId>,
+    /// Servers that a leader brings up to date, until they are, or are started again: TRUNC and SNAP take away what was
+    /// durable before they are told.
+    synchronizing: BTreeSet<ServerId>,
+    /// Servers on whose disk another one ran, until they are started again.
+    taken: BTreeSet<ServerId>,
 }
 
 impl Checker for WouldStart {
@@ -30,6 +35,10 @@ impl Checker for WouldStart {
                 self.rotten.insert(*server);
                 return Ok(());
             }
+            What::FaultBegan(_, Fault::TakenOver(server)) => {
+                self.taken.insert(*server);
+                return Ok(());
+            }
             _ => return Ok(()),
         };
         let server = facts.server(me);
@@ -38,6 +47,8 @@ impl Checker for WouldStart {
             ServerEvent::Started { accepted, current, .. } => {
                 self.disks.insert(me, (*accepted, *current));
                 self.replaced.remove(&me);
+                self.synchronizing.remove(&me);
+                self.taken.remove(&me);
             }
             ServerEvent::AcceptedEpochDurable(accepted) => self.disks.entry(me).or_default().0 = *accepted,
             ServerEvent::CurrentEpochDurable(current) => self.disks.entry(me).or_default().1 = *current,
@@ -47,11 +58,18 @@ impl Checker for WouldStart {
             ServerEvent::StateReplaced { why: Replacement::Reload, .. } | ServerEvent::SnapshotInstalled { .. } => {
                 self.replaced.remove(&me);
             }
-            ServerEvent::Role { role: Role::Learning { epoch: Some(_), .. }, .. } => {
+            ServerEvent::Role { role: Role::Learning { epoch: None, .. }, .. } => {
+                self.synchronizing.insert(me);
+            }
+            ServerEvent::Role { role: Role::Learning { .. }, .. } => {
                 self.rotten.remove(&me);
+                self.synchronizing.remove(&me);
+            }
+            ServerEvent::Role { role: Role::Leading { .. }, .. } => {
+                self.synchronizing.remove(&me);
             }
             ServerEvent::WouldStart { recovering: true, .. } => {}
-            ServerEvent::WouldStart { .. } if self.rotten.contains(&me) => {}
+            ServerEvent::WouldStart { .. } if self.rotten.contains(&me) || self.taken.contains(&me) => {}
             ServerEvent::WouldStart { accepted, current, last, difference, .. } => {
                 self.epochs(me, *accepted, *current)?;
                 self.history(facts, me, *last)?;
@@ -80,9 +98,7 @@ impl WouldStart {
     fn history(&self, facts: &Facts, me: ServerId, last: Zxid) -> Result<(), String> {
         let server = facts.server(me);
         let replaced = self.replaced.get(&me);
-        // TRUNC and SNAP take away what was durable, before they are told.
-        let synchronizes = matches!(server.role, Role::Learning { epoch: None, .. });
-        if !synchronizes && !facts.history.holds(last, server.durable) {
+        if !self.synchronizing.contains(&me) && !facts.history.holds(last, server.durable) {
             return Err(format!("server {me} has {} on disk, and would start with {last}", server.durable));
         }
         let had = |end: Zxid| facts.history.holds(end, last);

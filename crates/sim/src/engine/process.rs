@@ -115,7 +115,9 @@ impl World {
         machine.powered = true;
         let seed = machine.random.draw();
         let disk = machine.disk.clone();
+        self.plan_probe(id, PROBES);
         let restored = restore(&disk, &recover, &snapshots, tree, seed);
+        self.probe(id);
         if disk.has_crashed() {
             return self.died_in_disk(id);
         }
