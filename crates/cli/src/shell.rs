@@ -91,7 +91,7 @@ async fn live(arguments: &Arguments) -> anyhow::Result<u8> {
     let code = if arguments.command.is_empty() {
         shell.converse().await?
     } else {
-        shell.run_words(&arguments.command).await.code
+        shell.run_words(&arguments.command, "").await.code
     };
     shell.close().await;
     Ok(code)
@@ -275,7 +275,7 @@ impl Shell {
     async fn run_line(&mut self, line: &str, place: &str) -> Done {
         match words::split(line) {
             Ok(words) => {
-                let done = self.run_words_at(&words, place).await;
+                let done = self.run_words(&words, place).await;
                 self.history.push(line);
                 done
             }
@@ -286,11 +286,7 @@ impl Shell {
         }
     }
 
-    async fn run_words(&mut self, words: &[String]) -> Done {
-        self.run_words_at(words, "").await
-    }
-
-    async fn run_words_at(&mut self, words: &[String], place: &str) -> Done {
+    async fn run_words(&mut self, words: &[String], place: &str) -> Done {
         let command = match self.read(words, place) {
             Ok(command) => command,
             Err(done) => return done,

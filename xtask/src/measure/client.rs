@@ -40,11 +40,10 @@ pub(crate) use beside::run;
 
 #[cfg(feature = "beside")]
 mod beside {
-    use super::{Arguments, Result};
+    use super::{Arguments, ExitCode, Result};
     use anyhow::{Context as _, ensure};
     use farrier_testkit::server::{Config, Server, Target};
     use rustix::time::{ClockId, clock_gettime};
-    use std::process::ExitCode;
     use std::rc::Rc;
     use std::time::{Duration, Instant};
     use tokio::task::LocalSet;

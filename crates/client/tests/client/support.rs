@@ -1,6 +1,6 @@
 //! Servers in this process.
 
-use farrier_client::{Client, ClientBuilder, SessionId, SessionState};
+use farrier_client::{Client, ClientBuilder, Host, SessionId, SessionState};
 use farrier_proto::Field as _;
 use farrier_proto::client::{ConnectResponse, begin_frame, end_frame};
 use farrier_server::Server;
@@ -47,8 +47,10 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
+    /// Starts so many and waits until all serve: a new member has no vote before the leader gave it everything, so
+    /// that nobody could do without another one.
     pub(crate) async fn start(count: i64) -> Self {
-        spawn_blocking(move || {
+        let servers = spawn_blocking(move || {
             let ports = free_ports(3 * usize::try_from(count).expect("few"));
             let dir = tempfile::tempdir().expect("a temporary directory");
             let mut servers = Self { dir, members: BTreeMap::new(), ports: BTreeMap::new(), running: BTreeMap::new() };
@@ -65,7 +67,22 @@ impl Servers {
             servers
         })
         .await
-        .expect("started")
+        .expect("started");
+        servers.all_serve().await;
+        servers
+    }
+
+    /// Waits until every server that runs serves.
+    async fn all_serve(&self) {
+        for id in self.running.keys() {
+            let host = Host::from(self.address(*id));
+            let serves = async {
+                while !host.word("srvr", PATIENCE).await.is_ok_and(|text| text.contains("Mode: ")) {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            };
+            patiently("a server", serves).await;
+        }
     }
 
     fn run(&mut self, id: i64) {
@@ -107,12 +124,14 @@ impl Servers {
     }
 
     pub(crate) async fn start_again(mut self, id: i64) -> Self {
-        spawn_blocking(move || {
+        let servers = spawn_blocking(move || {
             self.run(id);
             self
         })
         .await
-        .expect("started")
+        .expect("started");
+        servers.all_serve().await;
+        servers
     }
 }
 
