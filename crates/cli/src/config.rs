@@ -264,8 +264,8 @@ struct Forget {
     /// The znode
     path: String,
 
-    /// Earlier values
-    #[arg(value_parser = parse_zxid, required_unless_present = "all")]
+    /// Earlier values, unless --all is given
+    #[arg(value_name = "ID", value_parser = parse_zxid, required_unless_present = "all")]
     ids: Vec<Zxid>,
 
     /// All of them

@@ -420,7 +420,7 @@ fn a_configuration_keeps_its_past() {
 
     assert_eq!(at.run(&["config", "forget", "/app/config", one]).ok(), "forgot 1 earlier value\n");
     at.run(&["config", "forget", "/app/config", one]).fails(1, "no earlier value");
-    at.run(&["config", "forget", "/app/config"]).fails(2, "--all");
+    at.run(&["config", "forget", "/app/config"]).fails(2, "<ID>...");
     assert_eq!(at.run(&["config", "forget", "/app/config", "--all"]).ok(), "forgot 3 earlier values\n");
     assert_eq!(at.run(&["config", "history", "/app/config"]).ok().lines().count(), 1);
     at.run(&["config", "rollback", "/app/config"]).fails(2, "no earlier value is kept");

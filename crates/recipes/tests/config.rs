@@ -94,6 +94,7 @@ async fn earlier_values_are_as_secret_as_the_znode(client: &Client, connect: &st
     config.set("key 2", Expected::Any).await.expect("set");
     let id = config.history().await.expect("read").earlier[0].id;
     let entry = format!("/secret/.history/{:016x}", id.get());
+    client.sync("/").await.expect("synced");
     for path in ["/secret", "/secret/.history", &entry] {
         let refused = client.get(path).await.expect_err("it is secret");
         assert_eq!(refused.code(), Some(ErrorCode::NoAuth), "{path}");
@@ -166,6 +167,7 @@ async fn updates_are_neither_lost_nor_doubled(servers: &Ensemble) {
     }
     let versions = patiently("the watch", watcher).await.expect("it does not panic");
     assert!(versions.is_sorted_by(|a, b| a < b), "{versions:?}");
+    setup.sync("/").await.expect("synced");
     let history = config.history().await.expect("read");
     assert_eq!(history.current.stat.version as usize, WRITERS * EACH, "each is one version");
     assert_eq!(history.earlier.len(), WRITERS * EACH);

@@ -216,6 +216,7 @@ async fn nothing_is_lost_or_done_twice(servers: &Ensemble) {
         }
     }
     assert!(times.len() > EACH, "{} of {} are done", times.len(), put.len());
+    closing.sync("/").await.expect("synced");
     assert!(Queue::new(&closing, "/work").is_empty().await.expect("read"));
 }
 

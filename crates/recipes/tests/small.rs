@@ -20,6 +20,7 @@ async fn numbers_stand_as_the_originals_write_them(a: &Client, b: &Client) {
         assert_eq!(counter.get().await.expect("read"), 0);
         assert_eq!(counter.add(2).await.expect("added"), 2);
         assert_eq!(other.add(-7).await.expect("added"), -5);
+        a.sync(path).await.expect("synced");
         assert_eq!(a.get(path).await.expect("read").data, bytes);
         assert!(!counter.compare_and_set(2, 1).await.expect("answered"));
         assert!(counter.compare_and_set(-5, 1).await.expect("answered"));
@@ -28,6 +29,7 @@ async fn numbers_stand_as_the_originals_write_them(a: &Client, b: &Client) {
     let int = Counter::new(a, "/n/int").encoding(Encoding::Int32);
     let error = int.add(i64::from(i32::MAX)).await.expect_err("too large");
     assert!(matches!(error, Error::Invalid { .. }), "{error}");
+    a.sync("/n/int").await.expect("synced");
     assert_eq!(int.get().await.expect("read"), 2);
     let wrong = Counter::new(a, "/n/int").encoding(Encoding::Int64).add(1).await.expect_err("another encoding");
     assert!(matches!(wrong, Error::Unreadable { .. }), "{wrong}");
@@ -81,6 +83,7 @@ async fn a_barrier_holds_until_it_is_opened(servers: &Ensemble, a: &Client) {
     assert!(!barrier.close().await.expect("answered"), "it is closed already");
     assert!(barrier.is_closed().await.expect("read"));
     let passed = Arc::new(AtomicUsize::new(0));
+    waiter.sync("/").await.expect("synced");
     let waits = {
         let (other, passed) = (other.clone(), Arc::clone(&passed));
         tokio::spawn(async move {
