@@ -48,6 +48,11 @@ const SUITES: &[Suite] = &[
     suite("model", &["xtask", "model"]),
     suite("sim", &["xtask", "sim", "--seeds", "20000", "--minutes", "55"]),
     suite("planted", &["xtask", "sim", "--planted", "all", "--minutes", "5"]),
+    Suite {
+        name: "recipes",
+        arguments: &["test", "-p", "farrier-recipes", "--tests", "--", "--test-threads", "1"],
+        environment: &[("FARRIER_RECIPES_AGAINST", "apache")],
+    },
     suite("exchange", &["xtask", "exchange"]),
     suite("faults", &["xtask", "faults", "--assert-gaps"]),
     suite("faults-apache", &["xtask", "faults", "--apache"]),
