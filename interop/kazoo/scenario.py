@@ -66,6 +66,24 @@ def ours(*words):
     return answer[5:]
 
 
+def asked(question):
+    """What the runner, which holds Farrier's recipes for us, answers."""
+    print(question, flush=True)
+    return sys.stdin.readline().strip()
+
+
+def exclude_each_other(what, path, take, let_go):
+    """While one side holds it the other one does not get it, and gets it afterwards."""
+    assert take(), "free"
+    equal("TAKEN", asked(f"HOLD? {what} kazoo {path}"), "held by kazoo")
+    let_go()
+    equal("HELD", asked(f"HOLD? {what} kazoo {path}"), "free again")
+    assert not take(), "held by Farrier"
+    equal("DONE", asked(f"LET GO? {path}"))
+    assert take(), "free once more"
+    let_go()
+
+
 def client(hosts=CONNECT, timeout=20.0, **more):
     retry = KazooRetry(max_tries=-1, delay=0.1, max_delay=1)
     c = KazooClient(hosts=hosts, timeout=timeout, connection_retry=retry, **more)
@@ -433,6 +451,35 @@ def _():
     equal(["kazoo"], list(theirs))
     theirs.leave()
     equal("", ours("member-list", "/kazoo/shared-group"))
+
+
+@step("farrier-recipes-beside-ours")
+def _():
+    lock = zk.Lock("/kazoo/both/lock", "kazoo")
+    exclude_each_other("lock", "/kazoo/both/lock", lambda: lock.acquire(blocking=False), lock.release)
+    # Its election is its lock, and ours in its layout, too.
+    election = zk.Election("/kazoo/both/lead", "kazoo").lock
+    exclude_each_other("lead", "/kazoo/both/lead", lambda: election.acquire(blocking=False), election.release)
+    path = "/kazoo/both/rw"
+    read, write = zk.ReadLock(path, "kazoo"), zk.WriteLock(path, "kazoo")
+    exclude_each_other("write", path, lambda: write.acquire(blocking=False), write.release)
+    exclude_each_other("write", path, lambda: read.acquire(blocking=False), read.release)
+    exclude_each_other("read", path, lambda: write.acquire(blocking=False), write.release)
+    equal("HELD", asked(f"HOLD? read kazoo {path}"))
+    assert read.acquire(blocking=False), "readers share"
+    read.release()
+    equal("DONE", asked(f"LET GO? {path}"))
+    # A waiter of kazoo's is woken by our release.
+    equal("HELD", asked("HOLD? lock kazoo /kazoo/both/lock"))
+    woken = threading.Event()
+    waiting = threading.Thread(target=lambda: lock.acquire(timeout=WAIT) and woken.set())
+    waiting.start()
+    eventually(lambda: len(zk.get_children("/kazoo/both/lock")) == 2, "two in line")
+    assert not woken.is_set()
+    equal("DONE", asked("LET GO? /kazoo/both/lock"))
+    waiting.join(WAIT)
+    assert woken.is_set()
+    lock.release()
 
 
 def across_restart(how):

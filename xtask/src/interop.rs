@@ -11,6 +11,7 @@ mod clients;
 mod damage;
 mod dump;
 mod exchange;
+mod holder;
 mod peer;
 mod program;
 mod tools;

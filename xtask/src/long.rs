@@ -52,6 +52,11 @@ const SUITES: &[Suite] = &[
     // Adds up over sessions: crates/sim/blocks.txt.
     Suite { within: true, ..suite("sim", &["xtask", "sim", "--campaign", "20000"]) },
     suite("planted", &["xtask", "sim", "--planted", "all", "--minutes", "5"]),
+    Suite {
+        name: "recipes",
+        arguments: &["test", "-p", "farrier-recipes", "--tests", "--", "--test-threads", "1"],
+        environment: &[("FARRIER_RECIPES_AGAINST", "apache")],
+    },
     suite("exchange", &["xtask", "exchange"]),
     suite("faults", &["xtask", "faults", "--assert-gaps"]),
     suite("faults-apache", &["xtask", "faults", "--apache"]),

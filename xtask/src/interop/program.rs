@@ -1,7 +1,8 @@
 //! Runs one program of `interop` and speaks its line protocol: `ok NAME`, `FAIL NAME: WHY`,
-//! `RESTART? kill|term` answered by `DONE`, `OURS? VERB…` for our recipes ([`super::peer`]), and `END PASSED FAILED` as
-//! the last line.
+//! `RESTART? kill|term` answered by `DONE`, `OURS? VERB…` for our recipes ([`Peer`]), `HOLD?` and `LET GO?` for our
+//! locks ([`Holder`]), and `END PASSED FAILED` as the last line.
 
+use super::holder::Holder;
 use super::peer::Peer;
 use super::{Report, Verdict};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -51,6 +52,7 @@ fn talk(child: &mut Child, server: &mut Server, report: &mut Report, brief: bool
     let lines = lines(child)?;
     let mut input = child.stdin.take().context("no standard input")?;
     let mut peer = None;
+    let mut holder = None;
     loop {
         let line = match lines.recv_timeout(SILENCE_MAX) {
             Ok(line) => line,
@@ -71,6 +73,18 @@ fn talk(child: &mut Child, server: &mut Server, report: &mut Report, brief: bool
                 None => peer.insert(Peer::connect(server.addr())?),
             };
             writeln!(input, "{}", peer.obey(what)?).context("answering the program")?;
+        } else if line.starts_with("HOLD? ") || line.starts_with("LET GO? ") {
+            let holder = match &mut holder {
+                Some(holder) => holder,
+                none => none.insert(Holder::new(server.addr())?),
+            };
+            let answer = match (line.strip_prefix("HOLD? "), line.strip_prefix("LET GO? ")) {
+                (Some(wanted), _) => holder.hold(wanted),
+                (None, path) => holder.let_go(path.unwrap_or_default()).map(|()| "DONE"),
+            };
+            // An answer that is none fails the step that asked.
+            let answer = answer.map_or_else(|error| format!("{error:#}"), str::to_owned);
+            writeln!(input, "{}", answer.replace('\n', " ")).context("answering the program")?;
         } else if let Some(verdict) = Verdict::read(&line) {
             if brief && verdict.outcome.is_ok() {
                 report.passed += 1;

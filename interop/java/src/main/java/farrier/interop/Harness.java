@@ -75,6 +75,13 @@ final class Harness {
         return answer.length() > 5 ? answer.substring(5) : "";
     }
 
+    /** What the runner, which holds Farrier's recipes for us, answers. */
+    String asked(String question) throws IOException {
+        System.out.println(question);
+        System.out.flush();
+        return control.readLine();
+    }
+
     /** Ends the process with the verdict; open sessions stay open. */
     void end() {
         System.out.println("END " + passed + " " + failed);

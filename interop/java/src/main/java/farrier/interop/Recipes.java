@@ -64,6 +64,7 @@ final class Recipes {
         h.step("curator our-barriers", this::ourBarriers);
         h.step("curator our-group", this::ourGroup);
         h.step("curator lock-and-node-across-restart", this::acrossRestart);
+        h.step("curator farrier-recipes-beside-ours", this::besideOurs);
         h.step("curator close", () -> {
             one.close();
             two.close();
@@ -307,6 +308,63 @@ final class Recipes {
             eventually(() -> !theirs.getCurrentMembers().containsKey(id), "we left");
         }
         equal("", h.ours("member-list /curator/shared-group"), "all left");
+    }
+
+    private interface Attempt {
+        boolean take() throws Exception;
+    }
+
+    private interface End {
+        void letGo() throws Exception;
+    }
+
+    /** While one side holds it the other one does not get it, and gets it afterwards. */
+    private void excludeEachOther(String what, String path, Attempt attempt, End end) throws Exception {
+        check(attempt.take(), what + ": free");
+        equal("TAKEN", h.asked("HOLD? " + what + " curator " + path), what + ": held by Curator");
+        end.letGo();
+        equal("HELD", h.asked("HOLD? " + what + " curator " + path), what + ": free again");
+        check(!attempt.take(), what + ": held by Farrier");
+        equal("DONE", h.asked("LET GO? " + path), what);
+        check(attempt.take(), what + ": free once more");
+        end.letGo();
+    }
+
+    private void besideOurs() throws Exception {
+        InterProcessMutex mutex = new InterProcessMutex(one, "/both/lock");
+        excludeEachOther("lock", "/both/lock", () -> mutex.acquire(300, TimeUnit.MILLISECONDS), mutex::release);
+        InterProcessReadWriteLock rw = new InterProcessReadWriteLock(one, "/both/rw");
+        Attempt read = () -> rw.readLock().acquire(300, TimeUnit.MILLISECONDS);
+        Attempt write = () -> rw.writeLock().acquire(300, TimeUnit.MILLISECONDS);
+        excludeEachOther("write", "/both/rw", write, rw.writeLock()::release);
+        excludeEachOther("write", "/both/rw", read, rw.readLock()::release);
+        excludeEachOther("read", "/both/rw", write, rw.writeLock()::release);
+        equal("HELD", h.asked("HOLD? read curator /both/rw"), "a reader");
+        check(read.take(), "readers share");
+        rw.readLock().release();
+        equal("DONE", h.asked("LET GO? /both/rw"), "a reader");
+
+        InterProcessSemaphoreV2 semaphore = new InterProcessSemaphoreV2(one, "/both/semaphore", 2);
+        var permit = semaphore.acquire(Harness.WAIT_S, TimeUnit.SECONDS);
+        check(permit != null, "one of two permits");
+        var second = new java.util.concurrent.atomic.AtomicReference<org.apache.curator.framework.recipes.locks.Lease>();
+        excludeEachOther("permit", "/both/semaphore", () -> {
+            second.set(semaphore.acquire(300, TimeUnit.MILLISECONDS));
+            return second.get() != null;
+        }, () -> semaphore.returnLease(second.get()));
+        semaphore.returnLease(permit);
+
+        var latch = new java.util.concurrent.atomic.AtomicReference<LeaderLatch>();
+        excludeEachOther("lead", "/both/lead", () -> {
+            latch.set(new LeaderLatch(one, "/both/lead", "curator"));
+            latch.get().start();
+            boolean leads = latch.get().await(300, TimeUnit.MILLISECONDS);
+            if (!leads) {
+                equal("farrier", latch.get().getLeader().getId(), "Curator knows our leader");
+                latch.get().close();
+            }
+            return leads;
+        }, () -> latch.get().close());
     }
 
     private void acrossRestart() throws Exception {
