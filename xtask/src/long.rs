@@ -53,9 +53,8 @@ const SUITES: &[Suite] = &[
     Suite { within: true, ..suite("sim", &["xtask", "sim", "--campaign", "20000"]) },
     suite("planted", &["xtask", "sim", "--planted", "all", "--minutes", "5"]),
     Suite {
-        name: "recipes",
-        arguments: &["test", "-p", "farrier-recipes", "--tests", "--", "--test-threads", "1"],
         environment: &[("FARRIER_RECIPES_AGAINST", "apache")],
+        ..suite("recipes", &["test", "-p", "farrier-recipes", "--tests", "--", "--test-threads", "1"])
     },
     suite("exchange", &["xtask", "exchange"]),
     suite("faults", &["xtask", "faults", "--assert-gaps"]),
