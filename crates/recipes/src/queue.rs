@@ -273,11 +273,12 @@ impl Queue {
                 Some(OpResult::Created(created)) => SessionId(created.stat.ephemeral_owner),
                 _ => unreachable!("the results of a multi are those of its operations"),
             },
-            Err(ClientError::Unknown { .. }) => match claim.find().await? {
+            Err(ClientError::Unknown { reason, .. }) => match claim.find().await? {
                 Some(session) => session,
                 None => {
                     claim.open = false;
-                    return Ok(None);
+                    // Nothing has changed that would wake anybody, so it is to be tried again.
+                    return Err(ClientError::NotDone { op: "take", path: claim.entry.clone(), reason }.into());
                 }
             },
             Err(error) => {
