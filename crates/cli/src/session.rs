@@ -217,11 +217,12 @@ pub(crate) const fn exit_code(error: &Error) -> u8 {
     }
 }
 
-/// The exit code that an error of a recipe ends with.
+/// The exit code that an error of a recipe ends with. A lock that is lost is a refusal: only whoever runs a command under
+/// it has a code of its own for that.
 pub(crate) const fn recipe_exit_code(error: &RecipeError) -> u8 {
     match error {
         RecipeError::Client(error) => exit_code(error),
-        RecipeError::LockLost { .. } | RecipeError::ClaimLost { .. } => LOST,
+        RecipeError::ClaimLost { .. } => LOST,
         RecipeError::Invalid { .. } => USAGE,
         _ => FAILED,
     }
