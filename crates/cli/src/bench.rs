@@ -118,7 +118,7 @@ pub(crate) struct Arguments {
     rate: Option<u32>,
 
     /// Bytes of a value
-    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(12..=900_000))]
+    #[arg(long, value_name = "BYTES", default_value_t = 100, value_parser = clap::value_parser!(u32).range(12..=100_000))]
     size: u32,
 
     /// Znodes that are read and written

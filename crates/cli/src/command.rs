@@ -147,9 +147,9 @@ pub(crate) fn code_of_failure(error: &io::Error) -> u8 {
 /// `program`, made to die with us where the system can do that: by way of this program, which asks for that in the new
 /// process and becomes the other one.
 fn below_us(program: &OsStr) -> Command {
-    #[cfg(target_os = "linux")]
-    if let Ok(this) = std::env::current_exe() {
-        let mut command = Command::new(this);
+    if cfg!(target_os = "linux") {
+        // Whatever became of the file that it was started from.
+        let mut command = Command::new("/proc/self/exe");
         command.arg(BECOME).arg(std::process::id().to_string()).arg(program);
         return command;
     }
@@ -182,8 +182,9 @@ pub(crate) fn become_another() -> Option<ExitCode> {
 pub(crate) enum End {
     /// By itself, with this exit code, and all the time under it.
     Ended(u8),
-    /// It was stopped, since what it ran under was about to be lost or was.
-    Lost,
+    /// It was stopped, since what it ran under was about to be lost or was; the signal that had been passed on before, if
+    /// that asks to end.
+    Lost(Option<Signal>),
     /// It was not run.
     NotRun(u8),
 }
@@ -205,7 +206,7 @@ pub(crate) async fn run_under(
             return Ok(End::NotRun(code));
         }
     };
-    let (mut terminated, mut killed) = (false, false);
+    let (mut terminated, mut killed, mut asked) = (false, false, None);
     let half = |lease: Lease| lease.since + lease.timeout / 2;
     let warn = |why: &str| complain(&format!("farrier {verb}: warning"), format_args!("{}: {why}", hold.path()));
     let code = loop {
@@ -218,7 +219,12 @@ pub(crate) async fn run_under(
         };
         tokio::select! {
             code = group.gone() => break code,
-            signal = signals.next() => group.signal(signal),
+            signal = signals.next() => {
+                if signal != Signal::HUP {
+                    asked = Some(signal);
+                }
+                group.signal(signal);
+            }
             () = until_half, if !terminated => {
                 let lease = client.lease().filter(|lease| lease.session == hold.session());
                 if lease.is_none_or(|lease| half(lease) <= client.now()) {
@@ -235,5 +241,5 @@ pub(crate) async fn run_under(
         }
     };
     let lost = terminated || killed || hold.state() == HoldState::Lost;
-    Ok(if lost { End::Lost } else { End::Ended(code) })
+    Ok(if lost { End::Lost(asked) } else { End::Ended(code) })
 }

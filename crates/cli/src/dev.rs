@@ -82,8 +82,11 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
     let place = Place::prepare(arguments.data.as_deref())?;
     let count = place.count(arguments.servers, SERVERS)?;
+    let turn = place::turn_to_choose();
     let ports = place.choose_ports(count, arguments.port)?;
     let cluster = Cluster::start(&place, &ports)?;
+    // Every port is taken now.
+    drop(turn);
     place.keep(&cluster.client_ports())?;
     // A signal ends the wait as it ends the servers.
     if !cluster.wait_serving(&events)? {

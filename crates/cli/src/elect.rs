@@ -86,8 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             match run_under("elect", &leadership, client, &arguments.command, &environment, &mut signals).await? {
                 End::NotRun(code) => return Ok(code),
                 End::Ended(code) => return Ok(released("elect", client, leadership.resign(), code).await),
-                End::Lost if arguments.once => return Ok(LOST),
-                End::Lost => {}
+                End::Lost(_) if arguments.once => return Ok(LOST),
+                End::Lost(Some(signal)) => return Ok(code_of_signal(signal.as_raw())),
+                End::Lost(None) => {}
             }
         }
     })

@@ -126,7 +126,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         let end = run_under("lock", &guard, client, &arguments.command, &environment, &mut signals).await?;
         Ok(match end {
             End::NotRun(code) => code,
-            End::Lost => LOST,
+            End::Lost(_) => LOST,
             End::Ended(code) => released("lock", client, guard.release(), code).await,
         })
     })

@@ -156,7 +156,7 @@ fn a_stopped_holder_writes_nothing_after_the_next_one() {
     place.ok(&["create", "/log", "0"]);
     let write = |name: &str| format!("farrier create -q /log/{name}- --guard");
     let first = format!("echo $$ > first; while {}; do :; done; echo > refused; sleep 600", write("first"));
-    let session = ["--session-timeout", "2"];
+    let session = ["--session-timeout", "6"];
     let lock = |script: &str| {
         let words = ["lock", "/l", session[0], session[1], "--", "sh", "-c", script];
         place.start(&words)
@@ -189,7 +189,7 @@ fn without_servers_the_command_is_stopped() {
     let mut place = Place::new();
     let script = "trap 'echo > told' TERM; (trap '' TERM; echo $$ > child; while :; do sleep 1; done) & \
                   echo $$ > pid; while :; do sleep 1; done";
-    let holder = place.start(&["lock", "/l", "--session-timeout", "4", "--", "sh", "-c", script]);
+    let holder = place.start(&["lock", "/l", "--session-timeout", "12", "--", "sh", "-c", script]);
     let (pid, _) = (place.written("pid"), place.written("child"));
     place.server.kill();
     place.written("told");
@@ -220,7 +220,7 @@ fn signals_go_to_the_command_and_it_dies_with_the_holder() {
 
     // While it waits, a signal ends it; nothing is left.
     let holder =
-        place.start(&["lock", "/l", "--session-timeout", "2", "--", "sh", "-c", "echo $$ > last; exec sleep 600"]);
+        place.start(&["lock", "/l", "--session-timeout", "6", "--", "sh", "-c", "echo $$ > last; exec sleep 600"]);
     let pid = place.written("last");
     let waiter = place.start(&["lock", "/l", "--", "true"]);
     eventually("two in line", || place.ok(&["ls", "/l"]).lines().count() == 2);
@@ -241,7 +241,7 @@ fn the_elected_run_their_command_in_every_term() {
     place.fails(&["elect", "/leader", "--", "sh", "-c", "exit 4"], 4, "");
     let script = "echo $FARRIER_FENCING_TOKEN $FARRIER_LOCK_NODE >> terms; echo $$ > pid; \
                   while [ ! -e end ]; do sleep 0.05; done; exit 6";
-    let leader = place.start(&["elect", "/leader", "--id", "me", "--session-timeout", "4", "--", "sh", "-c", script]);
+    let leader = place.start(&["elect", "/leader", "--id", "me", "--session-timeout", "12", "--", "sh", "-c", script]);
     place.written("pid");
     place.fails(&["elect", "/leader", "--wait", "0", "--", "true"], 124, "others hold it");
     let node = |line: usize| {

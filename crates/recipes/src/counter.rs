@@ -178,7 +178,10 @@ impl Counter {
 
     /// Writes a number in place of what was read.
     async fn write(&self, number: i64, read: Reading) -> Result<(), Error> {
-        let bytes = self.encoding.encode(number).ok_or_else(|| self.too_large(read.number, number - read.number))?;
+        let bytes = self
+            .encoding
+            .encode(number)
+            .ok_or_else(|| self.too_large(read.number, number.saturating_sub(read.number)))?;
         match read.version {
             Some(version) => {
                 self.client.set(&self.path, &bytes).version(version).await?;

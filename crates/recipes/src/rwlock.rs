@@ -9,7 +9,7 @@ use crate::withdraw::{Armed, Withdrawal};
 use crate::{Error, Unique};
 use farrier_client::{Acl, Client, ErrorCode, NewZnode, Op, OpResult};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -131,7 +131,7 @@ impl RwLock {
         }
         let hold = standing::acquire(&self.place, Patience::from_now(&self.place.client, span)).await?;
         let reader = self.place.with_role(Role::Reader);
-        Ok(WriteGuard { guard: Guard::new(hold), reader, reads: Arc::clone(&self.reads) })
+        Ok(WriteGuard { guard: Guard::new(hold), reader, reads: Arc::downgrade(&self.reads) })
     }
 }
 
@@ -168,7 +168,8 @@ impl ReadGuard {
 pub struct WriteGuard {
     guard: Guard,
     reader: Place,
-    reads: Arc<()>,
+    /// Not counted: only readers are in the way of a writer.
+    reads: Weak<()>,
 }
 
 impl Deref for WriteGuard {
@@ -233,7 +234,7 @@ impl WriteGuard {
             if let Some(stat) = stat {
                 let Own { path, czxid, session } = Own::of(path, &stat);
                 let hold = Hold::new(armed.disarm(), path, czxid, session);
-                return Ok(ReadGuard { guard: Guard::new(hold), _counted: Arc::clone(&self.reads) });
+                return Ok(ReadGuard { guard: Guard::new(hold), _counted: self.reads.upgrade().unwrap_or_default() });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Taking a contender's znode away again, whatever becomes of connections meanwhile.
 
 use crate::place::Place;
-use farrier_client::{Call, Error};
+use farrier_client::{Call, Error, ErrorCode};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -59,6 +59,10 @@ impl Withdrawal {
                 Err(Error::Unknown { .. }) => was_unknown = true,
                 Err(error @ Error::NotDone { .. }) => told(Err(error)),
                 Err(Error::QueueFull { .. }) => self.place.client.sleep(PAUSE).await,
+                // A server that is too busy, or one that the session has left: neither says anything about the znode.
+                Err(Error::Refused { code: ErrorCode::ThrottledOp | ErrorCode::SessionMoved, .. }) => {
+                    self.place.client.sleep(PAUSE).await;
+                }
                 Err(error) => return told(Err(error)),
             }
         }

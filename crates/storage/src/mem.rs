@@ -9,7 +9,11 @@
 //! Every operation that changes something is counted, and recorded unless that was switched off; failures and
 //! crashes are planned by that count.
 
-use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+mod file;
+
+pub use file::MemFile;
+
+use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskPath, DiskResult, OpenMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -193,16 +197,6 @@ impl fmt::Debug for MemDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemDisk").field("files", &self.lock().seen.len()).finish_non_exhaustive()
     }
-}
-
-/// An open file.
-#[derive(Debug)]
-pub struct MemFile {
-    disk: MemDisk,
-    file: usize,
-    path: DiskPath,
-    life: u64,
-    writable: bool,
 }
 
 impl Default for MemDisk {
@@ -714,92 +708,6 @@ impl Disk for MemDisk {
             Dir::LogVersion => "/data/version-2",
         };
         format!("{dir}/{}", path.name)
-    }
-}
-
-impl MemFile {
-    fn alive(&self, operation: &'static str) -> DiskResult<MutexGuard<'_, State>> {
-        let state = self.disk.lock();
-        if state.life != self.life || state.crashed {
-            return Err(self.disk.error(operation, &self.path, DiskErrorKind::Other));
-        }
-        Ok(state)
-    }
-
-    fn change(&self, operation: &'static str) -> DiskResult<MutexGuard<'_, State>> {
-        if !self.writable {
-            return Err(self.disk.error(operation, &self.path, DiskErrorKind::Denied));
-        }
-        self.alive(operation)
-    }
-}
-
-impl DiskFile for MemFile {
-    fn len(&self) -> DiskResult<u64> {
-        Ok(self.alive("measure")?.inodes[self.file].seen.len() as u64)
-    }
-
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> DiskResult<usize> {
-        let state = self.alive("read")?;
-        let content = &state.inodes[self.file].seen;
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
-        let n = buf.len().min(content.len() - from);
-        buf[..n].copy_from_slice(&content[from..from + n]);
-        Ok(n)
-    }
-
-    fn write_at(&self, offset: u64, bytes: &[u8]) -> DiskResult<()> {
-        let mut state = self.change("write")?;
-        let end = usize::try_from(offset).expect("a file in memory") + bytes.len();
-        let (kept, result) = match state.fate_of(Some(FailOn::Write)) {
-            Fate::Goes if state.has_no_room(self.file, end) => (bytes.len() / 2, Err(DiskErrorKind::Full)),
-            Fate::Goes => (bytes.len(), Ok(())),
-            Fate::Fails(kind) => (bytes.len() / 2, Err(kind)),
-            Fate::Dies => (state.torn.min(bytes.len()), Err(DiskErrorKind::Other)),
-        };
-        if kept > 0 {
-            let bytes = bytes[..kept].to_vec();
-            state.record(|| Op::Write { file: self.file, offset, bytes: bytes.clone() });
-            let offset = usize::try_from(offset).expect("a file in memory");
-            state.alter(self.file, Change::Write { offset, bytes });
-        }
-        result.map_err(|kind| self.disk.error("write", &self.path, kind))
-    }
-
-    fn set_len(&self, len: u64) -> DiskResult<()> {
-        let mut state = self.change("resize")?;
-        state.whole().map_err(|kind| self.disk.error("resize", &self.path, kind))?;
-        if state.has_no_room(self.file, usize::try_from(len).expect("a file in memory")) {
-            return Err(self.disk.error("resize", &self.path, DiskErrorKind::Full));
-        }
-        state.record(|| Op::SetLen { file: self.file, len });
-        state.alter(self.file, Change::Len(usize::try_from(len).expect("a file in memory")));
-        Ok(())
-    }
-
-    fn sync(&self) -> DiskResult<()> {
-        // Unlike a write, a sync needs no handle that may write.
-        let mut state = self.alive("sync")?;
-        let fate = state.fate_of(Some(FailOn::Sync));
-        let file = self.file;
-        match fate {
-            Fate::Goes => {
-                let inode = &mut state.inodes[file];
-                for change in std::mem::take(&mut inode.unsynced) {
-                    change.apply(&mut inode.durable);
-                }
-                state.record(|| Op::Sync { file });
-                Ok(())
-            }
-            Fate::Fails(kind) => {
-                // The pages count as clean now, and are on no medium.
-                let inode = &mut state.inodes[file];
-                inode.unsynced.clear();
-                inode.doubtful = true;
-                Err(self.disk.error("sync", &self.path, kind))
-            }
-            Fate::Dies => Err(self.disk.error("sync", &self.path, DiskErrorKind::Other)),
-        }
     }
 }
 

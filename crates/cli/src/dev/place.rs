@@ -1,13 +1,16 @@
 //! Where the data of `farrier dev` is, and what is kept there: how many servers, and their client ports.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use farrier_server::config::properties;
 use farrier_server::local::{Ports, is_free, next_free};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 /// First port for clients that is tried, and first ports for peers: the usual ones. All lie below the
 /// range from which outgoing connections get theirs.
@@ -17,6 +20,25 @@ const ELECTION_PORT: u16 = 3888;
 
 /// File in `--data DIR` that keeps the number of servers and their ports.
 const KEPT: &str = "farrier-dev.properties";
+
+/// Others that choose ports at this moment are waited for so often, with a pause of so long.
+const TURNS: u32 = 200;
+const TURN: Duration = Duration::from_millis(50);
+
+/// Waits until no other `farrier dev` chooses ports; two at once would choose the same. While the file is held, none
+/// does. Without a file it goes on: then a port may be found taken.
+pub(super) fn turn_to_choose() -> Option<File> {
+    let path = std::env::temp_dir().join("farrier-dev-ports.lock");
+    let file = OpenOptions::new().create(true).append(true).mode(0o666).open(path).ok()?;
+    for _ in 0..TURNS {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(file),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => std::thread::sleep(TURN),
+            Err(_) => return None,
+        }
+    }
+    None
+}
 
 /// A directory that stays, or one that goes when this does.
 #[derive(Debug)]

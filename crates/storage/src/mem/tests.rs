@@ -1,4 +1,5 @@
 use super::*;
+use crate::disk::DiskFile as _;
 
 fn named(name: &str) -> DiskPath {
     DiskPath::new(Dir::DataVersion, name)
