@@ -1,8 +1,8 @@
 //! Where the data of `farrier dev` is, and what is kept there: how many servers, and their client ports.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,11 +25,10 @@ const KEPT: &str = "farrier-dev.properties";
 const TURNS: u32 = 200;
 const TURN: Duration = Duration::from_millis(50);
 
-/// Waits until no other `farrier dev` chooses ports; two at once would choose the same. While the file is held, none
-/// does. Without a file it goes on: then a port may be found taken.
+/// Waits until no other `farrier dev` of this program chooses ports; two at once would choose the same. While the file is
+/// held, which is the program's own, none does. Without it this goes on: then a port may be found taken.
 pub(super) fn turn_to_choose() -> Option<File> {
-    let path = std::env::temp_dir().join("farrier-dev-ports.lock");
-    let file = OpenOptions::new().create(true).append(true).mode(0o666).open(path).ok()?;
+    let file = File::open(std::env::current_exe().ok()?).ok()?;
     for _ in 0..TURNS {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Some(file),
