@@ -246,6 +246,8 @@ impl Ensemble {
 
     /// Waits until the servers hardly use the CPU.
     pub(super) fn rest(&self) -> Result<()> {
+        // What any server left to be written in the background must not hold up the next one's syncs.
+        rustix::fs::sync();
         process::rest(&self.pids())
     }
 
