@@ -70,6 +70,21 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::from(2);
         }
     }
+    let mut places = BTreeMap::new();
+    for (number, place) in &members {
+        // What stands behind is the port for clients.
+        let place = place.split(';').next().unwrap_or(place);
+        if let Some(other) = places.insert(place, number) {
+            complain(
+                "farrier init: error",
+                format_args!(
+                    "servers {other} and {number} are both at {place}; on one machine each needs ports of its own, as in \
+                     --server {other}=127.0.0.1:2888:3888 --server {number}=127.0.0.1:2889:3889"
+                ),
+            );
+            return ExitCode::from(2);
+        }
+    }
     if !members.contains_key(&arguments.id) {
         complain("farrier init: error", format_args!("--id {} is none of the listed servers", arguments.id));
         return ExitCode::from(2);
@@ -164,8 +179,10 @@ fn next_steps(arguments: &Arguments, members: &BTreeMap<u8, &str>, files: &Files
     let (cfg, port) = (files.cfg.display(), arguments.client_port);
     let mut text = format!("wrote {cfg}\nwrote {}\n\nNext:\n", files.myid.display());
     let list: Vec<String> = members.iter().map(|(number, place)| format!("--server {number}={place}")).collect();
+    let client = if port == 2181 { String::new() } else { format!(" --client-port {port}") };
     for number in members.keys().filter(|&&n| n != arguments.id) {
-        let _ = writeln!(text, "  on server {number}:  farrier init --id {number} {} --dir DIR", list.join(" "));
+        let _ =
+            writeln!(text, "  on server {number}:  farrier init --id {number} {}{client} --dir DIR", list.join(" "));
     }
     let _ = write!(
         text,

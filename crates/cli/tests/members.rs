@@ -79,6 +79,7 @@ fn init_leaves_nothing_behind_when_it_refuses() {
         &["--id", "1", "--server", "1=a", "--server", "1=b"],
         &["--id", "1", "--server", "1=a:2888:2888", "--server", "2=b"],
         &["--id", "0", "--server", "1=a"],
+        &["--id", "1", "--server", "1=127.0.0.1", "--server", "2=127.0.0.1"],
         &["--id", "1", "--server", "a"],
         &["--id", "1"],
     ] {

@@ -17,7 +17,11 @@ impl EnsembleConfig {
     /// `myid` must be there and name a member of the list.
     pub(super) fn check_own_id(&self, data_dir: &Path) -> Result<(), ConfigError> {
         let message = match self.my_id {
-            None => "the file is missing; in an ensemble it holds this server's number".to_owned(),
+            None => {
+                "the file is missing; in an ensemble it holds this server's number, and nothing else: write it there, \
+                     the same as before if the data directory was emptied"
+                    .to_owned()
+            }
             Some(id) if !self.members.contains_key(&id) => {
                 let listed: Vec<_> = self.members.keys().map(i64::to_string).collect();
                 format!("it says {id}, and there is no server.{id} line; listed are {}", listed.join(", "))
