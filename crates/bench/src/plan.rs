@@ -196,6 +196,17 @@ impl Plan {
         let mut pool = Pool::open(&self.addrs, self.conns as usize)?;
         let mut row = Row::new(kind, self.conns, space, ledger);
         let seen = pool.run_told(self.pace, span, &mut row, &mut || self.cpu(), progress)?;
+        let ephemerals = row.ephemerals();
+        if kind == Kind::Ephemeral {
+            // They go with their sessions, so they are counted while those live.
+            for addr in &self.addrs {
+                let found = rows::count_created(*addr, space)?;
+                ensure!(
+                    found == ephemerals,
+                    "{found} of {ephemerals} acknowledged ephemeral znodes are there on {addr}"
+                );
+            }
+        }
         pool.close()?;
         let mut outcome = self.outcome(seen)?;
         if !matches!(kind, Kind::Get | Kind::Children | Kind::Sync) {

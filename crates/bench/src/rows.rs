@@ -405,6 +405,30 @@ fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger) -> Result<()> {
     Ok(())
 }
 
+/// How many znodes there are below the parents on this server, behind a sync.
+///
+/// # Errors
+///
+/// It does not answer.
+pub fn count_created(addr: SocketAddr, space: &Space) -> Result<u64> {
+    let addr = [addr];
+    let conns = u32::try_from(PASS_CONNS)?;
+    let sync = Script::new(PASS_CONNS, conns, |_, xid, out| {
+        put_request(out, xid, OpCode::Sync, |out| farrier_proto::jute::put_str(out, &space.root));
+    });
+    pass(&addr, sync)?;
+    let mut total = 0;
+    let parents = Script::new(PASS_CONNS, u32::try_from(space.parents.len())?, |i, xid, out| {
+        put_request(out, xid, OpCode::Exists, |out| put_read(out, &space.parents[i as usize], false));
+    });
+    let counted = parents.checked(|_, body| {
+        total += u64::from(children_of(body).context("a reply without a stat")?);
+        Ok(())
+    });
+    pass(&addr, counted)?;
+    Ok(total)
+}
+
 fn created(ledger: &Ledger) -> Vec<(usize, u32)> {
     let ranges = ledger.deleted.iter().zip(&ledger.created).enumerate();
     ranges.flat_map(|(parent, (from, to))| (*from..*to).map(move |number| (parent, number))).collect()
