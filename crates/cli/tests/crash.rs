@@ -495,6 +495,25 @@ impl Churn {
     }
 }
 
+/// A directory that outlives a test that failed, for whoever looks into it.
+struct Evidence(Option<tempfile::TempDir>);
+
+impl Evidence {
+    fn path(&self) -> &Path {
+        self.0.as_ref().expect("it lives as long as this").path()
+    }
+}
+
+impl Drop for Evidence {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(dir) = self.0.take()
+        {
+            tell(&format!("the directory is kept: {}", dir.keep().display()));
+        }
+    }
+}
+
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|v| v.parse().unwrap_or_else(|_| panic!("{name}={v} is no number")))
 }
@@ -506,7 +525,7 @@ fn nothing_acknowledged_is_lost_by_kill_9() {
     let seed = from_env("FARRIER_SEED").unwrap_or(clock.as_nanos() as u64);
     tell(&format!("FARRIER_SEED={seed} FARRIER_KILLS={kills}"));
     let mut random = Random(seed);
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = Evidence(Some(tempfile::tempdir().expect("a temporary directory")));
     let mut server = Process::new(dir.path(), &["snapCount=150", "preAllocSize=64", "maxClientCnxns=0"]);
     server.start();
     let addr = server.addr();

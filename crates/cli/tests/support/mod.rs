@@ -263,6 +263,9 @@ impl Drop for Process {
         if self.child.is_some() {
             self.kill();
         }
+        if std::thread::panicking() {
+            tell(&format!("the server's last words:\n{}", self.said()));
+        }
     }
 }
 
