@@ -20,8 +20,9 @@ impl Replica {
         let Membership::Alone(alone) = &self.membership else {
             return self.peer_step(now, farrier_zab::Input::Durable { id });
         };
-        let missing = alone.writes_behind(id);
-        while self.outstanding.len() > missing {
+        // Counted once: a commit may run writes that waited behind reads, and what they propose is not durable.
+        let durable = self.outstanding.len().saturating_sub(alone.writes_behind(id));
+        for _ in 0..durable {
             let next = self.take_outstanding();
             self.commit(now, next.zxid, &next.txn, next.origin, out);
         }

@@ -44,6 +44,28 @@ fn no_write_is_answered_before_its_log_record_is_durable() {
     assert_eq!(w.replies(c), [(2, 0), (3, -110)]);
 }
 
+/// What a commit sets free to be proposed is not durable with it, and nor is what another proposed meanwhile.
+#[test]
+fn a_write_that_waited_makes_no_other_durable() {
+    let mut w = World::new(config());
+    let ((a, _), (b, _)) = (w.connect(10_000), w.connect(10_000));
+    w.sync_at_once = false;
+    w.request(a, 1, OpCode::Create, &create("/a", b"1", 0));
+    // So many reads that the next writes wait behind them.
+    (2..=20).for_each(|xid| w.request(a, xid, OpCode::Exists, &read("/a", false)));
+    (21..=23).for_each(|xid| w.request(a, xid, OpCode::SetData, &set("/a", b"2")));
+    w.request(b, 1, OpCode::Create, &create("/b", b"", 0));
+    w.request(b, 2, OpCode::SetData, &set("/b", b"1"));
+    assert_eq!(w.appended.len(), 3, "the writes behind the reads wait");
+    let (first, _) = w.appended.remove(0);
+    w.step(Input::Durable { id: first });
+    assert_eq!(w.appended.len(), 3, "the first that waited is proposed");
+    assert!(w.take(b).is_empty(), "nothing of the other client is durable");
+    assert!(w.replica.tree().node("/b").is_none());
+    w.sync();
+    assert_eq!(w.replies(b), [(1, 0), (2, 0)]);
+}
+
 #[test]
 fn behind_a_write_that_is_not_done_nothing_is_answered() {
     let mut w = World::new(config());

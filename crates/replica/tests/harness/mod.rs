@@ -24,6 +24,9 @@ pub(crate) struct World {
     pub(crate) now: Time,
     /// Appends that no completion has covered yet.
     pub(crate) appended: Vec<(WriteId, Zxid)>,
+    /// Every append so far, and up to which of them all is durable.
+    appends: Vec<(WriteId, Zxid)>,
+    durable: Zxid,
     /// Completions follow every step at once.
     pub(crate) sync_at_once: bool,
     received: BTreeMap<ConnId, Vec<u8>>,
@@ -67,10 +70,13 @@ impl World {
     }
 
     fn over(replica: Replica, now: Time) -> Self {
+        let durable = replica.tree().zxid();
         Self {
             replica,
             now,
             appended: Vec::new(),
+            appends: Vec::new(),
+            durable,
             sync_at_once: true,
             received: BTreeMap::new(),
             closed: BTreeSet::new(),
@@ -87,7 +93,12 @@ impl World {
 
     pub(crate) fn step(&mut self, input: Input<'_>) {
         let mut out = Actions::default();
+        if let Input::Durable { id } = input {
+            let covered = self.appends.iter().filter(|(i, _)| i.0 <= id.0);
+            self.durable = covered.map(|(_, zxid)| *zxid).max().expect("a completion quotes an append");
+        }
         self.replica.step(self.now, input, &mut out);
+        assert!(self.replica.tree().zxid() <= self.durable, "nothing is shown that is not durable");
         for action in std::mem::take(&mut out.list) {
             match action {
                 Action::Send { conn, start, end } => {
@@ -100,7 +111,10 @@ impl World {
                 Action::ReportFlush { conn } => {
                     self.flush_asked.insert(conn);
                 }
-                Action::Append { id, zxid, .. } => self.appended.push((id, zxid)),
+                Action::Append { id, zxid, .. } => {
+                    self.appended.push((id, zxid));
+                    self.appends.push((id, zxid));
+                }
                 Action::RollLog => self.rolls += 1,
                 Action::TakeSnapshot { .. } => self.snapshots += 1,
                 Action::Note { text, .. } => self.notes.push(text),
