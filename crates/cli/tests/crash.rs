@@ -199,8 +199,11 @@ impl Writer {
     }
 
     /// The next operation, given what the tree will be if everything sent so far is applied.
-    fn choose(&mut self, then: &Part) -> Op {
+    fn choose(&mut self, then: &Part, reads_much: bool) -> Op {
         let name = format!("n{}", self.random.below(8));
+        if reads_much && self.random.one_in(2) {
+            return Op::Get { name };
+        }
         match self.random.below(20) {
             0..=3 => Op::Create { name, data: self.value(), ephemeral: false },
             4..=7 => Op::Set { name, data: self.value() },
@@ -290,13 +293,15 @@ impl Writer {
     fn load(&mut self, addr: SocketAddr, seen: &Mutex<Seen>) {
         let Some(mut client) = self.connect(addr) else { return };
         let depth = 1 + self.random.below(64) as usize;
+        // Writes behind many reads wait in the server for what stands before them.
+        let reads_much = self.random.one_in(3);
         let closes = self.random.one_in(6);
         let mut left = if closes { self.random.below(400) } else { u64::MAX };
         let mut then = self.part.clone();
         let mut closing = false;
         loop {
             while !closing && self.unanswered.len() < depth {
-                let op = if left == 0 { Op::Close } else { self.choose(&then) };
+                let op = if left == 0 { Op::Close } else { self.choose(&then, reads_much) };
                 left = left.saturating_sub(1);
                 closing = op == Op::Close;
                 then.apply(&op);
