@@ -1,7 +1,7 @@
 //! A campaign: so many seeds of one generator, in blocks, over as many sessions as it takes. Each block that was run is a
 //! line of `crates/sim/blocks.txt`; the next session goes on behind the last one.
 
-use crate::seeds::{Block, run_block, verdict};
+use crate::seeds::{Block, run_block, verdict, whole};
 use crate::{Arguments, say};
 use anyhow::{Context, Result, bail};
 use farrier_sim::plan::GENERATOR;
@@ -79,7 +79,7 @@ pub(crate) fn run(target: u64, arguments: &Arguments) -> Result<ExitCode> {
     let mut session = Block::default();
     while done < target && deadline.is_none_or(|d| Instant::now() < d) {
         let seeds = BLOCK_SEEDS.min(target - done);
-        let block = run_block(next, seeds, arguments.jobs(), None);
+        let block = run_block(next, seeds, arguments.jobs(), None, whole);
         let line = format!("{GENERATOR} {commit} {next} {seeds} {}\n", block.failed);
         let path = path();
         let mut file = std::fs::OpenOptions::new().append(true).open(&path);
@@ -91,7 +91,7 @@ pub(crate) fn run(target: u64, arguments: &Arguments) -> Result<ExitCode> {
         say(&format!("{done} of {target} seeds, {failures} of them failed"));
         session.absorb(&block);
     }
-    let short = session.tell(Some((begun.elapsed(), arguments.jobs())));
+    let short = session.tell(Some((begun.elapsed(), arguments.jobs())), true);
     say(&format!("generator {GENERATOR}: {done} of {target} seeds, {failures} of them failed"));
     say(&verdict(session.passed, session.failed));
     Ok(if session.failed == 0 && !short { ExitCode::SUCCESS } else { ExitCode::FAILURE })

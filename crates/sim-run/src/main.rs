@@ -46,6 +46,9 @@ struct Arguments {
     /// Run blocks of seeds until all sessions together have run so many of this generator; crates/sim/blocks.txt keeps them
     #[arg(long, value_name = "SEEDS", conflicts_with_all = ["seed", "seeds", "first_seed", "planted"])]
     campaign: Option<u64>,
+    /// Run programs with the real client and recipes on the ensembles of the seeds, instead of the simulated clients
+    #[arg(long, conflicts_with_all = ["campaign", "planted", "shrink"])]
+    recipes: bool,
     /// Run this one seed and write its transcript
     #[arg(long, conflicts_with_all = ["seeds", "first_seed", "minutes", "jobs"])]
     seed: Option<u64>,
@@ -64,6 +67,11 @@ struct Arguments {
 }
 
 impl Arguments {
+    /// What is run of each seed.
+    fn play(&self) -> seeds::Play {
+        if self.recipes { farrier_sim::recipes::run } else { seeds::whole }
+    }
+
     fn jobs(&self) -> usize {
         self.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
     }
@@ -129,7 +137,7 @@ fn tell(seed: u64, failure: &Failure) -> String {
 
 fn one(seed: u64, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut plan = Plan::draw(seed);
-    let mut outcome = play(&plan, true);
+    let mut outcome = arguments.play()(seed, true);
     if arguments.shrink
         && let Some(failure) = &outcome.failure
     {

@@ -12,6 +12,7 @@ mod engine;
 pub mod observe;
 pub mod plan;
 pub mod random;
+pub mod recipes;
 pub mod run;
 pub mod shrink;
 pub mod tally;

@@ -29,8 +29,12 @@ pub struct Outcome {
 /// Runs a plan.
 #[must_use]
 pub fn run(plan: &Plan, keep_transcript: bool) -> Outcome {
-    let mut world = World::new(plan.clone(), keep_transcript);
-    let result = catch_unwind(AssertUnwindSafe(|| world.play()));
+    catch(World::new(plan.clone(), keep_transcript), World::play)
+}
+
+/// Plays in a world; a panic is a failure of the run.
+pub(crate) fn catch(mut world: World, play: impl FnOnce(&mut World)) -> Outcome {
+    let result = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
     if let Err(panic) = result {
         let what = panic
             .downcast_ref::<String>()
@@ -46,37 +50,50 @@ impl World {
     fn play(&mut self) {
         self.begin();
         self.run_until(self.plan.safety_ms * 1000);
-        if self.failure.is_some() {
-            return;
-        }
-        self.heal();
-        self.tell_phase(Phase::Healed);
         let healed = self.now;
-        let bound = self.service_bound();
-        if !self.run_while(healed + bound, |w| !w.all_serve()) {
-            let idle = self.who_does_not_serve();
-            self.fail("liveness", format!("{bound} us after the last fault {idle} does not serve"));
+        if !self.heals() {
+            return;
         }
         let enough = |w: &Self| w.tally.txns >= w.plan.txns_min && w.now >= healed + SERVICE_US;
         if !self.run_while(RUN_US_MAX, |w| !enough(w)) {
             let txns = self.tally.txns;
             self.fail("liveness", format!("only {txns} transactions were committed, and nothing hinders clients"));
         }
-        if self.failure.is_some() {
-            return;
-        }
-        self.rest();
-        self.tell_phase(Phase::Quiet);
-        let quiet = self.now;
-        if !self.run_while(quiet + bound, |w| !w.is_settled()) {
-            let states = self.states();
-            self.fail("liveness", format!("{bound} us after the last request servers differ: {states}"));
-        }
-        if self.failure.is_none() {
+        if self.comes_to_rest() {
             self.tell_phase(Phase::Settled);
             self.inspect_all();
             self.finish_checks();
         }
+    }
+
+    /// Faults end, and all servers serve again. False if the run has failed.
+    pub(crate) fn heals(&mut self) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
+        self.heal();
+        self.tell_phase(Phase::Healed);
+        let bound = self.service_bound();
+        if !self.run_while(self.now + bound, |w| !w.all_serve()) {
+            let idle = self.who_does_not_serve();
+            self.fail("liveness", format!("{bound} us after the last fault {idle} does not serve"));
+        }
+        self.failure.is_none()
+    }
+
+    /// Clients ask for nothing more, and all servers show the same. False if the run has failed.
+    pub(crate) fn comes_to_rest(&mut self) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
+        self.rest();
+        self.tell_phase(Phase::Quiet);
+        let bound = self.service_bound();
+        if !self.run_while(self.now + bound, |w| !w.is_settled()) {
+            let states = self.states();
+            self.fail("liveness", format!("{bound} us after the last request servers differ: {states}"));
+        }
+        self.failure.is_none()
     }
 
     /// Within this, servers that nothing hinders have a leader and are brought up to date. Microseconds.
@@ -86,7 +103,7 @@ impl World {
     }
 
     /// Lets time pass while something is so, up to a moment. False if it is still so then.
-    fn run_while(&mut self, end: u64, is_so: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run_while(&mut self, end: u64, is_so: impl Fn(&Self) -> bool) -> bool {
         while self.failure.is_none() && is_so(self) {
             if self.now >= end {
                 return false;

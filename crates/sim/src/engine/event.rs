@@ -39,6 +39,17 @@ pub(crate) enum Task {
     StopOverdue,
 }
 
+/// What happens to a program that uses recipes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AppEvent {
+    /// Its deadline.
+    Timer,
+    /// Its dial is answered, or nobody waits any longer.
+    Dialled { dial: DialId, server: ServerId, answered: bool },
+    /// Its process is scheduled no more, or again.
+    Paused(bool),
+}
+
 /// Something that happens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
@@ -54,6 +65,8 @@ pub(crate) enum Event {
     ClientTimer { client: ClientId },
     /// A client's dial is answered, or nobody waits any longer.
     ClientDialled { client: ClientId, dial: DialId, server: ServerId, answered: bool },
+    /// Something of a program that uses recipes.
+    App { app: usize, event: AppEvent },
     /// A planned fault begins.
     FaultBegins(usize),
     /// It ends.

@@ -439,7 +439,7 @@ impl World {
                 self.break_conn(key);
             }
             FaultKind::ClientCut => {
-                let client = ClientId(u32::try_from(size % self.people.len() as u64).expect("few clients"));
+                let client = self.any_client(size);
                 if !self.net.lonely.insert(client) {
                     return false;
                 }

@@ -5,6 +5,7 @@
 //! order is [`farrier_replica::LogWork`] in both.
 
 mod act;
+mod apps;
 mod channel;
 mod clock;
 mod describe;
@@ -22,5 +23,6 @@ mod takeover;
 mod transcript;
 mod world;
 
+pub(crate) use apps::Apps;
 pub use world::Failure;
 pub(crate) use world::World;

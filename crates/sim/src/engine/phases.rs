@@ -80,6 +80,19 @@ impl World {
         }
     }
 
+    /// Names of the children of a path, as the first server has them.
+    pub(crate) fn children(&self, path: &str) -> Vec<String> {
+        let tree = self.machines.first().and_then(|m| m.process.as_ref()).map(|p| p.replica.tree());
+        let children = tree.and_then(|tree| tree.node(path)).map(|node| node.children().map(str::to_owned).collect());
+        children.unwrap_or_default()
+    }
+
+    /// The data of a path, as the first server has it.
+    pub(crate) fn data(&self, path: &str) -> Option<Vec<u8>> {
+        let tree = self.machines.first().and_then(|m| m.process.as_ref()).map(|p| p.replica.tree())?;
+        tree.node(path)?.data().map(<[u8]>::to_vec)
+    }
+
     /// The checkers' last words.
     pub(crate) fn finish_checks(&mut self) {
         if let Err(violation) = self.checkers.finish() {
