@@ -22,7 +22,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("farrier", &["client", "recipes", "server"]),
     ("cli", &["proto", "tree", "storage", "server", "client", "recipes", "bench"]),
     ("sim", &["proto", "zab", "tree", "storage", "replica"]),
-    ("sim-run", &["proto", "sim"]),
+    ("sim-recipes", &["proto", "client", "recipes", "sim"]),
+    ("sim-run", &["proto", "sim", "sim-recipes"]),
     ("testkit", &["proto"]),
 ];
 

@@ -69,7 +69,7 @@ struct Arguments {
 impl Arguments {
     /// What is run of each seed.
     fn play(&self) -> seeds::Play {
-        if self.recipes { farrier_sim::recipes::run } else { seeds::whole }
+        if self.recipes { farrier_sim_recipes::run } else { seeds::whole }
     }
 
     fn jobs(&self) -> usize {

@@ -9,10 +9,10 @@
 pub mod check;
 pub mod client;
 mod engine;
+pub mod guest;
 pub mod observe;
 pub mod plan;
 pub mod random;
-pub mod recipes;
 pub mod run;
 pub mod shrink;
 pub mod tally;

@@ -39,9 +39,9 @@ pub(crate) enum Task {
     StopOverdue,
 }
 
-/// What happens to a program that uses recipes.
+/// What happens to a guest.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum AppEvent {
+pub(crate) enum GuestEvent {
     /// Its deadline.
     Timer,
     /// Its dial is answered, or nobody waits any longer.
@@ -65,8 +65,8 @@ pub(crate) enum Event {
     ClientTimer { client: ClientId },
     /// A client's dial is answered, or nobody waits any longer.
     ClientDialled { client: ClientId, dial: DialId, server: ServerId, answered: bool },
-    /// Something of a program that uses recipes.
-    App { app: usize, event: AppEvent },
+    /// Something of a guest.
+    Guest { guest: usize, event: GuestEvent },
     /// A planned fault begins.
     FaultBegins(usize),
     /// It ends.

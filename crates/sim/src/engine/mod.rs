@@ -5,13 +5,13 @@
 //! order is [`farrier_replica::LogWork`] in both.
 
 mod act;
-mod apps;
 mod channel;
 mod clock;
 mod describe;
 mod election;
 mod event;
 mod faults;
+mod guests;
 mod machine;
 mod net;
 mod people;
@@ -23,6 +23,5 @@ mod takeover;
 mod transcript;
 mod world;
 
-pub(crate) use apps::Apps;
 pub use world::Failure;
 pub(crate) use world::World;

@@ -327,7 +327,10 @@ impl World {
     fn lose_end(&mut self, key: ConnKey, end: usize) {
         if let Some(conn) = self.net.conns.get_mut(&key) {
             conn.open[end] = false;
-            conn.incoming = None;
+            if end == 0 {
+                // The dialler's. What its leader sent before it closed still comes.
+                conn.incoming = None;
+            }
             conn.pipes[1 - end].flushes.clear();
             conn.pipes[end].paused = false;
             if conn.open == [false; 2] {

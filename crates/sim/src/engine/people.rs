@@ -29,7 +29,7 @@ impl World {
     pub(crate) fn client_step(&mut self, id: ClientId, input: ClientInput<'_>) {
         let now = self.moment();
         let mut out = Vec::new();
-        // Programs have manners of their own.
+        // Guests have manners of their own.
         let Some(person) = self.people.get_mut(id.0 as usize) else { return };
         person.client.step(now, input, &mut out);
         for output in out {
@@ -98,8 +98,8 @@ impl World {
 
     /// Something arrives for a client.
     pub(crate) fn message_for_client(&mut self, id: ClientId, dial: DialId, message: Message) {
-        if let Some(app) = self.app_of(id) {
-            return self.message_for_app(app, dial, message);
+        if let Some(guest) = self.guest_of(id) {
+            return self.message_for_guest(guest, dial, message);
         }
         match message {
             Message::Payload(frame) => self.client_step(id, ClientInput::Frame(dial, &frame)),

@@ -8,6 +8,7 @@ use crate::observe::{ClientId, Phase, SeenZnode, ServerEvent};
 use bytes::Bytes;
 use farrier_proto::ServerId;
 use farrier_replica::Replica;
+use farrier_tree::Tree;
 use std::convert::Infallible;
 
 /// Servers start within this. Microseconds.
@@ -80,17 +81,9 @@ impl World {
         }
     }
 
-    /// Names of the children of a path, as the first server has them.
-    pub(crate) fn children(&self, path: &str) -> Vec<String> {
-        let tree = self.machines.first().and_then(|m| m.process.as_ref()).map(|p| p.replica.tree());
-        let children = tree.and_then(|tree| tree.node(path)).map(|node| node.children().map(str::to_owned).collect());
-        children.unwrap_or_default()
-    }
-
-    /// The data of a path, as the first server has it.
-    pub(crate) fn data(&self, path: &str) -> Option<Vec<u8>> {
-        let tree = self.machines.first().and_then(|m| m.process.as_ref()).map(|p| p.replica.tree())?;
-        tree.node(path)?.data().map(<[u8]>::to_vec)
+    /// The first server's tree.
+    pub(crate) fn first_tree(&self) -> Option<&Tree> {
+        self.machines.first().and_then(|m| m.process.as_ref()).map(|p| p.replica.tree())
     }
 
     /// The checkers' last words.

@@ -1,7 +1,7 @@
 //! The world: every machine, client and connection, one clock and one queue of events.
 
-use super::apps::Apps;
 use super::event::{Event, Task};
+use super::guests::Company;
 use super::machine::Machine;
 use super::net::{ConnKey, Net};
 use super::people::Person;
@@ -47,8 +47,7 @@ pub(crate) struct World {
     pub(crate) machines: Vec<Machine>,
     pub(crate) net: Net,
     pub(crate) people: Vec<Person>,
-    /// Programs that use recipes, where a run has any.
-    pub(crate) apps: Option<Apps>,
+    pub(crate) guests: Company,
     pub(crate) dials: BTreeMap<(ClientId, crate::observe::DialId), ConnKey>,
     pub(crate) ensemble: Ensemble,
     pub(crate) transcript: Transcript,
@@ -85,7 +84,7 @@ impl World {
             machines,
             net: Net::default(),
             people,
-            apps: None,
+            guests: Company::default(),
             dials: BTreeMap::new(),
             ensemble,
             transcript: Transcript::new(keep_transcript),
@@ -204,7 +203,7 @@ impl World {
             Event::ClientDialled { client, dial, server, answered } => {
                 self.client_dialled(client, dial, server, answered);
             }
-            Event::App { app, event } => self.app_event(app, event),
+            Event::Guest { guest, event } => self.guest_event(guest, event),
             Event::FaultBegins(index) => self.fault_begins(index),
             Event::FaultEnds(index) => self.fault_ends(index),
             Event::ClientsCut(index) => self.cut_clients(index),

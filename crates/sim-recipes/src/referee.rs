@@ -1,6 +1,8 @@
 //! What the recipes promise, and whether it was kept.
 
+use crate::programs::{COUNTER, ELECTION, LOCK, QUEUE};
 use farrier_recipes::{Guard, Leadership, Token};
+use farrier_sim::guest::Left;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
 
@@ -53,7 +55,7 @@ impl Referee {
     }
 
     /// Called after every step: at most one holder of anything believes in it.
-    pub(super) fn judge(&mut self, _now: u64) -> Result<(), String> {
+    pub(super) fn judge(&mut self) -> Result<(), String> {
         for (path, holders) in &mut self.holders {
             let mut believers = Vec::new();
             holders.retain(|(who, held)| match held.is_held() {
@@ -138,8 +140,12 @@ impl Referee {
         (!idle.is_empty()).then(|| format!("programs {idle:?} have done nothing"))
     }
 
-    /// When all are gone. `items` are left in the queue.
-    pub(super) fn finish(&mut self, items: usize, count: Option<&[u8]>) -> Result<(), String> {
+    /// When all are gone.
+    pub(super) fn finish(&self, left: &dyn Left) -> Result<String, String> {
+        let behind: Vec<String> = [LOCK, ELECTION].iter().flat_map(|path| left.children(path)).collect();
+        if !behind.is_empty() {
+            return Err(format!("all are gone, and left {behind:?} behind"));
+        }
         let mut last = None;
         for (zxid, token) in &self.register {
             if let Some((before, other)) = last
@@ -152,15 +158,16 @@ impl Referee {
             last = Some((*zxid, *token));
         }
         let gone = self.put.difference(&self.acked).filter(|item| !self.taken.contains(*item)).count();
-        if gone > items {
-            return Err(format!("{gone} items were put and never taken, and only {items} are left"));
+        let waiting = left.children(&format!("{QUEUE}/entries")).len();
+        if gone > waiting {
+            return Err(format!("{gone} items were put and never taken, and only {waiting} are left"));
         }
-        let count = match count {
-            Some(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<u64>().ok()),
+        let count = match left.data(COUNTER) {
+            Some(bytes) => std::str::from_utf8(&bytes).ok().and_then(|text| text.parse::<u64>().ok()),
             None => Some(0),
         };
         match count {
-            Some(n) if (self.added..=self.added + self.maybe_added).contains(&n) => Ok(()),
+            Some(n) if (self.added..=self.added + self.maybe_added).contains(&n) => Ok(self.describe()),
             other => Err(format!(
                 "the counter is at {other:?} after {} additions, and {} more that may have been made",
                 self.added, self.maybe_added
@@ -169,7 +176,7 @@ impl Referee {
     }
 
     /// One line for people.
-    pub(super) fn describe(&self) -> String {
+    fn describe(&self) -> String {
         format!(
             "programs: {} holds, {} of them lost, {} guarded writes, {} items put, {} taken, {} done, {} additions",
             self.acquired,

@@ -1,13 +1,20 @@
 //! What the programs do.
 
-use super::referee::{Held, Referee};
-use super::{COUNTER, ELECTION, LOCK, QUEUE, REGISTER};
-use crate::random::Random;
+use crate::referee::{Held, Referee};
 use farrier_client::{Client, Error as ClientError, ErrorCode, Op, OpResult};
 use farrier_recipes::{Counter, Election, Guard, Layout, Lock, Queue};
+use farrier_sim::random::Random;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// Paths of what they contend for.
+pub(super) const LOCK: &str = "/app/lock";
+pub(super) const ELECTION: &str = "/app/leader";
+pub(super) const QUEUE: &str = "/app/queue";
+pub(super) const COUNTER: &str = "/app/counter";
+/// What is written under the lock: its holder's token.
+const REGISTER: &str = "/app/register";
 
 /// What a program is for.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +29,7 @@ pub(super) enum Kind {
 }
 
 /// Some of each.
-pub(super) fn draw(random: &mut Random) -> Vec<(usize, Kind)> {
+pub(super) fn draw(random: &mut Random) -> Vec<Kind> {
     let mut kinds = Vec::new();
     let layout = if random.percent(50) { Layout::Curator } else { Layout::Kazoo };
     kinds.extend((0..random.between(2, 4)).map(|_| Kind::Locks(layout)));
@@ -32,11 +39,12 @@ pub(super) fn draw(random: &mut Random) -> Vec<(usize, Kind)> {
         kinds.extend((0..random.between(1, 3)).map(|_| Kind::Takes));
     }
     kinds.extend((0..random.below(3)).map(|_| Kind::Counts));
-    kinds.into_iter().enumerate().collect()
+    kinds
 }
 
 pub(super) struct Program {
-    pub(super) kind: (usize, Kind),
+    pub(super) who: usize,
+    pub(super) kind: Kind,
     pub(super) referee: Arc<Mutex<Referee>>,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) random: Random,
@@ -44,7 +52,7 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) async fn run(mut self, client: Client) {
-        let (who, kind) = self.kind;
+        let (who, kind) = (self.who, self.kind);
         let (mut n, mut stopped) = (0, self.stopped.clone());
         while !*self.stopped.borrow() {
             n += 1;
