@@ -60,6 +60,18 @@ pub struct Client {
     pub(crate) timeout: Duration,
 }
 
+/// Has the lease of a client's session renewed until it is dropped; made by [`Client::keep_lease`]. It does not keep the
+/// session itself.
+#[derive(Debug)]
+#[must_use = "the lease is kept until this is dropped"]
+pub struct LeaseKeeper(Arc<Shared>);
+
+impl Drop for LeaseKeeper {
+    fn drop(&mut self) {
+        self.0.let_go();
+    }
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.shared.state().borrow().clone();
@@ -237,10 +249,19 @@ impl Client {
         self.shared.state()
     }
 
-    /// How sure the session is to be alive; `None` without one.
+    /// How sure the session is to be alive; `None` without one. It runs out while nothing is written, unless somebody
+    /// keeps it with [`Self::keep_lease`].
     #[must_use]
     pub fn lease(&self) -> Option<Lease> {
         self.shared.lease()
+    }
+
+    /// Has the lease renewed as long as the keeper lives: by a `sync` every sixth of the session timeout, in place of
+    /// pings and at once, however many keepers there are. A server that leaves one without an answer and says nothing for
+    /// a third of the timeout is given up then, so that there is time to find another one before the lease ends.
+    pub fn keep_lease(&self) -> LeaseKeeper {
+        self.shared.keep();
+        LeaseKeeper(Arc::clone(&self.shared))
     }
 
     /// Whether the client is of no use any more: it was closed, a server refused its credentials, or its session

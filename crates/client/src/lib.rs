@@ -29,7 +29,7 @@ mod watch;
 mod word;
 
 pub use call::Call;
-pub use client::Client;
+pub use client::{Client, LeaseKeeper};
 pub use connect_string::{ConnectString, ConnectStringError, Host};
 pub use error::Error;
 pub use machine::LinkId;

@@ -13,6 +13,7 @@
 
 mod hosts;
 mod incoming;
+mod lease;
 mod line;
 mod reply;
 mod watches;
@@ -27,11 +28,14 @@ use crate::connect_string::Host;
 use crate::limits::{DIAL_MAX, DIAL_MIN, IDENTITIES_MAX, PING_MAX, PROBE_MAX, STABLE, WATCHES_MAX};
 use crate::watch::{EventQueue, WatchEvent, WatchKind};
 use crate::{Lease, SessionState, Time};
-use farrier_proto::client::{AuthPacket, ConnectRequest, PathKind, RequestHeader, WatcherType, begin_frame, end_frame};
+use farrier_proto::client::{
+    AuthPacket, ConnectRequest, PathKind, PathOnly, RequestHeader, WatcherType, begin_frame, end_frame,
+};
 use farrier_proto::limits::PASSWORD_LEN;
 use farrier_proto::{ErrorCode, Field as _, OpCode, SessionId, Xid, Zxid};
 use hosts::Hosts;
-use line::{Entry, Keep, Line};
+use lease::{BEAT, Touches};
+use line::{Entry, Keep, Line, Times};
 use reply::code;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -143,13 +147,26 @@ struct Connected {
     read_only: bool,
     heard: Time,
     sent: Time,
+    touches: Touches,
+    /// When each ping was sent that has no answer yet.
     pings: VecDeque<Time>,
+    /// The newest `sync` that renews the lease.
+    beat: Option<Beat>,
     chunks: VecDeque<Chunk>,
     identities: VecDeque<u64>,
     /// The state was told: at once, or when the identities were accepted.
     announced: bool,
     /// When to look for a server that takes writes, which one, and the pause before the next look.
     probe: Option<(Time, usize, Duration)>,
+}
+
+/// A `sync` that renews the lease.
+#[derive(Clone, Copy, Debug)]
+struct Beat {
+    sent: Time,
+    /// What its answer makes of [`Lease::since`].
+    since: Time,
+    is_answered: bool,
 }
 
 #[derive(Debug)]
@@ -170,6 +187,8 @@ pub(crate) struct Machine {
     link: LinkId,
     session: Option<Grant>,
     lease: Option<Time>,
+    /// How many rely on the lease.
+    keepers: usize,
     /// Newest zxid that anything showed: no server behind it will do.
     seen: i64,
     /// Newest zxid of an answer: whatever a watch had to tell up to it was told.
@@ -197,6 +216,7 @@ impl Machine {
             link: LinkId(0),
             session: None,
             lease: None,
+            keepers: 0,
             seen: 0,
             answered: 0,
             identities: Vec::new(),
@@ -224,7 +244,7 @@ impl Machine {
             Phase::Waiting { until } | Phase::Dialing { until, .. } | Phase::Handshaking { until, .. } => *until,
             Phase::Connected { state, .. } => {
                 let probe = state.probe.map_or(Time::MAX, |(at, ..)| at);
-                self.ping_at(state).min(self.silent_at(state)).min(probe)
+                self.beat_at(state).min(self.ping_at(state)).min(self.silent_at(state)).min(probe)
             }
             Phase::Ended(_) => return Time::MAX,
         };
@@ -301,7 +321,14 @@ impl Machine {
             return Err(Rejection::Full(format!("{WATCHES_MAX} watches are set already").into()));
         }
         let watch = watch.map(Box::new);
-        self.line.push(op, (now, deadline), reply, watch, request_max, body).map_err(Rejection::TooLong)
+        let since = match &self.phase {
+            Phase::Connected { state, .. } => state.touches.since(now, self.timeout()),
+            // It is told when a connection begins.
+            Phase::Waiting { .. } | Phase::Dialing { .. } | Phase::Handshaking { .. } | Phase::Ended(_) => now,
+        };
+        self.line
+            .push(op, Times { sent: now, since, deadline }, reply, watch, request_max, body)
+            .map_err(Rejection::TooLong)
     }
 
     /// Presents an identity, on this connection and on all to come.
@@ -407,7 +434,8 @@ impl Machine {
         }
         // The line has room for this one, whatever its limits are: nothing comes behind it.
         let max = self.settings.request_max;
-        let pushed = self.line.push(OpCode::CloseSession, (now, Time::MAX), None, None, max, |_| {});
+        let times = Times { sent: now, since: now, deadline: Time::MAX };
+        let pushed = self.line.push(OpCode::CloseSession, times, None, None, max, |_| {});
         assert!(pushed.is_ok(), "a header alone is no long frame");
         self.closing = Some((reply, deadline));
         Ok(())
@@ -416,6 +444,16 @@ impl Machine {
     /// Nobody moves the bytes any more.
     pub(crate) fn abort(&mut self) {
         self.end(End::Closed, &"the client was dropped, or its runtime ended".into());
+    }
+
+    /// Somebody relies on the lease from now on, until [`Self::let_go`]: it is renewed as long as there is a server.
+    pub(crate) const fn keep(&mut self) {
+        self.keepers += 1;
+    }
+
+    /// Undoes one [`Self::keep`].
+    pub(crate) fn let_go(&mut self) {
+        self.keepers = self.keepers.checked_sub(1).expect("whoever lets go has kept it");
     }
 
     // What happened.
@@ -542,9 +580,28 @@ impl Machine {
         state.sent + (self.timeout() / 3).min(PING_MAX)
     }
 
-    /// A server that is silent for two thirds of the timeout is given up, which leaves a third to find another.
+    /// When the lease is to be renewed. A read-only server can't.
+    fn beat_at(&self, state: &Connected) -> Time {
+        match state.beat {
+            _ if self.keepers == 0 || state.read_only => Time::MAX,
+            None => state.since,
+            Some(beat) if beat.is_answered => beat.sent + lease::beat_span(self.timeout()),
+            Some(_) => Time::MAX,
+        }
+    }
+
+    /// A server that is silent for two thirds of the timeout is given up, which leaves a third to find another; while the
+    /// lease is kept, one that is silent for a third and owes an answer to a beat.
     fn silent_at(&self, state: &Connected) -> Time {
-        state.heard + self.timeout() * 2 / 3
+        let timeout = self.timeout();
+        let at_last = state.heard + timeout * 2 / 3;
+        match state.beat {
+            Some(beat) if self.keepers > 0 && !beat.is_answered => {
+                let owed = beat.sent + lease::beat_span(timeout);
+                at_last.min(owed.max(state.heard + lease::silence_max(timeout)))
+            }
+            Some(_) | None => at_last,
+        }
     }
 
     fn watch_over(&mut self, now: Time) {
@@ -554,13 +611,19 @@ impl Machine {
             self.hang_up(now, &silence);
             return;
         }
-        if self.ping_at(state) > now {
+        let (beats, pings, timeout) = (self.beat_at(state) <= now, self.ping_at(state) <= now, self.timeout());
+        let Phase::Connected { state, .. } = &mut self.phase else { return };
+        if beats {
+            let since = state.touches.since(now, timeout);
+            state.beat = Some(Beat { sent: now, since, is_answered: false });
+            put_request(&mut self.control, BEAT, OpCode::Sync, |out| PathOnly { path: Some("/".into()) }.write(out));
+        } else if pings {
+            state.pings.push_back(now);
+            put_request(&mut self.control, Xid::PING, OpCode::Ping, |_| {});
+        } else {
             return;
         }
-        let Phase::Connected { state, .. } = &mut self.phase else { return };
         state.sent = now;
-        state.pings.push_back(now);
-        put_request(&mut self.control, Xid::PING, OpCode::Ping, |_| {});
     }
 
     fn hang_up(&mut self, now: Time, reason: &str) {

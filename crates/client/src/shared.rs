@@ -112,6 +112,15 @@ impl Shared {
         self.with(|machine| machine.unwatch(now, kind, path, id));
     }
 
+    /// Somebody relies on the lease, until [`Self::let_go`].
+    pub(crate) fn keep(&self) {
+        self.with(Machine::keep);
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.with(Machine::let_go);
+    }
+
     pub(crate) fn watches_removed(&self, path: &str, kind: farrier_proto::client::WatcherType) {
         self.with(|machine| machine.watches_removed(path, kind));
     }

@@ -47,24 +47,32 @@ impl SessionState {
     }
 }
 
-/// What is known of a session's life: a server heard of the client at `since` or later, so the session lives at
-/// least until `timeout` after it.
+/// What is known of a session's life: it does not end before [`Self::ends`], by what the servers' leader has heard.
 ///
-/// `since` is when the newest request or ping that *was answered* had been sent. It is worth what the clock is
-/// worth: a holder that is suspended between a look and a deed can act on an old look.
+/// Only answers that came *through the leader* count: those to writes and to `sync`. A server that is cut off from its
+/// leader answers pings and reads by itself, while the leader lets the session end; that is why a lease runs out unless
+/// somebody writes, or keeps it with [`crate::Client::keep_lease`].
+///
+/// With a session timeout `T` and a `sync` that was sent at `s` and answered: a server passes on whom it heard of every
+/// half tick, and a client that keeps its lease sends a `sync` every `T / 6`. So the leader knows at least of what was
+/// sent at `s - tick / 2 - T / 6`, the session lives until `s + 5T / 6 - tick / 2`, and the lease ends at `s + 2T / 3`:
+/// before it, for any `T` of three ticks or more. From two ticks on that holds too, as the client reckons with what it
+/// really had sent by a quarter of `T` before `s`, and then lets the lease begin earlier than at `s`; but nothing is left
+/// then for pings that are late. Under a Farrier leader, who counts the request itself, the session lives until `s + T`.
+///
+/// A lease is worth what the clock is worth: a holder that is suspended between a look and a deed can act on an old look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lease {
     /// The session.
     pub session: SessionId,
-    /// When the newest answered request or ping was sent.
+    /// When the newest request was sent whose answer came through the leader; earlier if before it little was sent.
     pub since: Time,
     /// The negotiated session timeout.
     pub timeout: Duration,
 }
 
 impl Lease {
-    /// When whoever relies on the session has to stop: after two thirds of the timeout. The last third is for a
-    /// server that dies before it passed on what it had heard.
+    /// When whoever relies on the session has to stop: after two thirds of the timeout.
     #[must_use]
     pub fn ends(&self) -> Time {
         self.since + self.timeout * 2 / 3

@@ -2,7 +2,7 @@
 
 use crate::conn::Phase;
 use crate::io::{Action, Actions, ConnId, Level, Time};
-use crate::leading::Doubt;
+use crate::leading::{Doubt, Doubted};
 use crate::replica::{Origin, Replica};
 use farrier_proto::client::{ConnectRequest, ConnectResponse, begin_frame, end_frame};
 use farrier_proto::session::{password, password_matches};
@@ -76,13 +76,20 @@ impl Replica {
         if self.membership.is_learning() {
             return self.revalidate(id, session, out);
         }
-        if !self.tracker.contains(session) && self.doubt(now, Doubt::Conn(id, session)) {
-            if let Some(conn) = self.conns.get_mut(&id) {
-                conn.phase = Phase::Creating;
-            }
-            return self.balance(id, out);
+        if self.tracker.contains(session) {
+            return self.reattach_here(now, id, session, out);
         }
-        self.reattach_here(now, id, session, out);
+        match self.doubt(now, Doubt::Conn(id, session)) {
+            Doubted::Asked => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.phase = Phase::Creating;
+                }
+                self.balance(id, out);
+            }
+            Doubted::Never => self.refuse_session(id, out),
+            // The client tries another server, or this one again.
+            Doubted::TooMany => self.close(id, out),
+        }
     }
 
     /// Takes the session over, if there is one.

@@ -31,6 +31,17 @@ pub(crate) enum Doubt {
     Learner(LinkId, SessionId, i32),
 }
 
+/// Whether a quorum is asked about a session that is not known here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Doubted {
+    /// It is.
+    Asked,
+    /// There is nobody else who could know it.
+    Never,
+    /// Too much waits for a quorum already. The session can be neither refused nor taken back.
+    TooMany,
+}
+
 /// An established leadership.
 #[derive(Debug)]
 pub(crate) struct Leading {
@@ -84,8 +95,16 @@ impl Replica {
         match packet {
             LearnerPacket::Request(request) => self.learners_request(now, link, &request, out),
             LearnerPacket::Revalidate { session, timeout } => {
-                if self.tracker.contains(session) || !self.doubt(now, Doubt::Learner(link, session, timeout)) {
-                    self.answer_revalidate(now, link, session, timeout);
+                if self.tracker.contains(session) {
+                    return self.answer_revalidate(now, link, session, timeout);
+                }
+                match self.doubt(now, Doubt::Learner(link, session, timeout)) {
+                    Doubted::Asked => {}
+                    Doubted::Never => self.answer_revalidate(now, link, session, timeout),
+                    Doubted::TooMany => {
+                        let reason = "too many sessions wait for a quorum to confirm that they are gone".to_owned();
+                        self.drop_link(now, link, reason, out);
+                    }
                 }
             }
             LearnerPacket::Ping { zxid: _, touched } => {
@@ -111,20 +130,23 @@ impl Replica {
         }
     }
 
-    /// Asks a quorum before a session that nobody knows here is refused. False if that cannot be asked.
-    pub(crate) fn doubt(&mut self, now: Time, doubt: Doubt) -> bool {
-        let Membership::Ensemble(m) = &mut self.membership else { return false };
+    /// Asks a quorum before a session that nobody knows here is refused.
+    pub(crate) fn doubt(&mut self, now: Time, doubt: Doubt) -> Doubted {
+        let Membership::Ensemble(m) = &mut self.membership else { return Doubted::Never };
+        if farrier_proto::planted!(UnknownSessionRefused) {
+            return Doubted::Never;
+        }
         let ticket = m.ticket();
-        let Term::Leading(leading) = &mut m.term else { return false };
-        if leading.doubts.len() >= ASKED_MAX || farrier_proto::planted!(UnknownSessionRefused) {
-            return false;
+        let Term::Leading(leading) = &mut m.term else { return Doubted::TooMany };
+        if leading.doubts.len() >= ASKED_MAX {
+            return Doubted::TooMany;
         }
         leading.doubts.insert(ticket, doubt);
         if m.peer.sync(now.mono, ticket, &mut m.outputs) {
-            return true;
+            return Doubted::Asked;
         }
         leading.doubts.remove(&ticket);
-        false
+        Doubted::TooMany
     }
 
     /// A quorum confirmed that nothing was missed. False if the ticket is of a sync.

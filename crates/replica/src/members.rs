@@ -321,6 +321,11 @@ impl Replica {
 
     fn refuse_link(&mut self, now: Time, link: LinkId, reason: String, out: &mut Actions) {
         out.note(Level::Error, format!("closing the link to the leader: {reason}"));
+        self.drop_link(now, link, reason, out);
+    }
+
+    /// Closes a link to the leader or a learner, which may come again.
+    pub(crate) fn drop_link(&mut self, now: Time, link: LinkId, reason: String, out: &mut Actions) {
         out.push(Action::CloseLink { link, reason });
         self.peer_step(now, farrier_zab::Input::LinkDown { link });
     }

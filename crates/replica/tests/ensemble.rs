@@ -322,6 +322,40 @@ fn a_session_that_a_leader_does_not_know_is_refused_once_a_quorum_follows_it_sti
     c.assert_equal();
 }
 
+/// As many as may wait for a quorum do. A further one is neither refused, which its client would take for the end of the
+/// session, nor let in.
+#[test]
+fn a_session_that_nobody_can_be_asked_about_is_not_refused() {
+    const ASKED_MAX: i64 = 1 << 16;
+    let mut c = Cluster::new(&[1, 2, 3, 4, 5], |_, _| {});
+    for server in 1..=5 {
+        c.start(server);
+    }
+    c.settle();
+    let (l, f) = (c.leader(), c.followers());
+    for follower in &f[1..] {
+        c.freeze(*follower);
+    }
+    let frame = |session| {
+        let session = farrier_proto::SessionId(session);
+        harness::connect_frame(10_000, session, &farrier_proto::session::password(session), 0)
+    };
+    let mut last = c.dial(l);
+    for session in 1..=ASKED_MAX {
+        last = c.dial(l);
+        c.frame(last, &frame(session));
+    }
+    c.run();
+    assert!(!c.is_closed(last) && c.frames(last).is_empty(), "it waits for a quorum");
+    let (here, through_follower) = (c.dial(l), c.dial(f[0]));
+    c.frame(here, &frame(ASKED_MAX + 1));
+    assert!(c.is_closed(here) && c.frames(here).is_empty());
+    c.frame(through_follower, &frame(ASKED_MAX + 1));
+    c.run();
+    assert!(c.is_closed(through_follower) && c.frames(through_follower).is_empty());
+    assert!(!c.is_closed(last) && c.frames(last).is_empty(), "it waits still");
+}
+
 /// A multi of creates: path and operation code.
 fn multi(ops: &[(&str, i32)]) -> Vec<u8> {
     let mut out = Vec::new();

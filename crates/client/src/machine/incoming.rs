@@ -1,9 +1,10 @@
 //! What servers send: frames, sessions, answers, events.
 
+use super::lease::{self, BEAT, Touches};
 use super::watches::needs_persistent;
 use super::{
-    Connected, End, Failure, Grant, LinkId, Machine, Outcome, Output, Part, Phase, Refusal, Registration, Response,
-    answer, code, put_identity, put_request,
+    Beat, Connected, End, Failure, Grant, LinkId, Machine, Outcome, Output, Part, Phase, Refusal, Registration,
+    Response, answer, code, put_identity, put_request,
 };
 use crate::limits::PROBE_MIN;
 use crate::machine::line::Entry;
@@ -52,11 +53,12 @@ impl Machine {
             Xid::PING => {
                 let Phase::Connected { state, .. } = &mut self.phase else { return Ok(()) };
                 let sent = state.pings.pop_front().ok_or("an answer to a ping that was not sent")?;
-                self.lease = self.lease.max(Some(sent));
+                self.heard(sent, now);
                 Ok(())
             }
             Xid::AUTH => self.identified(header.err),
             Xid::SET_WATCHES => self.set_again(header.err),
+            BEAT => self.renewed(now, &header),
             _ => self.reply(now, &header, &mut r),
         }
     }
@@ -77,14 +79,20 @@ impl Machine {
             Some(grant) if grant.id == response.session => grant.local && read_only,
             _ => read_only,
         };
+        let is_new = self.session.as_ref().is_none_or(|grant| grant.id != response.session);
         self.session = Some(Grant { id: response.session, password: response.password, timeout, local });
-        self.lease = Some(sent);
+        if is_new {
+            // A quorum made it. That a server takes an old one back proves less: its leader may be a deposed one.
+            self.lease = Some(sent);
+        }
         let mut state = Connected {
             since: now,
             read_only,
             heard: now,
             sent: now,
+            touches: Touches::new(sent),
             pings: VecDeque::new(),
+            beat: None,
             chunks: VecDeque::new(),
             identities: VecDeque::new(),
             announced: false,
@@ -102,7 +110,7 @@ impl Machine {
             put_request(&mut self.control, Xid::SET_WATCHES, op, |out| out.extend_from_slice(&body));
             state.chunks.push_back(chunk);
         }
-        self.line.begin(now);
+        self.line.begin(now, state.touches.since(now, timeout));
         self.phase = Phase::Connected { host, state: Box::new(state) };
         self.announce();
     }
@@ -192,14 +200,48 @@ impl Machine {
         Ok(())
     }
 
-    fn reply(&mut self, now: Time, header: &ReplyHeader, r: &mut Reader<'_>) -> Result<(), String> {
-        let ReplyHeader { xid, zxid, err } = *header;
-        let entry = self.line.answered(xid, err != 0).ok_or_else(|| format!("an answer with the xid {}", xid.0))?;
+    fn renewed(&mut self, now: Time, header: &ReplyHeader) -> Result<(), String> {
+        let Phase::Connected { state, .. } = &mut self.phase else { return Ok(()) };
+        let beat = state.beat.as_mut().filter(|beat| !beat.is_answered);
+        let beat = beat.ok_or("an answer to a sync that was not sent")?;
+        beat.is_answered = true;
+        let Beat { sent, since, .. } = *beat;
+        self.answered_at(header.zxid);
+        self.proved(OpCode::Sync, header.err, since);
+        self.heard(sent, now);
+        Ok(())
+    }
+
+    /// An answer shows the tree as of this zxid.
+    fn answered_at(&mut self, zxid: i64) {
         if zxid > 0 {
             self.answered = self.answered.max(zxid);
             self.seen = self.seen.max(zxid);
         }
-        self.lease = self.lease.max(Some(entry.at));
+    }
+
+    /// The server answers what was sent then, so it has heard of it.
+    fn heard(&mut self, sent: Time, now: Time) {
+        let timeout = self.timeout();
+        if let Phase::Connected { state, .. } = &mut self.phase {
+            state.touches.add(sent, now, timeout);
+        }
+    }
+
+    /// The lease begins at `since` or later, if this answer came through the leader.
+    fn proved(&mut self, op: OpCode, err: i32, since: Time) {
+        let takes_writes = matches!(&self.phase, Phase::Connected { state, .. } if !state.read_only);
+        if takes_writes && lease::is_leaders(op, err) {
+            self.lease = self.lease.max(Some(since));
+        }
+    }
+
+    fn reply(&mut self, now: Time, header: &ReplyHeader, r: &mut Reader<'_>) -> Result<(), String> {
+        let ReplyHeader { xid, zxid, err } = *header;
+        let entry = self.line.answered(xid, err != 0).ok_or_else(|| format!("an answer with the xid {}", xid.0))?;
+        self.answered_at(zxid);
+        self.proved(entry.op, err, entry.times.since);
+        self.heard(entry.times.sent, now);
         if entry.op == OpCode::CloseSession {
             if let Some((Some(reply), _)) = self.closing.take() {
                 self.out.push(Output::Answer { reply, outcome: Ok(Response::Nothing) });

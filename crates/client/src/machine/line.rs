@@ -1,11 +1,22 @@
 //! The line of requests: sent and not answered first, then those that wait to be sent, with their bytes.
 
+use super::lease::BEAT;
 use super::{Outcome, Registration};
 use crate::Time;
 use farrier_proto::client::{RequestHeader, begin_frame, end_frame};
 use farrier_proto::{Field as _, OpCode, Xid};
 use std::collections::VecDeque;
 use tokio::sync::oneshot;
+
+/// What a request has to do with time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    /// When it was sent, or earlier.
+    pub(crate) sent: Time,
+    /// What its answer makes of [`crate::Lease::since`], if it came through the leader.
+    pub(crate) since: Time,
+    pub(crate) deadline: Time,
+}
 
 /// One request.
 #[derive(Debug)]
@@ -14,9 +25,7 @@ pub(crate) struct Entry {
     pub(crate) op: OpCode,
     /// Bytes of the frame.
     len: usize,
-    /// When it was sent, or earlier.
-    pub(crate) at: Time,
-    pub(crate) deadline: Time,
+    pub(crate) times: Times,
     /// `None`: nobody waits any more, but the answer still has its place.
     pub(crate) reply: Option<oneshot::Sender<Outcome>>,
     pub(crate) watch: Option<Box<Registration>>,
@@ -75,13 +84,13 @@ impl Line {
     pub(crate) fn push(
         &mut self,
         op: OpCode,
-        (at, deadline): (Time, Time),
+        times: Times,
         reply: Option<oneshot::Sender<Outcome>>,
         watch: Option<Box<Registration>>,
         max: usize,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), usize> {
-        let xid = Xid(if self.last == i32::MAX { 1 } else { self.last + 1 });
+        let xid = Xid(if self.last == BEAT.0 - 1 { 1 } else { self.last + 1 });
         let start = begin_frame(&mut self.unsent);
         RequestHeader { xid, op: op.code() }.write(&mut self.unsent);
         body(&mut self.unsent);
@@ -92,8 +101,8 @@ impl Line {
         }
         end_frame(&mut self.unsent, start);
         self.last = xid.0;
-        self.earliest = self.earliest.min(deadline);
-        self.entries.push_back(Entry { xid, op, len, at, deadline, reply, watch });
+        self.earliest = self.earliest.min(times.deadline);
+        self.entries.push_back(Entry { xid, op, len, times, reply, watch });
         Ok(())
     }
 
@@ -161,11 +170,11 @@ impl Line {
         gone
     }
 
-    /// A connection begins at `now`: what waits goes out with it, unless nobody wants it any more.
-    pub(crate) fn begin(&mut self, now: Time) {
+    /// A connection begins: what waits goes out with it, unless nobody wants it any more.
+    pub(crate) fn begin(&mut self, sent: Time, since: Time) {
         drop(self.retain_unsent(|entry| if entry.is_abandoned() { Keep::No } else { Keep::Yes }));
         for entry in &mut self.entries {
-            entry.at = now;
+            entry.times = Times { sent, since, ..entry.times };
         }
     }
 
@@ -182,8 +191,8 @@ impl Line {
         let mut earliest = Time::MAX;
         let mut answers = Vec::new();
         for entry in self.entries.iter_mut().take(self.sent).filter(|e| e.reply.is_some()) {
-            if entry.deadline > now {
-                earliest = earliest.min(entry.deadline);
+            if entry.times.deadline > now {
+                earliest = earliest.min(entry.times.deadline);
             } else if let Some(reply) = entry.reply.take() {
                 entry.watch = None;
                 answers.push((reply, late(entry)));
@@ -191,9 +200,9 @@ impl Line {
         }
         let mut any = false;
         for entry in self.entries.iter().skip(self.sent) {
-            any |= entry.deadline <= now;
-            if entry.deadline > now {
-                earliest = earliest.min(entry.deadline);
+            any |= entry.times.deadline <= now;
+            if entry.times.deadline > now {
+                earliest = earliest.min(entry.times.deadline);
             }
         }
         self.earliest = earliest;
@@ -201,7 +210,7 @@ impl Line {
             // Whoever asked may have gone.
             let _ = reply.send(answer);
         }
-        let due = |entry: &Entry| if entry.deadline <= now { Keep::No } else { Keep::Yes };
+        let due = |entry: &Entry| if entry.times.deadline <= now { Keep::No } else { Keep::Yes };
         if any { self.retain_unsent(due) } else { Vec::new() }
     }
 

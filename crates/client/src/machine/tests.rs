@@ -309,17 +309,13 @@ fn deadlines_tell_what_was_sent_from_what_was_not() {
 }
 
 #[test]
-fn pings_keep_the_lease_and_silence_ends_the_connection() {
+fn pings_keep_the_connection_and_silence_ends_it() {
     let mut rig = Rig::connected(settings(2));
     assert_eq!(rig.machine.next_deadline(), at(4000), "a third of the timeout");
     rig.tick(4000);
     assert_eq!(rig.ops(), [OpCode::Ping]);
-    assert_eq!(rig.machine.lease().expect("a session").since, at(0), "it is not answered yet");
     rig.now = at(4500);
     rig.reply(Xid::PING.0, 1, Ok(()), b"");
-    let lease = rig.machine.lease().expect("a session");
-    assert_eq!((lease.since, lease.ends()), (at(4000), at(12_000)));
-    assert!(lease.holds(at(11_999)) && !lease.holds(at(12_000)));
     // A request counts as a ping, from when it was made.
     rig.tick(5000);
     let mut a = rig.ask(OpCode::Sync);
@@ -328,13 +324,10 @@ fn pings_keep_the_lease_and_silence_ends_the_connection() {
     rig.now = at(6000);
     rig.reply(1, 1, Ok(()), b"");
     assert!(outcome(&mut a).is_ok());
-    assert_eq!(rig.machine.lease().expect("a session").since, at(5000));
-    // Events are no answers.
     rig.now = at(7000);
     let mut event = Vec::new();
     put_event(&mut event, 9, EventType::NodeCreated, "/x");
     rig.receive(&event);
-    assert_eq!(rig.machine.lease().expect("a session").since, at(5000));
     rig.tick(9000);
     assert_eq!(rig.ops(), [OpCode::Ping]);
     rig.tick(14_999);
@@ -343,6 +336,132 @@ fn pings_keep_the_lease_and_silence_ends_the_connection() {
     assert_eq!((rig.hangups, rig.dials.len()), (1, 1), "two thirds of the timeout after the event");
     rig.dial();
     assert_eq!(rig.handshake(), (SessionId(0xabc), vec![1; 16], Zxid::from_wire(9)), "never behind the event");
+}
+
+#[test]
+fn only_answers_through_the_leader_extend_a_lease() {
+    let mut rig = Rig::connected(settings(1));
+    let since = |rig: &Rig| rig.machine.lease().expect("a session").since;
+    rig.tick(4000);
+    rig.reply(Xid::PING.0, 1, Ok(()), b"");
+    let mut event = Vec::new();
+    put_event(&mut event, 9, EventType::NodeCreated, "/x");
+    rig.receive(&event);
+    drop((rig.ask(OpCode::Exists), rig.ask(OpCode::Delete), rig.ask(OpCode::Sync)));
+    rig.sent();
+    rig.now = at(4001);
+    rig.reply(1, 9, Ok(()), &[0; Stat::LEN]);
+    rig.reply(2, 9, Err(ErrorCode::ThrottledOp), b"");
+    rig.reply(3, 9, Err(ErrorCode::SystemError), b"");
+    assert_eq!(since(&rig), at(0), "a server that is cut off from its leader could have said all that");
+
+    rig.now = at(4002);
+    drop((rig.ask(OpCode::Delete), rig.ask(OpCode::Sync)));
+    rig.sent();
+    rig.now = at(4500);
+    rig.reply(4, 10, Err(ErrorCode::NoNode), b"");
+    assert_eq!(since(&rig), at(4000), "a third of the timeout after the session began");
+    rig.reply(5, 10, Ok(()), b"");
+    rig.now = at(7500);
+    drop(rig.ask(OpCode::Sync));
+    rig.sent();
+    rig.reply(6, 10, Ok(()), b"");
+    let lease = rig.machine.lease().expect("a session");
+    assert_eq!((lease.since, lease.ends()), (at(7500), at(15_500)));
+    assert!(lease.holds(at(15_499)) && !lease.holds(at(15_500)));
+
+    // Another server takes the session back, by a leader who may be a deposed one.
+    rig.lose();
+    rig.dial();
+    rig.handshake();
+    rig.accept(1, 0xabc, TIMEOUT, false);
+    assert_eq!(since(&rig), at(7500));
+    // A server without a leader has nothing to prove by.
+    let mut rig = Rig::new(Settings { allow_read_only: true, ..settings(1) });
+    rig.handshake();
+    rig.accept(1, 5, TIMEOUT, true);
+    rig.tick(1000);
+    rig.machine.keep();
+    drop(rig.ask(OpCode::Sync));
+    assert_eq!(rig.ops(), [OpCode::Sync], "asked for, and no beat");
+    rig.reply(1, 9, Ok(()), b"");
+    rig.tick(1500);
+    assert_eq!((since(&rig), rig.ops()), (at(0), vec![]));
+}
+
+#[test]
+fn a_lease_that_is_kept_is_renewed_and_a_silent_server_left_in_time() {
+    let mut rig = Rig::connected(settings(2));
+    let since = |rig: &Rig| rig.machine.lease().expect("a session").since;
+    rig.tick(1000);
+    assert_eq!(rig.ops(), []);
+    rig.machine.keep();
+    rig.machine.keep();
+    assert!(rig.machine.next_deadline() <= rig.now, "at once");
+    let beat = |rig: &mut Rig, millis| {
+        rig.tick(millis);
+        let seen = rig.requests();
+        assert_eq!(
+            seen.iter().map(|r| (r.op, r.body.as_slice())).collect::<Vec<_>>(),
+            [(OpCode::Sync, &b"\0\0\0\x01/"[..])]
+        );
+        seen[0].xid
+    };
+    let mut xid = beat(&mut rig, 1000);
+    rig.tick(2999);
+    assert_eq!(rig.ops(), [], "one at a time");
+    rig.now = at(1500);
+    rig.reply(xid, 3, Ok(()), b"");
+    for millis in (3000..20_000).step_by(2000) {
+        assert_eq!(rig.machine.next_deadline(), at(millis));
+        xid = beat(&mut rig, millis);
+        rig.now = at(millis + 100);
+        rig.reply(xid, 3, Ok(()), b"");
+        assert_eq!(since(&rig), at(millis));
+    }
+    rig.reply(xid, 3, Ok(()), b"");
+    assert_eq!((rig.hangups, rig.dials.len()), (1, 1), "it was answered before");
+    rig.dial();
+    rig.handshake();
+    rig.accept(1, 0xabc, TIMEOUT, false);
+    let begun = rig.now.as_nanos() / 1_000_000;
+    xid = beat(&mut rig, begun);
+    rig.reply(xid, 3, Err(ErrorCode::ThrottledOp), b"");
+    assert_eq!(since(&rig), at(19_000));
+    xid = beat(&mut rig, begun + 2000);
+    // It answers no more. Other requests are no reason to wait longer.
+    drop(rig.ask(OpCode::GetData));
+    rig.sent();
+    rig.tick(begun + 3999);
+    assert_eq!(rig.hangups, 1);
+    rig.tick(begun + 4000);
+    assert_eq!(rig.hangups, 2, "a third of the timeout after its last word");
+    rig.dial();
+    rig.handshake();
+    rig.accept(1, 0xabc, TIMEOUT, false);
+    let begun = rig.now.as_nanos() / 1_000_000;
+    rig.reply(xid, 3, Ok(()), b"");
+    assert_eq!(rig.hangups, 3, "that beat was of another connection");
+
+    // Nobody relies on it any more.
+    rig.dial();
+    rig.handshake();
+    rig.accept(1, 0xabc, TIMEOUT, false);
+    assert!(rig.now >= at(begun));
+    let begun = rig.now.as_nanos() / 1_000_000;
+    rig.machine.let_go();
+    assert!(rig.machine.next_deadline() <= rig.now, "one does still");
+    rig.machine.let_go();
+    assert_eq!(rig.machine.next_deadline(), at(begun + 4000), "a ping");
+    // A process that was stopped finds no answer to what it had not asked; that is no reason to leave.
+    rig.tick(begun + 7000);
+    assert_eq!(rig.ops(), [OpCode::Ping]);
+    rig.machine.keep();
+    beat(&mut rig, begun + 7100);
+    rig.tick(begun + 7999);
+    assert_eq!(rig.hangups, 3);
+    rig.tick(begun + 8000);
+    assert_eq!(rig.hangups, 4, "two thirds are the limit, kept or not");
 }
 
 #[test]
