@@ -88,13 +88,13 @@ impl Program {
         let Ok(guard) = Lock::new(client, LOCK).layout(layout).acquire_within(span).await else { return };
         let guard = Arc::new(guard);
         let token = guard.token();
-        self.referee().acquired(LOCK, who, Held::Lock(Arc::downgrade(&guard)), token);
+        let nth = self.referee().acquired(LOCK, who, Held::Lock(Arc::downgrade(&guard)), token);
         for _ in 0..self.random.below(8) {
             let rest = Duration::from_millis(self.random.below(1500));
             tokio::select! {
                 biased;
                 () = guard.lost() => {
-                    self.referee().lost();
+                    self.referee().lost(nth);
                     break;
                 }
                 () = client.sleep(rest) => {}
@@ -131,11 +131,11 @@ impl Program {
         let Ok(leadership) = Election::new(client, ELECTION).lead_within(span).await else { return };
         let leadership = Arc::new(leadership);
         let token = leadership.token();
-        self.referee().acquired(ELECTION, who, Held::Leader(Arc::downgrade(&leadership)), token);
+        let nth = self.referee().acquired(ELECTION, who, Held::Leader(Arc::downgrade(&leadership)), token);
         let term = Duration::from_millis(self.random.below(10_000));
         tokio::select! {
             biased;
-            () = leadership.lost() => self.referee().lost(),
+            () = leadership.lost() => self.referee().lost(nth),
             () = client.sleep(term) => {}
         }
         if self.random.percent(70)

@@ -46,6 +46,9 @@ pub(super) struct Referee {
     /// Counts, for people.
     acquired: u64,
     lost: u64,
+    lost_in_service: u64,
+    /// Holds there had been when nothing hindered anybody any more.
+    service_from: Option<u64>,
     violation: Option<String>,
 }
 
@@ -74,7 +77,8 @@ impl Referee {
         self.violation.take().map_or(Ok(()), Err)
     }
 
-    pub(super) fn acquired(&mut self, path: &'static str, who: usize, held: Held, token: Token) {
+    /// Answers how many holds there have been.
+    pub(super) fn acquired(&mut self, path: &'static str, who: usize, held: Held, token: Token) -> u64 {
         self.acquired += 1;
         self.served.insert(who);
         if let Some(before) = self.tokens.insert(path, token)
@@ -83,10 +87,15 @@ impl Referee {
             self.violated(format!("{path}: token {token} was given after {before}"));
         }
         self.holders.entry(path).or_default().push((who, held));
+        self.acquired
     }
 
-    pub(super) const fn lost(&mut self) {
+    /// `acquired`: how many holds there had been when this one began.
+    pub(super) fn lost(&mut self, acquired: u64) {
         self.lost += 1;
+        if self.service_from.is_some_and(|from| acquired > from) {
+            self.lost_in_service += 1;
+        }
     }
 
     pub(super) fn wrote(&mut self, zxid: u64, token: Token) {
@@ -132,6 +141,7 @@ impl Referee {
     /// From now on nothing hinders anybody.
     pub(super) fn begin_service(&mut self) {
         self.served.clear();
+        self.service_from = Some(self.acquired);
     }
 
     /// Who has done nothing since.
@@ -178,9 +188,10 @@ impl Referee {
     /// One line for people.
     fn describe(&self) -> String {
         format!(
-            "programs: {} holds, {} of them lost, {} guarded writes, {} items put, {} taken, {} done, {} additions",
+            "programs: {} holds, {} of them lost ({} with no reason), {} guarded writes, {} items put, {} taken, {} done, {} additions",
             self.acquired,
             self.lost,
+            self.lost_in_service,
             self.register.len(),
             self.put.len(),
             self.taken.len(),
