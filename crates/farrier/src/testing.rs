@@ -118,10 +118,27 @@ impl Ensemble {
     /// # Panics
     /// If `count` is 0 or more than [`SERVERS_MAX`].
     pub async fn start(count: u8) -> Result<Self, EnsembleError> {
+        Self::start_as(count, None).await
+    }
+
+    /// The same with another `syncLimit`: servers that don't hear of each other give each other up after so many ticks of
+    /// [`TICK_MS`], instead of five.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    ///
+    /// # Panics
+    /// As there, and if the limit is 0.
+    pub async fn start_with_sync_limit(count: u8, ticks: u32) -> Result<Self, EnsembleError> {
+        assert!(ticks > 0, "a syncLimit has a tick or more");
+        Self::start_as(count, Some(ticks)).await
+    }
+
+    async fn start_as(count: u8, sync_limit: Option<u32>) -> Result<Self, EnsembleError> {
         assert!((1..=SERVERS_MAX).contains(&count), "an ensemble has 1 to {SERVERS_MAX} servers, not {count}");
         let mut attempts = 1;
         let ensemble = loop {
-            match spawn_blocking(move || Self::launch(count)).await.expect("starting does not panic") {
+            match spawn_blocking(move || Self::launch(count, sync_limit)).await.expect("starting does not panic") {
                 Err(EnsembleError::Start { error, .. }) if is_taken(&error) && attempts < ATTEMPTS => attempts += 1,
                 other => break other?,
             }
@@ -130,7 +147,7 @@ impl Ensemble {
         Ok(ensemble)
     }
 
-    fn launch(count: u8) -> Result<Self, EnsembleError> {
+    fn launch(count: u8, sync_limit: Option<u32>) -> Result<Self, EnsembleError> {
         let dir = tempfile::Builder::new().prefix("farrier-testing-").tempdir()?;
         let ports = choose_ports(count)?;
         let mut configs = Vec::new();
@@ -144,6 +161,9 @@ impl Ensemble {
             let mut config = config.map_err(|error| EnsembleError::Configuration { server: number, error })?;
             // Nothing lives long enough to be purged.
             config.storage.purge = None;
+            if let (Some(ensemble), Some(ticks)) = (&mut config.ensemble, sync_limit) {
+                ensemble.sync_limit = ticks;
+            }
             configs.push(config);
         }
         let relay = if count > 1 { Some(Relay::start(&ports)?) } else { None };

@@ -1,5 +1,6 @@
 //! The ensemble for tests, as a program's tests use it.
 
+use farrier::recipes::{HoldState, Lock};
 use farrier::testing::Ensemble;
 use farrier::{Client, Error, SessionState};
 use std::time::Duration;
@@ -173,6 +174,46 @@ async fn a_short_cut_goes_unnoticed() {
     }
     ensemble.wait_serving().await.expect("all three serve");
     writer.check(&ensemble.connect_string()).await;
+}
+
+/// A follower that is cut off answers its clients from its own memory, while the leader lets their sessions expire. Who holds
+/// a lock there and asks for nothing learns in time that it may be lost.
+#[tokio::test]
+async fn an_idle_holder_behind_a_cut_is_lost_before_the_next_one_holds() {
+    // A minute, longer than any session here: nobody notices the cut by itself.
+    let mut ensemble = Ensemble::start_with_sync_limit(3, 120).await.expect("three servers");
+    let leader = ensemble.leader().await.expect("a leader");
+    let follower = (1..=3).find(|n| *n != leader).expect("three servers");
+    let session = |n| {
+        let builder = Client::builder(&ensemble.address(n).to_string()).connect_timeout(PATIENCE);
+        builder.request_timeout(PATIENCE).session_timeout(Duration::from_secs(6)).connect()
+    };
+    let (holder, other) = (session(follower).await.expect("a session"), session(leader).await.expect("a session"));
+    let (lock, next) = (Lock::new(&holder, "/lock"), Lock::new(&other, "/lock"));
+    let guard = lock.acquire().await.expect("it is free");
+    let waiting = tokio::spawn({
+        let next = next.clone();
+        async move { next.acquire().await }
+    });
+    let begun = guard_lease(&holder);
+    while next.contenders().await.expect("listed").len() < 2 || guard_lease(&holder) <= begun {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    ensemble.partition(follower);
+    let taken = tokio::time::timeout(PATIENCE, waiting).await.expect("the session expires").expect("no panic");
+    let taken = taken.expect("acquired");
+    let since = other.now();
+    assert_eq!(guard.state(), HoldState::Lost);
+    assert!(holder.lease().is_none_or(|lease| lease.ends() <= since), "it ended before the next one held");
+    ensemble.heal(follower);
+    guard.release().await.expect_err("it was lost");
+    drop(taken);
+}
+
+/// When the lease of a holder ends.
+fn guard_lease(holder: &Client) -> farrier::Time {
+    holder.lease().expect("a session").ends()
 }
 
 #[tokio::test]

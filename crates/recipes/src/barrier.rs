@@ -1,14 +1,11 @@
 //! Barriers: nobody passes before one opens it, or before enough have come.
 
+use crate::limits::{PAUSE, READS_AHEAD};
 use crate::parents::{create_above, create_container};
-use crate::steady::{is_passing, until_answered};
+use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
-use farrier_client::{Acl, Client, ErrorCode, Op, perms};
-use std::time::Duration;
+use farrier_client::{Acl, Client, ErrorCode, NewZnode, Op, Stat, perms};
 use tokio::runtime::Handle;
-
-/// Pause before another attempt when no server answered.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Below a double barrier, what says that enough have come.
 const READY: &str = "ready";
@@ -96,8 +93,10 @@ async fn until_gone(client: &Client, path: &str) -> Result<(), Error> {
 /// DistributedDoubleBarrier, which kazoo's DoubleBarrier shares.
 ///
 /// Members are ephemeral children of the path with names of their own. Who completes the number creates `ready` beside
-/// them; the last who leaves deletes it. If all members die in between, `ready` stays, and the next who enters removes it
-/// if nobody else is there.
+/// them; the last who leaves deletes it. If all members die in between, `ready` stays. It opens nothing then: it counts
+/// only as long as somebody is there who stood when it was created, or who came in by it later, which its member notes by
+/// a new version of its znode. The next who enters removes it if nobody else is there, and who completes the number puts
+/// another one in its place.
 ///
 /// ```no_run
 /// # async fn run(client: farrier_client::Client) -> Result<(), farrier_recipes::Error> {
@@ -152,36 +151,39 @@ impl DoubleBarrier {
     ///
     /// The servers refuse it, or the client has ended.
     pub async fn enter(&self) -> Result<Entered, Error> {
-        let unique = Unique::draw().map_err(|error| Error::Invalid {
-            path: self.path.clone(),
-            reason: format!("the system gives no random number: {error}; nothing was done"),
-        })?;
-        let name = unique.to_string();
+        let name = Unique::for_path(&self.path)?.to_string();
         let path = format!("{}/{name}", self.path);
         let member = Entered { barrier: self.clone(), name, path, runtime: Handle::current(), there: true };
         loop {
             self.stand(&member.path).await?;
             let ready = self.ready();
-            let (is_ready, mut opened) = until_answered(&self.client, || self.client.exists(&ready).watch()).await?;
+            let (opener, mut opened) = until_answered(&self.client, || self.client.exists(&ready).watch()).await?;
             let (own, mut lost) = until_answered(&self.client, || self.client.exists(&member.path).watch()).await?;
-            if own.is_none() {
-                continue;
-            }
+            let Some(own) = own else { continue };
             let members = self.members().await?;
-            if is_ready.is_some() {
-                if members.iter().any(|other| *other != member.name) || self.count == 1 {
+            if let Some(opener) = &opener {
+                if came_in_by(opener, &own) {
                     return Ok(member);
                 }
-                // Of members that have died.
-                self.remove_ready().await?;
-                continue;
+                if self.has_opened(opener, &members, &member.name).await? {
+                    // From now on those who come later can go by this member.
+                    match until_answered(&self.client, || self.client.set(&member.path, b"")).await {
+                        Ok(_) => return Ok(member),
+                        Err(error) if error.is_no_node() => continue,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
             }
             if members.len() >= self.count {
-                match until_answered(&self.client, || self.client.create(&ready, b"").acl(&self.acl)).await {
-                    Ok(_) => return Ok(member),
-                    Err(error) if error.is_node_exists() => return Ok(member),
-                    Err(error) => return Err(error.into()),
-                }
+                self.open(opener.as_ref()).await?;
+                // It is older than what opened the barrier, whoever did that.
+                continue;
+            }
+            if let Some(opener) = &opener
+                && members.len() == 1
+            {
+                self.remove(opener).await?;
+                continue;
             }
             tokio::select! {
                 _ = opened.next() => {}
@@ -189,6 +191,46 @@ impl DoubleBarrier {
                 _ = lost.next() => {}
             }
         }
+    }
+
+    /// Whether somebody else is inside by this `ready`.
+    async fn has_opened(&self, ready: &Stat, members: &[String], own: &str) -> Result<bool, Error> {
+        let others: Vec<String> =
+            members.iter().filter(|name| *name != own).map(|name| format!("{}/{name}", self.path)).collect();
+        for chunk in others.chunks(READS_AHEAD) {
+            let reads: Vec<_> = chunk.iter().map(|path| (path, self.client.exists(path).send())).collect();
+            for (path, read) in reads {
+                let stat = match read.await {
+                    Err(error) if is_passing(&error) => {
+                        until_answered(&self.client, || self.client.exists(path)).await?
+                    }
+                    other => other?,
+                };
+                if stat.is_some_and(|stat| came_in_by(ready, &stat)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lets in everybody who stands, in place of what dead members left. That has another version than what comes instead,
+    /// so neither this nor [`Self::remove`] takes a `ready` away by which somebody came in.
+    async fn open(&self, left: Option<&Stat>) -> Result<(), Error> {
+        let ready = self.ready();
+        let create = Op::Create(NewZnode::new(&ready, b"").acl(&self.acl));
+        let ops = match left {
+            None => vec![create],
+            Some(left) if left.version == 0 => vec![Op::delete(&ready, 0), create, Op::set(&ready, b"", None)],
+            Some(left) => vec![Op::delete(&ready, left.version), create],
+        };
+        changed(until_answered(&self.client, || self.client.multi(ops.iter().copied())).await.map(drop))
+    }
+
+    /// Removes a `ready` that dead members left.
+    async fn remove(&self, left: &Stat) -> Result<(), Error> {
+        let ready = self.ready();
+        changed(until_answered(&self.client, || self.client.delete(&ready).version(left.version)).await)
     }
 
     /// Creates the member's znode, if it is not there.
@@ -218,14 +260,22 @@ impl DoubleBarrier {
         names.sort();
         Ok(names)
     }
+}
 
-    async fn remove_ready(&self) -> Result<(), Error> {
-        let ready = self.ready();
-        match until_answered(&self.client, || self.client.delete(&ready)).await {
-            Err(error) if !error.is_no_node() => Err(error.into()),
-            _ => Ok(()),
-        }
+/// A change of `ready`, or none because somebody was faster.
+fn changed(result: Result<(), farrier_client::Error>) -> Result<(), Error> {
+    match result {
+        Err(error) => match error.code() {
+            Some(ErrorCode::NoNode | ErrorCode::NodeExists | ErrorCode::BadVersion) => Ok(()),
+            _ => Err(error.into()),
+        },
+        Ok(()) => Ok(()),
     }
+}
+
+/// Whether this member stood when `ready` was created, or came in by it later.
+fn came_in_by(ready: &Stat, member: &Stat) -> bool {
+    member.czxid < ready.czxid || member.version > 0
 }
 
 /// Being inside a double barrier. Dropping it takes the member away in the background.
@@ -302,19 +352,7 @@ impl Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         if std::mem::take(&mut self.there) {
-            let (client, path) = (self.barrier.client.clone(), self.path.clone());
-            let first = client.delete(&path).send();
-            self.runtime.spawn(async move {
-                if first.await.is_err() {
-                    let again = async || {
-                        // What was sent before is executed or refused once this is answered.
-                        client.sync(&path).await?;
-                        client.delete(&path).await
-                    };
-                    // If it is refused the znode is gone, or goes with the session.
-                    let _ = until_answered(&client, again).await;
-                }
-            });
+            delete_in_background(&self.runtime, &self.barrier.client, vec![self.path.clone()]);
         }
     }
 }

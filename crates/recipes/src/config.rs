@@ -5,6 +5,7 @@
 //! themselves where somebody else wrote in between: the creation of one is not the name of the next.
 
 use crate::Error;
+use crate::limits::READS_AHEAD;
 use crate::parents::create_above;
 use crate::steady::until_answered;
 use farrier_client::{
@@ -20,9 +21,6 @@ const TRIM_MAX: usize = 100;
 
 /// How often an update is tried while others come in between.
 const ATTEMPTS_MAX: usize = 100;
-
-/// Reads of earlier values that are on their way at once.
-const READS_AHEAD: usize = 16;
 
 /// Below the znode, where its earlier values are.
 const HISTORY: &str = ".history";

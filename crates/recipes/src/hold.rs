@@ -1,21 +1,19 @@
 //! Something held by an ephemeral znode, for as long as its session is known to live.
 
 use crate::Error;
+use crate::limits::PAUSE;
 use crate::withdraw::{Armed, Withdrawal};
-use farrier_client::{Call, Client, SessionId, Stat, Watch, Zxid};
+use farrier_client::{Call, Client, LeaseKeeper, SessionId, Stat, Watch, Zxid};
 use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-/// Pause before another look when a server would not let us look.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// Whether something is held.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum HoldState {
-    /// A server answered within two thirds of the session timeout, and the znode is there.
+    /// The servers' leader was heard of within two thirds of the session timeout, and the znode is there.
     Held,
     /// The connection is gone, or the znode was not seen yet on a new one. Nobody else holds it before the lease ends.
     Suspended,
@@ -66,8 +64,8 @@ impl Inner {
         }
     }
 
-    /// Keeps the state up to date until it is lost.
-    async fn follow(self: Arc<Self>) {
+    /// Keeps the state up to date, and the lease renewed, until it is lost.
+    async fn follow(self: Arc<Self>, _lease: LeaseKeeper) {
         let mut session = self.client.session();
         let mut eye = Eye::default();
         loop {
@@ -164,9 +162,9 @@ impl Eye {
 /// Something that is held by an ephemeral znode of its own: a lock, a place among the holders of a semaphore, the lead.
 ///
 /// It tells in time when it may be lost: at the latest when two thirds of the session timeout have passed since the
-/// newest request or ping *that was answered* had been sent, on a clock that counts the time for which the machine was
-/// suspended. Once lost, it stays lost. The last third of the timeout is for a server that dies before it passed on what
-/// it had heard of this client.
+/// newest request was sent that was answered *by way of the servers' leader*, on a clock that counts the time for which the
+/// machine was suspended. See [`farrier_client::Lease`], which it has renewed as long as it lasts. Once lost, it stays
+/// lost.
 ///
 /// Dropping it puts the deletion of the znode in line at once and sees to it in the background, until a server has
 /// answered or the session has ended. So drop it only when nothing acts under it any more, after a loss too.
@@ -194,7 +192,8 @@ impl Hold {
         let client = withdrawal.place.client.clone();
         let state = watch::Sender::new(HoldState::Held);
         let inner = Arc::new(Inner { client, path, czxid, session, state });
-        let follower = withdrawal.runtime.spawn(Arc::clone(&inner).follow()).abort_handle();
+        let lease = inner.client.keep_lease();
+        let follower = withdrawal.runtime.spawn(Arc::clone(&inner).follow(lease)).abort_handle();
         Self { inner, withdrawal: Armed::new(withdrawal), _follower: Follower(follower) }
     }
 

@@ -19,6 +19,7 @@ mod election;
 mod error;
 mod guard;
 mod hold;
+mod limits;
 mod lock;
 mod membership;
 mod mirror;

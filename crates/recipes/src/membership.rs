@@ -3,20 +3,17 @@
 //! A member is an ephemeral child of the group's path. Ours are named `<32 hex digits>__party__` as those of kazoo's
 //! Party, which overlooks other names; Curator's GroupMember and this recipe take any ephemeral child for a member.
 
+use crate::limits::{PAUSE, READS_AHEAD};
 use crate::mirror::{Depth, Mirror, Step, Znode};
 use crate::parents::create_container;
-use crate::steady::{is_passing, until_answered};
+use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
 use farrier_client::{Acl, Client, Error as ClientError, SessionId, Stat, Watch, Zxid, perms};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// What stands behind the UUID in a member's name.
 const MARK: &str = "__party__";
-
-/// Pause before another attempt to join.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Changes of the payload that may wait for a server, of one member.
 const PAYLOADS_MAX: usize = 64;
@@ -94,7 +91,8 @@ impl Group {
     /// The servers refuse the znode, or no server answered within the time of a request. Then nothing is left of it.
     pub async fn join(&self, payload: impl AsRef<[u8]>) -> Result<Membership, Error> {
         let (joined, first) = oneshot::channel();
-        let (orders, inbox) = mpsc::channel(PAYLOADS_MAX);
+        let (payloads, orders) = mpsc::channel(PAYLOADS_MAX);
+        let (leave, leaving) = oneshot::channel();
         let (told, state) = watch::channel(None);
         let member = Participant {
             client: self.client.clone(),
@@ -103,14 +101,11 @@ impl Group {
             payload: payload.as_ref().to_vec(),
             told,
         };
-        Handle::current().spawn(member.run(joined, inbox));
-        // Dropped before its end, the orders end too, and with them the participant.
-        let membership = Membership { orders, state };
-        match first.await {
-            Ok(Ok(())) => Ok(membership),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(ClientError::Closed.into()),
-        }
+        Handle::current().spawn(member.run(joined, orders, leaving));
+        // If the call is dropped before its end, this is, and the participant leaves.
+        let membership = Membership { payloads, leave, state };
+        first.await.unwrap_or_else(|_| Err(ClientError::Closed.into()))?;
+        Ok(membership)
     }
 
     /// The members now, those that joined first before the others.
@@ -147,9 +142,6 @@ impl Group {
         GroupWatch { mirror: Mirror::new(&self.client, &self.path, Depth::Children) }
     }
 }
-
-/// Reads of members that are on their way at once.
-const READS_AHEAD: usize = 32;
 
 /// A child of the group, if it is a member.
 fn member(path: &str, payload: &[u8], stat: &Stat) -> Option<Member> {
@@ -202,18 +194,16 @@ impl GroupWatch {
     }
 }
 
-/// What a member wants of its participant.
-enum Order {
-    Payload(Vec<u8>, oneshot::Sender<Result<(), ClientError>>),
-    Leave(oneshot::Sender<Result<(), ClientError>>),
-}
+/// Whoever waits to be told how something went.
+type Reply = oneshot::Sender<Result<(), Error>>;
 
 /// Being a member of a group. It lasts until it is dropped, which leaves the group in the background, or ended by
 /// [`Self::leave`].
 #[derive(Debug)]
 #[must_use = "whoever drops it leaves the group"]
 pub struct Membership {
-    orders: mpsc::Sender<Order>,
+    payloads: mpsc::Sender<(Vec<u8>, Reply)>,
+    leave: oneshot::Sender<Reply>,
     state: watch::Receiver<Option<String>>,
 }
 
@@ -238,28 +228,25 @@ impl Membership {
     /// [`ClientError::Unknown`]: the answer was lost. [`ClientError::NotDone`]: it did not reach the servers. In both cases
     /// the member has the new payload when it joins again, and it is safe to repeat the call.
     pub async fn set_payload(&self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.order(|reply| Order::Payload(payload.as_ref().to_vec(), reply)).await
+        let (reply, answer) = oneshot::channel();
+        if self.payloads.send((payload.as_ref().to_vec(), reply)).await.is_err() {
+            return Err(ClientError::Closed.into());
+        }
+        // Without an answer the participant has ended, with the client or by a refusal.
+        answer.await.unwrap_or_else(|_| Err(ClientError::Closed.into()))
     }
 
-    /// Leaves the group.
+    /// Leaves the group, also while the member is about to join again.
     ///
     /// # Errors
     ///
     /// No server has answered within the time of a request; the member goes in the background.
     pub async fn leave(self) -> Result<(), Error> {
-        self.order(Order::Leave).await
-    }
-
-    async fn order(&self, order: impl FnOnce(oneshot::Sender<Result<(), ClientError>>) -> Order) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        if self.orders.send(order(reply)).await.is_err() {
+        if self.leave.send(reply).is_err() {
             return Err(ClientError::Closed.into());
         }
-        match answer.await {
-            Ok(result) => Ok(result?),
-            // The participant has ended, with the client or by a refusal.
-            Err(_) => Err(ClientError::Closed.into()),
-        }
+        answer.await.unwrap_or_else(|_| Err(ClientError::Closed.into()))
     }
 }
 
@@ -276,71 +263,70 @@ struct Participant {
 enum End {
     /// Its znode is gone; a new one is to be made.
     Lost,
-    Left(Option<oneshot::Sender<Result<(), ClientError>>>),
-    Failed(ClientError),
+    /// Whoever asked to leave waits for an answer; nobody does if the membership was dropped.
+    Left(Option<Reply>),
+    Failed(Error),
 }
 
 impl Participant {
-    async fn run(mut self, joined: oneshot::Sender<Result<(), ClientError>>, mut inbox: mpsc::Receiver<Order>) {
+    async fn run(
+        mut self,
+        joined: Reply,
+        mut payloads: mpsc::Receiver<(Vec<u8>, Reply)>,
+        mut leaving: oneshot::Receiver<Reply>,
+    ) {
         let mut joined = Some(joined);
         loop {
-            let id = match self.name() {
-                Ok(id) => id,
+            let id = match Unique::for_path(&self.group) {
+                Ok(unique) => format!("{}{MARK}", unique.hex()),
                 Err(error) => return self.refused(joined, error),
             };
             let path = format!("{}/{id}", self.group.trim_end_matches('/'));
             let first = joined.is_some();
             let created = tokio::select! {
                 created = self.create(&path, first) => created,
-                // Whoever waited for the first join has given up.
-                () = gone(&mut joined) => Err(ClientError::Closed),
+                asked = &mut leaving => return self.leave(&path, asked.ok()).await,
             };
             if let Err(error) = created {
                 // Of a creation whose answer is open the znode may come yet.
                 self.withdraw(&path);
-                return self.refused(joined, error);
+                return self.refused(joined, error.into());
             }
             self.told.send_replace(Some(id));
-            if let Some(joined) = joined.take()
-                && joined.send(Ok(())).is_err()
-            {
-                return self.withdraw(&path);
+            if let Some(joined) = joined.take() {
+                // Nobody may wait for it any more; then it leaves below.
+                let _ = joined.send(Ok(()));
             }
-            let end = self.stay(&path, &mut inbox).await;
+            let end = self.stay(&path, &mut payloads, &mut leaving).await;
             self.told.send_replace(None);
             match end {
                 End::Lost => {}
-                End::Left(reply) => {
-                    let first = self.client.delete(&path).send().await;
-                    let answer = match first {
-                        Err(error) if error.is_no_node() => Ok(()),
-                        Err(error) => {
-                            self.withdraw(&path);
-                            Err(error)
-                        }
-                        Ok(()) => Ok(()),
-                    };
-                    if let Some(reply) = reply {
-                        // Nobody may wait for it any more.
-                        let _ = reply.send(answer);
-                    }
-                    return;
-                }
+                End::Left(asked) => return self.leave(&path, asked).await,
                 End::Failed(error) => return self.refused(None, error),
             }
         }
     }
 
-    fn name(&self) -> Result<String, ClientError> {
-        let unique = Unique::draw().map_err(|error| ClientError::NotDone {
-            op: "join",
-            path: self.group.clone(),
-            reason: format!("the system gives no random number: {error}").into(),
-        })?;
-        Ok(format!("{}{MARK}", unique.hex()))
+    /// Takes the znode away, whether or not the answer to its creation ever came.
+    async fn leave(&self, path: &str, asked: Option<Reply>) {
+        let Some(asked) = asked else { return self.withdraw(path) };
+        let gone = async {
+            // What was sent before is executed or refused once this is answered.
+            self.client.sync(&self.group).await?;
+            self.client.delete(path).await
+        };
+        let answer = match gone.await {
+            Err(error) if !error.is_no_node() => {
+                self.withdraw(path);
+                Err(error.into())
+            }
+            Ok(()) | Err(_) => Ok(()),
+        };
+        // Nobody may wait for it any more.
+        let _ = asked.send(answer);
     }
 
-    fn refused(&self, joined: Option<oneshot::Sender<Result<(), ClientError>>>, error: ClientError) {
+    fn refused(&self, joined: Option<Reply>, error: Error) {
         match joined {
             // Nobody may wait for it any more.
             Some(joined) => drop(joined.send(Err(error))),
@@ -374,29 +360,29 @@ impl Participant {
 
     /// Deletes the znode in the background, as long as the client lives.
     fn withdraw(&self, path: &str) {
-        let (client, path) = (self.client.clone(), path.to_owned());
-        Handle::current().spawn(async move {
-            // It goes with the session if this fails.
-            let _ = until_answered(&client, || client.delete(&path)).await;
-        });
+        delete_in_background(&Handle::current(), &self.client, vec![path.to_owned()]);
     }
 
     /// Waits for the end of the znode, and does what the member wants meanwhile.
-    async fn stay(&mut self, path: &str, inbox: &mut mpsc::Receiver<Order>) -> End {
+    async fn stay(
+        &mut self,
+        path: &str,
+        payloads: &mut mpsc::Receiver<(Vec<u8>, Reply)>,
+        leaving: &mut oneshot::Receiver<Reply>,
+    ) -> End {
         let mut eye = None;
         loop {
             tokio::select! {
-                gone = self.gone(path, &mut eye) => return gone.map_or_else(End::Failed, |()| End::Lost),
-                order = inbox.recv() => match order {
-                    Some(Order::Payload(payload, reply)) => {
-                        let set = self.client.set(path, &payload).send();
-                        self.payload = payload;
-                        // Nobody may wait for it any more.
-                        let _ = reply.send(set.await.map(|_| ()));
-                    }
-                    Some(Order::Leave(reply)) => return End::Left(Some(reply)),
-                    None => return End::Left(None),
-                },
+                gone = self.gone(path, &mut eye) => {
+                    return gone.map_or_else(|error| End::Failed(error.into()), |()| End::Lost);
+                }
+                Some((payload, reply)) = payloads.recv() => {
+                    let set = self.client.set(path, &payload).send();
+                    self.payload = payload;
+                    // Nobody may wait for it any more.
+                    let _ = reply.send(set.await.map(drop).map_err(Error::from));
+                }
+                asked = &mut *leaving => return End::Left(asked.ok()),
             }
         }
     }
@@ -414,13 +400,5 @@ impl Participant {
             }
             *eye = Some(watch);
         }
-    }
-}
-
-/// Completes when nobody waits for the outcome of the first join; never if it is known.
-async fn gone<T>(joined: &mut Option<oneshot::Sender<T>>) {
-    match joined {
-        Some(joined) => joined.closed().await,
-        None => std::future::pending().await,
     }
 }

@@ -4,6 +4,7 @@
 //! what is there is read, and compared with what was known. Where events may be missing, everything is read again.
 
 use crate::Error;
+use crate::limits::READS_AHEAD;
 use crate::steady::{is_passing, until_answered};
 use farrier_client::{
     Call, Change, Client, Error as ClientError, ErrorCode, EventType, Stat, Value, Watch, WatchEvent,
@@ -13,9 +14,6 @@ use std::sync::Arc;
 
 /// Most znodes that a mirror holds.
 pub(crate) const ZNODES_MAX: usize = 1 << 20;
-
-/// Reads that are on their way at once.
-const READS_AHEAD: usize = 32;
 
 /// A znode as it was read.
 #[derive(Clone, PartialEq, Eq, Debug)]

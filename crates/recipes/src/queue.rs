@@ -7,11 +7,14 @@
 //! check in one transaction that the claim is still this one and not the next consumer's.
 
 use crate::backoff::random_part;
+use crate::limits::PAUSE;
 use crate::names::number;
 use crate::parents::create_persistent;
-use crate::steady::{is_passing, until_answered};
+use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
-use farrier_client::{Acl, Client, Error as ClientError, ErrorCode, NewZnode, Op, OpResult, SessionId, Watch, perms};
+use farrier_client::{
+    Acl, Client, Error as ClientError, ErrorCode, LeaseKeeper, NewZnode, Op, OpResult, SessionId, Watch, perms,
+};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -27,9 +30,6 @@ pub const PRIORITY_MAX: u16 = 999;
 
 /// Longest pause of a consumer that was woken by an item; a random part of it is taken.
 const BACKOFF_MAX: Duration = Duration::from_millis(30);
-
-/// Pause before another attempt when no server answered.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A queue at a path.
 ///
@@ -104,7 +104,7 @@ impl Queue {
     ///
     /// As [`Self::put`]; [`Error::Invalid`] for a priority that is too large.
     pub async fn put_at(&self, priority: u16, data: impl AsRef<[u8]>) -> Result<String, Error> {
-        let unique = draw(&self.path)?.hex();
+        let unique = Unique::for_path(&self.path)?.hex();
         let prefix = format!("{}-{unique}-", self.prefix(priority)?);
         let lost = match self.create(&prefix, data.as_ref()).await {
             Err(Error::Client(lost @ ClientError::Unknown { .. })) => lost,
@@ -252,7 +252,7 @@ impl Queue {
 
     /// Claims an item, unless it is gone or another one has it.
     async fn claim(&self, name: String) -> Result<Option<Item>, Error> {
-        let unique = draw(&self.path)?.hex();
+        let unique = Unique::for_path(&self.path)?.hex();
         let mut claim = Claim {
             client: self.client.clone(),
             entry: format!("{}/{name}", self.entries()),
@@ -294,7 +294,10 @@ impl Queue {
             other => other,
         };
         match data {
-            Ok(value) => Ok(Some(Item { name, data: value.data, claim })),
+            Ok(value) => {
+                let lease = self.client.keep_lease();
+                Ok(Some(Item { name, data: value.data, claim, _lease: lease }))
+            }
             // Deleted by somebody who claims nothing.
             Err(error) if error.is_no_node() => Ok(None),
             Err(error) => Err(error.into()),
@@ -310,14 +313,6 @@ enum Look {
     Took(Item),
     /// These tell when to look again.
     Nothing((Watch, Watch)),
-}
-
-fn draw(path: &str) -> Result<Unique, Error> {
-    let failed = |error| Error::Invalid {
-        path: path.to_owned(),
-        reason: format!("the system gives no random number: {error}; nothing was done"),
-    };
-    Unique::draw().map_err(failed)
 }
 
 fn name_of(path: &str) -> &str {
@@ -376,31 +371,14 @@ impl Claim {
     fn removal(&self) -> [Op<'_>; 3] {
         [Op::check(&self.marker, None), Op::delete(&self.taken, None), Op::delete(&self.marker, None)]
     }
-
-    /// Puts the end of the claim in line at once, and sees to it in the background.
-    fn withdraw(self) {
-        let first = self.client.multi(self.removal()).send();
-        let runtime = self.runtime.clone();
-        runtime.spawn(async move {
-            if first.await.is_err() {
-                let again = async || {
-                    self.client.sync(&self.marker).await?;
-                    self.client.multi(self.removal()).await
-                };
-                // If it is refused the claim is gone, or goes with the session.
-                let _ = until_answered(&self.client, again).await;
-            }
-        });
-    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if std::mem::take(&mut self.open) {
-            let Self { client, entry, taken, marker, session, runtime, .. } = &*self;
-            let (client, entry, taken) = (client.clone(), entry.clone(), taken.clone());
-            let (marker, session, runtime) = (marker.clone(), *session, runtime.clone());
-            Self { client, entry, taken, marker, session, runtime, open: false }.withdraw();
+            // Nothing is deleted without the marker, which is this claim's alone.
+            let paths = vec![std::mem::take(&mut self.marker), std::mem::take(&mut self.taken)];
+            delete_in_background(&self.runtime, &self.client, paths);
         }
     }
 }
@@ -413,6 +391,8 @@ pub struct Item {
     name: String,
     data: Vec<u8>,
     claim: Claim,
+    /// Held for its end: [`Self::lost`] relies on it.
+    _lease: LeaseKeeper,
 }
 
 impl Item {
@@ -428,11 +408,14 @@ impl Item {
         &self.data
     }
 
-    /// Completes when others may take the item: the session is lost, or no server answered for two thirds of its timeout.
+    /// Completes when others may take the item: the session is lost, or the servers' leader was not heard of for two thirds
+    /// of its timeout ([`farrier_client::Lease`]).
     /// It does not borrow, so that it can be waited for beside the work.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         let (client, session) = (self.claim.client.clone(), self.claim.session);
+        let kept = client.keep_lease();
         async move {
+            let _kept = kept;
             let mut state = client.session();
             while let Some(lease) = client.lease().filter(|lease| lease.session == session)
                 && lease.holds(client.now())

@@ -114,7 +114,7 @@ impl Semaphore {
                 Err(farrier_client::Error::SessionExpired { .. }) => return Ok(false),
                 Err(error) if error.is_no_node() => return Ok(false),
                 Err(error) => {
-                    patience.or_again(client, error)?;
+                    patience.or_again(client, error).await?;
                     continue;
                 }
             };
@@ -125,7 +125,7 @@ impl Semaphore {
                 return Ok(false);
             }
             if count <= self.permits {
-                return Ok(true);
+                return standing.has_lease(&self.leases, patience).await;
             }
             tokio::select! {
                 _ = watch.next() => {}

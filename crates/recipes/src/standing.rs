@@ -1,7 +1,9 @@
 //! Standing in line: a znode of one's own, and the wait for whoever is before it.
 
 use crate::hold::Hold;
+use crate::limits::PAUSE;
 use crate::place::Place;
+use crate::steady::is_passing;
 use crate::withdraw::{Armed, Withdrawal, find};
 use crate::{Error, Unique};
 use farrier_client::{Client, SessionId, SessionState, Stat, Time, Watch, Zxid};
@@ -30,12 +32,18 @@ impl Patience {
         Error::NotAcquired { path: path.to_owned(), waited: self.span.unwrap_or_default() }
     }
 
-    /// Passes on an error that another try can't help, or that comes too late for one.
-    pub(crate) fn or_again(&self, client: &Client, error: farrier_client::Error) -> Result<(), Error> {
-        match error {
-            farrier_client::Error::NotDone { .. } if client.now() < self.until => Ok(()),
-            error => Err(error.into()),
+    /// Returns when it is time for another try, or passes on an error that another one can't help, or that comes too
+    /// late for one. The end of a session is such an error: what it left has to be made anew.
+    pub(crate) async fn or_again(&self, client: &Client, error: farrier_client::Error) -> Result<(), Error> {
+        use farrier_client::Error as E;
+        let is_final = !is_passing(&error) || matches!(error, E::SessionExpired { .. }) || client.has_ended();
+        if is_final || client.now() >= self.until {
+            return Err(error.into());
         }
+        if !matches!(error, E::NotDone { .. }) {
+            client.sleep(PAUSE).await;
+        }
+        Ok(())
     }
 }
 
@@ -64,10 +72,7 @@ impl Standing {
     /// Goes to the end of the line, and makes the path if it does not exist. The znode is made once: after a lost answer
     /// it is found again by its name.
     pub(crate) async fn enter(place: &Place, patience: Patience) -> Result<Self, Error> {
-        let unique = Unique::draw().map_err(|error| Error::Invalid {
-            path: place.dir.clone(),
-            reason: format!("the system gives no random number for the name of a znode: {error}"),
-        })?;
+        let unique = Unique::for_path(&place.dir)?;
         let prefix = place.layout.name(place.role, unique);
         let path = place.child(&prefix);
         let client = &place.client;
@@ -89,12 +94,9 @@ impl Standing {
             drop(armed.disarm());
             let Err(error) = made else { continue };
             if !error.is_no_node() {
-                patience.or_again(client, error)?;
-                continue;
-            }
-            match place.create().await {
-                Err(error) if !error.is_unknown() => patience.or_again(client, error)?,
-                Ok(()) | Err(_) => {}
+                patience.or_again(client, error).await?;
+            } else if let Err(error) = place.create().await {
+                patience.or_again(client, error).await?;
             }
         }
     }
@@ -113,20 +115,20 @@ impl Standing {
                 Ok(queue) => queue,
                 Err(Error::Client(farrier_client::Error::SessionExpired { .. })) => return Ok(false),
                 Err(Error::Client(error)) => {
-                    patience.or_again(client, error)?;
+                    patience.or_again(client, error).await?;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
             let Some(before) = queue.before(name) else { return Ok(false) };
-            let Some(before) = before else { return Ok(true) };
+            let Some(before) = before else { return self.has_lease(place, patience).await };
             let path = place.child(&before.name);
             let mut watch = match watch_for_end(client, &path).await {
                 Ok(Some(watch)) => watch,
                 Ok(None) => continue,
                 Err(farrier_client::Error::SessionExpired { .. }) => return Ok(false),
                 Err(error) => {
-                    patience.or_again(client, error)?;
+                    patience.or_again(client, error).await?;
                     continue;
                 }
             };
@@ -139,6 +141,30 @@ impl Standing {
                         return Err(patience.over(&place.dir));
                     }
                 }
+            }
+        }
+    }
+
+    /// Sees to it that whatever is held from now on is held by a lease that has just begun: who stood in line for long
+    /// may have heard of a server that was cut off from its leader. `false` if the session has ended.
+    pub(crate) async fn has_lease(&self, place: &Place, patience: Patience) -> Result<bool, Error> {
+        let client = &place.client;
+        let mut is_renewed = false;
+        loop {
+            let now = client.now();
+            let Some(lease) = client.lease().filter(|lease| lease.session == self.own.session) else {
+                return Ok(false);
+            };
+            if now < lease.since + lease.timeout / 3 || is_renewed && lease.holds(now) {
+                return Ok(true);
+            }
+            if is_renewed && now >= patience.until() {
+                return Err(patience.over(&place.dir));
+            }
+            match client.sync(&place.dir).await {
+                Ok(()) => is_renewed = true,
+                Err(farrier_client::Error::SessionExpired { .. }) => return Ok(false),
+                Err(error) => patience.or_again(client, error).await?,
             }
         }
     }
@@ -190,7 +216,7 @@ async fn find_own(place: &Place, prefix: &str, patience: Patience) -> Result<Opt
         };
         match found {
             Ok(own) => return Ok(own),
-            Err(error) => patience.or_again(&place.client, error)?,
+            Err(error) => patience.or_again(&place.client, error).await?,
         }
     }
 }

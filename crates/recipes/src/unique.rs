@@ -1,5 +1,6 @@
 //! Names that are never used twice.
 
+use crate::Error;
 use std::fmt;
 
 /// A random UUID (version 4), as it stands in the names of znodes: by it a recipe knows its own znode again after a
@@ -17,6 +18,14 @@ impl Unique {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
         Ok(Self::from_bytes(bytes))
+    }
+
+    /// Draws one for the name of a znode at or below `path`.
+    pub(crate) fn for_path(path: &str) -> Result<Self, Error> {
+        Self::draw().map_err(|error| Error::Invalid {
+            path: path.to_owned(),
+            reason: format!("the system gives no random number for the name of a znode: {error}; nothing was done"),
+        })
     }
 
     /// Makes one of 16 random bytes: four bits become the version, two the variant (RFC 9562, section 5.4).

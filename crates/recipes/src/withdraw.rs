@@ -1,13 +1,10 @@
 //! Taking a contender's znode away again, whatever becomes of connections meanwhile.
 
+use crate::limits::PAUSE;
 use crate::place::Place;
 use farrier_client::{Call, Error, ErrorCode};
-use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-
-/// Pause before another try when the client's line is full.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A contender that goes: its path, or what its name begins with if nobody saw it yet.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use common::{Ensemble, SHORT, client, eventually, patient, patiently};
 use farrier_client::Client;
 use farrier_recipes::{Group, GroupEvent, GroupWatch};
 use farrier_testkit::relay::Mode;
+use std::time::Duration;
 
 const PATH: &str = "/app/group";
 
@@ -134,6 +135,35 @@ async fn a_lost_session_is_a_new_member(servers: &Ensemble, observer: &Client) {
     assert_eq!(told(&mut watch).await, event("left", "still here"));
 }
 
+/// A member whose znode is gone, and which gets no answer when it makes another one, can leave all the same.
+async fn a_member_leaves_while_it_joins_again(servers: &Ensemble, observer: &Client) {
+    let relay = servers.relay(1).await;
+    let client = patient(&relay.connect()).session_timeout(SHORT).request_timeout(Duration::from_secs(1));
+    let client = client.connect().await.expect("a session");
+    let group = Group::new(&client, "/restless");
+    loop {
+        let Ok(membership) = group.join("here").await else { continue };
+        let mut ids = membership.ids();
+        let Some(id) = membership.id() else { continue };
+        observer.sync("/").await.expect("synced");
+        observer.delete(&format!("/restless/{id}")).await.expect("deleted");
+        patiently("the loss", ids.wait_for(Option::is_none)).await.expect("it lives");
+        relay.set(Mode::HoldAnswers);
+        let is_faster = tokio::time::timeout(Duration::from_millis(300), ids.wait_for(Option::is_some)).await.is_ok();
+        if !is_faster {
+            patiently("its end", membership.leave()).await.expect_err("nobody answers");
+            relay.set(Mode::Pass);
+            break;
+        }
+        relay.set(Mode::Pass);
+    }
+    eventually("nobody is there", async || {
+        observer.sync("/").await.expect("synced");
+        Group::new(observer, "/restless").members().await.expect("read").is_empty()
+    })
+    .await;
+}
+
 /// Members join and leave while leaders are killed; whoever watches ends up with what is there, and nothing is left over.
 async fn a_crowd_while_leaders_are_killed(servers: &Ensemble, observer: &Client) {
     const MEMBERS: usize = 6;
@@ -145,7 +175,7 @@ async fn a_crowd_while_leaders_are_killed(servers: &Ensemble, observer: &Client)
             let group = Group::new(&client, "/crowd");
             for round in 0..20 {
                 let Ok(membership) = group.join(format!("{n}.{round}")).await else { continue };
-                client.sleep(std::time::Duration::from_millis(50)).await;
+                client.sleep(Duration::from_millis(50)).await;
                 if round % 2 == 0 {
                     drop(membership);
                 } else {
@@ -196,5 +226,6 @@ async fn a_group_on_servers_that_are_killed() {
     members_come_change_and_go_in_order(&a, &b).await;
     a_cut_connection_is_told(&servers, &b).await;
     a_lost_session_is_a_new_member(&servers, &b).await;
+    a_member_leaves_while_it_joins_again(&servers, &b).await;
     a_crowd_while_leaders_are_killed(&servers, &a).await;
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Ensemble, SHORT, client, eventually, patient, patiently};
+use common::{Ensemble, SHORT, client, contenders, count, eventually, patient, patiently};
 use farrier_client::Client;
 use farrier_recipes::{Barrier, Cache, CacheEvent, Counter, DoubleBarrier, Encoding, Error};
 use farrier_testkit::relay::Mode;
@@ -147,6 +147,36 @@ async fn a_double_barrier_holds_until_all_are_there_and_until_all_are_gone(serve
     .await;
 }
 
+/// A `ready` that dead members left lets nobody through, however many come at once.
+async fn a_double_barrier_is_not_opened_by_what_dead_members_left(servers: &Ensemble) {
+    let (seer, a) = (client(servers.connect()).await, client(servers.connect()).await);
+    let b = client(servers.connect()).await;
+    seer.create("/b/left", "").await.expect("created");
+    seer.create("/b/left/ready", "").await.expect("created");
+    // Somebody who comes at the same time; the name is before all others.
+    seer.create("/b/left/-", "").ephemeral().await.expect("created");
+    let barrier = |client: &Client| DoubleBarrier::new(client, "/b/left", 3).expect("some");
+    a.sync("/").await.expect("synced");
+    let mut first = tokio::spawn({
+        let barrier = barrier(&a);
+        async move { barrier.enter().await }
+    });
+    let stood = async || contenders(&seer, "/b/left").await.len() == 3;
+    eventually("it stands", stood).await;
+    assert!(tokio::time::timeout(Duration::from_millis(500), &mut first).await.is_err(), "two of three are there");
+    let second = patiently("the third", barrier(&b).enter()).await.expect("entered");
+    let first = patiently("the second", first).await.expect("it does not panic").expect("entered");
+    seer.sync("/").await.expect("synced");
+    assert_eq!(seer.exists("/b/left/ready").await.expect("read").map(|stat| stat.version), Some(1), "another one");
+    // Who comes later passes, and so does who comes after that.
+    let third = patiently("a late one", barrier(&seer).enter()).await.expect("entered");
+    let fourth = patiently("a later one", barrier(&a).enter()).await.expect("entered");
+    seer.delete("/b/left/-").await.expect("deleted");
+    let left = async { tokio::try_join!(first.leave(), second.leave(), third.leave(), fourth.leave()) };
+    patiently("all leave", left).await.expect("left");
+    assert_eq!(count(&seer, "/b/left").await, 0, "nothing is left");
+}
+
 async fn told(cache: &mut Cache) -> String {
     let text = |data: &[u8]| String::from_utf8(data.to_vec()).expect("text");
     match patiently("an event", cache.next()).await.expect("the client lives") {
@@ -243,4 +273,5 @@ async fn counters_barriers_and_caches_on_servers_that_are_killed() {
     additions_are_neither_lost_nor_doubled(&servers).await;
     a_barrier_holds_until_it_is_opened(&servers, &a).await;
     a_double_barrier_holds_until_all_are_there_and_until_all_are_gone(&servers).await;
+    a_double_barrier_is_not_opened_by_what_dead_members_left(&servers).await;
 }

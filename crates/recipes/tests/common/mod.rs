@@ -184,7 +184,7 @@ pub(crate) fn farrier() -> PathBuf {
     let built = test.parent().and_then(Path::parent).expect("tests lie in target/debug/deps").join("farrier");
     if !built.exists() {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo).args(["build", "--quiet", "--package", "farrier"]).status();
+        let status = Command::new(cargo).args(["build", "--quiet", "--package", "farrier-cli"]).status();
         assert!(status.is_ok_and(|s| s.success()), "farrier does not build");
     }
     built

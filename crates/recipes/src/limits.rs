@@ -1,0 +1,9 @@
+//! Bounds and pauses that recipes share.
+
+use std::time::Duration;
+
+/// Pause before a request is made again that no server dealt with.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+
+/// Reads of one listing that are on their way at once.
+pub(crate) const READS_AHEAD: usize = 32;
