@@ -46,7 +46,6 @@ pub(super) struct Referee {
     /// Counts, for people.
     acquired: u64,
     lost: u64,
-    lost_in_service: u64,
     /// Holds there had been when nothing hindered anybody any more.
     service_from: Option<u64>,
     violation: Option<String>,
@@ -94,7 +93,7 @@ impl Referee {
     pub(super) fn lost(&mut self, acquired: u64) {
         self.lost += 1;
         if self.service_from.is_some_and(|from| acquired > from) {
-            self.lost_in_service += 1;
+            self.violated("a hold was lost, and nothing hindered its holder".to_owned());
         }
     }
 
@@ -188,10 +187,9 @@ impl Referee {
     /// One line for people.
     fn describe(&self) -> String {
         format!(
-            "programs: {} holds, {} of them lost ({} with no reason), {} guarded writes, {} items put, {} taken, {} done, {} additions",
+            "programs: {} holds, {} of them lost, {} guarded writes, {} items put, {} taken, {} done, {} additions",
             self.acquired,
             self.lost,
-            self.lost_in_service,
             self.register.len(),
             self.put.len(),
             self.taken.len(),
