@@ -585,7 +585,15 @@ impl Machine {
         match state.beat {
             _ if self.keepers == 0 || state.read_only => Time::MAX,
             None => state.since,
-            Some(beat) if beat.is_answered => beat.sent + lease::beat_span(self.timeout()),
+            Some(beat) if beat.is_answered => {
+                let regular = beat.sent + lease::beat_span(self.timeout());
+                // After a silence it renewed the lease in part, and the next one can do so in whole before its time.
+                if beat.since < beat.sent {
+                    regular.min(state.touches.counts_more(beat.sent, self.timeout()))
+                } else {
+                    regular
+                }
+            }
             Some(_) => Time::MAX,
         }
     }

@@ -10,6 +10,9 @@ use farrier_client::{Client, SessionId, SessionState, Stat, Time, Watch, Zxid};
 use std::time::Duration;
 use tokio::runtime::Handle;
 
+/// Looks at a lease that is not worth enough yet, in a session's timeout.
+const LEASE_LOOKS: u32 = 12;
+
 /// How long somebody is willing to wait for others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -146,7 +149,9 @@ impl Standing {
     }
 
     /// Sees to it that whatever is held from now on is held by a lease that has just begun: who stood in line for long
-    /// may have heard of a server that was cut off from its leader. `false` if the session has ended.
+    /// may have heard of a server that was cut off from its leader. Behind a silence of this client one answer may not
+    /// prove enough yet (see [`farrier_client::Lease`]), and what is held would be lost again at once. `false` if the session
+    /// has ended.
     pub(crate) async fn has_lease(&self, place: &Place, patience: Patience) -> Result<bool, Error> {
         let client = &place.client;
         let mut is_renewed = false;
@@ -155,11 +160,14 @@ impl Standing {
             let Some(lease) = client.lease().filter(|lease| lease.session == self.own.session) else {
                 return Ok(false);
             };
-            if now < lease.since + lease.timeout / 3 || is_renewed && lease.holds(now) {
+            if now < lease.since + lease.timeout / 3 {
                 return Ok(true);
             }
             if is_renewed && now >= patience.until() {
-                return Err(patience.over(&place.dir));
+                return if lease.holds(now) { Ok(true) } else { Err(patience.over(&place.dir)) };
+            }
+            if is_renewed {
+                client.sleep(lease.timeout / LEASE_LOOKS).await;
             }
             match client.sync(&place.dir).await {
                 Ok(()) => is_renewed = true,

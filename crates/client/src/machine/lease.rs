@@ -45,7 +45,7 @@ fn half_tick(timeout: Duration) -> Duration {
     timeout / 4
 }
 
-/// What is sent sooner after the last one that is remembered, is not. Forgetting makes a lease shorter, never longer.
+/// What was sent sooner after the last one that is remembered, is not. Forgetting makes a lease shorter, never longer.
 fn spacing(timeout: Duration) -> Duration {
     timeout / 24
 }
@@ -82,7 +82,8 @@ impl Touches {
 
     /// What was sent at `sent` is answered now.
     pub(super) fn add(&mut self, sent: Time, now: Time, timeout: Duration) {
-        if self.heard.back().is_some_and(|last| sent < last.0 || now < last.1 + spacing(timeout)) {
+        // Not by when it was answered: behind a pause answers to old requests and to new ones come together.
+        if self.heard.back().is_some_and(|last| sent < last.0 + spacing(timeout)) {
             return;
         }
         self.heard.push_back((sent, now));
@@ -96,6 +97,12 @@ impl Touches {
         let first = self.heard.front().expect("the first one is only removed for a later one");
         let old = self.heard.iter().take_while(|heard| heard.1 + half_tick(timeout) <= now);
         old.last().unwrap_or(first).0
+    }
+
+    /// When after `sent` the leader counts the client as alive by more than it did then, if it hears of nothing new.
+    pub(super) fn counts_more(&self, sent: Time, timeout: Duration) -> Time {
+        let mut counts = self.heard.iter().map(|heard| heard.1 + half_tick(timeout));
+        counts.find(|at| *at > sent).unwrap_or(Time::MAX)
     }
 
     /// What [`crate::Lease::since`] is if what is sent now is answered through the leader.
@@ -128,6 +135,7 @@ mod tests {
         assert_eq!(touches.since(at(4500), T), at(4000), "the ping may not have been passed on yet");
         assert_eq!(touches.since(at(7499), T), at(4000));
         assert_eq!(touches.since(at(7500), T), at(7500), "now it was");
+        assert_eq!((touches.counts_more(at(4600), T), touches.counts_more(at(7500), T)), (at(7500), Time::MAX));
         assert_eq!(touches.since(at(27_000), T), at(8000), "after a long silence");
     }
 

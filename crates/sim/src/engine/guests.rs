@@ -5,7 +5,8 @@ use super::net::{ConnKey, ConnKind, Message, Party};
 use super::world::World;
 use crate::guest::{Given, Guests, Pause, Wish};
 use crate::observe::{ClientId, DialId};
-use farrier_proto::ServerId;
+use farrier_proto::client::{ReplyHeader, RequestHeader};
+use farrier_proto::{Field as _, Reader, ServerId};
 
 /// Steps of all guests in one moment; more means that somebody runs in circles.
 const STEPS_MAX: usize = 10_000;
@@ -102,9 +103,11 @@ impl World {
 
     fn guest_step(&mut self, guest: usize, given: Given) {
         let Some(guests) = &mut self.guests.guests else { return };
+        self.transcript.line(self.now, || format!("guest {guest} {}", shown(&given)));
         let mut wishes = Vec::new();
         let due = guests.step(guest, self.now, given, &mut wishes);
         for wish in wishes {
+            self.transcript.line(self.now, || format!("guest {guest} {}", shown_wish(&wish)));
             match wish {
                 Wish::Send(frame) => {
                     if let Some(key) = self.guests.seats[guest].line.and_then(|line| line.key) {
@@ -221,5 +224,29 @@ impl World {
         for guest in 0..self.guests.seats.len() {
             self.queue.plan(self.now, Event::Guest { guest, event: GuestEvent::Timer });
         }
+    }
+}
+
+/// What a guest is given, for people.
+fn shown(given: &Given) -> String {
+    match given {
+        Given::Time => "has a turn".to_owned(),
+        Given::Connected(dial) => format!("is connected {dial:?}"),
+        Given::Lost(dial) => format!("loses {dial:?}"),
+        Given::Frame(dial, frame) => match ReplyHeader::read(&mut Reader::new(frame)) {
+            Ok(header) => format!("hears on {dial:?} {header:?}, {} bytes", frame.len()),
+            Err(_) => format!("hears on {dial:?} {} bytes", frame.len()),
+        },
+    }
+}
+
+fn shown_wish(wish: &Wish) -> String {
+    match wish {
+        Wish::Dial { dial, server, .. } => format!("dials {server} {dial:?}"),
+        Wish::Hangup => "hangs up".to_owned(),
+        Wish::Send(frame) => match RequestHeader::read(&mut Reader::new(frame)) {
+            Ok(header) => format!("sends {header:?}, {} bytes", frame.len()),
+            Err(_) => format!("sends {} bytes", frame.len()),
+        },
     }
 }
