@@ -195,10 +195,14 @@ async fn an_idle_holder_behind_a_cut_is_lost_before_the_next_one_holds() {
         let next = next.clone();
         async move { next.acquire().await }
     });
-    let begun = guard_lease(&holder);
-    while next.contenders().await.expect("listed").len() < 2 || guard_lease(&holder) <= begun {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let ends = || holder.lease().expect("a session").ends();
+    let begun = ends();
+    let set_up = async {
+        while next.contenders().await.expect("listed").len() < 2 || ends() <= begun {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, set_up).await.expect("the other waits, and the lease is renewed");
 
     ensemble.partition(follower);
     let taken = tokio::time::timeout(PATIENCE, waiting).await.expect("the session expires").expect("no panic");
@@ -209,11 +213,6 @@ async fn an_idle_holder_behind_a_cut_is_lost_before_the_next_one_holds() {
     ensemble.heal(follower);
     guard.release().await.expect_err("it was lost");
     drop(taken);
-}
-
-/// When the lease of a holder ends.
-fn guard_lease(holder: &Client) -> farrier::Time {
-    holder.lease().expect("a session").ends()
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use crate::Error;
 use crate::guard::Guard;
 use crate::names::{Layout, Queue, Role};
-use crate::place::Place;
-use crate::standing::{self, Patience};
+use crate::place::{Place, place_options};
+use crate::standing;
 use farrier_client::{Acl, Client};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -55,25 +55,18 @@ impl Election {
         Self { place: Place::new(client, path, Role::Candidate) }
     }
 
-    /// Whose candidates stand at the same path: by default those of Curator's `LeaderLatch`. kazoo's elections are its
-    /// locks.
-    #[must_use]
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.place = self.place.layout(layout);
-        self
-    }
-
-    /// See [`crate::Lock::acl`].
-    #[must_use]
-    pub fn acl(mut self, acl: &[Acl<'static>]) -> Self {
-        self.place = self.place.acl(acl);
-        self
+    place_options! {
+        /// Whose candidates stand at the same path: by default those of Curator's `LeaderLatch`. kazoo's elections are its
+        /// locks.
+        layout(layout: Layout);
+        /// See [`crate::Lock::acl`].
+        acl(acl: &[Acl<'static>]);
     }
 
     /// What the candidate calls itself, for [`Self::candidates`]. Nothing by default.
     #[must_use]
     pub fn id(mut self, id: &str) -> Self {
-        self.place = self.place.data(id.as_bytes());
+        self.place = self.place.data(id);
         self
     }
 
@@ -83,7 +76,7 @@ impl Election {
     ///
     /// As [`crate::Lock::acquire`].
     pub async fn lead(&self) -> Result<Leadership, Error> {
-        self.take(None).await
+        standing::guard(&self.place, None).await.map(Leadership)
     }
 
     /// The same for this long at most.
@@ -92,12 +85,7 @@ impl Election {
     ///
     /// As [`crate::Lock::acquire_within`].
     pub async fn lead_within(&self, span: Duration) -> Result<Leadership, Error> {
-        self.take(Some(span)).await
-    }
-
-    async fn take(&self, span: Option<Duration>) -> Result<Leadership, Error> {
-        let hold = standing::acquire(&self.place, Patience::from_now(&self.place.client, span)).await?;
-        Ok(Leadership(Guard::new(hold)))
+        standing::guard(&self.place, Some(span)).await.map(Leadership)
     }
 
     /// Calls `term` whenever this candidate leads, until what it gives is done; then resigns. If the lead is lost before,

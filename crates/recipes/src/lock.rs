@@ -3,8 +3,8 @@
 use crate::Error;
 use crate::guard::Guard;
 use crate::names::{Layout, Role};
-use crate::place::Place;
-use crate::standing::{self, Patience};
+use crate::place::{Place, place_options};
+use crate::standing;
 use farrier_client::{Acl, Client};
 use std::time::Duration;
 
@@ -45,26 +45,14 @@ impl Lock {
         Self { place: Place::new(client, path, Role::Lock) }
     }
 
-    /// Whose contenders it shares the path with; [`Layout::Curator`] by default.
-    #[must_use]
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.place = self.place.layout(layout);
-        self
-    }
-
-    /// Who may do what with the znodes that are created; everybody everything by default. Contenders need to read the
-    /// path and to create and delete below it.
-    #[must_use]
-    pub fn acl(mut self, acl: &[Acl<'static>]) -> Self {
-        self.place = self.place.acl(acl);
-        self
-    }
-
-    /// What the contender's znode holds, for whoever looks at it: a name, say. Empty by default.
-    #[must_use]
-    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
-        self.place = self.place.data(data.as_ref());
-        self
+    place_options! {
+        /// Whose contenders it shares the path with; [`Layout::Curator`] by default.
+        layout(layout: Layout);
+        /// Who may do what with the znodes that are created; everybody everything by default. Contenders need to read the
+        /// path and to create and delete below it.
+        acl(acl: &[Acl<'static>]);
+        /// What the contender's znode holds, for whoever looks at it: a name, say. Empty by default.
+        data(data: impl AsRef<[u8]>);
     }
 
     /// Waits for the lock, as long as it takes. To be called within a tokio runtime.
@@ -73,7 +61,7 @@ impl Lock {
     ///
     /// As [`Self::acquire_within`], without [`Error::NotAcquired`].
     pub async fn acquire(&self) -> Result<Guard, Error> {
-        self.take(None).await
+        standing::guard(&self.place, None).await
     }
 
     /// Waits for others to release the lock for this long at most; with [`Duration::ZERO`] it takes what is free.
@@ -83,12 +71,7 @@ impl Lock {
     /// [`Error::NotAcquired`] when others held it all the time, [`Error::OtherLayout`], and what creating and listing
     /// znodes is refused with. No server is no error before the time is over.
     pub async fn acquire_within(&self, span: Duration) -> Result<Guard, Error> {
-        self.take(Some(span)).await
-    }
-
-    async fn take(&self, span: Option<Duration>) -> Result<Guard, Error> {
-        let patience = Patience::from_now(&self.place.client, span);
-        standing::acquire(&self.place, patience).await.map(Guard::new)
+        standing::guard(&self.place, Some(span)).await
     }
 
     /// The names of the contenders' znodes, the holder's first.

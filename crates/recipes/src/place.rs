@@ -5,6 +5,19 @@ use crate::{Error, parents};
 use farrier_client::{Acl, Client, perms};
 use std::sync::Arc;
 
+/// Options of a recipe whose contenders stand at its field `place`, by the options of that.
+macro_rules! place_options {
+    ($($(#[$doc:meta])* $option:ident($value:ident: $given:ty);)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $option(mut self, $value: $given) -> Self {
+            self.place = self.place.$option($value);
+            self
+        }
+    )*};
+}
+pub(crate) use place_options;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
@@ -33,8 +46,8 @@ impl Place {
         self
     }
 
-    pub(crate) fn data(mut self, data: &[u8]) -> Self {
-        self.data = data.into();
+    pub(crate) fn data(mut self, data: impl AsRef<[u8]>) -> Self {
+        self.data = data.as_ref().into();
         self
     }
 

@@ -3,8 +3,8 @@
 use crate::guard::Guard;
 use crate::hold::{Hold, HoldState};
 use crate::names::{self, Layout, Role};
-use crate::place::Place;
-use crate::standing::{self, Own, Patience};
+use crate::place::{Place, place_options};
+use crate::standing::{self, Own};
 use crate::withdraw::{Armed, Withdrawal};
 use crate::{Error, Unique};
 use farrier_client::{Acl, Client, ErrorCode, NewZnode, Op, OpResult};
@@ -57,25 +57,13 @@ impl RwLock {
         Self { place: Place::new(client, path, Role::Writer), reads: Arc::default() }
     }
 
-    /// See [`crate::Lock::layout`].
-    #[must_use]
-    pub fn layout(mut self, layout: Layout) -> Self {
-        self.place = self.place.layout(layout);
-        self
-    }
-
-    /// See [`crate::Lock::acl`].
-    #[must_use]
-    pub fn acl(mut self, acl: &[Acl<'static>]) -> Self {
-        self.place = self.place.acl(acl);
-        self
-    }
-
-    /// See [`crate::Lock::data`].
-    #[must_use]
-    pub fn data(mut self, data: impl AsRef<[u8]>) -> Self {
-        self.place = self.place.data(data.as_ref());
-        self
+    place_options! {
+        /// See [`crate::Lock::layout`].
+        layout(layout: Layout);
+        /// See [`crate::Lock::acl`].
+        acl(acl: &[Acl<'static>]);
+        /// See [`crate::Lock::data`].
+        data(data: impl AsRef<[u8]>);
     }
 
     /// Waits until no writer is before it.
@@ -98,8 +86,8 @@ impl RwLock {
 
     async fn take_read(&self, span: Option<Duration>) -> Result<ReadGuard, Error> {
         let place = self.place.with_role(Role::Reader);
-        let hold = standing::acquire(&place, Patience::from_now(&place.client, span)).await?;
-        Ok(ReadGuard { guard: Guard::new(hold), _counted: Arc::clone(&self.reads) })
+        let guard = standing::guard(&place, span).await?;
+        Ok(ReadGuard { guard, _counted: Arc::clone(&self.reads) })
     }
 
     /// Waits until nobody is before it.
@@ -129,9 +117,9 @@ impl RwLock {
                     .to_owned(),
             });
         }
-        let hold = standing::acquire(&self.place, Patience::from_now(&self.place.client, span)).await?;
+        let guard = standing::guard(&self.place, span).await?;
         let reader = self.place.with_role(Role::Reader);
-        Ok(WriteGuard { guard: Guard::new(hold), reader, reads: Arc::downgrade(&self.reads) })
+        Ok(WriteGuard { guard, reader, reads: Arc::downgrade(&self.reads) })
     }
 }
 

@@ -62,7 +62,7 @@ impl Semaphore {
     ///
     /// As [`crate::Lock::acquire`]; [`Error::Invalid`] for a semaphore without permits.
     pub async fn acquire(&self) -> Result<Permit, Error> {
-        self.take(None).await
+        self.take(1, None).await.map(only)
     }
 
     /// The same for this long at most.
@@ -71,43 +71,77 @@ impl Semaphore {
     ///
     /// As [`crate::Lock::acquire_within`]; [`Error::Invalid`] for a semaphore without permits.
     pub async fn acquire_within(&self, span: Duration) -> Result<Permit, Error> {
-        self.take(Some(span)).await
+        self.take(1, Some(span)).await.map(only)
     }
 
-    async fn take(&self, span: Option<Duration>) -> Result<Permit, Error> {
-        if self.permits == 0 {
-            let reason = "a semaphore without permits is never acquired".to_owned();
+    /// Waits for so many permits, and takes all of them or none. Until there are enough nobody who comes later gets one, so
+    /// contenders who want several don't wait for each other. Each permit is given back by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire`]; [`Error::Invalid`] for no permits, or more than there are.
+    pub async fn acquire_many(&self, count: usize) -> Result<Vec<Permit>, Error> {
+        self.take(count, None).await
+    }
+
+    /// The same for this long at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::acquire_within`]; [`Error::Invalid`] for no permits, or more than there are.
+    pub async fn acquire_many_within(&self, count: usize, span: Duration) -> Result<Vec<Permit>, Error> {
+        self.take(count, Some(span)).await
+    }
+
+    async fn take(&self, wanted: usize, span: Option<Duration>) -> Result<Vec<Permit>, Error> {
+        if wanted == 0 || wanted > self.permits {
+            let reason = format!("{wanted} permits can't be acquired: the semaphore has {}", self.permits);
             return Err(Error::Invalid { path: self.path.clone(), reason });
         }
         let patience = Patience::from_now(&self.leases.client, span);
-        self.take_within(patience).await.map_err(|error| match error {
+        self.take_within(wanted, patience).await.map_err(|error| match error {
             Error::NotAcquired { .. } => patience.over(&self.path),
             other => other,
         })
     }
 
-    async fn take_within(&self, patience: Patience) -> Result<Permit, Error> {
+    async fn take_within(&self, wanted: usize, patience: Patience) -> Result<Vec<Permit>, Error> {
         loop {
             // Held while this contender is the one that looks at the permits; released when it is dropped.
             let _turn = standing::acquire(&self.locks, patience).await?;
-            let standing = match Standing::enter(&self.leases, patience).await {
-                Err(Error::Client(farrier_client::Error::SessionExpired { .. })) => continue,
-                entered => entered?,
-            };
-            match self.wait_permit(&standing, patience).await {
-                Ok(true) => return Ok(Permit(standing.into_hold())),
+            let mut standing = Vec::new();
+            let result = self.wait_permits(&mut standing, wanted, patience).await;
+            match result {
+                Ok(true) => return Ok(standing.into_iter().map(|own| Permit(own.into_hold())).collect()),
                 Ok(false) => {}
                 Err(error) => {
-                    standing.leave().await;
+                    // The others go before it.
+                    if let Some(last) = standing.pop() {
+                        drop(standing);
+                        last.leave().await;
+                    }
                     return Err(error);
                 }
             }
         }
     }
 
-    /// Waits until there are no more permits than there may be, one's own among them. `false` if that is gone.
-    async fn wait_permit(&self, standing: &Standing, patience: Patience) -> Result<bool, Error> {
-        let (client, own) = (&self.leases.client, standing.own());
+    /// Puts so many permits of its own among the others, and waits until there are no more than there may be. `false` if
+    /// one's own are gone.
+    async fn wait_permits(
+        &self,
+        standing: &mut Vec<Standing>,
+        wanted: usize,
+        patience: Patience,
+    ) -> Result<bool, Error> {
+        while standing.len() < wanted {
+            match Standing::enter(&self.leases, patience).await {
+                Err(Error::Client(farrier_client::Error::SessionExpired { .. })) => return Ok(false),
+                entered => standing.push(entered?),
+            }
+        }
+        let Some(newest) = standing.last() else { return Ok(false) };
+        let client = &self.leases.client;
         loop {
             let (children, mut watch) = match client.children(&self.leases.dir).watch().await {
                 Ok(listed) => listed,
@@ -121,15 +155,15 @@ impl Semaphore {
             // Curator counts whatever is there.
             let count = children.names.len();
             let queue = Queue::of(&self.leases.dir, self.leases.layout, Role::Permit, children.names)?;
-            if queue.before(self.leases.name_of(&own.path)).is_none() {
+            if standing.iter().any(|own| queue.before(self.leases.name_of(&own.own().path)).is_none()) {
                 return Ok(false);
             }
             if count <= self.permits {
-                return standing.has_lease(&self.leases, patience).await;
+                return newest.has_lease(&self.leases, patience).await;
             }
             tokio::select! {
                 _ = watch.next() => {}
-                () = session_gone(client, own.session) => return Ok(false),
+                () = session_gone(client, newest.own().session) => return Ok(false),
                 () = client.sleep_until(patience.until()) => {
                     if client.now() >= patience.until() {
                         return Err(patience.over(&self.path));
@@ -138,6 +172,11 @@ impl Semaphore {
             }
         }
     }
+}
+
+/// The permit, where one was taken.
+fn only(mut permits: Vec<Permit>) -> Permit {
+    permits.pop().expect("as many are taken as were wanted")
 }
 
 /// A permit that is held, or was; see [`Hold`] for what it tells of that.

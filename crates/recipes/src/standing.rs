@@ -1,5 +1,6 @@
 //! Standing in line: a znode of one's own, and the wait for whoever is before it.
 
+use crate::guard::Guard;
 use crate::hold::Hold;
 use crate::limits::PAUSE;
 use crate::place::Place;
@@ -188,6 +189,11 @@ impl Standing {
         // Whatever comes of it, the work goes on in the background.
         let _ = self.withdrawal.disarm().begin().await;
     }
+}
+
+/// Waits for its turn for `span` at most, or as long as it takes, and for what only a holder can do.
+pub(crate) async fn guard(place: &Place, span: Option<Duration>) -> Result<Guard, Error> {
+    acquire(place, Patience::from_now(&place.client, span)).await.map(Guard::new)
 }
 
 /// Goes to the end of the line and waits for its turn, anew after every lost session.

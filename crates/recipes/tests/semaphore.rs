@@ -54,6 +54,32 @@ async fn permits_are_bounded_and_come_back() {
         .await;
 }
 
+#[tokio::test]
+async fn several_permits_are_taken_at_once_or_not_at_all() {
+    let servers = Ensemble::start().await;
+    let (a, b) = (client(servers.connect()).await, client(servers.connect()).await);
+    let (a_semaphore, b_semaphore) = (Semaphore::new(&a, "/s", 3), Semaphore::new(&b, "/s", 3));
+    for count in [0, 4] {
+        assert!(matches!(a_semaphore.acquire_many(count).await, Err(Error::Invalid { .. })), "{count} of 3");
+    }
+    let mut two = patiently("two", a_semaphore.acquire_many(2)).await.expect("acquired");
+    assert!(two.len() == 2 && two.iter().all(|permit| permit.is_held()));
+    let error = b_semaphore.acquire_many_within(2, Duration::from_millis(50)).await.expect_err("one is free");
+    assert!(matches!(&error, Error::NotAcquired { path, .. } if path == "/s"), "{error}");
+    eventually("nothing is left of it", async || count(&a, "/s/leases").await == 2).await;
+
+    let waiting = tokio::spawn(async move { b_semaphore.acquire_many(3).await.expect("acquired") });
+    eventually("it waits", async || count(&a, "/s/leases").await == 5).await;
+    two.pop().expect("two").release().await.expect("released");
+    assert!(a_semaphore.acquire_within(Duration::from_millis(50)).await.is_err(), "somebody wants all of them");
+    assert!(!waiting.is_finished());
+    drop(two);
+    let three = patiently("three", waiting).await.expect("it does not panic");
+    assert!(three.iter().all(|permit| permit.is_held()));
+    drop(three);
+    eventually("nothing is left", async || count(&a, "/s/leases").await == 0 && count(&a, "/s/locks").await == 0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn never_more_than_there_are_while_leaders_are_killed() {
     const PERMITS: usize = 2;
