@@ -283,6 +283,14 @@ impl Client {
         self.shared.now()
     }
 
+    /// Sixteen random bytes: the system's, or in a simulation what follows from its seed.
+    ///
+    /// # Errors
+    /// The system's source of random numbers failed.
+    pub fn random_bytes(&self) -> Result<[u8; 16], getrandom::Error> {
+        self.shared.draw()
+    }
+
     /// Waits, on the client's clock; returns at once when the client has ended.
     pub async fn sleep(&self, span: Duration) {
         self.sleep_until(self.now() + span).await;

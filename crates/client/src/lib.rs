@@ -14,6 +14,7 @@
 //! The protocol is a state machine without I/O; [`ClientBuilder::detached`] gives it to shells other than tokio.
 
 mod call;
+mod chance;
 mod client;
 mod connect_string;
 mod driver;

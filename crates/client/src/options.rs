@@ -1,5 +1,6 @@
 //! How a client is set up.
 
+use crate::chance::Chance;
 use crate::driver::{self, BootClock};
 use crate::limits::{OUTSTANDING_MAX, REPLY_MAX, REQUEST_MAX, UNSENT_BYTES_MAX};
 use crate::machine::Settings;
@@ -132,7 +133,7 @@ impl ClientBuilder {
             servers: self.connect.clone(),
             reason: format!("the system gives no random number: {error}").into(),
         })?;
-        let (client, engine) = self.detached(Arc::new(BootClock), seed)?;
+        let (client, engine) = self.build(Arc::new(BootClock), seed, Chance::System)?;
         driver::spawn(engine, tls);
         client.wait_connected(timeout).await?;
         Ok(client)
@@ -143,10 +144,14 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`Error::ConnectString`].
-    pub fn detached(mut self, clock: Arc<dyn Clock>, seed: u64) -> Result<(Client, Engine), Error> {
+    pub fn detached(self, clock: Arc<dyn Clock>, seed: u64) -> Result<(Client, Engine), Error> {
+        self.build(clock, seed, Chance::seeded(seed))
+    }
+
+    fn build(mut self, clock: Arc<dyn Clock>, seed: u64, chance: Chance) -> Result<(Client, Engine), Error> {
         let ConnectString { hosts, chroot } = self.connect.parse()?;
         self.settings.hosts = hosts;
-        let engine = Engine::new(self.settings, clock, seed);
+        let engine = Engine::new(self.settings, clock, seed, chance);
         let client = Client::new(engine.shared(), self.connect.into(), &chroot, self.request_timeout);
         Ok((client, engine))
     }

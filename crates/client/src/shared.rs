@@ -1,5 +1,6 @@
 //! What the handles of a client and its shell share: the machine behind a lock, its clock, and whoever sleeps by it.
 
+use crate::chance::Chance;
 use crate::connect_string::Host;
 use crate::limits::{FAREWELL, SLEEPS_MAX};
 use crate::machine::{LinkId, Machine, Outcome, Output, Registration, Rejection, Settings};
@@ -26,12 +27,17 @@ struct Inner {
 pub(crate) struct Shared {
     inner: Mutex<Inner>,
     clock: Arc<dyn Clock>,
+    chance: Chance,
     state: watch::Sender<SessionState>,
 }
 
 impl Shared {
     pub(crate) fn now(&self) -> Time {
         self.clock.now()
+    }
+
+    pub(crate) fn draw(&self) -> Result<[u8; 16], getrandom::Error> {
+        self.chance.draw()
     }
 
     pub(crate) fn state(&self) -> watch::Receiver<SessionState> {
@@ -244,11 +250,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(settings: Settings, clock: Arc<dyn Clock>, seed: u64) -> Self {
+    pub(crate) fn new(settings: Settings, clock: Arc<dyn Clock>, seed: u64, chance: Chance) -> Self {
         let machine = Machine::new(settings, seed, clock.now());
         let inner = Mutex::new(Inner { machine, shell: None, sleeps: BTreeMap::new() });
         let state = watch::Sender::new(SessionState::Connecting);
-        Self { shared: Arc::new(Shared { inner, clock, state }), outputs: Vec::new() }
+        Self { shared: Arc::new(Shared { inner, clock, chance, state }), outputs: Vec::new() }
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {

@@ -151,7 +151,7 @@ impl DoubleBarrier {
     ///
     /// The servers refuse it, or the client has ended.
     pub async fn enter(&self) -> Result<Entered, Error> {
-        let name = Unique::for_path(&self.path)?.to_string();
+        let name = Unique::for_path(&self.client, &self.path)?.to_string();
         let path = format!("{}/{name}", self.path);
         let member = Entered { barrier: self.clone(), name, path, runtime: Handle::current(), there: true };
         loop {
@@ -186,6 +186,7 @@ impl DoubleBarrier {
                 continue;
             }
             tokio::select! {
+                biased;
                 _ = opened.next() => {}
                 // With the session, or by somebody's hand.
                 _ = lost.next() => {}

@@ -126,7 +126,7 @@ impl Counter {
             match self.write(sum, now).await {
                 Ok(()) => return Ok(sum),
                 Err(Error::Client(error)) if is_outdated(&error) && attempt < ATTEMPTS_MAX => {
-                    self.client.sleep(random_part(BACKOFF_MAX)).await;
+                    self.client.sleep(random_part(&self.client, BACKOFF_MAX)).await;
                     if error.is_node_exists() || error.is_no_node() {
                         // The read was old.
                         self.client.sync(&self.path).await?;

@@ -77,6 +77,7 @@ impl Inner {
             }
             let ends = self.client.lease().map_or_else(|| self.client.now(), |lease| lease.ends());
             tokio::select! {
+                biased;
                 changed = session.changed() => {
                     if changed.is_err() {
                         return self.change(HoldState::Lost);

@@ -277,13 +277,14 @@ impl Participant {
     ) {
         let mut joined = Some(joined);
         loop {
-            let id = match Unique::for_path(&self.group) {
+            let id = match Unique::for_path(&self.client, &self.group) {
                 Ok(unique) => format!("{}{MARK}", unique.hex()),
                 Err(error) => return self.refused(joined, error),
             };
             let path = format!("{}/{id}", self.group.trim_end_matches('/'));
             let first = joined.is_some();
             let created = tokio::select! {
+                biased;
                 created = self.create(&path, first) => created,
                 asked = &mut leaving => return self.leave(&path, asked.ok()).await,
             };
@@ -373,6 +374,7 @@ impl Participant {
         let mut eye = None;
         loop {
             tokio::select! {
+                biased;
                 gone = self.gone(path, &mut eye) => {
                     return gone.map_or_else(|error| End::Failed(error.into()), |()| End::Lost);
                 }

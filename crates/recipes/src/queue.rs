@@ -104,7 +104,7 @@ impl Queue {
     ///
     /// As [`Self::put`]; [`Error::Invalid`] for a priority that is too large.
     pub async fn put_at(&self, priority: u16, data: impl AsRef<[u8]>) -> Result<String, Error> {
-        let unique = Unique::for_path(&self.path)?.hex();
+        let unique = Unique::for_path(&self.client, &self.path)?.hex();
         let prefix = format!("{}-{unique}-", self.prefix(priority)?);
         let lost = match self.create(&prefix, data.as_ref()).await {
             Err(Error::Client(lost @ ClientError::Unknown { .. })) => lost,
@@ -199,11 +199,12 @@ impl Queue {
                 Err(error) => return Err(error),
             };
             tokio::select! {
+                biased;
                 _ = watches.0.next() => {}
                 _ = watches.1.next() => {}
             }
             // Others were woken by the same item.
-            self.client.sleep(random_part(BACKOFF_MAX)).await;
+            self.client.sleep(random_part(&self.client, BACKOFF_MAX)).await;
         }
     }
 
@@ -252,7 +253,7 @@ impl Queue {
 
     /// Claims an item, unless it is gone or another one has it.
     async fn claim(&self, name: String) -> Result<Option<Item>, Error> {
-        let unique = Unique::for_path(&self.path)?.hex();
+        let unique = Unique::for_path(&self.client, &self.path)?.hex();
         let mut claim = Claim {
             client: self.client.clone(),
             entry: format!("{}/{name}", self.entries()),
@@ -421,6 +422,7 @@ impl Item {
                 && lease.holds(client.now())
             {
                 tokio::select! {
+                    biased;
                     changed = state.changed() => if changed.is_err() { return },
                     () = client.sleep_until(lease.ends()) => {}
                 }

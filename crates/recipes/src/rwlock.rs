@@ -189,7 +189,7 @@ impl WriteGuard {
         let lost = || Error::LockLost { path: self.path().to_owned() };
         // A name with the writer's own digits stands where the writer stood.
         let digits = names::digits(self.reader.name_of(self.path())).ok_or_else(lost)?;
-        let unique = Unique::for_path(&self.reader.dir)?;
+        let unique = Unique::for_path(&self.reader.client, &self.reader.dir)?;
         let name = self.reader.layout.name(Role::Reader, unique) + digits;
         let path = self.reader.child(&name);
         let withdrawal = Withdrawal {

@@ -162,6 +162,7 @@ impl Semaphore {
                 return newest.has_lease(&self.leases, patience).await;
             }
             tokio::select! {
+                biased;
                 _ = watch.next() => {}
                 () = session_gone(client, newest.own().session) => return Ok(false),
                 () = client.sleep_until(patience.until()) => {

@@ -76,7 +76,7 @@ impl Standing {
     /// Goes to the end of the line, and makes the path if it does not exist. The znode is made once: after a lost answer
     /// it is found again by its name.
     pub(crate) async fn enter(place: &Place, patience: Patience) -> Result<Self, Error> {
-        let unique = Unique::for_path(&place.dir)?;
+        let unique = Unique::for_path(&place.client, &place.dir)?;
         let prefix = place.layout.name(place.role, unique);
         let path = place.child(&prefix);
         let client = &place.client;
@@ -137,6 +137,7 @@ impl Standing {
                 }
             };
             tokio::select! {
+                biased;
                 _ = watch.next() => {}
                 () = session_gone(client, self.own.session) => return Ok(false),
                 () = client.sleep_until(patience.until()) => {

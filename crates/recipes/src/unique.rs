@@ -1,6 +1,7 @@
 //! Names that are never used twice.
 
 use crate::Error;
+use farrier_client::Client;
 use std::fmt;
 
 /// A random UUID (version 4), as it stands in the names of znodes: by it a recipe knows its own znode again after a
@@ -21,8 +22,8 @@ impl Unique {
     }
 
     /// Draws one for the name of a znode at or below `path`.
-    pub(crate) fn for_path(path: &str) -> Result<Self, Error> {
-        Self::draw().map_err(|error| Error::Invalid {
+    pub(crate) fn for_path(client: &Client, path: &str) -> Result<Self, Error> {
+        client.random_bytes().map(Self::from_bytes).map_err(|error| Error::Invalid {
             path: path.to_owned(),
             reason: format!("the system gives no random number for the name of a znode: {error}; nothing was done"),
         })

@@ -1,5 +1,6 @@
 //! Which server is next, and when.
 
+use crate::chance::Random;
 use crate::connect_string::Host;
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN};
 use std::sync::Arc;
@@ -88,25 +89,6 @@ impl Hosts {
             n if n <= FAILURES_SHOWN => failed.join("; "),
             n => format!("{}; and {} more", failed[..FAILURES_SHOWN].join("; "), n - FAILURES_SHOWN),
         }
-    }
-}
-
-/// SplitMix64: small, seeded, and good enough to spread clients.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`; 0 for 0.
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next().checked_rem(bound).unwrap_or(0)
     }
 }
 
