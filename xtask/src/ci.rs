@@ -52,6 +52,7 @@ const STEPS: &[Step] = &[
     Step { name: "docs", arguments: &["doc", "--workspace", "--no-deps", "--quiet"], rustdoc: true },
     step("fuzz bodies", &["run", "--quiet", "-p", "farrier-fuzz", "--", "--seconds", FUZZ_SECONDS]),
     step("simulation", &["xtask", "sim", "--seeds", "500", "--minutes", SIMULATION_MINUTES]),
+    step("recipes in simulation", &["xtask", "sim", "--recipes", "--seeds", "200", "--minutes", SIMULATION_MINUTES]),
     step("planted bugs", &["xtask", "sim", "--planted", "recorded"]),
     step("stock clients", &["xtask", "clients"]),
     step("TLS against Apache", &["xtask", "tls"]),

@@ -294,6 +294,11 @@ impl Queue {
             Err(error) if is_passing(&error) => until_answered(&self.client, || self.client.get(&claim.entry)).await,
             other => other,
         };
+        // Whoever stood still meanwhile may have lost the claim with the session, and another one may be done with it.
+        let lease = self.client.lease().filter(|lease| lease.session == claim.session);
+        if lease.is_none_or(|lease| !lease.holds(self.client.now())) {
+            return Ok(None);
+        }
         match data {
             Ok(value) => {
                 let lease = self.client.keep_lease();
