@@ -11,6 +11,7 @@
 //! another one. Of what waits behind it, writes are refused if a lost one was a write, so that the writes which are
 //! executed are always the first of those that were made, but for the unknown ones.
 
+mod alive;
 mod hosts;
 mod incoming;
 mod lease;
@@ -25,16 +26,15 @@ pub(crate) use reply::{Part, Response};
 pub(crate) use watches::Registration;
 
 use crate::connect_string::Host;
-use crate::limits::{DIAL_MAX, DIAL_MIN, IDENTITIES_MAX, PING_MAX, PROBE_MAX, STABLE, WATCHES_MAX};
+use crate::limits::{DIAL_MAX, DIAL_MIN, IDENTITIES_MAX, PROBE_MAX, STABLE, WATCHES_MAX};
 use crate::watch::{EventQueue, WatchEvent, WatchKind};
 use crate::{Lease, SessionState, Time};
-use farrier_proto::client::{
-    AuthPacket, ConnectRequest, PathKind, PathOnly, RequestHeader, WatcherType, begin_frame, end_frame,
-};
+use alive::Beat;
+use farrier_proto::client::{AuthPacket, ConnectRequest, PathKind, RequestHeader, WatcherType, begin_frame, end_frame};
 use farrier_proto::limits::PASSWORD_LEN;
 use farrier_proto::{ErrorCode, Field as _, OpCode, SessionId, Xid, Zxid};
 use hosts::Hosts;
-use lease::{BEAT, Touches};
+use lease::Touches;
 use line::{Entry, Keep, Line, Times};
 use reply::code;
 use std::collections::VecDeque;
@@ -158,15 +158,6 @@ struct Connected {
     announced: bool,
     /// When to look for a server that takes writes, which one, and the pause before the next look.
     probe: Option<(Time, usize, Duration)>,
-}
-
-/// A `sync` that renews the lease.
-#[derive(Clone, Copy, Debug)]
-struct Beat {
-    sent: Time,
-    /// What its answer makes of [`Lease::since`].
-    since: Time,
-    is_answered: bool,
 }
 
 #[derive(Debug)]
@@ -446,16 +437,6 @@ impl Machine {
         self.end(End::Closed, &"the client was dropped, or its runtime ended".into());
     }
 
-    /// Somebody relies on the lease from now on, until [`Self::let_go`]: it is renewed as long as there is a server.
-    pub(crate) const fn keep(&mut self) {
-        self.keepers += 1;
-    }
-
-    /// Undoes one [`Self::keep`].
-    pub(crate) fn let_go(&mut self) {
-        self.keepers = self.keepers.checked_sub(1).expect("whoever lets go has kept it");
-    }
-
     // What happened.
 
     /// The connection stands.
@@ -574,64 +555,6 @@ impl Machine {
 
     fn timeout(&self) -> Duration {
         self.session.as_ref().map_or(self.settings.session_timeout, |grant| grant.timeout)
-    }
-
-    fn ping_at(&self, state: &Connected) -> Time {
-        state.sent + (self.timeout() / 3).min(PING_MAX)
-    }
-
-    /// When the lease is to be renewed. A read-only server can't.
-    fn beat_at(&self, state: &Connected) -> Time {
-        match state.beat {
-            _ if self.keepers == 0 || state.read_only => Time::MAX,
-            None => state.since,
-            Some(beat) if beat.is_answered => {
-                let regular = beat.sent + lease::beat_span(self.timeout());
-                // After a silence it renewed the lease in part, and the next one can do so in whole before its time.
-                if beat.since < beat.sent {
-                    regular.min(state.touches.counts_more(beat.sent, self.timeout()))
-                } else {
-                    regular
-                }
-            }
-            Some(_) => Time::MAX,
-        }
-    }
-
-    /// A server that is silent for two thirds of the timeout is given up, which leaves a third to find another; while the
-    /// lease is kept, one that is silent for a third and owes an answer to a beat.
-    fn silent_at(&self, state: &Connected) -> Time {
-        let timeout = self.timeout();
-        let at_last = state.heard + timeout * 2 / 3;
-        match state.beat {
-            Some(beat) if self.keepers > 0 && !beat.is_answered => {
-                let owed = beat.sent + lease::beat_span(timeout);
-                at_last.min(owed.max(state.heard + lease::silence_max(timeout)))
-            }
-            Some(_) | None => at_last,
-        }
-    }
-
-    fn watch_over(&mut self, now: Time) {
-        let Phase::Connected { state, .. } = &self.phase else { return };
-        if self.silent_at(state) <= now {
-            let silence = format!("nothing came for {:?}", now - state.heard);
-            self.hang_up(now, &silence);
-            return;
-        }
-        let (beats, pings, timeout) = (self.beat_at(state) <= now, self.ping_at(state) <= now, self.timeout());
-        let Phase::Connected { state, .. } = &mut self.phase else { return };
-        if beats {
-            let since = state.touches.since(now, timeout);
-            state.beat = Some(Beat { sent: now, since, is_answered: false });
-            put_request(&mut self.control, BEAT, OpCode::Sync, |out| PathOnly { path: Some("/".into()) }.write(out));
-        } else if pings {
-            state.pings.push_back(now);
-            put_request(&mut self.control, Xid::PING, OpCode::Ping, |_| {});
-        } else {
-            return;
-        }
-        state.sent = now;
     }
 
     fn hang_up(&mut self, now: Time, reason: &str) {

@@ -146,7 +146,10 @@ async fn a_member_leaves_while_it_joins_again(servers: &Ensemble, observer: &Cli
         let mut ids = membership.ids();
         let Some(id) = membership.id() else { continue };
         observer.sync("/").await.expect("synced");
-        observer.delete(&format!("/restless/{id}")).await.expect("deleted");
+        if observer.delete(&format!("/restless/{id}")).await.is_err() {
+            // Its session ended before, on a slow machine.
+            continue;
+        }
         patiently("the loss", ids.wait_for(Option::is_none)).await.expect("it lives");
         relay.set(Mode::HoldAnswers);
         let is_faster = tokio::time::timeout(Duration::from_millis(300), ids.wait_for(Option::is_some)).await.is_ok();
