@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use farrier_recipes::{Election, Error};
 
-use crate::command::{End, LOST, NOT_ACQUIRED, Signals, code_of_signal, run_under};
+use crate::command::{End, Errand, LOST, NOT_ACQUIRED, Signals, code_of_signal, run_under};
 use crate::lock::{LayoutOption, WaitOption, environment, released};
 use crate::output::complain;
 use crate::session::{self, AclOption, SessionOptions};
@@ -83,12 +83,15 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                 Err(error) => return Err(error.into()),
             };
             let environment = environment(&arguments.session, &leadership);
-            match run_under("elect", &leadership, client, &arguments.command, &environment, &mut signals).await? {
-                End::NotRun(code) => return Ok(code),
-                End::Ended(code) => return Ok(released("elect", client, leadership.resign(), code).await),
-                End::Lost(_) if arguments.once => return Ok(LOST),
-                End::Lost(Some(signal)) => return Ok(code_of_signal(signal.as_raw())),
-                End::Lost(None) => {}
+            let errand = Errand { verb: "elect", command: &arguments.command, environment: &environment, input: None };
+            match (run_under(&**leadership, client, errand, &mut signals).await?, signals.asked()) {
+                (End::NotRun(code), _) => return Ok(code),
+                (End::Ended(code), _) => {
+                    return Ok(released("elect", client, leadership.resign(), code, &mut signals).await);
+                }
+                (End::Lost, _) if arguments.once => return Ok(LOST),
+                (End::Lost, Some(signal)) => return Ok(code_of_signal(signal.as_raw())),
+                (End::Lost, None) => {}
             }
         }
     })

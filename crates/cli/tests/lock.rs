@@ -270,3 +270,41 @@ fn the_elected_run_their_command_in_every_term() {
     assert_eq!(output.status.code(), Some(123), "{}", said(&output));
     assert_eq!(place.ok(&["ls", "/leader"]), "");
 }
+
+/// What works on an item of a queue runs like what runs under a lock: all of its group gets the signals, and none of it is
+/// left. The item is back afterwards.
+#[test]
+fn signals_go_to_all_that_works_on_an_item() {
+    let place = Place::new();
+    place.ok(&["queue", "put", "/q", "one"]);
+    let script = "sh -c 'trap \"echo > told; exit\" TERM; echo > on; while :; do sleep 0.05; done' & wait";
+    let taker = place.start(&["queue", "take", "/q", "--", "sh", "-c", script]);
+    place.written("on");
+    signal(&taker, Signal::TERM);
+    let output = ended(taker);
+    assert_eq!(output.status.code(), Some(143), "{}", said(&output));
+    assert!(said(&output).contains("is back in the queue"), "{}", said(&output));
+    place.written("told");
+    assert_eq!(place.ok(&["queue", "take", "/q", "--wait", "0", "--", "cat"]), "one");
+}
+
+/// Without a server nobody can say that an item is done; that must not keep anybody from ending the command.
+#[test]
+fn a_take_that_nobody_answers_can_be_ended() {
+    let mut place = Place::new();
+    place.ok(&["queue", "put", "/q", "one"]);
+    let script = "trap '' TERM; echo > on; while [ ! -e go ]; do sleep 0.05; done";
+    let mut taker =
+        place.start(&["queue", "take", "/q", "--session-timeout", "600", "--timeout", "2", "--", "sh", "-c", script]);
+    place.written("on");
+    place.server.kill();
+    fs::write(place.file("go"), "").expect("written");
+    // While the command runs the signal is for that.
+    eventually("its end", || {
+        signal(&taker, Signal::TERM);
+        taker.try_wait().expect("it can be asked").is_some()
+    });
+    let output = ended(taker);
+    assert_eq!(output.status.code(), Some(143), "{}", said(&output));
+    assert!(said(&output).contains("others can take it when the session ends, within 600 s"), "{}", said(&output));
+}
