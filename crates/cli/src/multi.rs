@@ -15,7 +15,7 @@ use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::Failure;
 use crate::session::{self, AclOption, SessionOptions};
-use crate::values::{parse_acl, plain, stat_json};
+use crate::values::{json_problem, parse_acl, plain, stat_json};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -99,7 +99,7 @@ struct Operation {
 
 impl Operation {
     fn read(text: &str, open: &[Acl<'static>]) -> Result<Self, String> {
-        let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let line: Line = serde_json::from_str(text).map_err(|error| json_problem(&error))?;
         let (data, acl) = match &line {
             Line::Check { .. } | Line::Delete { .. } => (Vec::new(), Vec::new()),
             Line::Set { text: None, data: None, .. } => return Err("a set needs `text` or `data`".to_owned()),

@@ -76,6 +76,15 @@ pub(crate) fn base64(bytes: Option<&[u8]>) -> Value {
     bytes.map_or(Value::Null, |bytes| Value::from(STANDARD.encode(bytes)))
 }
 
+/// What is wrong with a line of JSON. Which line it is of its file, only whoever read it knows.
+pub(crate) fn json_problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line 1 column ") {
+        Some((what, column)) => format!("{what} (column {column})"),
+        None => text,
+    }
+}
+
 /// How many of something there are: `1 znode`, `2 znodes`.
 pub(crate) fn count(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
@@ -226,6 +235,12 @@ mod tests {
     fn nothing_reaches_the_terminal_unescaped() {
         assert_eq!(plain("/a\u{1b}[2J\n"), "/a\\u{1b}[2J\\n");
         assert_eq!(quoted(b"a\"\\\x00\xff\xc3\xa4\x1b"), "\"a\\\"\\\\\\u{0}\\xff\u{e4}\\u{1b}\"");
+    }
+
+    #[test]
+    fn json_is_blamed_by_its_column_only() {
+        let error = serde_json::from_str::<Value>("{\"a\": x}").expect_err("no JSON");
+        assert_eq!(json_problem(&error), "expected value (column 7)");
     }
 
     #[test]

@@ -314,16 +314,38 @@ fn a_subtree_goes_out_and_comes_back() {
     let paths: Vec<_> = lines.iter().filter_map(|l| l["path"].as_str()).collect();
     assert_eq!(paths, ["/", "/a", "/a/b", "/a.c", "/r"]);
     assert_eq!(lines[4], json!({"path": "/r", "data": "dHdv", "acl": "world:anyone:r"}));
+    assert_eq!(lines[5..], [json!({"end": true, "znodes": 5})]);
 
+    let (file, part) = (at.temp.path().join("app.json"), at.temp.path().join("app.json.part"));
+    // What another attempt left is in nobody's way.
+    fs::write(&part, "left").expect("written");
     at.run(&["export", "/app", "--to", "app.json"]).ok();
+    assert!(!part.exists());
     at.run(&["export", "/app", "--to", "app.json"]).fails(2, "--resume");
-    let whole = fs::read_to_string(at.temp.path().join("app.json")).expect("it was written");
-    // Wherever it was cut off, resuming makes it whole.
+    at.run(&["export", "/app", "--to", "app.json", "--resume"]).fails(2, "nothing to resume");
+    let whole = fs::read_to_string(&file).expect("it was written");
+    // Wherever it was cut off, resuming makes it whole, and importing refuses it and creates nothing.
     for cut in (0..whole.len()).step_by(37) {
-        fs::write(at.temp.path().join("app.json"), &whole[..cut]).expect("written");
+        fs::write(&file, &whole[..cut]).expect("written");
+        let line = format!("line {}: ", whole[..cut].lines().count());
+        let refused = at.run(&["import", "/cut", "app.json"]);
+        assert!(refused.stderr.contains("cut off here") && refused.stderr.contains("--resume"), "{cut}: {refused:?}");
+        refused.fails(2, &line);
+        fs::rename(&file, if cut % 2 == 0 { &part } else { &file }).expect("renamed");
         at.run(&["export", "/app", "--to", "app.json", "--resume"]).ok();
-        assert_eq!(fs::read_to_string(at.temp.path().join("app.json")).expect("text"), whole, "cut at {cut}");
+        assert_eq!(fs::read_to_string(&file).expect("text"), whole, "cut at {cut}");
     }
+    at.run(&["stat", "/cut"]).fails(1, "no such znode");
+    // From a pipe that shows at the end only. Without the middle the number is wrong.
+    let two = whole.lines().take(2).collect::<Vec<_>>().join("\n");
+    at.feed(&["import", "/cut", "-"], two.as_bytes()).fails(2, "standard input, line 2: ");
+    at.feed(&["import", "/cut", "-", "--partial"], two.as_bytes()).ok();
+    at.feed(&["import", "/cut", "-"], &whole.as_bytes()[..two.len() - 9])
+        .fails(2, "line 2: the file ends in the midst of it");
+    let gap: String = whole.lines().filter(|line| !line.contains("/r\"")).map(|line| format!("{line}\n")).collect();
+    at.feed(&["import", "/cut", "-"], gap.as_bytes()).fails(2, "line 5: it ends an export of 5 znodes, and 4 came");
+    at.feed(&["import", "/cut", "-"], [&*whole, &*whole].concat().as_bytes())
+        .fails(2, "line 7: it stands behind the end");
 
     let into = at.run(&["import", "/copy", "app.json"]);
     assert!(into.code == Some(0) && into.stderr.contains("5 znodes created, 0 updated, 0 left alone"), "{into:?}");
@@ -339,8 +361,11 @@ fn a_subtree_goes_out_and_comes_back() {
     let update = at.feed(&["import", "/copy", "-", "--update", "--acl", "world:anyone:cdrwa"], whole.as_bytes());
     assert!(update.stderr.contains("1 znode created, 4 updated"), "{update:?}");
     assert_eq!(at.run(&["get", "/copy/a/b"]).ok(), "one");
-    at.feed(&["import", "/copy", "-"], b"{}\n").fails(2, "line 1: ");
-    at.run(&["import", "/no/where", "app.json"]).fails(1, "create /no/where");
+    at.feed(&["import", "/copy", "-"], b"{}\n").fails(2, "line 1: it has no `path`");
+    at.feed(&["import", "/copy", "-"], b"{]\n").fails(2, "line 1: key must be a string (column 2)");
+    let nowhere = at.run(&["import", "/no/where", "app.json"]);
+    assert!(!nowhere.stderr.contains("goes on"), "it would be refused again: {nowhere:?}");
+    nowhere.fails(1, "create /no/where");
 
     let all = at.run(&["export", "/"]).json_lines();
     assert!(all.iter().all(|l| !l["path"].as_str().is_some_and(|p| p.starts_with("/zookeeper"))), "{all:?}");
@@ -355,7 +380,7 @@ fn wide_trees_are_walked_in_order() {
     let lines: String = std::iter::once("{\"path\":\"/\",\"data\":\"\",\"acl\":\"world:anyone:cdrwa\"}\n".to_owned())
         .chain((0..300).map(|n| format!("{{\"path\":\"/n{n:03}\",\"data\":\"\",\"acl\":\"world:anyone:cdrwa\"}}\n")))
         .collect();
-    at.feed(&["import", "/wide", "-"], lines.as_bytes()).ok();
+    at.feed(&["import", "/wide", "-", "--partial"], lines.as_bytes()).ok();
     let listed = at.run(&["ls", "-R", "-s", "/wide", "--json"]).json_lines();
     let paths: Vec<_> = listed.iter().skip(1).filter_map(|l| l["path"].as_str().map(str::to_owned)).collect();
     assert_eq!(paths, (0..300).map(|n| format!("/wide/n{n:03}")).collect::<Vec<_>>());
