@@ -182,7 +182,7 @@ impl Opened<'_> {
                 sync.with_context(|| part.display().to_string())?;
                 let renamed = fs::rename(&part, &name).and_then(|()| {
                     let dir = name.parent().filter(|dir| !dir.as_os_str().is_empty());
-                    File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
+                    File::open(dir.unwrap_or_else(|| Path::new(".")))?.sync_all()
                 });
                 renamed.with_context(|| name.display().to_string())
             }
