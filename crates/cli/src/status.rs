@@ -55,6 +55,13 @@ pub(crate) struct Arguments {
 /// Most members that are asked at once.
 const AT_ONCE: usize = 64;
 
+/// Transactions of a session that looks at the list of members: its begin and its end.
+const OWN_TXNS: u64 = 2;
+
+/// How often a server is asked whether these have arrived, and the pause before each time.
+const LOOKS: u32 = 20;
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
 /// What a server must answer.
 const WHITELIST: &str = "4lw.commands.whitelist=srvr,mntr";
 
@@ -96,12 +103,14 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (members, answers) = runtime.block_on(async {
+    let (members, answers, newest) = runtime.block_on(async {
         let members = find_members(&arguments.server, timeout).await;
-        let answers = ask_all(&members, timeout).await;
-        (members, answers)
+        let mut answers = ask_all(&members, timeout).await;
+        let newest = newest(&answers);
+        settle(&members, &mut answers, newest, timeout).await;
+        (members, answers, newest)
     });
-    let text = if arguments.json { as_json(&members, &answers) } else { as_table(&members, &answers) };
+    let text = if arguments.json { as_json(&members, &answers, newest) } else { as_table(&members, &answers, newest) };
     if let Err(error) = print(&text) {
         complain("farrier status: error", format_args!("standard output can't be written: {error}"));
         return ExitCode::FAILURE;
@@ -222,6 +231,24 @@ async fn ask_all(members: &[Member], timeout: Duration) -> Vec<Answer> {
     answers
 }
 
+/// Asks those again that are behind by no more than the look at the list of members has written: that was on its way to
+/// them when they were asked.
+async fn settle(members: &[Member], answers: &mut [Answer], newest: u64, timeout: Duration) {
+    let behind = |answer: &Answer| match answer {
+        Answer::Told(facts) => facts.zxid.and_then(|zxid| lag(zxid, newest)).unwrap_or(0),
+        Answer::NotServing | Answer::Refused | Answer::Unreachable(_) => 0,
+    };
+    for (member, answer) in members.iter().zip(answers) {
+        for _ in 0..LOOKS {
+            if !(1..=OWN_TXNS).contains(&behind(answer)) {
+                break;
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+            *answer = ask(&member.address, timeout).await;
+        }
+    }
+}
+
 async fn ask(address: &Host, timeout: Duration) -> Answer {
     match address.word("srvr", timeout).await {
         Ok(text) => match read_srvr(&text) {
@@ -276,9 +303,10 @@ fn short_version(text: &str) -> String {
     }
 }
 
-/// How far a server is behind the newest of its epoch; unknown if the newest is of another one.
+/// How far a server is behind the newest of its epoch; unknown if the newest is of another one. Whoever was asked again
+/// may have more by then.
 fn lag(zxid: u64, newest: u64) -> Option<u64> {
-    (zxid >> 32 == newest >> 32).then(|| newest - zxid)
+    (zxid >> 32 == newest >> 32).then(|| newest.saturating_sub(zxid))
 }
 
 /// The cells of a row: epoch, zxid, lag, connections, version; what isn't known is `None`.
@@ -330,8 +358,7 @@ fn remark(member: &Member, answer: &Answer) -> Option<String> {
     }
 }
 
-fn as_table(members: &[Member], answers: &[Answer]) -> String {
-    let newest = newest(answers);
+fn as_table(members: &[Member], answers: &[Answer], newest: u64) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["id", "address", "role", "epoch", "last zxid", "lag", "connections", "version"]);
@@ -366,8 +393,7 @@ fn as_table(members: &[Member], answers: &[Answer]) -> String {
     text
 }
 
-fn as_json(members: &[Member], answers: &[Answer]) -> String {
-    let newest = newest(answers);
+fn as_json(members: &[Member], answers: &[Answer], newest: u64) -> String {
     let rows: Vec<serde_json::Value> = members
         .iter()
         .zip(answers)
@@ -446,7 +472,7 @@ mod tests {
         let members: Vec<Member> =
             (1..=4).map(|id| Member { id: Some(id), address: address(&format!("zk{id}")) }).collect();
         let answers = [told(0x3_0000_0009), told(0x3_0000_0004), told(0x2_0000_0009), Answer::Refused];
-        let text = as_table(&members, &answers);
+        let text = as_table(&members, &answers, newest(&answers));
         let cells: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
         assert_eq!(cells[1], ["1", "zk1:2181", "follower", "3", "0x300000009", "0", "-", "-"]);
         assert_eq!(cells[2][5], "5");
@@ -455,7 +481,8 @@ mod tests {
             text.contains("zk4:2181 answers neither srvr nor mntr; set 4lw.commands.whitelist=srvr,mntr"),
             "{text}"
         );
-        let rows: serde_json::Value = serde_json::from_str(&as_json(&members, &answers)).expect("valid");
+        let rows: serde_json::Value =
+            serde_json::from_str(&as_json(&members, &answers, newest(&answers))).expect("valid");
         assert_eq!((&rows[1]["lag"], &rows[3]["zxid"]), (&json!(5), &json!(null)));
     }
 
