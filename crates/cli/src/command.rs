@@ -17,6 +17,7 @@ use tokio::process::ChildStdin;
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::output::complain;
+use crate::signals::{StopSignal, StopSignals};
 
 /// Exit code: what the command ran under was lost.
 pub(crate) const LOST: u8 = 123;
@@ -37,8 +38,7 @@ const BECOME: &str = "--become-command-of";
 
 /// Signals that are passed on.
 pub(crate) struct Signals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
+    stop: StopSignals,
     hangup: unix::Signal,
     asked: Option<Signal>,
 }
@@ -46,18 +46,17 @@ pub(crate) struct Signals {
 impl Signals {
     /// From now on none of them ends this program.
     pub(crate) fn listen() -> anyhow::Result<Self> {
-        let listen = || {
-            let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            io::Result::Ok(Self { interrupt, terminate, hangup: signal(SignalKind::hangup())?, asked: None })
-        };
-        listen().context("signals can't be handled")
+        let hangup = signal(SignalKind::hangup()).context("signals can't be handled")?;
+        Ok(Self { stop: StopSignals::listen().context("signals can't be handled")?, hangup, asked: None })
     }
 
     /// The next one. Dropping the call loses none.
     pub(crate) async fn next(&mut self) -> Signal {
         let signal = tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.terminate.recv() => Signal::TERM,
+            signal = self.stop.next() => match signal {
+                StopSignal::Interrupt => Signal::INT,
+                StopSignal::Terminate => Signal::TERM,
+            },
             _ = self.hangup.recv() => Signal::HUP,
         };
         if signal != Signal::HUP {

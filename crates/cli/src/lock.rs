@@ -110,17 +110,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                 None => lock.acquire().await,
             }
         };
-        let acquired = tokio::select! {
-            acquired = acquire => acquired,
-            signal = signals.next() => return Ok(code_of_signal(signal.as_raw())),
-        };
-        let guard = match acquired {
+        let guard = match acquired("lock", acquire, &mut signals).await? {
             Ok(guard) => guard,
-            Err(error @ Error::NotAcquired { .. }) => {
-                complain("farrier lock: error", error);
-                return Ok(NOT_ACQUIRED);
-            }
-            Err(error) => return Err(error.into()),
+            Err(code) => return Ok(code),
         };
         let environment = environment(&arguments.session, &guard);
         let errand = Errand { verb: "lock", command: &arguments.command, environment: &environment, input: None };
@@ -130,6 +122,26 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             End::Ended(code) => released("lock", client, guard.release(), code, &mut signals).await,
         })
     })
+}
+
+/// Waits for what a command is to run under, or says with which code to end instead.
+pub(crate) async fn acquired<T>(
+    verb: &str,
+    acquire: impl Future<Output = Result<T, Error>>,
+    signals: &mut Signals,
+) -> anyhow::Result<Result<T, u8>> {
+    let acquired = tokio::select! {
+        acquired = acquire => acquired,
+        signal = signals.next() => return Ok(Err(code_of_signal(signal.as_raw()))),
+    };
+    match acquired {
+        Ok(held) => Ok(Ok(held)),
+        Err(error @ Error::NotAcquired { .. }) => {
+            complain(&format!("farrier {verb}: error"), error);
+            Ok(Err(NOT_ACQUIRED))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a command under a lock finds in its environment.

@@ -2,42 +2,21 @@
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 mod support;
 
-use support::{PATIENCE, Process};
-
-const FARRIER: &str = env!("CARGO_BIN_EXE_farrier");
-
-struct Place {
-    temp: tempfile::TempDir,
-    server: Process,
-}
+use support::PATIENCE;
+use support::place::Place;
 
 impl Place {
     fn new() -> Self {
-        let temp = tempfile::tempdir().expect("a temporary directory");
-        let mut server = Process::new(temp.path(), &["minSessionTimeout=1000"]);
-        server.start();
-        Self { temp, server }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(FARRIER);
-        let binaries = Path::new(FARRIER).parent().expect("a directory").display();
-        let path = std::env::var("PATH").expect("there is one");
-        command.args(words).current_dir(self.temp.path()).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env_remove("FARRIER_AUTH").env_remove("FARRIER_LOCK_NODE").env("PATH", format!("{binaries}:{path}"));
-        command.env("FARRIER_SERVER", self.server.addr().to_string());
-        command
+        Self::with(&["minSessionTimeout=1000"])
     }
 
     fn start(&self, words: &[&str]) -> Child {
-        self.command(words).spawn().expect("the binary runs")
+        self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
     }
 
     fn run(&self, words: &[&str]) -> Output {
@@ -55,10 +34,6 @@ impl Place {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(code), "farrier {}: {}", words.join(" "), said(&output));
         assert!(said(&output).contains(why), "`{why}` is not in {}", said(&output));
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.temp.path().join(name)
     }
 
     /// What a command wrote to a file, once it did.
