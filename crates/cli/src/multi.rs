@@ -155,6 +155,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                 Operation::read(line, &open).map_err(|why| Failure::usage(format!("{shown}, line {number}: {why}")))
             })
             .collect::<anyhow::Result<_>>()?;
+        if operations.is_empty() {
+            // Servers take one, and answer that nothing was done; whoever wrote the file meant something else.
+            return Err(Failure::usage(format!("{shown}: there is no operation in it, so nothing was sent")));
+        }
         let ops = operations.iter().map(Operation::op);
         let results = match arguments.guard.node()? {
             None => client.multi(ops).await?,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
@@ -12,6 +12,7 @@ use farrier_client::{Client, Host};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::hints;
 use crate::output::{complain, print};
 use crate::session;
 
@@ -39,7 +40,7 @@ pub(crate) struct Arguments {
         value_name = "HOST:PORT,…",
         value_delimiter = ',',
         default_value = "127.0.0.1:2181",
-        value_parser = str::parse::<Host>
+        value_parser = parse_host
     )]
     server: Vec<Host>,
 
@@ -52,14 +53,21 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+fn parse_host(text: &str) -> Result<Host, String> {
+    text.parse().map_err(|error: farrier_client::ConnectStringError| {
+        let message = error.to_string();
+        let hint = hints::bracketed(&message).map(|hint| format!(". {hint}")).unwrap_or_default();
+        format!("{message}{hint}")
+    })
+}
+
 /// Most members that are asked at once.
 const AT_ONCE: usize = 64;
 
 /// Transactions of a session that looks at the list of members: its begin and its end.
 const OWN_TXNS: u64 = 2;
 
-/// How often a server is asked whether these have arrived, and the pause before each time.
-const LOOKS: u32 = 20;
+/// Pause before a server is asked again whether these have arrived. All that takes half of the patience with one server.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a server must answer.
@@ -238,11 +246,9 @@ async fn settle(members: &[Member], answers: &mut [Answer], newest: u64, timeout
         Answer::Told(facts) => facts.zxid.and_then(|zxid| lag(zxid, newest)).unwrap_or(0),
         Answer::NotServing | Answer::Refused | Answer::Unreachable(_) => 0,
     };
+    let end = Instant::now() + timeout / 2;
     for (member, answer) in members.iter().zip(answers) {
-        for _ in 0..LOOKS {
-            if !(1..=OWN_TXNS).contains(&behind(answer)) {
-                break;
-            }
+        while (1..=OWN_TXNS).contains(&behind(answer)) && Instant::now() < end {
             tokio::time::sleep(LOOK_PAUSE).await;
             *answer = ask(&member.address, timeout).await;
         }
