@@ -74,7 +74,7 @@ struct Set {
     acl: AclList,
 
     /// Only if the list has this version, the aversion of the stat
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     version: Option<i32>,
 
     /// One JSON object: path, stat

@@ -20,7 +20,8 @@ Examples:
   farrier admin status --dir /var/lib/zookeeper
   farrier admin transfer-leader --dir zoo.cfg
 
-A member of an ensemble listens on DATADIR/farrier.sock, which only the user may open as whom it runs.
+A member of an ensemble listens on DATADIR/farrier.sock, which only the user may open as whom it runs. --dir
+names the directory with its zoo.cfg, as in `farrier init`, or the data directory itself, or the file.
 No target can be named for transfer-leader: the most up to date voter with the largest id wins.
 
 Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 no server.";
@@ -55,7 +56,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Place {
-    /// The server's data directory, or its configuration file
+    /// The directory that `farrier init` made, or the server's data directory, or its configuration file
     #[arg(long, value_name = "DIR|ZOO.CFG")]
     dir: PathBuf,
 
@@ -99,8 +100,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 fn data_dir(place: &Place) -> Result<PathBuf, ExitCode> {
-    if place.dir.is_file() {
-        return Ok(load_file(&place.dir, &[]).map_err(|error| refuse(&error))?.config.data_dir);
+    let file = if place.dir.is_file() { place.dir.clone() } else { place.dir.join("zoo.cfg") };
+    if file.is_file() {
+        return Ok(load_file(&file, &[]).map_err(|error| refuse(&error))?.config.data_dir);
     }
     if place.dir.is_dir() {
         return Ok(place.dir.clone());

@@ -8,13 +8,16 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use farrier_client::{Client, Lease};
+use farrier_client::{Client, Lease, SessionId};
 use farrier_recipes::{Hold, HoldState};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::ChildStdin;
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::output::complain;
+use crate::signals::{StopSignal, StopSignals};
 
 /// Exit code: what the command ran under was lost.
 pub(crate) const LOST: u8 = 123;
@@ -35,27 +38,62 @@ const BECOME: &str = "--become-command-of";
 
 /// Signals that are passed on.
 pub(crate) struct Signals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
+    stop: StopSignals,
     hangup: unix::Signal,
+    asked: Option<Signal>,
 }
 
 impl Signals {
     /// From now on none of them ends this program.
     pub(crate) fn listen() -> anyhow::Result<Self> {
-        let listen = || {
-            let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-            io::Result::Ok(Self { interrupt, terminate, hangup: signal(SignalKind::hangup())? })
-        };
-        listen().context("signals can't be handled")
+        let hangup = signal(SignalKind::hangup()).context("signals can't be handled")?;
+        Ok(Self { stop: StopSignals::listen().context("signals can't be handled")?, hangup, asked: None })
     }
 
     /// The next one. Dropping the call loses none.
     pub(crate) async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.terminate.recv() => Signal::TERM,
+        let signal = tokio::select! {
+            signal = self.stop.next() => match signal {
+                StopSignal::Interrupt => Signal::INT,
+                StopSignal::Terminate => Signal::TERM,
+            },
             _ = self.hangup.recv() => Signal::HUP,
+        };
+        if signal != Signal::HUP {
+            self.asked = Some(signal);
+        }
+        signal
+    }
+
+    /// The last one that asked to end.
+    pub(crate) const fn asked(&self) -> Option<Signal> {
+        self.asked
+    }
+
+    /// Waits for the servers' answer to the last request of what was held, but for nobody who wants to leave: the next
+    /// signal ends the wait, and after one that asked to end it ends with the lease, behind which the answer changes
+    /// nothing any more.
+    ///
+    /// # Errors
+    /// The signal.
+    pub(crate) async fn or_answer<T>(&mut self, client: &Client, answer: impl Future<Output = T>) -> Result<T, Signal> {
+        let asked = self.asked;
+        let lease_ends = async {
+            match (asked, client.lease()) {
+                (Some(signal), lease) => {
+                    if let Some(lease) = lease {
+                        client.sleep_until(lease.ends()).await;
+                    }
+                    signal
+                }
+                (None, _) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = answer => Ok(answer),
+            signal = self.next() => Err(signal),
+            signal = lease_ends => Err(signal),
         }
     }
 }
@@ -76,7 +114,12 @@ struct Group {
 struct NotRun(String, u8);
 
 impl Group {
-    fn start(command: &[OsString], environment: &[(&str, String)]) -> anyhow::Result<Result<Self, NotRun>> {
+    /// With `input`, the command finds that on its standard input.
+    fn start(
+        command: &[OsString],
+        environment: &[(&str, String)],
+        input: Option<&[u8]>,
+    ) -> anyhow::Result<Result<Self, NotRun>> {
         let ends = signal(SignalKind::child()).context("signals can't be handled")?;
         // What the group leaves behind becomes ours, so that its end can be seen.
         #[cfg(target_os = "linux")]
@@ -86,12 +129,21 @@ impl Group {
         };
         let mut spawned = below_us(program);
         spawned.args(words).envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
-        if io::IsTerminal::is_terminal(&io::stdin()) {
+        if input.is_some() {
+            spawned.stdin(Stdio::piped());
+        } else if io::IsTerminal::is_terminal(&io::stdin()) {
             // The group is in the background of the terminal, and would be stopped by a read.
             spawned.stdin(Stdio::null());
         }
         match spawned.spawn() {
-            Ok(child) => Ok(Ok(Self { leader: Pid::from_child(&child), status: None, ends })),
+            Ok(mut child) => {
+                if let (Some(input), Some(pipe)) = (input, child.stdin.take()) {
+                    let (mut pipe, input) = (ChildStdin::from_std(pipe).context("a pipe")?, input.to_vec());
+                    // A command that does not read its input, or not all of it, does so on purpose.
+                    tokio::spawn(async move { pipe.write_all(&input).await });
+                }
+                Ok(Ok(Self { leader: Pid::from_child(&child), status: None, ends }))
+            }
             Err(error) => Ok(Err(NotRun(cannot_run(program, &error), code_of_failure(&error)))),
         }
     }
@@ -135,12 +187,12 @@ impl Group {
 }
 
 /// Why a program can't be run, in words.
-pub(crate) fn cannot_run(program: &OsStr, error: &io::Error) -> String {
+fn cannot_run(program: &OsStr, error: &io::Error) -> String {
     format!("{} can't be run: {error}", program.display())
 }
 
 /// A shell's code for a program that can't be run.
-pub(crate) fn code_of_failure(error: &io::Error) -> u8 {
+fn code_of_failure(error: &io::Error) -> u8 {
     if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN }
 }
 
@@ -178,68 +230,103 @@ pub(crate) fn become_another() -> Option<ExitCode> {
     Some(ExitCode::from(code_of_failure(&error)))
 }
 
+/// What a command runs under: something that others may have once its session is lost.
+pub(crate) trait Leased {
+    /// What messages call it.
+    fn name(&self) -> &str;
+    /// The session that has it.
+    fn session(&self) -> SessionId;
+    /// Completes when it is lost.
+    fn lost(&self) -> impl Future<Output = ()>;
+    /// Whether it is lost at this moment.
+    fn is_lost(&self) -> bool;
+}
+
+impl Leased for Hold {
+    fn name(&self) -> &str {
+        self.path()
+    }
+
+    fn session(&self) -> SessionId {
+        Self::session(self)
+    }
+
+    fn lost(&self) -> impl Future<Output = ()> {
+        Self::lost(self)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.state() == HoldState::Lost
+    }
+}
+
 /// How a command ended that ran under something.
 pub(crate) enum End {
     /// By itself, with this exit code, and all the time under it.
     Ended(u8),
-    /// It was stopped, since what it ran under was about to be lost or was; the signal that had been passed on before, if
-    /// that asks to end.
-    Lost(Option<Signal>),
+    /// It was stopped, since what it ran under was about to be lost or was.
+    Lost,
     /// It was not run.
     NotRun(u8),
 }
 
-/// Runs a command under `hold`, and returns when all of its process group is gone. Half of the session timeout after the
-/// newest request that was answered the group gets SIGTERM, and when the hold is lost SIGKILL.
+/// What is to be run.
+pub(crate) struct Errand<'a> {
+    /// The verb of this program that runs it.
+    pub(crate) verb: &'a str,
+    /// The program and its arguments.
+    pub(crate) command: &'a [OsString],
+    /// What is added to its environment.
+    pub(crate) environment: &'a [(&'a str, String)],
+    /// What it finds on its standard input, instead of this program's.
+    pub(crate) input: Option<&'a [u8]>,
+}
+
+/// Runs a command under `held`, and returns when all of its process group is gone. Half of the session timeout after the
+/// newest request that was answered the group gets SIGTERM, and when what it runs under is lost SIGKILL.
 pub(crate) async fn run_under(
-    verb: &str,
-    hold: &Hold,
+    held: &impl Leased,
     client: &Client,
-    command: &[OsString],
-    environment: &[(&str, String)],
+    errand: Errand<'_>,
     signals: &mut Signals,
 ) -> anyhow::Result<End> {
-    let mut group = match Group::start(command, environment)? {
+    let Errand { verb, command, environment, input } = errand;
+    let mut group = match Group::start(command, environment, input)? {
         Ok(group) => group,
         Err(NotRun(why, code)) => {
             complain(&format!("farrier {verb}: error"), why);
             return Ok(End::NotRun(code));
         }
     };
-    let (mut terminated, mut killed, mut asked) = (false, false, None);
+    let (mut terminated, mut killed) = (false, false);
     let half = |lease: Lease| lease.since + lease.timeout / 2;
-    let warn = |why: &str| complain(&format!("farrier {verb}: warning"), format_args!("{}: {why}", hold.path()));
+    let lease = || client.lease().filter(|lease| lease.session == held.session());
+    let warn = |why: &str| complain(&format!("farrier {verb}: warning"), format_args!("{}: {why}", held.name()));
+    let mut lost = std::pin::pin!(held.lost());
     let code = loop {
-        let lease = client.lease().filter(|lease| lease.session == hold.session());
+        let at_half = lease().map(half);
         let until_half = async {
-            match lease {
-                Some(lease) => client.sleep_until(half(lease)).await,
+            match at_half {
+                Some(at) => client.sleep_until(at).await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             code = group.gone() => break code,
-            signal = signals.next() => {
-                if signal != Signal::HUP {
-                    asked = Some(signal);
-                }
-                group.signal(signal);
-            }
+            signal = signals.next() => group.signal(signal),
             () = until_half, if !terminated => {
-                let lease = client.lease().filter(|lease| lease.session == hold.session());
-                if lease.is_none_or(|lease| half(lease) <= client.now()) {
+                if lease().is_none_or(|lease| half(lease) <= client.now()) {
                     terminated = true;
                     warn("no server has answered for half of the session timeout, so the command is told to end");
                     group.signal(Signal::TERM);
                 }
             }
-            () = hold.lost(), if !killed => {
+            () = &mut lost, if !killed => {
                 killed = true;
                 warn("it is lost, so the command is killed");
                 group.signal(Signal::KILL);
             }
         }
     };
-    let lost = terminated || killed || hold.state() == HoldState::Lost;
-    Ok(if lost { End::Lost(asked) } else { End::Ended(code) })
+    Ok(if terminated || killed || held.is_lost() { End::Lost } else { End::Ended(code) })
 }

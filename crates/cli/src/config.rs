@@ -8,14 +8,14 @@ use std::process::{Command as Process, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use farrier_client::{Client, Stat, Value, Zxid};
-use farrier_recipes::{CONFIG_KEEP, ConfigStore, Earlier, Expected};
+use farrier_client::{Client, Error as ClientError, Stat, Value, Zxid};
+use farrier_recipes::{CONFIG_KEEP, ConfigStore, Earlier, Error, Expected};
 use serde_json::{Value as Json, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::input::DataOptions;
 use crate::output::{FAILED, FAINT, Failure, Out, WARNING, complain};
 use crate::session::{self, AclOption, SessionOptions};
+use crate::signals::StopSignals;
 use crate::values::{base64, count, parse_zxid, quoted, stat_json, time};
 
 const EXAMPLES: &str = "\
@@ -95,7 +95,8 @@ Examples:
   farrier config forget /app/config --all
   farrier config forget /app/config 0x100000005
 
-Deletes earlier values, such as old secrets. Their bytes stay in the logs and snapshots of the servers until these are
+Deletes earlier values, such as old secrets: those of the IDs that `farrier config history` lists, or with --all all
+of them. Their bytes stay in the logs and snapshots of the servers until these are
 purged.
 
 Exit codes: 0 done, 1 refused by the server, 2 usage, 3 no server.";
@@ -172,7 +173,7 @@ struct Set {
     data: DataOptions,
 
     /// Only if the value has this version
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     version: Option<i32>,
 
     /// Only if there is no such znode
@@ -240,12 +241,12 @@ struct Rollback {
     /// The znode
     path: String,
 
-    /// The earlier value; without it the newest
-    #[arg(value_parser = parse_zxid)]
+    /// The earlier value, as in the first column of the history; without it the newest
+    #[arg(value_parser = parse_id)]
     id: Option<Zxid>,
 
     /// Only if the current value has this version
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     version: Option<i32>,
 
     #[command(flatten)]
@@ -259,17 +260,23 @@ struct Rollback {
     session: SessionOptions,
 }
 
+/// What the history calls a value.
+fn parse_id(text: &str) -> Result<Zxid, String> {
+    parse_zxid(text).map_err(|why| format!("{why}; `farrier config history` has the IDs in its first column"))
+}
+
 #[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = false, args = ["ids", "all"])]
 struct Forget {
     /// The znode
     path: String,
 
-    /// Earlier values, unless --all is given
-    #[arg(value_name = "ID", value_parser = parse_zxid, required_unless_present = "all")]
+    /// Earlier values, as in the first column of the history
+    #[arg(value_name = "ID", value_parser = parse_id)]
     ids: Vec<Zxid>,
 
-    /// All of them
-    #[arg(long, conflicts_with = "ids")]
+    /// All earlier values
+    #[arg(long)]
     all: bool,
 
     /// One JSON object: path, forgotten (how many)
@@ -339,25 +346,37 @@ impl Set {
             })?;
             let expected = if self.new { Expected::Absent } else { expected(self.version) };
             let store = self.keep.store(client, &self.path).acl(&self.acl.or_open());
-            let stat = store.set(data, expected).await?;
+            let stat = store.set(data, expected).await.map_err(|error| self.too_long(error))?;
             updated(out, self.json.then(|| json!({"path": self.path, "stat": stat_json(&stat)})), &stat)
         })
+    }
+}
+
+impl Set {
+    /// An update has two values to carry, of which whoever gave one sees only that.
+    fn too_long(&self, error: Error) -> anyhow::Error {
+        let is_too_long =
+            matches!(&error, Error::Client(ClientError::Invalid { reason, .. }) if reason.contains("jute.maxbuffer"));
+        let error = anyhow::Error::new(error);
+        if is_too_long && self.keep.keep > 0 {
+            return error
+                .context("the value and the earlier one, which is kept, go in one request (--keep 0 keeps none)");
+        }
+        error
     }
 }
 
 impl Watch {
     fn run(&self) -> ExitCode {
         session::run_renewing("config watch", &self.session, async |client, out| {
-            let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be handled")?;
-            let mut terminate = signal(SignalKind::terminate()).context("signals can't be handled")?;
+            let mut signals = StopSignals::listen().context("signals can't be handled")?;
             let mut watch = ConfigStore::new(client, &self.path).watch();
             let mut left = self.count;
             while left != Some(0) {
                 let value = tokio::select! {
                     value = watch.next() => value?,
                     // The session ends in order; the code is that of a program which the signal ends.
-                    _ = interrupt.recv() => return Ok(128 + 2),
-                    _ = terminate.recv() => return Ok(128 + 15),
+                    signal = signals.next() => return Ok(signal.code()),
                 };
                 if self.json {
                     out.json(&value_json(&self.path, value.as_ref()))?;
@@ -523,7 +542,16 @@ impl Draft {
 /// Runs the editor on a file.
 fn edit(file: &Path) -> anyhow::Result<()> {
     let named = ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|v| !v.trim().is_empty()));
-    let editor = named.unwrap_or_else(|| "vi".to_owned());
+    let editor = match named {
+        Some(editor) => editor,
+        None if io::stdin().is_terminal() => "vi".to_owned(),
+        None => {
+            return Err(Failure::usage(
+                "there is no terminal for vi; VISUAL or EDITOR names an editor that needs none, and `farrier config set \
+                 PATH --file FILE` sets what is in a file",
+            ));
+        }
+    };
     // The variable may hold arguments, so a shell takes it apart.
     let status = Process::new("sh")
         .args(["-c", &format!("{editor} \"$1\""), "sh"])

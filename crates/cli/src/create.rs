@@ -8,12 +8,12 @@ use clap::Args;
 use farrier_client::{Acl, Client, NewZnode, Op, OpResult, SessionState};
 use farrier_recipes::guarded_multi;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::{FAILED, complain};
 use crate::session::{self, AclOption, SessionOptions};
+use crate::signals::StopSignals;
 use crate::values::{plain, stat_json};
 
 const EXAMPLES: &str = "\
@@ -81,9 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         let data = arguments.data.read()?.unwrap_or_default();
         let acl = arguments.acl.or_open();
         // Listened for before there is anything to end.
-        let signals = arguments
-            .ephemeral
-            .then(|| anyhow::Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)));
+        let signals = arguments.ephemeral.then(StopSignals::listen);
         let signals = signals.transpose().context("signals can't be handled")?;
         if arguments.parents {
             create_parents(client, &arguments.path, &acl).await?;
@@ -114,13 +112,12 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             out.line(plain(&created.path))?;
         }
         out.flush()?;
-        let Some((mut interrupt, mut terminate)) = signals else { return Ok(0) };
+        let Some(mut signals) = signals else { return Ok(0) };
         let mut state = client.session();
         let lost = state
             .wait_for(|s| matches!(s, SessionState::Expired { .. } | SessionState::AuthFailed | SessionState::Closed));
         tokio::select! {
-            _ = interrupt.recv() => Ok(0),
-            _ = terminate.recv() => Ok(0),
+            _ = signals.next() => Ok(0),
             _ = lost => {
                 let path = &created.path;
                 complain("farrier create: error", format_args!("{path} is gone: its session has expired"));

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     path: String,
 
     /// Only if the data has this version
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), conflicts_with = "recursive")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..), conflicts_with = "recursive")]
     version: Option<i32>,
 
     #[command(flatten)]

@@ -27,7 +27,8 @@ Examples:
   farrier dev --data ./zk           keeps data, number of servers and ports
   farrier dev -- pytest tests/      runs the command with FARRIER_SERVER set, then stops
 
-Every four-letter word is answered, TTL nodes are on, connections aren't limited, writes are synced.
+The first line on standard output is `connect string: HOST:PORT,…`; with a command, whose output that is,
+it goes to standard error. Every four-letter word is answered, TTL nodes are on, connections aren't limited, writes are synced.
 
 Exit codes: 0 stopped on request, 1 the server failed, 2 usage. With a command: its own, 128+N when
 signal N ended it, 125 the server didn't start, 126 the command can't be run, 127 it isn't found.";
@@ -97,12 +98,15 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let addresses = cluster.connect_string();
     match arguments.command.split_first() {
         None => {
-            announce(&addresses, true);
+            if let Err(error) = print(&format!("connect string: {addresses}\n{}", examples(&addresses))) {
+                tracing::warn!("standard output can't be written: {error}");
+            }
             cluster.run_until_stopped(&send, &events)?;
             Ok(ExitCode::SUCCESS)
         }
         Some((program, words)) => {
-            announce(&addresses, false);
+            // Standard output is the command's.
+            complain("connect string", &addresses);
             let code = run_command(Command::new(program).args(words), &addresses, &send, &events);
             cluster.stop();
             Ok(code)
@@ -110,17 +114,7 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Prints the connect string, which scripts read from the first line, and lines to try.
-fn announce(addresses: &str, with_examples: bool) {
-    let mut text = format!("connect string: {addresses}\n");
-    if with_examples {
-        text.push_str(&examples(addresses));
-    }
-    if let Err(error) = print(&text) {
-        tracing::warn!("standard output can't be written: {error}");
-    }
-}
-
+/// Lines to try, behind the first one with the connect string, which scripts read.
 fn examples(addresses: &str) -> String {
     let first = addresses.split(',').next().unwrap_or(addresses).replace(':', " ");
     format!(

@@ -4,11 +4,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Args;
-use farrier_recipes::{Election, Error};
+use farrier_recipes::Election;
 
-use crate::command::{End, LOST, NOT_ACQUIRED, Signals, code_of_signal, run_under};
-use crate::lock::{LayoutOption, WaitOption, environment, released};
-use crate::output::complain;
+use crate::command::{End, Errand, LOST, Signals, code_of_signal, run_under};
+use crate::lock::{LayoutOption, WaitOption, acquired, environment, released};
 use crate::session::{self, AclOption, SessionOptions};
 
 const EXAMPLES: &str = "\
@@ -70,25 +69,20 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                     None => election.lead().await,
                 }
             };
-            let elected = tokio::select! {
-                elected = lead => elected,
-                signal = signals.next() => return Ok(code_of_signal(signal.as_raw())),
-            };
-            let leadership = match elected {
+            let leadership = match acquired("elect", lead, &mut signals).await? {
                 Ok(leadership) => leadership,
-                Err(error @ Error::NotAcquired { .. }) => {
-                    complain("farrier elect: error", error);
-                    return Ok(NOT_ACQUIRED);
-                }
-                Err(error) => return Err(error.into()),
+                Err(code) => return Ok(code),
             };
             let environment = environment(&arguments.session, &leadership);
-            match run_under("elect", &leadership, client, &arguments.command, &environment, &mut signals).await? {
-                End::NotRun(code) => return Ok(code),
-                End::Ended(code) => return Ok(released("elect", client, leadership.resign(), code).await),
-                End::Lost(_) if arguments.once => return Ok(LOST),
-                End::Lost(Some(signal)) => return Ok(code_of_signal(signal.as_raw())),
-                End::Lost(None) => {}
+            let errand = Errand { verb: "elect", command: &arguments.command, environment: &environment, input: None };
+            match (run_under(&**leadership, client, errand, &mut signals).await?, signals.asked()) {
+                (End::NotRun(code), _) => return Ok(code),
+                (End::Ended(code), _) => {
+                    return Ok(released("elect", client, leadership.resign(), code, &mut signals).await);
+                }
+                (End::Lost, _) if arguments.once => return Ok(LOST),
+                (End::Lost, Some(signal)) => return Ok(code_of_signal(signal.as_raw())),
+                (End::Lost, None) => {}
             }
         }
     })

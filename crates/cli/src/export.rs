@@ -1,7 +1,8 @@
-//! `farrier export`: a subtree as JSON lines.
+//! `farrier export`: a subtree as JSON lines. The last line says that the others are all; without it nobody would see
+//! that an export was cut off.
 
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::output::{FAILED, Failure, Out, complain};
 use crate::session::{self, SessionOptions};
-use crate::values::{acl, base64, count};
+use crate::values::{acl, base64, count, json_problem};
 use crate::walk::Walk;
 
 const EXAMPLES: &str = "\
@@ -26,9 +27,11 @@ Examples:
 Each znode is a line: path (below PATH, `/` for PATH itself), data in base64, acl. Parents come before
 children. Ephemerals are skipped and counted, and so is /zookeeper; whether a znode is a container or has a
 TTL no server tells, so they become ordinary ones. Znodes that change meanwhile are exported as they are
-when their turn comes: this is no snapshot.
+when their turn comes: this is no snapshot. The last line, {\"end\":true,\"znodes\":N}, says that the export is
+whole; `farrier import` refuses one without it.
 
---to writes to a file that must not exist. --resume goes on where an interrupted export to that file ended.
+--to writes to FILE.part, which becomes FILE when it is whole; FILE must not exist. --resume goes on where an
+interrupted export to FILE ended; without it, the export begins anew.
 
 Exit codes: 0 done, 1 refused by the server or some znodes can't be read, 2 usage, 3 no server.";
 
@@ -39,11 +42,11 @@ pub(crate) struct Arguments {
     /// The znode at the top
     path: String,
 
-    /// Write to FILE instead of standard output
+    /// Write to FILE instead of standard output, by way of FILE.part
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
 
-    /// Go on with FILE where an export ended early
+    /// Go on where an export to FILE ended early
     #[arg(long, requires = "to")]
     resume: bool,
 
@@ -64,6 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             |path: &str| full(path) != "/zookeeper" && after.as_deref().is_none_or(|after| may_hold(path, root, after));
         let bar = progress();
         let mut walk = Walk::choosing(client, &arguments.path, wanted);
+        let before = target.before;
         let mut export = Export { client, waiting: VecDeque::new(), exported: 0, ephemerals: 0, unreadable: 0 };
         while let Some(found) = walk.next().await? {
             bar.inc(1);
@@ -73,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             }
         }
         export.finish(root, &mut target).await?;
-        target.end()?;
+        target.end(before + export.exported)?;
         bar.finish_and_clear();
         let Export { exported, ephemerals, unreadable, .. } = export;
         complain(
@@ -112,60 +116,84 @@ fn may_hold(path: &str, root: &str, after: &str) -> bool {
 /// Where the lines go.
 enum Target<'o> {
     Out(&'o mut Out),
-    File(io::BufWriter<File>, PathBuf),
+    File(io::BufWriter<File>, Place),
 }
 
-/// The target, and the last path that it has already.
+/// A file, and the name that it has until it is whole.
+struct Place {
+    part: PathBuf,
+    file: PathBuf,
+}
+
+/// The target, and what it has already: how many znodes, up to which path.
 struct Opened<'o> {
     to: Target<'o>,
+    before: u64,
     after: Option<String>,
 }
 
 impl<'o> Target<'o> {
     fn open(arguments: &Arguments, out: &'o mut Out) -> anyhow::Result<Opened<'o>> {
-        let Some(file) = &arguments.to else { return Ok(Opened { to: Self::Out(out), after: None }) };
-        let shown = file.display();
-        let open = if arguments.resume {
-            OpenOptions::new().read(true).write(true).open(file)
-        } else {
-            OpenOptions::new().write(true).create_new(true).open(file)
-        };
-        let mut opened = open.map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AlreadyExists => "; --resume goes on with it, if it is of an export that ended early",
-                _ => "",
-            };
-            Failure::usage(format!("{shown}: {error}{hint}"))
-        })?;
-        let after = if arguments.resume { resume(&mut opened, file)? } else { None };
-        Ok(Opened { to: Self::File(io::BufWriter::new(opened), file.clone()), after })
+        let Some(file) = &arguments.to else { return Ok(Opened { to: Self::Out(out), before: 0, after: None }) };
+        let place = Place { part: with_suffix(file, ".part"), file: file.clone() };
+        let failed = |path: &Path, error: &io::Error| Failure::usage(format!("{}: {error}", path.display()));
+        if file.symlink_metadata().is_ok() {
+            if !arguments.resume {
+                return Err(Failure::usage(format!(
+                    "{0} is there already, and nothing is overwritten; --resume goes on with it, if an export to it ended early",
+                    file.display()
+                )));
+            }
+            // Of somebody who sent standard output to it. What has an end stays what it is.
+            let mut whole = OpenOptions::new().read(true).write(true).open(file).map_err(|e| failed(file, &e))?;
+            kept(&mut whole, file)?;
+            fs::rename(file, &place.part).map_err(|e| failed(file, &e))?;
+        }
+        let mut open = OpenOptions::new();
+        let open = open.read(true).write(true).create(!arguments.resume).truncate(!arguments.resume);
+        let mut opened = open.open(&place.part).map_err(|e| failed(&place.part, &e))?;
+        let (before, after) = if arguments.resume { kept(&mut opened, &place.part)? } else { (0, None) };
+        Ok(Opened { to: Self::File(io::BufWriter::new(opened), place), before, after })
     }
+}
+
+/// A path with something behind its last name.
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 impl Opened<'_> {
     fn line(&mut self, value: &Value) -> anyhow::Result<()> {
         match &mut self.to {
             Target::Out(out) => out.json(value),
-            Target::File(file, path) => writeln!(file, "{value}").with_context(|| path.display().to_string()),
+            Target::File(file, place) => writeln!(file, "{value}").with_context(|| place.part.display().to_string()),
         }
     }
 
-    /// Everything is there, and stays there.
-    fn end(&mut self) -> anyhow::Result<()> {
+    /// All znodes are there: says so, and sees to it that this stays true.
+    fn end(&mut self, znodes: u64) -> anyhow::Result<()> {
+        self.line(&json!({"end": true, "znodes": znodes}))?;
         match &mut self.to {
             Target::Out(out) => out.flush(),
-            Target::File(file, path) => {
+            Target::File(file, Place { part, file: name }) => {
                 let sync = file.flush().and_then(|()| file.get_ref().sync_all());
-                sync.with_context(|| path.display().to_string())
+                sync.with_context(|| part.display().to_string())?;
+                let renamed = fs::rename(&part, &name).and_then(|()| {
+                    let dir = name.parent().filter(|dir| !dir.as_os_str().is_empty());
+                    File::open(dir.unwrap_or_else(|| Path::new(".")))?.sync_all()
+                });
+                renamed.with_context(|| name.display().to_string())
             }
         }
     }
 }
 
-/// The last whole line's path; what stands behind that line is cut off.
-fn resume(file: &mut File, path: &Path) -> anyhow::Result<Option<String>> {
+/// The znodes that a part of an export has, and the path of the last; what stands behind the last whole line is cut off.
+fn kept(file: &mut File, path: &Path) -> anyhow::Result<(u64, Option<String>)> {
     let shown = path.display();
-    let (mut last, mut end, mut line) = (None, 0, Vec::new());
+    let (mut znodes, mut last, mut end, mut line) = (0_u64, None, 0, Vec::new());
     let mut reader = BufReader::new(&mut *file);
     loop {
         line.clear();
@@ -173,16 +201,24 @@ fn resume(file: &mut File, path: &Path) -> anyhow::Result<Option<String>> {
         if read == 0 || !line.ends_with(b"\n") {
             break;
         }
-        let value: Value = serde_json::from_slice(&line)
-            .map_err(|error| Failure::usage(format!("{shown} is no export, at byte {end}: {error}")))?;
+        let number = znodes + 1;
+        let value: Value = serde_json::from_slice(&line).map_err(|error| {
+            Failure::usage(format!("{shown} is no export: line {number}: {}", json_problem(&error)))
+        })?;
+        if value.get("end").is_some() {
+            return Err(Failure::usage(format!(
+                "{shown} is whole: line {number} is its end, and there is nothing to resume"
+            )));
+        }
         let found = value.get("path").and_then(Value::as_str);
-        let found = found.ok_or_else(|| Failure::usage(format!("{shown} is no export: no path at byte {end}")))?;
+        let found = found.ok_or_else(|| Failure::usage(format!("{shown} is no export: line {number} has no path")))?;
         last = Some(found.to_owned());
+        znodes = number;
         end += read as u64;
     }
     drop(reader);
     file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).with_context(|| shown.to_string())?;
-    Ok(last)
+    Ok((znodes, last))
 }
 
 /// Data and stat, and the ACL, of a znode that was asked for.

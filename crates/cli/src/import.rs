@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Seek as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,13 +10,13 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use farrier_client::{Acl, Call, Client, Created, ErrorCode};
+use farrier_client::{Acl, Call, Client, Created, Error, ErrorCode};
 use serde::Deserialize;
 
 use crate::export::progress;
 use crate::output::{Failure, complain};
 use crate::session::{self, AclOption, SessionOptions};
-use crate::values::{count, parse_acl};
+use crate::values::{count, json_problem, parse_acl};
 use crate::walk::join;
 
 const EXAMPLES: &str = "\
@@ -28,6 +28,9 @@ Examples:
 FILE is what `farrier export` wrote; `-` is standard input. Znodes that exist are left alone and counted, or
 with --update get the data of the file; their ACL stays. Missing parents of PATH are not created. An import
 that ended early is resumed by running it again: what is there already is left alone.
+
+A file without the line that ends every export, {\"end\":true,\"znodes\":N}, was cut off, and is refused before
+anything is created; on standard input that shows only at the end. --partial takes it as it is.
 
 Exit codes: 0 done, 1 refused by the server or not known to be done, 2 usage, 3 no server.";
 
@@ -46,6 +49,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     update: bool,
 
+    /// Take what there is of an export that was cut off, or lines that something else wrote
+    #[arg(long)]
+    partial: bool,
+
     #[command(flatten)]
     acl: AclOption,
 
@@ -59,12 +66,22 @@ const AHEAD: usize = 64;
 /// Longest line: the base64 of what no server takes in one znode.
 const LINE_MAX: u64 = 128 << 20;
 
-/// A line of the file.
+/// A line of the file: a znode, or the end with their number.
 #[derive(Debug, Deserialize)]
 struct Line {
-    path: String,
+    path: Option<String>,
     data: Option<String>,
-    acl: String,
+    acl: Option<String>,
+    #[serde(default)]
+    end: bool,
+    znodes: Option<u64>,
+}
+
+/// What a line says.
+enum Said {
+    Znode(Znode),
+    /// All has been said; how many znodes there were.
+    End(Option<u64>),
 }
 
 /// A znode to write.
@@ -76,31 +93,13 @@ struct Znode {
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     session::run("import", &arguments.session, async |client, _| {
-        let shown = if arguments.from.as_os_str() == "-" {
-            "standard input".to_owned()
-        } else {
-            arguments.from.display().to_string()
-        };
-        let mut reader: Box<dyn BufRead> = if arguments.from.as_os_str() == "-" {
-            Box::new(io::stdin().lock())
-        } else {
-            let file = File::open(&arguments.from).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
-            Box::new(BufReader::new(file))
-        };
+        let mut lines = Lines::open(arguments)?;
         let bar = progress();
         let mut import = Import { client, arguments, waiting: VecDeque::new(), counts: Counts::default() };
-        let (mut line, mut number) = (Vec::new(), 0_u64);
         let result = loop {
-            line.clear();
-            number += 1;
-            let read = io::Read::take(&mut reader, LINE_MAX).read_until(b'\n', &mut line);
-            if read.with_context(|| shown.clone())? == 0 {
-                break import.finish().await;
-            }
-            let znode = arguments.read(&line).map_err(|why| Failure::usage(format!("{shown}, line {number}: {why}")));
-            let result = match znode {
-                Ok(None) => continue,
+            let result = match lines.next() {
                 Ok(Some(znode)) => import.add(znode).await,
+                Ok(None) => break import.finish().await,
                 Err(error) => import.finish().await.and(Err(error)),
             };
             bar.inc(1);
@@ -112,28 +111,144 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         let Counts { created, updated, there, skipped } = import.counts;
         let counts =
             format!("{} created, {updated} updated, {there} left alone, {skipped} skipped", count(created, "znode"));
-        result.with_context(|| format!("{counts}; run it again to go on"))?;
+        if let Err(error) = result {
+            // Only what nobody refused comes to another end next time.
+            let passes = matches!(
+                error.downcast_ref(),
+                Some(Error::NotDone { .. } | Error::Unknown { .. } | Error::SessionExpired { .. })
+            );
+            let hint = if passes { "; the same command goes on from there" } else { "" };
+            complain("farrier import", format_args!("{counts}, then it failed{hint}"));
+            return Err(error);
+        }
         complain("farrier import", counts);
         Ok(0)
     })
 }
 
-impl Arguments {
-    /// What a line says; `None` for an empty one.
-    fn read(&self, line: &[u8]) -> Result<Option<Znode>, String> {
-        if line.trim_ascii().is_empty() {
+/// The lines of the file, one by one.
+struct Lines<'a> {
+    arguments: &'a Arguments,
+    shown: String,
+    reader: Box<dyn BufRead>,
+    line: Vec<u8>,
+    number: u64,
+    znodes: u64,
+    ended: bool,
+}
+
+impl<'a> Lines<'a> {
+    /// Opens the file. Where it can be read twice it is refused right away if it has no end.
+    fn open(arguments: &'a Arguments) -> anyhow::Result<Self> {
+        let is_input = arguments.from.as_os_str() == "-";
+        let shown = if is_input { "standard input".to_owned() } else { arguments.from.display().to_string() };
+        let lines = |reader| Lines {
+            arguments,
+            shown: shown.clone(),
+            reader,
+            line: Vec::new(),
+            number: 0,
+            znodes: 0,
+            ended: false,
+        };
+        if is_input {
+            return Ok(lines(Box::new(io::stdin().lock())));
+        }
+        let open = || File::open(&arguments.from).map_err(|error| Failure::usage(format!("{shown}: {error}")));
+        let mut file = open()?;
+        if !arguments.partial && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            let mut first = lines(Box::new(BufReader::new(open()?)));
+            let mut last = Vec::new();
+            while first.read()? {
+                if !first.line.trim_ascii().is_empty() {
+                    last.clone_from(&first.line);
+                }
+            }
+            if !serde_json::from_slice(&last).is_ok_and(|line: Line| line.end) {
+                first.number -= 1;
+                return Err(first.cut_off());
+            }
+        }
+        file.rewind().with_context(|| shown.clone())?;
+        Ok(lines(Box::new(BufReader::new(file))))
+    }
+
+    /// Reads the next line into `line`; whether there is one.
+    fn read(&mut self) -> anyhow::Result<bool> {
+        self.line.clear();
+        self.number += 1;
+        let read = io::Read::take(&mut self.reader, LINE_MAX).read_until(b'\n', &mut self.line);
+        Ok(read.with_context(|| self.shown.clone())? > 0)
+    }
+
+    /// The next znode; `None` when all have come.
+    fn next(&mut self) -> anyhow::Result<Option<Znode>> {
+        while self.read()? {
+            if self.line.trim_ascii().is_empty() {
+                continue;
+            }
+            let said = self.arguments.read(&self.line).map_err(|why| self.wrong(&why))?;
+            if self.ended && !self.arguments.partial {
+                return Err(self.wrong("it stands behind the end of the export; are these two in one file?"));
+            }
+            match said {
+                Said::Znode(znode) => {
+                    self.znodes += 1;
+                    return Ok(Some(znode));
+                }
+                Said::End(znodes) => {
+                    self.ended = true;
+                    let (there, partial) = (self.znodes, self.arguments.partial);
+                    if let Some(znodes) = znodes.filter(|znodes| *znodes != there && !partial) {
+                        return Err(self.wrong(&format!(
+                            "it ends an export of {}, and {there} came before it; export it again, or take what is there \
+                             with --partial",
+                            count(znodes, "znode")
+                        )));
+                    }
+                }
+            }
+        }
+        if self.ended || self.arguments.partial {
             return Ok(None);
         }
-        let Line { path, data, acl } = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        self.number -= 1;
+        Err(self.cut_off())
+    }
+
+    fn wrong(&self, why: &str) -> anyhow::Error {
+        Failure::usage(format!("{}, line {}: {why}", self.shown, self.number))
+    }
+
+    fn cut_off(&self) -> anyhow::Error {
+        self.wrong(
+            "this is the last, and it is not the end of an export: it was cut off here. Export it again, or with \
+             `farrier export … --to FILE --resume` the rest; --partial takes what is there",
+        )
+    }
+}
+
+impl Arguments {
+    /// What a line says.
+    fn read(&self, line: &[u8]) -> Result<Said, String> {
+        let Line { path, data, acl, end, znodes } = serde_json::from_slice(line).map_err(|error| {
+            let cut = if error.is_eof() && !line.ends_with(b"\n") { "the file ends in the midst of it: " } else { "" };
+            format!("{cut}{}", json_problem(&error))
+        })?;
+        if end {
+            return Ok(Said::End(znodes));
+        }
+        let path = path.ok_or("it has no `path`")?;
         let below = path.strip_prefix('/').ok_or_else(|| format!("the path {path} does not begin with a slash"))?;
         let path = if below.is_empty() { self.path.clone() } else { join(&self.path, below) };
         let data = data.map(|data| STANDARD.decode(data)).transpose();
         let data = data.map_err(|error| format!("data is no base64: {error}"))?;
-        let acl = match self.acl.given() {
-            Some(acl) => acl.to_vec(),
-            None => parse_acl(&acl)?,
+        let acl = match (self.acl.given(), acl) {
+            (Some(given), _) => given.to_vec(),
+            (None, Some(acl)) => parse_acl(&acl)?,
+            (None, None) => return Err("it has no `acl`; --acl gives one to all".to_owned()),
         };
-        Ok(Some(Znode { path, data, acl }))
+        Ok(Said::Znode(Znode { path, data, acl }))
     }
 }
 

@@ -15,7 +15,7 @@ const DATA_MAX: u64 = 64 << 20;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DataOptions {
     /// The data, as text
-    #[arg(value_name = "DATA", conflicts_with = "file")]
+    #[arg(value_name = "DATA", allow_negative_numbers = true, conflicts_with = "file")]
     data: Option<String>,
 
     /// Take the data from FILE, `-` for standard input

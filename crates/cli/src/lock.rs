@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use farrier_client::Client;
 use farrier_recipes::{Error, Guard, Layout, Lock};
 
-use crate::command::{End, LOST, NOT_ACQUIRED, Signals, code_of_signal, run_under};
+use crate::command::{End, Errand, LOST, NOT_ACQUIRED, Signals, code_of_signal, run_under};
 use crate::output::complain;
 use crate::session::{self, AclOption, SessionOptions};
 
@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
 /// How long to wait for others.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WaitOption {
-    /// Seconds to wait while others hold it, 0 to try once [default: for ever]
+    /// Seconds to wait until it can be had, 0 to try once [default: for ever]
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u32>,
 }
@@ -110,26 +110,38 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                 None => lock.acquire().await,
             }
         };
-        let acquired = tokio::select! {
-            acquired = acquire => acquired,
-            signal = signals.next() => return Ok(code_of_signal(signal.as_raw())),
-        };
-        let guard = match acquired {
+        let guard = match acquired("lock", acquire, &mut signals).await? {
             Ok(guard) => guard,
-            Err(error @ Error::NotAcquired { .. }) => {
-                complain("farrier lock: error", error);
-                return Ok(NOT_ACQUIRED);
-            }
-            Err(error) => return Err(error.into()),
+            Err(code) => return Ok(code),
         };
         let environment = environment(&arguments.session, &guard);
-        let end = run_under("lock", &guard, client, &arguments.command, &environment, &mut signals).await?;
-        Ok(match end {
+        let errand = Errand { verb: "lock", command: &arguments.command, environment: &environment, input: None };
+        Ok(match run_under(&*guard, client, errand, &mut signals).await? {
             End::NotRun(code) => code,
-            End::Lost(_) => LOST,
-            End::Ended(code) => released("lock", client, guard.release(), code).await,
+            End::Lost => LOST,
+            End::Ended(code) => released("lock", client, guard.release(), code, &mut signals).await,
         })
     })
+}
+
+/// Waits for what a command is to run under, or says with which code to end instead.
+pub(crate) async fn acquired<T>(
+    verb: &str,
+    acquire: impl Future<Output = Result<T, Error>>,
+    signals: &mut Signals,
+) -> anyhow::Result<Result<T, u8>> {
+    let acquired = tokio::select! {
+        acquired = acquire => acquired,
+        signal = signals.next() => return Ok(Err(code_of_signal(signal.as_raw()))),
+    };
+    match acquired {
+        Ok(held) => Ok(Ok(held)),
+        Err(error @ Error::NotAcquired { .. }) => {
+            complain(&format!("farrier {verb}: error"), error);
+            Ok(Err(NOT_ACQUIRED))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a command under a lock finds in its environment.
@@ -147,18 +159,26 @@ pub(crate) async fn released(
     client: &Client,
     release: impl Future<Output = Result<(), Error>>,
     code: u8,
+    signals: &mut Signals,
 ) -> u8 {
-    match release.await {
-        Ok(()) => code,
-        Err(error @ Error::LockLost { .. }) => {
+    let why = match signals.or_answer(client, release).await {
+        Ok(Ok(())) => return code,
+        Ok(Err(error @ Error::LockLost { .. })) => {
             complain(&format!("farrier {verb}: error"), format_args!("the command may have had company: {error}"));
-            LOST
+            return LOST;
         }
-        Err(error) => {
-            let timeout = client.lease().map_or(0, |lease| lease.timeout.as_secs());
-            let what = format_args!("it is released with the session, within {timeout} s: {error}");
-            complain(&format!("farrier {verb}: warning"), what);
-            code
-        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no server has answered".to_owned(),
+    };
+    let what = format_args!("it is released with the session, {}: {why}", session_ends(client));
+    complain(&format!("farrier {verb}: warning"), what);
+    code
+}
+
+/// When a session ends that no server can be told to end.
+pub(crate) fn session_ends(client: &Client) -> String {
+    match client.lease() {
+        Some(lease) => format!("within {} s", lease.timeout.as_secs()),
+        None => "by its timeout".to_owned(),
     }
 }

@@ -17,6 +17,7 @@ mod export;
 mod files;
 mod get;
 mod guard;
+mod hints;
 mod import;
 mod init;
 mod input;
@@ -41,6 +42,7 @@ mod stat;
 mod status;
 mod sync;
 mod tree;
+mod usage;
 mod values;
 mod walk;
 mod watch;
@@ -150,7 +152,7 @@ fn main() -> ExitCode {
     if let Some(code) = command::become_another() {
         return code;
     }
-    match Cli::parse().command {
+    match usage::read().command {
         Command::Server(arguments) => server::run(&arguments),
         Command::Dev(arguments) => dev::run(&arguments),
         Command::Init(arguments) => init::run(&arguments),

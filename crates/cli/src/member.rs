@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use farrier_recipes::{Group, GroupEvent, Member};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::input::DataOptions;
 use crate::output::{FAILED, GOOD, Out, WARNING, complain};
 use crate::session::{self, AclOption, SessionOptions};
+use crate::signals::StopSignals;
 use crate::values::{base64, hex, plain, quoted};
 
 const EXAMPLES: &str = "\
@@ -133,8 +133,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 impl Join {
     fn run(&self) -> ExitCode {
         session::run_renewing("member join", &self.session, async |client, out| {
-            let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be handled")?;
-            let mut terminate = signal(SignalKind::terminate()).context("signals can't be handled")?;
+            let mut signals = StopSignals::listen().context("signals can't be handled")?;
             let payload = self.payload.read()?.unwrap_or_default();
             let group = Group::new(client, &self.path).acl(&self.acl.or_open());
             let membership = group.join(payload).await?;
@@ -156,8 +155,7 @@ impl Join {
                         complain("farrier member join: error", format_args!("{}: it can't join again", self.path));
                         return Ok(FAILED);
                     },
-                    _ = interrupt.recv() => break,
-                    _ = terminate.recv() => break,
+                    _ = signals.next() => break,
                 }
             }
             membership.leave().await?;
@@ -193,16 +191,14 @@ impl Ls {
 impl Watch {
     fn run(&self) -> ExitCode {
         session::run_renewing("member watch", &self.session, async |client, out| {
-            let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be handled")?;
-            let mut terminate = signal(SignalKind::terminate()).context("signals can't be handled")?;
+            let mut signals = StopSignals::listen().context("signals can't be handled")?;
             let mut watch = Group::new(client, &self.path).watch();
             let mut left = self.count;
             while left != Some(0) {
                 let event = tokio::select! {
                     event = watch.next() => event?,
                     // The session ends in order; the code is that of a program which the signal ends.
-                    _ = interrupt.recv() => return Ok(128 + 2),
-                    _ = terminate.recv() => return Ok(128 + 15),
+                    signal = signals.next() => return Ok(signal.code()),
                 };
                 self.tell(out, event)?;
                 left = left.map(|left| left - 1);

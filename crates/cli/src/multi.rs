@@ -15,7 +15,7 @@ use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::Failure;
 use crate::session::{self, AclOption, SessionOptions};
-use crate::values::{parse_acl, plain, stat_json};
+use crate::values::{json_problem, parse_acl, plain, stat_json};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -99,7 +99,7 @@ struct Operation {
 
 impl Operation {
     fn read(text: &str, open: &[Acl<'static>]) -> Result<Self, String> {
-        let line: Line = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let line: Line = serde_json::from_str(text).map_err(|error| json_problem(&error))?;
         let (data, acl) = match &line {
             Line::Check { .. } | Line::Delete { .. } => (Vec::new(), Vec::new()),
             Line::Set { text: None, data: None, .. } => return Err("a set needs `text` or `data`".to_owned()),
@@ -155,6 +155,10 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
                 Operation::read(line, &open).map_err(|why| Failure::usage(format!("{shown}, line {number}: {why}")))
             })
             .collect::<anyhow::Result<_>>()?;
+        if operations.is_empty() {
+            // Servers take one, and answer that nothing was done; whoever wrote the file meant something else.
+            return Err(Failure::usage(format!("{shown}: there is no operation in it, so nothing was sent")));
+        }
         let ops = operations.iter().map(Operation::op);
         let results = match arguments.guard.node()? {
             None => client.multi(ops).await?,

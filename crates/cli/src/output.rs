@@ -15,7 +15,9 @@ use std::process::ExitCode;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Effects, Style};
 
+use crate::hints;
 use crate::session;
+use crate::values::plain;
 
 /// What something is drawn with that is as it should be.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
@@ -46,7 +48,8 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// Writes one message to standard error, its continuation lines indented.
 pub(crate) fn complain(kind: &str, message: impl Display) {
-    let message = message.to_string().replace('\n', "\n  ");
+    // It may quote what others named.
+    let message = message.to_string().lines().map(plain).collect::<Vec<_>>().join("\n  ");
     let colour = has_colour(&AutoStream::choice(&io::stderr()));
     let style = match kind {
         kind if kind.ends_with("error") => BAD,
@@ -178,14 +181,9 @@ pub(crate) fn tell(kind: &str, error: &anyhow::Error) -> u8 {
         // `| head` has seen enough.
         return READER_GONE;
     }
-    let (code, hint) = match error.downcast_ref::<Failure>() {
-        Some(failure) => (failure.code, ""),
-        None => match code_of(error) {
-            NO_SERVER => (NO_SERVER, "\nIs a server running there? --server or FARRIER_SERVER names others"),
-            code => (code, ""),
-        },
-    };
-    complain(kind, format_args!("{error:#}{hint}"));
+    let code = error.downcast_ref::<Failure>().map_or_else(|| code_of(error), |failure| failure.code);
+    let hint = hints::next_step(error).map(|hint| format!("\n{hint}")).unwrap_or_default();
+    complain(kind, format_args!("{}{hint}", hints::message(error)));
     code
 }
 

@@ -1,21 +1,16 @@
 //! `farrier queue`: items that are worked on by one at a time and gone only when they are done.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::{ExitCode, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use farrier_client::Client;
+use farrier_client::{Client, SessionId};
 use farrier_recipes::{Error, Item, QUEUE_LIMIT, QUEUE_PRIORITY, QUEUE_PRIORITY_MAX, Queue};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::{Child, Command as Process};
 
-use crate::command::{LOST, NOT_ACQUIRED, NOT_STARTED, Signals, cannot_run, code_of_failure, code_of_signal};
+use crate::command::{End, Errand, LOST, Leased, NOT_ACQUIRED, Signals, code_of_signal, run_under};
 use crate::input::DataOptions;
+use crate::lock::{WaitOption, session_ends};
 use crate::output::{FAILED, Out, complain};
 use crate::session::{self, AclOption, SessionOptions};
 use crate::values::{base64, plain};
@@ -47,17 +42,19 @@ Examples:
 
 Takes the first item that nobody works on. Without CMD its data is printed, and the item is done once that was handed
 to whoever reads it. With CMD, that gets the data on its standard input, FARRIER_SERVER and FARRIER_QUEUE_ITEM in its
-environment; exit code 0 says that the item is done, any other one gives it back. INT, TERM and HUP are passed on to CMD.
-If the session is lost meanwhile, others may take the item: then CMD gets TERM, and KILL if it does not end.
+environment; exit code 0 says that the item is done, any other one gives it back.
+
+CMD runs as below `farrier lock`: in a process group of its own, all of which has to end, to which INT, TERM and HUP are
+passed on, and which dies with this command where the system can do that. If no server answers for half of the session
+timeout the group gets TERM, after two thirds KILL: before anybody else can take the item. A signal while no server
+answers what becomes of the item ends this command, and the message says where the item is then.
 
 An item that was worked on can come again if CMD fails or the session is lost, so doing it twice has to be harmless.
 
 Exit codes: 0 done, 1 refused by the server or not known to be done, 2 usage, 3 no server, 123 the item was lost with
-the session, 124 no item within --wait. With CMD its own, 128+N when signal N ended it, 1 when it is not known whether
-the item is done, 123, 124, 125 failed before CMD ran, 126 CMD can't be run, 127 it isn't found.";
-
-/// How long CMD may take to end after TERM when its item was lost.
-const GRACE: Duration = Duration::from_secs(5);
+the session, 124 no item within --wait, 128+N ended by signal N. With CMD its own, 128+N when signal N ended it or this
+command, 1 when it is not known whether the item is done, 123, 124, 125 failed before CMD ran, 126 CMD can't be run, 127 it
+isn't found.";
 
 /// Options of `farrier queue`.
 #[derive(Debug, Args)]
@@ -114,9 +111,8 @@ struct Take {
     /// The queue
     path: String,
 
-    /// Seconds to wait for an item, 0 to look once [default: for ever]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
-    wait: Option<u64>,
+    #[command(flatten)]
+    wait: WaitOption,
 
     /// One JSON object: path, item, data
     #[arg(long, conflicts_with = "command")]
@@ -164,25 +160,28 @@ impl Take {
     fn run(&self) -> ExitCode {
         if self.command.is_empty() {
             return session::run_renewing("queue take", &self.session, async |client, out| {
-                match self.take(client).await? {
-                    Ok(item) => self.print(item, out).await,
+                let mut signals = Signals::listen()?;
+                match self.take(client, &mut signals).await? {
+                    Ok(item) => self.print(client, item, out, &mut signals).await,
                     Err(code) => Ok(code),
                 }
             });
         }
-        session::run_command("queue take", &self.session, async |client| match self.take(client).await? {
-            Ok(item) => self.work(item).await,
-            Err(code) => Ok(code),
+        session::run_command("queue take", &self.session, async |client| {
+            let mut signals = Signals::listen()?;
+            match self.take(client, &mut signals).await? {
+                Ok(item) => self.work(client, item, &mut signals).await,
+                Err(code) => Ok(code),
+            }
         })
     }
 
-    async fn take(&self, client: &Client) -> anyhow::Result<Taken> {
+    async fn take(&self, client: &Client, signals: &mut Signals) -> anyhow::Result<Taken> {
         let queue = Queue::new(client, &self.path).acl(&self.acl.or_open());
-        let mut signals = Signals::listen()?;
         let take = async {
-            match self.wait {
+            match self.wait.span() {
                 None => queue.take().await.map(Some),
-                Some(seconds) => queue.take_within(Duration::from_secs(seconds)).await,
+                Some(span) => queue.take_within(span).await,
             }
         };
         let taken = tokio::select! {
@@ -199,93 +198,118 @@ impl Take {
     }
 
     /// Hands the item's data on, and only then says that it is done.
-    async fn print(&self, item: Item, out: &mut Out) -> anyhow::Result<u8> {
+    async fn print(&self, client: &Client, item: Item, out: &mut Out, signals: &mut Signals) -> anyhow::Result<u8> {
         let written = if self.json {
             out.json(&json!({"path": self.path, "item": item.name(), "data": base64(Some(item.data()))}))
         } else {
             out.bytes(item.data())
         };
         if let Err(error) = written.and_then(|()| out.flush()) {
-            item.give_back().await?;
+            give_back(client, item, signals, FAILED).await;
             return Err(error);
         }
-        item.ack().await?;
-        Ok(0)
+        Ok(acknowledge(client, item, signals).await)
     }
 
     /// Runs the command on the item.
-    async fn work(&self, item: Item) -> anyhow::Result<u8> {
-        let mut signals = Signals::listen()?;
-        let Some((program, words)) = self.command.split_first() else { return Ok(NOT_STARTED) };
-        let mut command = Process::new(program);
-        command.args(words).env("FARRIER_SERVER", self.session.server()).env("FARRIER_QUEUE_ITEM", item.name());
-        let mut child = match command.stdin(Stdio::piped()).spawn() {
-            Ok(child) => child,
-            Err(error) => {
-                complain("farrier queue take: error", cannot_run(program, &error));
-                item.give_back().await?;
-                return Ok(code_of_failure(&error));
-            }
+    async fn work(&self, client: &Client, item: Item, signals: &mut Signals) -> anyhow::Result<u8> {
+        let Some(lease) = client.lease() else {
+            complain("farrier queue take: error", format_args!("{}: it is lost with the session", item.name()));
+            return Ok(LOST);
         };
-        if let Some(mut input) = child.stdin.take() {
-            let data = item.data().to_vec();
-            // A command that does not read its input, or not all of it, does so on purpose.
-            tokio::spawn(async move { input.write_all(&data).await });
-        }
-        let code = match wait(&mut child, &item, &mut signals).await? {
-            Some(status) => code_of(status),
-            None => return Ok(LOST),
+        let claimed = Claimed { client, session: lease.session, item };
+        let environment = [
+            ("FARRIER_SERVER", self.session.server().to_owned()),
+            ("FARRIER_QUEUE_ITEM", claimed.item.name().to_owned()),
+        ];
+        let errand = Errand {
+            verb: "queue take",
+            command: &self.command,
+            environment: &environment,
+            input: Some(claimed.item.data()),
         };
-        let end = if code == 0 { item.ack().await } else { item.give_back().await };
-        match end {
-            Ok(()) => Ok(code),
-            Err(error @ Error::ClaimLost { .. }) => {
-                complain("farrier queue take: error", error);
-                Ok(LOST)
-            }
-            // The command's work is done, but the item may come again.
-            Err(error) if code == 0 => {
-                complain("farrier queue take: error", error);
-                Ok(FAILED)
-            }
-            Err(error) => {
-                complain("farrier queue take: warning", error);
-                Ok(code)
-            }
-        }
+        let end = run_under(&claimed, client, errand, signals).await;
+        let item = claimed.item;
+        Ok(match end? {
+            End::Lost => LOST,
+            End::Ended(0) => acknowledge(client, item, signals).await,
+            End::NotRun(code) | End::Ended(code) => give_back(client, item, signals, code).await,
+        })
     }
 }
 
 /// An item, or an exit code.
 type Taken = Result<Item, u8>;
 
-/// Waits for the command that works on an item; `None` if the item was lost, and the command stopped for that.
-async fn wait(child: &mut Child, item: &Item, signals: &mut Signals) -> anyhow::Result<Option<ExitStatus>> {
-    let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    let tell = |signal: Signal| {
-        if let Some(id) = id {
-            // It may have ended in this moment.
-            let _ = kill_process(id, signal);
-        }
-    };
-    let mut lost = std::pin::pin!(item.lost());
-    loop {
-        tokio::select! {
-            status = child.wait() => return Ok(Some(status.context("the command can't be waited for")?)),
-            signal = signals.next() => tell(signal),
-            () = &mut lost => break,
-        }
-    }
-    complain("farrier queue take: error", "the session is lost, and the item with it; the command is told to end");
-    tell(Signal::TERM);
-    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        child.kill().await.context("the command can't be killed")?;
-    }
-    Ok(None)
+/// An item that a command works on. Others may take it when the session is lost that claimed it.
+struct Claimed<'c> {
+    client: &'c Client,
+    session: SessionId,
+    item: Item,
 }
 
-/// A shell's code for `status`.
-fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    code.or_else(|| status.signal().map(code_of_signal)).unwrap_or(NOT_STARTED)
+impl Leased for Claimed<'_> {
+    fn name(&self) -> &str {
+        self.item.name()
+    }
+
+    fn session(&self) -> SessionId {
+        self.session
+    }
+
+    fn lost(&self) -> impl Future<Output = ()> {
+        self.item.lost()
+    }
+
+    fn is_lost(&self) -> bool {
+        let lease = self.client.lease().filter(|lease| lease.session == self.session);
+        lease.is_none_or(|lease| !lease.holds(self.client.now()))
+    }
+}
+
+/// Says that an item is done; returns the exit code.
+async fn acknowledge(client: &Client, item: Item, signals: &mut Signals) -> u8 {
+    let name = item.name().to_owned();
+    match signals.or_answer(client, item.ack()).await {
+        Ok(Ok(())) => 0,
+        Ok(Err(error)) => {
+            complain("farrier queue take: error", &error);
+            // Otherwise the work is done, but the item may come again.
+            if matches!(error, Error::ClaimLost { .. }) { LOST } else { FAILED }
+        }
+        Err(signal) => {
+            let when = session_ends(client);
+            complain(
+                "farrier queue take: error",
+                format_args!(
+                    "{name}: ended by a signal while no server answered that the item is done; if none has it so, others can \
+                     take it when the session ends, {when}"
+                ),
+            );
+            code_of_signal(signal.as_raw())
+        }
+    }
+}
+
+/// Gives an item back that is not done; returns the exit code, `code` if nothing else went wrong.
+async fn give_back(client: &Client, item: Item, signals: &mut Signals, code: u8) -> u8 {
+    let name = item.name().to_owned();
+    let why = match signals.or_answer(client, item.give_back()).await {
+        Ok(Ok(())) => {
+            if signals.asked().is_some() {
+                complain("farrier queue take", format_args!("{name} is back in the queue"));
+            }
+            return code;
+        }
+        Ok(Err(error @ Error::ClaimLost { .. })) => {
+            complain("farrier queue take: error", error);
+            return LOST;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no server has answered".to_owned(),
+    };
+    let when = session_ends(client);
+    let what = format_args!("{name}: others can take it when the session ends, {when}: {why}");
+    complain("farrier queue take: warning", what);
+    code
 }

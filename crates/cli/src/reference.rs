@@ -10,7 +10,7 @@ const WIDTH: usize = 100;
 
 /// `docs/cli.md`.
 fn commands() -> String {
-    let mut root = crate::Cli::command().term_width(WIDTH);
+    let mut root = crate::usage::flowing(crate::Cli::command()).term_width(WIDTH);
     root.build();
     let mut text = String::from(
         "# Commands\n\n<!-- Written by `cargo xtask reference` from the command line's definition. -->\n\n\

@@ -34,6 +34,10 @@ pub(crate) struct SessionOptions {
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86400))]
     session_timeout: u64,
 
+    /// Longest request that is sent; the servers' jute.maxbuffer has to allow it as well [default: 1048575]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=67_108_864))]
+    request_max: Option<u32>,
+
     /// File with identities, one `SCHEME:CREDENTIALS` a line, as in `digest:user:password`
     #[arg(long, env = "FARRIER_AUTH", value_name = "FILE")]
     auth_file: Option<PathBuf>,
@@ -116,6 +120,9 @@ impl SessionOptions {
             .request_timeout(timeout)
             .session_timeout(Duration::from_secs(self.session_timeout))
             .renew_session(renew);
+        if let Some(max) = self.request_max.and_then(|max| usize::try_from(max).ok()) {
+            builder = builder.request_max(max);
+        }
         for (scheme, credentials) in self.identities()? {
             builder = builder.auth(&scheme, credentials);
         }

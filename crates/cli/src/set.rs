@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     data: DataOptions,
 
     /// Only if the data has this version
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     version: Option<i32>,
 
     #[command(flatten)]

@@ -1,5 +1,6 @@
 //! What a command that runs a server waits for: signals, and the ends of what it started.
 
+use std::io;
 use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -25,11 +26,32 @@ impl StopSignal {
         }
     }
 
-    /// Its number, for the exit code of a program that it ends.
-    const fn number(self) -> i32 {
+    /// The exit code of a program that it ends.
+    pub(crate) const fn code(self) -> u8 {
         match self {
-            Self::Interrupt => 2,
-            Self::Terminate => 15,
+            Self::Interrupt => 128 + 2,
+            Self::Terminate => 128 + 15,
+        }
+    }
+}
+
+/// The signals that ask to stop, for an event loop.
+pub(crate) struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// From now on neither ends this program.
+    pub(crate) fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// The next one. Dropping the call loses none.
+    pub(crate) async fn next(&mut self) -> StopSignal {
+        tokio::select! {
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
         }
     }
 }
@@ -42,7 +64,7 @@ pub(crate) enum Event {
     /// A server ended, by itself or because it was stopped: its place in the order of the started, and why.
     ServerEnded(usize, ExitReason),
     /// The command that runs beside the server ended.
-    CommandEnded(std::io::Result<ExitStatus>),
+    CommandEnded(io::Result<ExitStatus>),
 }
 
 /// Ends of the queue of events, with room for all that can happen: the signals up to [`PATIENCE`], the
@@ -62,15 +84,12 @@ const PATIENCE: usize = 2;
 pub(crate) fn listen(events: SyncSender<Event>) -> anyhow::Result<()> {
     let (ready, registered) = sync_channel(1);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let Some((runtime, mut interrupt, mut terminate)) = register(&ready) else { return };
+        let Some((runtime, mut signals)) = register(&ready) else { return };
         runtime.block_on(async {
             for count in 1.. {
-                let found = tokio::select! {
-                    _ = interrupt.recv() => StopSignal::Interrupt,
-                    _ = terminate.recv() => StopSignal::Terminate,
-                };
+                let found = signals.next().await;
                 if count > PATIENCE {
-                    std::process::exit(128 + found.number());
+                    std::process::exit(found.code().into());
                 }
                 // If nobody waits any more, the program is ending.
                 drop(events.try_send(Event::Stop(found)));
@@ -82,13 +101,13 @@ pub(crate) fn listen(events: SyncSender<Event>) -> anyhow::Result<()> {
 }
 
 /// Installs the handlers on this thread's runtime and reports the outcome.
-fn register(ready: &SyncSender<std::io::Result<()>>) -> Option<(tokio::runtime::Runtime, Signal, Signal)> {
+fn register(ready: &SyncSender<io::Result<()>>) -> Option<(tokio::runtime::Runtime, StopSignals)> {
     let install = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let guard = runtime.enter();
-        let handlers = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let signals = StopSignals::listen()?;
         drop(guard);
-        Ok((runtime, handlers.0, handlers.1))
+        Ok((runtime, signals))
     };
     match install() {
         Ok(installed) => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
@@ -12,6 +12,7 @@ use farrier_client::{Client, Host};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::hints;
 use crate::output::{complain, print};
 use crate::session;
 
@@ -39,7 +40,7 @@ pub(crate) struct Arguments {
         value_name = "HOST:PORT,…",
         value_delimiter = ',',
         default_value = "127.0.0.1:2181",
-        value_parser = str::parse::<Host>
+        value_parser = parse_host
     )]
     server: Vec<Host>,
 
@@ -52,8 +53,22 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+fn parse_host(text: &str) -> Result<Host, String> {
+    text.parse().map_err(|error: farrier_client::ConnectStringError| {
+        let message = error.to_string();
+        let hint = hints::bracketed(&message).map(|hint| format!(". {hint}")).unwrap_or_default();
+        format!("{message}{hint}")
+    })
+}
+
 /// Most members that are asked at once.
 const AT_ONCE: usize = 64;
+
+/// Transactions of a session that looks at the list of members: its begin and its end.
+const OWN_TXNS: u64 = 2;
+
+/// Pause before a server is asked again whether these have arrived. All that takes half of the patience with one server.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a server must answer.
 const WHITELIST: &str = "4lw.commands.whitelist=srvr,mntr";
@@ -96,12 +111,14 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (members, answers) = runtime.block_on(async {
+    let (members, answers, newest) = runtime.block_on(async {
         let members = find_members(&arguments.server, timeout).await;
-        let answers = ask_all(&members, timeout).await;
-        (members, answers)
+        let mut answers = ask_all(&members, timeout).await;
+        let newest = newest(&answers);
+        settle(&members, &mut answers, newest, timeout).await;
+        (members, answers, newest)
     });
-    let text = if arguments.json { as_json(&members, &answers) } else { as_table(&members, &answers) };
+    let text = if arguments.json { as_json(&members, &answers, newest) } else { as_table(&members, &answers, newest) };
     if let Err(error) = print(&text) {
         complain("farrier status: error", format_args!("standard output can't be written: {error}"));
         return ExitCode::FAILURE;
@@ -222,6 +239,22 @@ async fn ask_all(members: &[Member], timeout: Duration) -> Vec<Answer> {
     answers
 }
 
+/// Asks those again that are behind by no more than the look at the list of members has written: that was on its way to
+/// them when they were asked.
+async fn settle(members: &[Member], answers: &mut [Answer], newest: u64, timeout: Duration) {
+    let behind = |answer: &Answer| match answer {
+        Answer::Told(facts) => facts.zxid.and_then(|zxid| lag(zxid, newest)).unwrap_or(0),
+        Answer::NotServing | Answer::Refused | Answer::Unreachable(_) => 0,
+    };
+    let end = Instant::now() + timeout / 2;
+    for (member, answer) in members.iter().zip(answers) {
+        while (1..=OWN_TXNS).contains(&behind(answer)) && Instant::now() < end {
+            tokio::time::sleep(LOOK_PAUSE).await;
+            *answer = ask(&member.address, timeout).await;
+        }
+    }
+}
+
 async fn ask(address: &Host, timeout: Duration) -> Answer {
     match address.word("srvr", timeout).await {
         Ok(text) => match read_srvr(&text) {
@@ -276,9 +309,10 @@ fn short_version(text: &str) -> String {
     }
 }
 
-/// How far a server is behind the newest of its epoch; unknown if the newest is of another one.
+/// How far a server is behind the newest of its epoch; unknown if the newest is of another one. Whoever was asked again
+/// may have more by then.
 fn lag(zxid: u64, newest: u64) -> Option<u64> {
-    (zxid >> 32 == newest >> 32).then(|| newest - zxid)
+    (zxid >> 32 == newest >> 32).then(|| newest.saturating_sub(zxid))
 }
 
 /// The cells of a row: epoch, zxid, lag, connections, version; what isn't known is `None`.
@@ -330,8 +364,7 @@ fn remark(member: &Member, answer: &Answer) -> Option<String> {
     }
 }
 
-fn as_table(members: &[Member], answers: &[Answer]) -> String {
-    let newest = newest(answers);
+fn as_table(members: &[Member], answers: &[Answer], newest: u64) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["id", "address", "role", "epoch", "last zxid", "lag", "connections", "version"]);
@@ -366,8 +399,7 @@ fn as_table(members: &[Member], answers: &[Answer]) -> String {
     text
 }
 
-fn as_json(members: &[Member], answers: &[Answer]) -> String {
-    let newest = newest(answers);
+fn as_json(members: &[Member], answers: &[Answer], newest: u64) -> String {
     let rows: Vec<serde_json::Value> = members
         .iter()
         .zip(answers)
@@ -446,7 +478,7 @@ mod tests {
         let members: Vec<Member> =
             (1..=4).map(|id| Member { id: Some(id), address: address(&format!("zk{id}")) }).collect();
         let answers = [told(0x3_0000_0009), told(0x3_0000_0004), told(0x2_0000_0009), Answer::Refused];
-        let text = as_table(&members, &answers);
+        let text = as_table(&members, &answers, newest(&answers));
         let cells: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
         assert_eq!(cells[1], ["1", "zk1:2181", "follower", "3", "0x300000009", "0", "-", "-"]);
         assert_eq!(cells[2][5], "5");
@@ -455,7 +487,8 @@ mod tests {
             text.contains("zk4:2181 answers neither srvr nor mntr; set 4lw.commands.whitelist=srvr,mntr"),
             "{text}"
         );
-        let rows: serde_json::Value = serde_json::from_str(&as_json(&members, &answers)).expect("valid");
+        let rows: serde_json::Value =
+            serde_json::from_str(&as_json(&members, &answers, newest(&answers))).expect("valid");
         assert_eq!((&rows[1]["lag"], &rows[3]["zxid"]), (&json!(5), &json!(null)));
     }
 

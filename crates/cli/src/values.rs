@@ -8,6 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use farrier_proto::{Acl, Owner, Stat, Zxid, perms};
 use serde_json::{Value, json};
 
+use crate::output::complain;
+
 /// Years beyond 9999 have no form that everybody reads.
 const TIME_MAX_MS: u64 = 253_402_300_799_999;
 
@@ -43,13 +45,21 @@ pub(crate) fn hex(bits: i64) -> String {
     format!("{bits:#x}")
 }
 
-/// Text that can't move the cursor: what has a meaning for terminals is escaped.
+/// Text that shows what it is: characters that move the cursor, end the line or turn the direction of writing are
+/// escaped, on terminals and in pipes.
 pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
+}
+
+/// Whether a terminal does something else with it than to show it: control characters, separators of lines and
+/// paragraphs, marks of direction, and what has no width.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Bytes in quotes: as the text that they are, the rest escaped.
@@ -59,7 +69,7 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
         for c in chunk.valid().chars() {
             match c {
                 '"' | '\\' => out.extend(['\\', c]),
-                c if c.is_control() => out.extend(c.escape_default()),
+                c if is_hidden(c) => out.extend(c.escape_default()),
                 c => out.push(c),
             }
         }
@@ -74,6 +84,15 @@ pub(crate) fn quoted(bytes: &[u8]) -> String {
 /// Bytes in JSON; null stays null.
 pub(crate) fn base64(bytes: Option<&[u8]>) -> Value {
     bytes.map_or(Value::Null, |bytes| Value::from(STANDARD.encode(bytes)))
+}
+
+/// What is wrong with a line of JSON. Which line it is of its file, only whoever read it knows.
+pub(crate) fn json_problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line 1 column ") {
+        Some((what, column)) => format!("{what} (column {column})"),
+        None => text,
+    }
 }
 
 /// How many of something there are: `1 znode`, `2 znodes`.
@@ -139,8 +158,27 @@ impl std::str::FromStr for AclList {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_acl(text).map(Self)
+        let list = parse_acl(text)?;
+        for acl in list.iter().filter(|acl| acl.scheme == "digest" && !is_digest(&acl.id)) {
+            let user = acl.id.split(':').next().unwrap_or_default();
+            complain(
+                "farrier: warning",
+                format_args!(
+                    "nobody can be digest:{0}: behind the user an ACL has the hash of USER:PASSWORD, as \
+                     `printf %s USER:PASSWORD | openssl dgst -sha1 -binary | base64` prints it; whoever has the identity \
+                     (--auth-file) can write auth::cdrwa instead",
+                    plain(user)
+                ),
+            );
+        }
+        Ok(Self(list))
     }
+}
+
+/// Whether a client can show that it is this: a user and, in base64, a hash that some server makes.
+fn is_digest(id: &str) -> bool {
+    let hash = id.split_once(':').and_then(|(_, hash)| STANDARD.decode(hash).ok());
+    hash.is_some_and(|hash| matches!(hash.len(), 20 | 28 | 32 | 48 | 64))
 }
 
 /// A stat in JSON, under the names of ZooKeeper's record.
@@ -225,7 +263,16 @@ mod tests {
     #[test]
     fn nothing_reaches_the_terminal_unescaped() {
         assert_eq!(plain("/a\u{1b}[2J\n"), "/a\\u{1b}[2J\\n");
+        assert_eq!(plain("/\u{202e}cod.exe\u{2066}\u{200b}"), "/\\u{202e}cod.exe\\u{2066}\\u{200b}");
+        assert_eq!(quoted("\u{202e}".as_bytes()), "\"\\u{202e}\"");
+        assert_eq!(plain("/\u{e4}/\u{5d0}/\u{65e5}"), "/\u{e4}/\u{5d0}/\u{65e5}");
         assert_eq!(quoted(b"a\"\\\x00\xff\xc3\xa4\x1b"), "\"a\\\"\\\\\\u{0}\\xff\u{e4}\\u{1b}\"");
+    }
+
+    #[test]
+    fn json_is_blamed_by_its_column_only() {
+        let error = serde_json::from_str::<Value>("{\"a\": x}").expect_err("no JSON");
+        assert_eq!(json_problem(&error), "expected value (column 7)");
     }
 
     #[test]
@@ -239,6 +286,12 @@ mod tests {
             parse_acl(wrong).expect_err(wrong);
         }
         assert_eq!(acl_json(&list[..1]), json!([{"scheme": "world", "id": "anyone", "perms": "cdrwa"}]));
+    }
+
+    #[test]
+    fn an_acl_has_hashes_and_no_passwords() {
+        assert!(is_digest("me:0DPiKuNIrrVmD8IUCuw1hQxNqZc="));
+        assert!(!is_digest("me:password") && !is_digest("me") && !is_digest("me:cGFzc3dvcmQ="));
     }
 
     #[test]

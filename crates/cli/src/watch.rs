@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use clap::Args;
 use farrier_client::{EventType, WatchEvent};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::output::{FAILED, FAINT, GOOD, Out, WARNING, complain};
 use crate::session::{self, SessionOptions};
+use crate::signals::StopSignals;
 use crate::values::plain;
 
 const EXAMPLES: &str = "\
@@ -52,8 +52,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     session::run("watch", &arguments.session, async |client, out| {
-        let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be handled")?;
-        let mut terminate = signal(SignalKind::terminate()).context("signals can't be handled")?;
+        let mut signals = StopSignals::listen().context("signals can't be handled")?;
         let watch = client.watch(&arguments.path);
         let mut watch = if arguments.recursive { watch.recursive() } else { watch }.await?;
         tell(arguments.json, out, "watching", Some(&arguments.path), None)?;
@@ -62,8 +61,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             let event = tokio::select! {
                 event = watch.next() => event,
                 // The session ends in order; the code is that of a program which the signal ends.
-                _ = interrupt.recv() => return Ok(128 + 2),
-                _ = terminate.recv() => return Ok(128 + 15),
+                signal = signals.next() => return Ok(signal.code()),
             };
             let Some(event) = event else {
                 complain(

@@ -219,10 +219,10 @@ fn a_command_runs_beside_the_server_and_gives_its_code() {
             output(farrier(&["dev", "--servers", "1", "--port", &port, "--"]).args(words).env("TMPDIR", temp.path()));
         (text(&found.stdout), text(&found.stderr), found.status.code())
     };
-    let (stdout, _, code) = run(&["sh", "-c", "echo at $FARRIER_SERVER; exit 7"]);
-    let lines: Vec<&str> = stdout.lines().collect();
-    let address = lines[0].strip_prefix("connect string: ").expect("the first line");
-    assert_eq!((lines[1], code), (format!("at {address}").as_str(), Some(7)));
+    let (stdout, stderr, code) = run(&["sh", "-c", "echo $FARRIER_SERVER; exit 7"]);
+    // Standard output is the command's alone.
+    let address = stderr.lines().find_map(|line| line.strip_prefix("connect string: ")).expect("it is told");
+    assert_eq!((stdout, code), (format!("{address}\n"), Some(7)));
     assert_eq!(run(&["sh", "-c", "kill -9 $$"]).2, Some(137));
     let (_, stderr, code) = run(&["/nonexistent/program"]);
     assert_eq!(code, Some(127), "{stderr}");

@@ -93,6 +93,7 @@ fn examples_without_a_server_do_what_they_say() {
 #[test]
 fn examples_against_a_server_do_what_they_say() {
     const EXPORT: &str = "{\"path\":\"/\",\"data\":\"djE=\",\"acl\":\"world:anyone:cdrwa\"}\n";
+    const END: &str = "{\"end\":true,\"znodes\":1}\n";
     const OPERATIONS: &str = "{\"op\":\"set\",\"path\":\"/app/config\",\"text\":\"v2\",\"version\":7}\n";
     const HISTORY: [&str; 3] =
         ["/app/config/.history", "/app/config/.history/0000000000000001", "/app/config/.history/0000000100000005"];
@@ -190,6 +191,8 @@ fn examples_against_a_server_do_what_they_say() {
             }
             if command == "export" && !has("--resume") {
                 fs::remove_file(dir.join("app.json")).expect("it is there");
+            } else if command == "import" {
+                fs::write(dir.join("app.json"), format!("{EXPORT}{END}")).expect("written");
             }
             let mut child = Command::new(env!("CARGO_BIN_EXE_farrier"))
                 .args(&words)
@@ -204,7 +207,7 @@ fn examples_against_a_server_do_what_they_say() {
                 .stderr(Stdio::piped())
                 .spawn()
                 .expect("the binary runs");
-            let input = if command == "multi" { OPERATIONS } else { EXPORT };
+            let input = if command == "multi" { OPERATIONS.to_owned() } else { format!("{EXPORT}{END}") };
             // It reads it only where it is told to.
             let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
             let output = child.wait_with_output().expect("it ends");

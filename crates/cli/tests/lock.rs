@@ -2,42 +2,21 @@
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 mod support;
 
-use support::{PATIENCE, Process};
-
-const FARRIER: &str = env!("CARGO_BIN_EXE_farrier");
-
-struct Place {
-    temp: tempfile::TempDir,
-    server: Process,
-}
+use support::PATIENCE;
+use support::place::Place;
 
 impl Place {
     fn new() -> Self {
-        let temp = tempfile::tempdir().expect("a temporary directory");
-        let mut server = Process::new(temp.path(), &["minSessionTimeout=1000"]);
-        server.start();
-        Self { temp, server }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(FARRIER);
-        let binaries = Path::new(FARRIER).parent().expect("a directory").display();
-        let path = std::env::var("PATH").expect("there is one");
-        command.args(words).current_dir(self.temp.path()).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env_remove("FARRIER_AUTH").env_remove("FARRIER_LOCK_NODE").env("PATH", format!("{binaries}:{path}"));
-        command.env("FARRIER_SERVER", self.server.addr().to_string());
-        command
+        Self::with(&["minSessionTimeout=1000"])
     }
 
     fn start(&self, words: &[&str]) -> Child {
-        self.command(words).spawn().expect("the binary runs")
+        self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs")
     }
 
     fn run(&self, words: &[&str]) -> Output {
@@ -55,10 +34,6 @@ impl Place {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(code), "farrier {}: {}", words.join(" "), said(&output));
         assert!(said(&output).contains(why), "`{why}` is not in {}", said(&output));
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.temp.path().join(name)
     }
 
     /// What a command wrote to a file, once it did.
@@ -269,4 +244,42 @@ fn the_elected_run_their_command_in_every_term() {
     let output = ended(leader);
     assert_eq!(output.status.code(), Some(123), "{}", said(&output));
     assert_eq!(place.ok(&["ls", "/leader"]), "");
+}
+
+/// What works on an item of a queue runs like what runs under a lock: all of its group gets the signals, and none of it is
+/// left. The item is back afterwards.
+#[test]
+fn signals_go_to_all_that_works_on_an_item() {
+    let place = Place::new();
+    place.ok(&["queue", "put", "/q", "one"]);
+    let script = "sh -c 'trap \"echo > told; exit\" TERM; echo > on; while :; do sleep 0.05; done' & wait";
+    let taker = place.start(&["queue", "take", "/q", "--", "sh", "-c", script]);
+    place.written("on");
+    signal(&taker, Signal::TERM);
+    let output = ended(taker);
+    assert_eq!(output.status.code(), Some(143), "{}", said(&output));
+    assert!(said(&output).contains("is back in the queue"), "{}", said(&output));
+    place.written("told");
+    assert_eq!(place.ok(&["queue", "take", "/q", "--wait", "0", "--", "cat"]), "one");
+}
+
+/// Without a server nobody can say that an item is done; that must not keep anybody from ending the command.
+#[test]
+fn a_take_that_nobody_answers_can_be_ended() {
+    let mut place = Place::new();
+    place.ok(&["queue", "put", "/q", "one"]);
+    let script = "trap '' TERM; echo > on; while [ ! -e go ]; do sleep 0.05; done";
+    let mut taker =
+        place.start(&["queue", "take", "/q", "--session-timeout", "600", "--timeout", "2", "--", "sh", "-c", script]);
+    place.written("on");
+    place.server.kill();
+    fs::write(place.file("go"), "").expect("written");
+    // While the command runs the signal is for that.
+    eventually("its end", || {
+        signal(&taker, Signal::TERM);
+        taker.try_wait().expect("it can be asked").is_some()
+    });
+    let output = ended(taker);
+    assert_eq!(output.status.code(), Some(143), "{}", said(&output));
+    assert!(said(&output).contains("others can take it when the session ends, within 600 s"), "{}", said(&output));
 }

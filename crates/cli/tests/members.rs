@@ -6,6 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -56,7 +57,7 @@ fn init_writes_what_a_server_reads_and_never_overwrites() {
     assert!(!stdout.contains("--id 2 "), "{stdout}");
 
     let cfg = fs::read_to_string(dir.join("zoo.cfg")).expect("written");
-    for line in ["server.1=zk1:2888:3888", "server.2=zk2:2889:3889", "server.3=zk3:2888:3888:observer"] {
+    for line in ["server.1=zk1:2888:3888;2181", "server.2=zk2:2889:3889;2181", "server.3=zk3:2888:3888:observer;2181"] {
         assert!(cfg.lines().any(|l| l == line), "{cfg}");
     }
     let check = output(&["server", "--check", dir.join("zoo.cfg").to_str().expect("text")]);
@@ -72,7 +73,7 @@ fn init_writes_what_a_server_reads_and_never_overwrites() {
 #[test]
 fn init_leaves_nothing_behind_when_it_refuses() {
     let temp = tempfile::tempdir().expect("a temporary directory");
-    let dir = temp.path().join("zk");
+    let dir = temp.path().join("new/zk");
     let name = dir.to_str().expect("text");
     for wrong in [
         &["--id", "4", "--server", "1=a", "--server", "2=b"][..],
@@ -80,12 +81,79 @@ fn init_leaves_nothing_behind_when_it_refuses() {
         &["--id", "1", "--server", "1=a:2888:2888", "--server", "2=b"],
         &["--id", "0", "--server", "1=a"],
         &["--id", "1", "--server", "1=127.0.0.1", "--server", "2=127.0.0.1"],
+        // The same port for clients.
+        &["--id", "1", "--server", "1=127.0.0.1:1:2", "--server", "2=127.0.0.1:3:4"],
+        &["--id", "1", "--server", "1=::1", "--server", "2=b"],
         &["--id", "1", "--server", "a"],
         &["--id", "1"],
     ] {
         let refused = output(&[&["init", "--dir", name][..], wrong].concat());
         assert_eq!(refused.status.code(), Some(2), "{wrong:?}: {}", text(&refused.stderr));
-        assert!(!dir.join("zoo.cfg").exists() && !dir.join("data/myid").exists(), "{wrong:?}");
+        assert_eq!(fs::read_dir(temp.path()).expect("a directory").count(), 0, "{wrong:?}");
+        // No file is cited that is gone.
+        assert!(!text(&refused.stderr).contains(name), "{}", text(&refused.stderr));
+    }
+}
+
+/// Three members on one machine, as `init` writes them: every one of them tells all the others, with their numbers; and
+/// `admin` finds the server by the directory that `init` made.
+#[test]
+fn status_shows_what_init_made() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    // Below the range of outgoing connections, and beside what others here use.
+    let first = 25_000 + u16::try_from(std::process::id() % 600).expect("small") * 10;
+    let free = |base: u16| (base + 1..=base + 9).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let base = (first..32_000).step_by(10).find(|base| free(*base)).expect("free ports");
+    let port = |n: u16| base + n;
+    let list: Vec<String> =
+        (1..=3).map(|n: u16| format!("{n}=127.0.0.1:{}:{};{}", port(n), port(n + 3), port(n + 6))).collect();
+    let servers: Vec<&str> = list.iter().flat_map(|member| ["--server", member]).collect();
+    let dirs: Vec<String> = (1..=3).map(|n| temp.path().join(format!("zk{n}")).display().to_string()).collect();
+    let mut running = Vec::new();
+    for (id, dir) in ["1", "2", "3"].iter().zip(&dirs) {
+        let made = output(&[&["init", "--id", id, "--dir", dir][..], &servers].concat());
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+        let said = text(&made.stdout);
+        assert!(said.contains("--server '2=127.0.0.1:") && said.contains(";"), "{said}");
+        let log = fs::File::create(temp.path().join(format!("log{id}"))).expect("a file");
+        running.push(Running(farrier(&["server", &format!("{dir}/zoo.cfg")]).stderr(log).spawn().expect("it runs")));
+    }
+    let any = format!("127.0.0.1:{}", port(8));
+    let deadline = Instant::now() + Duration::from_secs(240);
+    loop {
+        let found = output(&["status", "--json", "--server", &any]);
+        let rows: serde_json::Value = serde_json::from_slice(&found.stdout).unwrap_or_default();
+        let rows = rows.as_array().cloned().unwrap_or_default();
+        let serving = rows.iter().filter(|row| !row["zxid"].is_null()).count();
+        if serving == 3 {
+            let ids: Vec<_> = rows.iter().map(|row| row["id"].clone()).collect();
+            assert_eq!(ids, [1, 2, 3], "{rows:?}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{rows:?}{}", text(&found.stderr));
+        thread::sleep(Duration::from_millis(100));
+    }
+    let admin = output(&["admin", "status", "--dir", &dirs[0]]);
+    assert_eq!(admin.status.code(), Some(0), "{}", text(&admin.stderr));
+
+    // A follower says whom it follows, and that it has everything.
+    drop(running);
+    let logs: Vec<String> =
+        (1..=3).map(|n| fs::read_to_string(temp.path().join(format!("log{n}"))).expect("text")).collect();
+    for part in ["connected with leader ", "following leader ", "caught up with leader "] {
+        let followers = logs.iter().filter(|log| log.contains(part)).count();
+        assert!(followers >= 2, "`{part}`: {logs:?}");
+    }
+}
+
+/// A server that goes with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -156,15 +224,18 @@ fn dev_runs_an_ensemble_and_status_shows_its_members() {
     let temp = tempfile::tempdir().expect("a temporary directory");
     let data = temp.path().join("zk");
     let data = data.to_str().expect("text");
-    let status = ["--", env!("CARGO_BIN_EXE_farrier"), "status", "--json"];
+    let status = ["--", env!("CARGO_BIN_EXE_farrier"), "status", "--json", "--timeout", "120"];
     let run = |options: &[&str]| {
         let found = output(&[&["dev", "--data", data][..], options, &status[..]].concat());
         assert_eq!(found.status.code(), Some(0), "{}", text(&found.stderr));
-        let stdout = text(&found.stdout);
-        let (first, rows) = stdout.split_once('\n').expect("lines");
-        let addresses: Vec<String> =
-            first.strip_prefix("connect string: ").expect("the first line").split(',').map(str::to_owned).collect();
-        (addresses, serde_json::from_str::<serde_json::Value>(rows).expect("JSON"))
+        let stderr = text(&found.stderr);
+        // New members have forgotten nothing, and where all stop nobody misses the leader.
+        let (start, stop) = stderr.split_once("connect string: ").expect("it is told");
+        let warns = |text: &str, of: &str| text.lines().any(|l| l.contains(" WARN ") && l.contains(of));
+        assert!(!warns(start, "no vote") && !warns(stop, "closed the connection"), "{stderr}");
+        let first = stderr.lines().find_map(|line| line.strip_prefix("connect string: ")).expect("it is told");
+        let addresses: Vec<String> = first.split(',').map(str::to_owned).collect();
+        (addresses, serde_json::from_slice::<serde_json::Value>(&found.stdout).expect("JSON"))
     };
     let (addresses, rows) = run(&["--port", "24600"]);
     assert_eq!(addresses.len(), 3);
@@ -175,6 +246,8 @@ fn dev_runs_an_ensemble_and_status_shows_its_members() {
     let mut roles = of("role");
     roles.sort_by_key(serde_json::Value::to_string);
     assert_eq!(roles, ["follower", "follower", "leader"]);
+    // What the look itself wrote has reached everybody.
+    assert_eq!(of("lag"), [0, 0, 0], "{rows:?}");
 
     // The directory keeps the number of servers and their ports.
     let (again, rows) = run(&[]);

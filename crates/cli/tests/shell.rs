@@ -2,37 +2,17 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
 mod support;
 
-use support::Process;
+use support::place::{Place, feed};
 use support::terminal::Terminal;
-
-struct Place {
-    temp: tempfile::TempDir,
-    server: Process,
-}
 
 impl Place {
     fn new() -> Self {
-        let temp = tempfile::tempdir().expect("a temporary directory");
-        let mut server = Process::new(temp.path(), &["extendedTypesEnabled=true"]);
-        server.start();
-        Self { temp, server }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
-        command.args(words).current_dir(self.temp.path()).stdin(Stdio::null());
-        for name in ["FARRIER_AUTH", "FARRIER_LOG", "CLICOLOR_FORCE"] {
-            command.env_remove(name);
-        }
-        command.env("FARRIER_SERVER", self.server.addr().to_string());
-        command.env("FARRIER_HISTORY", self.temp.path().join("state/history"));
-        command
+        Self::with(&["extendedTypesEnabled=true"])
     }
 
     /// Runs these lines.
@@ -54,14 +34,6 @@ impl Place {
         terminal.wait_for("(CONNECTED) 0] ");
         terminal
     }
-}
-
-fn feed(mut command: Command, lines: &str) -> Output {
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-    // It may end before it has read everything.
-    let _ = child.stdin.take().expect("it is piped").write_all(lines.as_bytes());
-    child.wait_with_output().expect("it ends")
 }
 
 fn text(bytes: &[u8]) -> String {

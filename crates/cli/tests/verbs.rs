@@ -3,20 +3,14 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 mod support;
 
-use support::Process;
+use support::place::{Place, feed};
 use support::terminal::Terminal;
-
-/// A server, and the command line pointed at it.
-struct Place {
-    temp: tempfile::TempDir,
-    server: Process,
-}
 
 /// What a run came to.
 #[derive(Debug)]
@@ -49,20 +43,7 @@ impl Ran {
 
 impl Place {
     fn new() -> Self {
-        let temp = tempfile::tempdir().expect("a temporary directory");
-        let mut server = Process::new(temp.path(), &["extendedTypesEnabled=true"]);
-        server.start();
-        Self { temp, server }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
-        command.args(words).current_dir(self.temp.path()).stdin(Stdio::null());
-        for name in ["FARRIER_AUTH", "FARRIER_LOG", "CLICOLOR_FORCE"] {
-            command.env_remove(name);
-        }
-        command.env("FARRIER_SERVER", self.server.addr().to_string());
-        command
+        Self::with(&["extendedTypesEnabled=true"])
     }
 
     fn run(&self, words: &[&str]) -> Ran {
@@ -71,18 +52,7 @@ impl Place {
 
     /// With standard input.
     fn feed(&self, words: &[&str], input: &[u8]) -> Ran {
-        let mut command = self.command(words);
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        // It may end before it has read everything.
-        let _ = child.stdin.take().expect("it is piped").write_all(input);
-        let output = child.wait_with_output().expect("it ends");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran { stdout: text(&output.stdout), stderr: text(&output.stderr), code: output.status.code() }
+        feed(self.command(words), input).into()
     }
 
     /// On a terminal, on which `typed` is entered once `prompt` was shown; what the terminal shows, and the code.
@@ -96,10 +66,15 @@ impl Place {
     }
 }
 
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { stdout: text(&output.stdout), stderr: text(&output.stderr), code: output.status.code() }
+    }
+}
+
 fn ran(mut command: Command) -> Ran {
-    let output = command.output().expect("the binary runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ran { stdout: text(&output.stdout), stderr: text(&output.stderr), code: output.status.code() }
+    command.output().expect("the binary runs").into()
 }
 
 #[test]
@@ -129,10 +104,33 @@ fn znodes_come_change_and_go() {
     at.run(&["delete", "/app"]).fails(1, "has children");
     assert_eq!(at.run(&["delete", "/app/file"]).ok(), "");
     at.run(&["get", "/app/file"]).fails(1, "get /app/file: the znode");
-    at.run(&["get", "no/path"]).fails(2, "get no/path");
+    at.run(&["get", "no/path"]).fails(2, "Paths begin with a slash: /no/path");
+    at.run(&["create", "/no/parent"]).fails(1, "farrier create -p /no");
+    at.run(&["get", "/app/confg"]).fails(1, "farrier ls /app");
+    at.run(&["set", "/app", "-5"]).ok();
+    assert_eq!(at.run(&["get", "/app"]).ok(), "-5");
+    at.run(&["set", "/app", "x", "--version", "-1"]).fails(2, "-1 is not in 0..");
+    // What the environment gives is not asked for.
+    at.run(&["get"]).fails(2, "Usage: farrier get [OPTIONS] <PATH>");
+    at.run(&["acl", "/app"]).fails(2, "`farrier acl get /app`");
     at.run(&["set", "/app"]).fails(2, "no data");
     at.run(&["set", "/app", "--file", "nowhere"]).fails(2, "nowhere");
     assert_eq!(at.run(&["sync", "--json"]).json()["path"], "/");
+}
+
+/// Names can hold what a terminal would not show but do.
+#[test]
+fn names_cannot_hide_what_they_are() {
+    let at = Place::new();
+    let name = "/evil\u{202e}txt.\u{feff}x";
+    let shown = "/evil\\u{202e}txt.\\u{feff}x";
+    assert_eq!(at.run(&["create", name]).ok(), format!("{shown}\n"));
+    assert!(at.run(&["ls"]).ok().contains(&shown[1..]));
+    assert!(at.run(&["tree"]).ok().contains(&shown[1..]));
+    let missing = format!("{name}/none");
+    at.run(&["get", &missing]).fails(1, &format!("get {shown}/none"));
+    let (seen, code) = at.terminal(&["ls"], "", "");
+    assert!(code == Some(0) && seen.contains(&shown[1..]) && !seen.contains('\u{202e}'), "{seen}");
 }
 
 #[test]
@@ -244,6 +242,9 @@ fn acls_and_identities() {
         (shown["acl"][0]["scheme"].as_str(), shown["acl"][0]["perms"].as_str()),
         (Some("digest"), Some("cdrwa"))
     );
+    let useless = at.run(&["create", "/useless", "--acl", "digest:me:password:cdrwa"]);
+    assert!(!useless.stderr.contains("me:password"), "{useless:?}");
+    assert!(useless.stderr.contains("nobody can be digest:me") && useless.code == Some(0), "{useless:?}");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("changed");
     let open = at.run(&["get", "/a", "--auth-file", "identities"]);
     assert!(open.code == Some(0) && open.stderr.contains("chmod 600"), "{open:?}");
@@ -297,6 +298,7 @@ fn a_multi_is_done_whole_or_not_at_all() {
     at.run(&["multi", "operations.json"]).fails(1, "multi /m (operation 0");
     assert_eq!(at.run(&["ls", "/m"]).ok(), "job-0000000000\n");
     at.feed(&["multi", "-"], b"{\"op\": \"set\", \"path\": \"/m\"}\n").fails(2, "line 1: a set needs");
+    at.feed(&["multi", "-"], b"\n\n").fails(2, "no operation");
 }
 
 #[test]
@@ -314,16 +316,38 @@ fn a_subtree_goes_out_and_comes_back() {
     let paths: Vec<_> = lines.iter().filter_map(|l| l["path"].as_str()).collect();
     assert_eq!(paths, ["/", "/a", "/a/b", "/a.c", "/r"]);
     assert_eq!(lines[4], json!({"path": "/r", "data": "dHdv", "acl": "world:anyone:r"}));
+    assert_eq!(lines[5..], [json!({"end": true, "znodes": 5})]);
 
+    let (file, part) = (at.temp.path().join("app.json"), at.temp.path().join("app.json.part"));
+    // What another attempt left is in nobody's way.
+    fs::write(&part, "left").expect("written");
     at.run(&["export", "/app", "--to", "app.json"]).ok();
+    assert!(!part.exists());
     at.run(&["export", "/app", "--to", "app.json"]).fails(2, "--resume");
-    let whole = fs::read_to_string(at.temp.path().join("app.json")).expect("it was written");
-    // Wherever it was cut off, resuming makes it whole.
+    at.run(&["export", "/app", "--to", "app.json", "--resume"]).fails(2, "nothing to resume");
+    let whole = fs::read_to_string(&file).expect("it was written");
+    // Wherever it was cut off, resuming makes it whole, and importing refuses it and creates nothing.
     for cut in (0..whole.len()).step_by(37) {
-        fs::write(at.temp.path().join("app.json"), &whole[..cut]).expect("written");
+        fs::write(&file, &whole[..cut]).expect("written");
+        let line = format!("line {}: ", whole[..cut].lines().count());
+        let refused = at.run(&["import", "/cut", "app.json"]);
+        assert!(refused.stderr.contains("cut off here") && refused.stderr.contains("--resume"), "{cut}: {refused:?}");
+        refused.fails(2, &line);
+        fs::rename(&file, if cut % 2 == 0 { &part } else { &file }).expect("renamed");
         at.run(&["export", "/app", "--to", "app.json", "--resume"]).ok();
-        assert_eq!(fs::read_to_string(at.temp.path().join("app.json")).expect("text"), whole, "cut at {cut}");
+        assert_eq!(fs::read_to_string(&file).expect("text"), whole, "cut at {cut}");
     }
+    at.run(&["stat", "/cut"]).fails(1, "no such znode");
+    // From a pipe that shows at the end only. Without the middle the number is wrong.
+    let two = whole.lines().take(2).collect::<Vec<_>>().join("\n");
+    at.feed(&["import", "/cut", "-"], two.as_bytes()).fails(2, "standard input, line 2: ");
+    at.feed(&["import", "/cut", "-", "--partial"], two.as_bytes()).ok();
+    at.feed(&["import", "/cut", "-"], &whole.as_bytes()[..two.len() - 9])
+        .fails(2, "line 2: the file ends in the midst of it");
+    let gap: String = whole.lines().filter(|line| !line.contains("/r\"")).map(|line| format!("{line}\n")).collect();
+    at.feed(&["import", "/cut", "-"], gap.as_bytes()).fails(2, "line 5: it ends an export of 5 znodes, and 4 came");
+    at.feed(&["import", "/cut", "-"], [&*whole, &*whole].concat().as_bytes())
+        .fails(2, "line 7: it stands behind the end");
 
     let into = at.run(&["import", "/copy", "app.json"]);
     assert!(into.code == Some(0) && into.stderr.contains("5 znodes created, 0 updated, 0 left alone"), "{into:?}");
@@ -339,8 +363,11 @@ fn a_subtree_goes_out_and_comes_back() {
     let update = at.feed(&["import", "/copy", "-", "--update", "--acl", "world:anyone:cdrwa"], whole.as_bytes());
     assert!(update.stderr.contains("1 znode created, 4 updated"), "{update:?}");
     assert_eq!(at.run(&["get", "/copy/a/b"]).ok(), "one");
-    at.feed(&["import", "/copy", "-"], b"{}\n").fails(2, "line 1: ");
-    at.run(&["import", "/no/where", "app.json"]).fails(1, "create /no/where");
+    at.feed(&["import", "/copy", "-"], b"{}\n").fails(2, "line 1: it has no `path`");
+    at.feed(&["import", "/copy", "-"], b"{]\n").fails(2, "line 1: key must be a string (column 2)");
+    let nowhere = at.run(&["import", "/no/where", "app.json"]);
+    assert!(!nowhere.stderr.contains("goes on"), "it would be refused again: {nowhere:?}");
+    nowhere.fails(1, "create /no/where");
 
     let all = at.run(&["export", "/"]).json_lines();
     assert!(all.iter().all(|l| !l["path"].as_str().is_some_and(|p| p.starts_with("/zookeeper"))), "{all:?}");
@@ -355,7 +382,7 @@ fn wide_trees_are_walked_in_order() {
     let lines: String = std::iter::once("{\"path\":\"/\",\"data\":\"\",\"acl\":\"world:anyone:cdrwa\"}\n".to_owned())
         .chain((0..300).map(|n| format!("{{\"path\":\"/n{n:03}\",\"data\":\"\",\"acl\":\"world:anyone:cdrwa\"}}\n")))
         .collect();
-    at.feed(&["import", "/wide", "-"], lines.as_bytes()).ok();
+    at.feed(&["import", "/wide", "-", "--partial"], lines.as_bytes()).ok();
     let listed = at.run(&["ls", "-R", "-s", "/wide", "--json"]).json_lines();
     let paths: Vec<_> = listed.iter().skip(1).filter_map(|l| l["path"].as_str().map(str::to_owned)).collect();
     assert_eq!(paths, (0..300).map(|n| format!("/wide/n{n:03}")).collect::<Vec<_>>());
@@ -420,10 +447,19 @@ fn a_configuration_keeps_its_past() {
 
     assert_eq!(at.run(&["config", "forget", "/app/config", one]).ok(), "forgot 1 earlier value\n");
     at.run(&["config", "forget", "/app/config", one]).fails(1, "no earlier value");
-    at.run(&["config", "forget", "/app/config"]).fails(2, "<ID>...");
+    at.run(&["config", "forget", "/app/config"]).fails(2, "--all");
+    at.run(&["config", "rollback", "/app/config", "3"]).fails(2, "first column");
     assert_eq!(at.run(&["config", "forget", "/app/config", "--all"]).ok(), "forgot 3 earlier values\n");
     assert_eq!(at.run(&["config", "history", "/app/config"]).ok().lines().count(), 1);
     at.run(&["config", "rollback", "/app/config"]).fails(2, "no earlier value is kept");
+
+    // An update carries the value before it.
+    let large = vec![b'x'; 600 << 10];
+    at.feed(&["config", "set", "/app/config", "--file", "-"], &large).ok();
+    let refused = at.feed(&["config", "set", "/app/config", "--file", "-"], &large);
+    assert!(refused.stderr.contains("--keep 0") && refused.stderr.contains("--request-max"), "{refused:?}");
+    refused.fails(2, "jute.maxbuffer");
+    at.feed(&["config", "set", "/app/config", "--file", "-", "--keep", "0"], &large).ok();
 }
 
 #[test]
@@ -449,6 +485,7 @@ fn a_configuration_is_edited_and_followed() {
     assert_eq!(line, "1  \"threads=8\"\n");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
     edit("false").fails(1, "nothing was set");
+    edit("").fails(2, "there is no terminal for vi");
     // Somebody else is faster: the text is kept.
     let binary = env!("CARGO_BIN_EXE_farrier");
     let faster = format!("{binary} config set /c theirs && echo mine >");

@@ -200,7 +200,8 @@ impl<D: Disk> LogWork<D> {
             LogCommand::Install { id, epoch, image } => {
                 let floor = Image::zxid(&*image);
                 let claim = host.claim();
-                self.writer.install(&*image, epoch, &self.snapshot_options).map_err(final_error)?;
+                let installed = self.writer.install(&*image, epoch, &self.snapshot_options);
+                installed.map_err(|error| install_failure(&error))?;
                 drop(claim);
                 host.set_floor(floor);
                 // Many znodes: their memory goes before anybody is told.
@@ -237,13 +238,47 @@ impl<D: Disk> LogWork<D> {
 }
 
 fn failure(error: &DiskError) -> String {
-    let remedy = match error.kind {
-        DiskErrorKind::Full => "make room on the disk that holds dataLogDir",
-        DiskErrorKind::ReadOnly => "remount the file system for writing",
-        DiskErrorKind::Denied => "give the server's user access",
-        DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Other => "check the disk and the kernel's log",
-    };
+    let remedy = remedy(error, "make room on the disk that holds dataLogDir");
     format!(
         "the transaction log failed: {error}. Nothing more is acknowledged, and whatever was acknowledged is safe. Remedy: {remedy}, then start the server again"
     )
+}
+
+/// A snapshot that a leader sent could not become the history.
+fn install_failure(error: &DiskError) -> String {
+    let remedy =
+        remedy(error, "make room on the disk that holds dataDir, for a snapshot of this size beside the old ones");
+    format!(
+        "the leader's snapshot of its whole state cannot take the place of this server's history: {error}. Nothing of it was acknowledged, and the next start finds the old history whole or finishes the new one. Remedy: {remedy}, then start the server again"
+    )
+}
+
+/// What to do about an error; `room` if the disk is full.
+const fn remedy(error: &DiskError, room: &'static str) -> &'static str {
+    match error.kind {
+        DiskErrorKind::Full => room,
+        DiskErrorKind::ReadOnly => "remount the file system for writing",
+        DiskErrorKind::Denied => "give the server's user access",
+        DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Other => "check the disk and the kernel's log",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_by_what_was_to_be_written() {
+        let error = |path: &str| DiskError {
+            operation: "write",
+            path: path.to_owned(),
+            kind: DiskErrorKind::Full,
+            message: "No space left on device".to_owned(),
+        };
+        let install = install_failure(&error("/d/version-2/farrier.snapshot.install"));
+        assert!(!install.contains("log") && install.contains("farrier.snapshot.install"), "{install}");
+        assert!(install.contains("disk that holds dataDir"), "{install}");
+        let log = failure(&error("/l/version-2/log.1"));
+        assert!(log.contains("transaction log") && log.contains("disk that holds dataLogDir"), "{log}");
+    }
 }

@@ -77,6 +77,8 @@ pub(crate) struct Core {
     timer: parking_lot::Condvar,
     /// Set once the server goes down; loops end when they see it.
     closing: Arc<AtomicBool>,
+    /// That others go away is part of the end.
+    stop_expected: AtomicBool,
     /// Set before that if it goes down without any farewell.
     killed: AtomicBool,
 }
@@ -97,6 +99,7 @@ impl Core {
             life_changed: Condvar::new(),
             timer: parking_lot::Condvar::new(),
             closing: Arc::default(),
+            stop_expected: AtomicBool::default(),
             killed: AtomicBool::new(false),
         }
     }
@@ -158,6 +161,7 @@ impl Core {
         for (level, text) in notes {
             match level {
                 Level::Error => tracing::error!("{text}"),
+                Level::Warn if self.stop_expected.load(Ordering::Relaxed) => tracing::info!("{text}"),
                 Level::Warn => tracing::warn!("{text}"),
                 Level::Info => tracing::info!("{text}"),
                 Level::Debug => tracing::debug!("{text}"),
@@ -320,6 +324,11 @@ impl Core {
 
     pub(crate) fn is_killed(&self) -> bool {
         self.killed.load(Ordering::SeqCst)
+    }
+
+    /// From now on the replica's warnings are for the record only.
+    pub(crate) fn expect_stop(&self) {
+        self.stop_expected.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_closing(&self) -> bool {

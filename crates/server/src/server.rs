@@ -361,6 +361,11 @@ impl Server {
         self.core.wait()
     }
 
+    /// The server is about to be stopped together with others of its ensemble: that they go away is nothing to warn of.
+    pub fn expect_stop(&self) {
+        self.core.expect_stop();
+    }
+
     /// Orderly stop: no new requests, outstanding writes are finished and answered, the log is closed.
     /// Returns why the server ended, which is a failure if it had halted before, or if outstanding writes
     /// took longer than `request_throttler.shutdownTimeout`. Bounded in time whatever the disk does.

@@ -20,7 +20,7 @@ pub(crate) use refusal::{repair_remedy, repair_what};
 
 use crate::aside::Aside;
 use crate::disk::{Dir, DirEntry, Disk, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
-use crate::log::install::{self, Intent, IntentRead, intent_path, read_intent};
+use crate::log::install::{self, Intent, IntentRead, discard_unnamed, intent_path, read_intent};
 use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
 use crate::mark::{Mark, MarkFile, MarkRead, mark_of_epoch, mark_path, read_mark};
 use crate::own;
@@ -181,7 +181,7 @@ fn pending_install<D: Disk>(disk: &D) -> DiskResult<Result<Option<Intent>, Strin
 /// An installation that was interrupted is finished before anything else is looked at.
 fn finish_install<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<(), Refusal> {
     match pending_install(disk)? {
-        Ok(None) => Ok(()),
+        Ok(None) => Ok(discard_unnamed(disk)?),
         Ok(Some(intent)) => {
             known_mark(disk, &mut Vec::new())?;
             intent.finish(disk)?;

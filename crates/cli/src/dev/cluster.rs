@@ -1,5 +1,6 @@
 //! The servers of one `farrier dev`: one alone, or the members of an ensemble, all in this process.
 
+use std::fs::File;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use crate::signals::Event;
 
 /// How long an ensemble may take until every member serves.
 const SERVING_MAX: Duration = Duration::from_secs(60);
+/// Apache's marker beside the data of a member that is new.
+const INITIALIZE: &str = "initialize";
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a member of this process may take to answer a look.
@@ -30,11 +33,20 @@ impl Cluster {
     /// Starts one server for each of `ports`.
     pub(super) fn start(place: &Place, ports: &[Ports]) -> anyhow::Result<Self> {
         let mut servers = Vec::new();
+        // None has forgotten anything, so a late one has no reason to wait for the others' history before it votes.
+        let is_new = (1..).zip(ports).all(|(number, _)| !place.server_dir(number).exists());
         for (number, _) in (1..).zip(ports) {
             let dir = place.server_dir(number);
             let config = match ports {
                 [own] => standalone(&dir, own.client, TICK_MS),
-                members => member(&dir, number, members, TICK_MS)?,
+                members => {
+                    let config = member(&dir, number, members, TICK_MS)?;
+                    if is_new {
+                        let file = dir.join(INITIALIZE);
+                        File::create(&file).with_context(|| format!("{} can't be written", file.display()))?;
+                    }
+                    config
+                }
             };
             let server = Server::start(config);
             servers.push(server.map_err(|e| anyhow::anyhow!("server {number} is not started: {e}"))?);
@@ -104,6 +116,7 @@ impl Cluster {
 
     /// Stops all servers at once: one after the other, the last would wait for a quorum that is gone.
     pub(super) fn stop(&self) {
+        self.servers.iter().for_each(Server::expect_stop);
         thread::scope(|scope| {
             for server in &self.servers {
                 scope.spawn(|| server.stop());

@@ -4,6 +4,7 @@
 // Each test binary uses its own part.
 #![allow(dead_code, reason = "every test binary compiles this module and none needs all of it")]
 
+pub(crate) mod place;
 pub(crate) mod terminal;
 
 use farrier_testkit::raw::{Client, Connect, Sessions};

@@ -175,6 +175,15 @@ impl LearnerInfo {
 }
 
 impl LearnerPacket {
+    /// Which server says by this packet that it is at the other end. Those of before 3.4 don't say.
+    #[must_use]
+    pub const fn introduces(&self) -> Option<ServerId> {
+        match self {
+            Self::FollowerInfo { info, .. } | Self::ObserverInfo { info, .. } => info.server,
+            _ => None,
+        }
+    }
+
     /// Appends the packet's bytes.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {

@@ -87,18 +87,22 @@ impl LearnerChannel {
     async fn welcome(self: Rc<Self>, mut stream: TcpStream, from: SocketAddr) {
         let mut buffer = BytesMut::new();
         let patience = self.settings.first_packet_timeout;
-        match tokio::time::timeout(patience, first_packet(&mut stream, &mut buffer)).await {
-            Ok(Ok(())) => {}
+        let server = match tokio::time::timeout(patience, first_packet(&mut stream, &mut buffer)).await {
+            Ok(Ok(server)) => server,
             Ok(Err(why)) => {
                 return self.nuisance.warn(|| format!("{from} connected to the quorum port and is no learner: {why}"));
             }
             Err(_) => return self.nuisance.warn(|| format!("{from} connected to the quorum port and says nothing")),
-        }
+        };
         if self.links.borrow().len() >= LINKS_MAX {
             return self.nuisance.warn(|| format!("there are {LINKS_MAX} learners; {from} is refused"));
         }
         if address::prepare(&stream, self.settings.route.keep_alive).is_ok() {
-            self.establish(stream, buffer, LinkKind::Learner);
+            let who = match server {
+                Some(server) => format!("learner {server} at {from}"),
+                None => format!("a learner at {from}"),
+            };
+            self.establish(stream, buffer, LinkKind::Learner, who);
         }
     }
 
@@ -107,7 +111,11 @@ impl LearnerChannel {
         let this = self.clone();
         let task = spawn_local(async move {
             match this.connect(leader).await {
-                Ok(stream) => this.establish(stream, BytesMut::new(), LinkKind::Leader(leader)),
+                Ok((stream, at)) => {
+                    let who = format!("leader {leader} at {at}");
+                    tracing::info!("connected with {who}");
+                    this.establish(stream, BytesMut::new(), LinkKind::Leader(leader), who);
+                }
                 Err(error) => {
                     tracing::debug!("no connection with the quorum port of server {leader}: {error}");
                     report_one(&this.report, Input::DialFailed { leader });
@@ -119,7 +127,8 @@ impl LearnerChannel {
         }
     }
 
-    async fn connect(&self, leader: ServerId) -> io::Result<TcpStream> {
+    /// A connection, and the address at its other end.
+    async fn connect(&self, leader: ServerId) -> io::Result<(TcpStream, SocketAddr)> {
         let mut attempts = JoinSet::new();
         for endpoint in self.settings.quorum_of(leader) {
             let (patience, route) = (self.settings.dial_timeout, self.settings.route.clone());
@@ -128,7 +137,10 @@ impl LearnerChannel {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its address is not known");
         while let Some(attempt) = attempts.join_next().await {
             match attempt {
-                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Ok(stream)) => {
+                    let at = stream.peer_addr()?;
+                    return Ok((stream, at));
+                }
                 Ok(Err(error)) => last = error,
                 Err(_) => {}
             }
@@ -136,10 +148,10 @@ impl LearnerChannel {
         Err(last)
     }
 
-    fn establish(self: &Rc<Self>, stream: TcpStream, buffer: BytesMut, kind: LinkKind) {
+    fn establish(self: &Rc<Self>, stream: TcpStream, buffer: BytesMut, kind: LinkKind, who: String) {
         let id = LinkId(self.next_link.get());
         self.next_link.set(id.0 + 1);
-        let link = Rc::new(Link::new(id, kind));
+        let link = Rc::new(Link::new(id, kind, who));
         self.links.borrow_mut().insert(id, link.clone());
         self.running.set(self.running.get() + 1);
         report_one(&self.report, Input::LinkUp { link: id, kind });
@@ -153,10 +165,7 @@ impl LearnerChannel {
 
     fn lost(&self, id: LinkId, why: &str) {
         if let Some(link) = self.links.borrow_mut().remove(&id) {
-            match link.kind() {
-                LinkKind::Learner => tracing::info!("the connection with a learner is lost: {why}"),
-                LinkKind::Leader(leader) => tracing::info!("the connection with leader {leader} is lost: {why}"),
-            }
+            tracing::info!("the connection with {} is lost: {why}", link.who());
         } else {
             // The replica closed it a moment ago.
             return;
@@ -215,11 +224,12 @@ impl LearnerChannel {
     }
 }
 
-/// Reads until there is a whole packet in the buffer, and has looked at it.
-async fn first_packet(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<(), String> {
+/// Reads until there is a whole packet in the buffer, and has looked at it: who says that it sent it.
+async fn first_packet(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Option<ServerId>, String> {
     loop {
         if let Some(len) = measure(buffer, FIRST_PACKET_MAX).map_err(|e| e.to_string())? {
-            return LearnerPacket::read(&buffer.chunk()[..len]).map(drop).map_err(|e| e.to_string());
+            let packet = LearnerPacket::read(&buffer.chunk()[..len]).map_err(|e| e.to_string())?;
+            return Ok(packet.introduces());
         }
         if buffer.len() > 2 * FIRST_PACKET_MAX {
             return Err("its first packet does not end".into());

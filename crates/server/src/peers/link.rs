@@ -54,6 +54,8 @@ struct Queue {
 #[derive(Debug)]
 pub(super) struct Link {
     id: LinkId,
+    /// For the log.
+    who: String,
     kind: LinkKind,
     queue: RefCell<Queue>,
     filled: Notify,
@@ -83,9 +85,11 @@ enum Parsed {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId, kind: LinkKind) -> Self {
+    /// `who` is at the other end, for the log.
+    pub(super) fn new(id: LinkId, kind: LinkKind, who: String) -> Self {
         Self {
             id,
+            who,
             kind,
             queue: RefCell::default(),
             filled: Notify::new(),
@@ -100,8 +104,8 @@ impl Link {
         self.id
     }
 
-    pub(super) const fn kind(&self) -> LinkKind {
-        self.kind
+    pub(super) fn who(&self) -> &str {
+        &self.who
     }
 
     /// Appends what `write` writes.
@@ -197,7 +201,7 @@ impl Link {
                 Some(Piece::Snapshot(image)) => {
                     let zxid = farrier_storage::Image::zxid(&*image);
                     let (nodes, bytes) = snap::send(image, write, stall).await?;
-                    tracing::info!("snapshot {zxid} sent to a learner: {nodes} znodes, {bytes} bytes");
+                    tracing::info!("snapshot {zxid} sent to {}: {nodes} znodes, {bytes} bytes", self.who);
                 }
                 Some(Piece::ReportFlush) => report_one(report, farrier_zab::Input::Flushed { link: self.id }),
                 None if self.closing.get() => return Ok(()),

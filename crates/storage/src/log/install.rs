@@ -30,9 +30,19 @@ pub(crate) fn intent_path() -> DiskPath {
     DiskPath::new(Dir::Data, NAME)
 }
 
-/// The snapshot before it has its name. What is left of one without an intent goes at the next start.
+/// The snapshot before it has its name.
 fn unnamed() -> DiskPath {
     DiskPath::new(Dir::DataVersion, format!("{SNAPSHOT_TEMPORARY}install"))
+}
+
+/// Removes a snapshot without a name, which is worth nothing where there is no intent. It may be what fills the disk, so
+/// this comes before anything that needs room.
+pub(crate) fn discard_unnamed<D: Disk>(disk: &D) -> DiskResult<()> {
+    match disk.remove(&unnamed()) {
+        Ok(()) => disk.sync_dir(Dir::DataVersion),
+        Err(e) if e.kind == DiskErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
 }
 
 /// What is being installed.
@@ -129,11 +139,12 @@ impl<D: Disk> LogWriter<D> {
     /// Makes `image` the whole of the disk's history, with `epoch` as currentEpoch: everything older or newer
     /// goes, log and snapshots. Then the member no longer counts as recovering. The next append starts a new
     /// segment behind the image's zxid, below which no difference may reach from then on. An error is final, as
-    /// in a commit; the next start finds the old history or finishes the new one.
+    /// in a commit; the next start finds the old history or finishes the new one. What was written of a snapshot that
+    /// has no intent is removed again, since it may be what fills the disk.
     ///
     /// Nobody may be writing or removing snapshots meanwhile.
     pub fn install<I: Image>(&mut self, image: &I, epoch: CurrentEpoch, options: &SnapshotOptions) -> DiskResult<()> {
-        self.step(|log| {
+        let done = self.step(|log| {
             let disk = &*log.disk;
             let written = write_unnamed(disk, image, options, &unnamed())?;
             own::record(disk, &written)?;
@@ -155,6 +166,11 @@ impl<D: Disk> LogWriter<D> {
             log.recovering = false;
             log.roll = false;
             Ok(())
-        })
+        });
+        if done.is_err() && matches!(read_intent(&*self.disk), Ok(IntentRead::Absent)) {
+            // Best effort: what counts is the first error.
+            let _ = discard_unnamed(&*self.disk);
+        }
+        done
     }
 }

@@ -72,6 +72,11 @@ impl Adopted {
             activate(core, link, config, None, out)?;
         }
         out.push(Output::Role(Role::Learning { leader: link.leader, epoch, observing: self.stream.is_observer() }));
+        let last = core.history.last();
+        out.note(
+            Level::Info,
+            format!("caught up with leader {} in epoch {epoch}: the last zxid is {last}", link.leader),
+        );
         link.send(LearnerPacket::Ack { zxid: Zxid::new(epoch, 0) }, out);
         Ok(Broadcast { stream: self.stream })
     }

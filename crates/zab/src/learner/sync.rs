@@ -15,6 +15,7 @@ use crate::limits::{HELD_BYTES_MAX, HELD_PACKETS_MAX, packet_bytes};
 use bytes::Bytes;
 use farrier_proto::Zxid;
 use farrier_proto::quorum::LeaderPacket;
+use std::fmt;
 
 /// The leader knows where the history ends, and says how it goes on.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -59,6 +60,7 @@ impl Choosing {
     ) -> Result<Stage, Resign> {
         match packet {
             LeaderPacket::Diff { .. } => {
+                self.tell(link, format_args!("DIFF, which goes on behind {}", self.base), out);
                 if farrier_proto::planted!(EpochBeforeHistory) {
                     core.save_current(farrier_proto::CurrentEpoch(self.epoch), out);
                 }
@@ -68,7 +70,10 @@ impl Choosing {
                 let base = self.base;
                 Err(link.violation(format_args!("TRUNC to {zxid}, but the log ends with {base}")))
             }
-            LeaderPacket::Trunc { zxid } => Ok(self.keep(core, zxid, out)),
+            LeaderPacket::Trunc { zxid } => {
+                self.tell(link, format_args!("TRUNC, which cuts the log behind {zxid}"), out);
+                Ok(self.keep(core, zxid, out))
+            }
             // Its stream comes with `SnapReceived`.
             LeaderPacket::Snap { .. }
             | LeaderPacket::LeaderInfo { .. }
@@ -83,6 +88,11 @@ impl Choosing {
             | LeaderPacket::Revalidate { .. }
             | LeaderPacket::Sync => Err(link.misplaced(&packet, "instead of DIFF, TRUNC or a whole SNAP")),
         }
+    }
+
+    /// Says whom this server follows, and what it gets.
+    fn tell(&self, link: Link, what: fmt::Arguments<'_>, out: &mut Outputs) {
+        out.note(Level::Info, format!("following leader {} in epoch {}: it sends {what}", link.leader, self.epoch));
     }
 
     /// Keeps the log up to `zxid`.
@@ -104,6 +114,7 @@ impl Choosing {
         if zxid.epoch() > self.epoch {
             return Err(link.violation(format_args!("SNAP of {zxid}, which is behind its epoch {}", self.epoch)));
         }
+        self.tell(link, format_args!("SNAP, its whole state at {zxid}"), out);
         out.push(Output::AdoptSnapshot { zxid });
         core.diverged = false;
         core.state_wanted = None;

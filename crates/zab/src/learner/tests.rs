@@ -21,6 +21,8 @@ struct Bench {
     learner: Learner,
     now: u64,
     started: Vec<Output>,
+    /// What was told for the record, which no other output depends on.
+    told: Vec<String>,
 }
 
 fn z(epoch: u32, counter: u32) -> Zxid {
@@ -44,7 +46,7 @@ impl Bench {
         core.election_links.insert(LEADER);
         let mut out = Outputs::default();
         let learner = Learner::start(&mut core, 1000, LEADER, &mut out);
-        Self { core, learner, now: 1000, started: out.list }
+        Self { core, learner, now: 1000, started: out.list, told: Vec::new() }
     }
 
     fn try_step(&mut self, input: Input) -> (Vec<Output>, Result<(), Resign>) {
@@ -55,7 +57,14 @@ impl Bench {
         }
         let mut out = Outputs::default();
         let result = self.learner.step(&mut self.core, self.now, input, &mut out);
-        (out.list, result)
+        let mut list = Vec::new();
+        for output in out.list {
+            match output {
+                Output::Note { level: Level::Info, text } => self.told.push(text),
+                output => list.push(output),
+            }
+        }
+        (list, result)
     }
 
     fn step(&mut self, input: Input) -> Vec<Output> {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::aside::DAMAGED_PREFIX;
-use crate::disk::Dir;
+use crate::disk::{Dir, DiskErrorKind};
 use crate::epochs::replace;
 use crate::log::LogWriter;
 use crate::mark::{Mark, MarkFile, MarkRead, mark_path, read_mark};
@@ -467,6 +467,44 @@ fn an_unfinished_installation_is_finished_by_whoever_starts() {
     let mut names = disk.names(Dir::DataVersion);
     names.retain(|n| !n.starts_with("farrier."));
     assert_eq!(names, ["acceptedEpoch", "currentEpoch", "snapshot.100000003"]);
+}
+
+/// A disk that is full while a snapshot is installed is not left fuller than it was; and what a process left that was
+/// killed in the midst of it goes before a start writes anything.
+#[test]
+fn an_installation_that_fails_leaves_nothing_of_its_snapshot() {
+    let disk = worked();
+    let image = Nodes { zxids: (E1 + 1..=E1 + 30).collect(), loaded: None };
+    let left = |disk: &MemDisk| disk.names(Dir::DataVersion).iter().any(|n| n == "farrier.snapshot.install");
+    let (mut without_intent, mut killed) = (0, 0);
+    for n in 1.. {
+        let forked = Arc::new(disk.fork());
+        let (_, recovered) = start_member(&forked).unwrap();
+        let mut log = writer(&forked, &recovered);
+        forked.fail_nth(n, DiskErrorKind::Full);
+        if log.install(&image, CurrentEpoch(2), &SnapshotOptions::default()).is_ok() {
+            break;
+        }
+        if forked.content(&crate::log::install::intent_path()).is_none() {
+            without_intent += 1;
+            assert!(!left(&forked), "the {n}th operation failed");
+        }
+
+        let forked = Arc::new(disk.fork());
+        let (_, recovered) = start_member(&forked).unwrap();
+        let mut log = writer(&forked, &recovered);
+        forked.crash_after(n, 0);
+        let _ = log.install(&image, CurrentEpoch(2), &SnapshotOptions::default());
+        forked.restart(Crash::Process, &mut |_| 0);
+        if left(&forked) && forked.content(&crate::log::install::intent_path()).is_none() {
+            killed += 1;
+            // The first two operations are the removal and its sync; then nothing can be written.
+            forked.fail_from(3, DiskErrorKind::Full);
+            let _ = start_member(&forked);
+            assert!(!left(&forked), "killed after {n} operations");
+        }
+    }
+    assert!(without_intent > 2 && killed > 0, "{without_intent} {killed}");
 }
 
 #[test]

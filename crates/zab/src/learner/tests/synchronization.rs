@@ -2,6 +2,27 @@
 
 use super::*;
 
+/// Whom a server follows, what it got, and that it has everything: each is told once.
+#[test]
+fn whom_it_follows_and_how_it_caught_up_is_told() {
+    let mut b = Bench::promised(1, disk());
+    b.says(LeaderPacket::Diff { zxid: z(1, 3) });
+    assert_eq!(b.told, [format!("following leader 3 in epoch 2: it sends DIFF, which goes on behind {}", z(1, 2))]);
+    b.says(proposal(z(1, 3)));
+    b.says(new_leader(2));
+    b.durable(3);
+    b.says(LeaderPacket::UpToDate);
+    let caught_up = format!("caught up with leader 3 in epoch 2: the last zxid is {}", z(1, 3));
+    assert_eq!(b.told[1..], [caught_up]);
+
+    let mut b = Bench::promised(1, Durable { last_logged: z(1, 9), ..disk() });
+    b.says(LeaderPacket::Trunc { zxid: z(1, 4) });
+    assert!(b.told.len() == 1 && b.told[0].ends_with(&format!("TRUNC, which cuts the log behind {}", z(1, 4))));
+    let mut b = Bench::promised(1, disk());
+    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5) });
+    assert!(b.told.len() == 1 && b.told[0].ends_with(&format!("SNAP, its whole state at {}", z(1, 5))), "{:?}", b.told);
+}
+
 #[test]
 fn diff_appends_at_arrival_and_delivers_at_commit() {
     let mut b = Bench::promised(1, disk());
