@@ -317,7 +317,7 @@ pub(crate) async fn run_under(
             () = until_half, if !terminated => {
                 if lease().is_none_or(|lease| half(lease) <= client.now()) {
                     terminated = true;
-                    warn("no server has answered for half of the session timeout, so the command is told to end");
+                    warn("nothing came from the ensemble's leader for half of the session timeout, so the command is told to end");
                     group.signal(Signal::TERM);
                 }
             }
