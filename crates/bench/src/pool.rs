@@ -156,12 +156,25 @@ impl Pool {
     ///
     /// No server was given, or one refuses a connection or a session.
     pub fn open(addrs: &[SocketAddr], count: usize) -> Result<Self> {
+        Self::open_with(addrs, count, Client::open)
+    }
+
+    /// Opens `count` connections without sessions, for servers that know of none, such as [`crate::echo`]'s.
+    ///
+    /// # Errors
+    ///
+    /// No server was given, or one refuses a connection.
+    pub fn open_bare(addrs: &[SocketAddr], count: usize) -> Result<Self> {
+        Self::open_with(addrs, count, |addr| Client::new(TcpStream::connect(addr).context("connecting")?))
+    }
+
+    fn open_with(addrs: &[SocketAddr], count: usize, open: impl Fn(SocketAddr) -> Result<Client>) -> Result<Self> {
         ensure!(!addrs.is_empty(), "no server was given");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
         let mut clients = Vec::with_capacity(count);
         for index in 0..count {
             let addr = addrs[index % addrs.len()];
-            let client = Client::open(addr).with_context(|| {
+            let client = open(addr).with_context(|| {
                 format!(
                     "connection {} to {addr} (servers take maxClientCnxns from one address, 60 by default; 0 is no limit)",
                     index + 1
@@ -418,6 +431,11 @@ impl Client {
         stream.read_exact(&mut payload)?;
         let response = ConnectResponse::read(&mut Reader::new(&payload))?;
         ensure!(response.timeout > 0, "the server refuses a session");
+        Self::new(stream)
+    }
+
+    fn new(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
