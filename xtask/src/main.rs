@@ -9,6 +9,7 @@ mod ensemble;
 mod facts;
 mod faults;
 mod golden;
+mod instructions;
 mod interop;
 mod long;
 mod measure;
@@ -66,6 +67,8 @@ enum Command {
     /// What compare starts beside the servers
     #[command(hide = true)]
     Probe(compare::ProbeArguments),
+    /// Count the instructions of requests, and compare them with bench/instructions.txt
+    Instructions(instructions::Arguments),
     /// Measure what Farrier's client costs
     Measure(Box<measure::Arguments>),
 }
@@ -88,6 +91,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Tls(arguments) => tls::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Probe(arguments) => compare::probe(&arguments),
+        Command::Instructions(arguments) => instructions::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }

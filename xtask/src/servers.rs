@@ -41,6 +41,8 @@ const REST_MAX: Duration = Duration::from_secs(20);
 pub(crate) enum Program {
     /// Farrier's binary.
     Farrier(PathBuf),
+    /// Farrier's binary under callgrind, whose dumps go to files that begin so.
+    Counted { binary: PathBuf, out: PathBuf },
     /// Apache's release with the JVM's flags.
     Apache { release: Apache, jvm: Vec<String> },
 }
@@ -49,7 +51,7 @@ impl Program {
     /// Name for tables.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Farrier(_) => "Farrier".to_owned(),
+            Self::Farrier(_) | Self::Counted { .. } => "Farrier".to_owned(),
             Self::Apache { release, .. } => format!("Apache {}", release.version),
         }
     }
@@ -59,6 +61,16 @@ impl Program {
             Self::Farrier(binary) => {
                 let mut command = Command::new(binary);
                 command.arg("server").arg(cfg).env_remove("JVMFLAGS").env_remove("SERVER_JVMFLAGS");
+                command
+            }
+            Self::Counted { binary, out } => {
+                let mut command = Command::new("valgrind");
+                command
+                    .args(["--tool=callgrind", "--fair-sched=yes"])
+                    .arg(format!("--callgrind-out-file={}", out.display()))
+                    .arg(binary)
+                    .arg("server")
+                    .arg(cfg);
                 command
             }
             Self::Apache { release, jvm } => {

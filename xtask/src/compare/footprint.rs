@@ -8,6 +8,7 @@ use crate::report::number;
 use crate::servers::{Ensemble, Program, Stage};
 use anyhow::{Context as _, Result};
 use farrier_bench::process::{forget_peak, memory};
+use farrier_bench::rows::Kind;
 use farrier_bench::{Pace, Pool, Source, Span};
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -156,7 +157,7 @@ struct Beside {
 fn beside_snapshot(stage: &mut Stage, options: &Options) -> Result<Option<Beside>> {
     let mut pool = Pool::open(&stage.ensemble.addrs(), CONNS as usize)?;
     let span = Span::Timed { ramp: RAMP, window: options.window };
-    let all = pool.run(Pace::Depth(DEPTH), span, &mut stage.sets(CONNS), &mut || Ok(()))?;
+    let all = pool.run(Pace::Depth(DEPTH), span, &mut stage.row(Kind::Set, CONNS), &mut || Ok(()))?;
     stage.ensemble.rest()?;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies")]
     let rate = all.replies as f64 / all.elapsed.as_secs_f64() / 2.0;
@@ -165,7 +166,7 @@ fn beside_snapshot(stage: &mut Stage, options: &Options) -> Result<Option<Beside
     let begun = Instant::now();
     let (seen, spans) = std::thread::scope(|scope| -> Result<_> {
         let watch = scope.spawn(|| snapshots(&dir, &stop));
-        let mut timed = Timed { source: stage.sets(CONNS), seen: RefCell::default() };
+        let mut timed = Timed { source: stage.row(Kind::Set, CONNS), seen: RefCell::default() };
         let pace = Pace::Rate { per_second: rate, depth_max: 4096 };
         let span = Span::Timed { ramp: Duration::ZERO, window: options.beside_snapshot };
         let ran = pool.run(pace, span, &mut timed, &mut || Ok(()));

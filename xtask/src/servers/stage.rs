@@ -92,9 +92,9 @@ impl Stage {
         outcome.with_context(|| self.ensemble.obituary()).with_context(|| format!("{task:?} on {}", self.name()))
     }
 
-    /// A source of sets, for whoever has a pool of their own.
-    pub(crate) fn sets(&mut self, conns: u32) -> rows::Row<'_> {
-        rows::Row::new(Kind::Set, conns, &self.space, &mut self.ledger)
+    /// A source of requests, for whoever has a pool of their own.
+    pub(crate) fn row(&mut self, kind: Kind, conns: u32) -> rows::Row<'_> {
+        rows::Row::new(kind, conns, &self.space, &mut self.ledger)
     }
 
     /// Creates `count` znodes; returns how long that took.
