@@ -135,42 +135,65 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let mut figures = Figures::default();
     let mut notes = String::new();
+    let mut failed = false;
+    // What went wrong in one part takes nothing from the others: a run is long.
+    let mut part = |name: &str, done: Result<String>| -> Result<()> {
+        match done {
+            Ok(told) => notes.push_str(&told),
+            Err(error) => {
+                failed = true;
+                note(&format!("{error:?}"))?;
+                notes.push_str(&format!("- **{name} ended early**: {error}: {}\n", error.root_cause()));
+            }
+        }
+        Ok(())
+    };
     for size in [1, 3] {
         let of_size: Vec<&Row> = rows.iter().filter(|row| row.size == size).copied().collect();
         if !of_size.is_empty() {
-            notes.push_str(&requests(&options, &programs, etcd.as_ref(), size, &of_size, &mut figures)?);
+            let done = requests(&options, &programs, etcd.as_ref(), size, &of_size, &mut figures);
+            part(&format!("requests to {size}"), done)?;
         }
     }
     if parts.contains(&"failover") {
-        failovers(&options, &programs, &mut figures)?;
+        part("failover", failovers(&options, &programs, &mut figures))?;
     }
     if parts.contains(&"empty") {
-        for round in 0..options.rounds {
-            let (first, second) = (round as usize % 2, 1 - round as usize % 2);
-            for index in [first, second] {
-                let (who, program) = &programs[index];
-                footprint::empty(&options, *who, program, &mut figures)?;
-            }
-            if let Some(etcd) = &etcd {
-                footprint::empty_etcd(&options, etcd, &mut figures)?;
-            }
-        }
+        part("empty", starts(&options, &programs, etcd.as_ref(), &mut figures))?;
     }
     for (who, program) in &programs {
         if parts.contains(&"full") {
-            notes.push_str(&footprint::full(&options, *who, program, &mut figures)?);
+            part("full", footprint::full(&options, *who, program, &mut figures))?;
         }
     }
     for (who, program) in &programs {
         if parts.contains(&"join") {
-            footprint::joins(&options, *who, program, &mut figures)?;
+            part("join", footprint::joins(&options, *who, program, &mut figures))?;
         }
     }
     report.push_str(&notes);
     report.push_str(&format!("\n## Targets\n\n{}", lines::table(&figures, &apache_name, &etcd_name)));
     report.push_str(&everything(&figures));
     arguments.common.publish(&mut report)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn starts(
+    options: &Options,
+    programs: &[(Who, Program)],
+    etcd: Option<&Etcd>,
+    figures: &mut Figures,
+) -> Result<String> {
+    for round in 0..options.rounds {
+        for turn in 0..programs.len() {
+            let (who, program) = &programs[(turn + round as usize) % programs.len()];
+            footprint::empty(options, *who, program, figures)?;
+        }
+        if let Some(etcd) = etcd {
+            footprint::empty_etcd(options, etcd, figures)?;
+        }
+    }
+    Ok(String::new())
 }
 
 /// What stands above the table.
@@ -181,7 +204,7 @@ fn told(options: &Options, apache: &str, etcd: &str, jvm: &[String]) -> String {
          everything else is default, so all three sync every write before they acknowledge it\n\
          - {} rounds of {} s for each row after {} s of load; median (least–most); who goes first changes from round to \
          round; N × M: N connections with M requests outstanding each; values of {} bytes, {} znodes read and set; full: \
-         {} znodes\n\
+         {} znodes; {} leaders killed, with {} s of load on Apache's after each\n\
          - Farrier and Apache: one thread generates the load and checks every reply; after each row that writes, every \
          acknowledged write is read from every server. etcd: its revision on every member has grown by what was acknowledged\n\
          - etcd has no equal for children, watches by connection, locks, sessions and the rest that says –; its reads are of \
@@ -197,6 +220,8 @@ fn told(options: &Options, apache: &str, etcd: &str, jvm: &[String]) -> String {
         servers::VALUE_LEN,
         number(f64::from(servers::KEYS)),
         number(f64::from(options.znodes)),
+        options.kills,
+        options.warm_again.as_secs(),
     )
 }
 
@@ -243,7 +268,7 @@ fn requests(
     Ok(farrier.map(|(_, stage)| stage.ensemble.complaints()).collect())
 }
 
-fn failovers(options: &Options, programs: &[(Who, Program)], figures: &mut Figures) -> Result<()> {
+fn failovers(options: &Options, programs: &[(Who, Program)], figures: &mut Figures) -> Result<String> {
     let mut stages = Vec::new();
     for (who, program) in programs {
         stages.push((*who, Stage::warmed(program, &options.dir, 3, options.warm)?));
@@ -273,7 +298,7 @@ fn failovers(options: &Options, programs: &[(Who, Program)], figures: &mut Figur
             ))?;
         }
     }
-    Ok(())
+    Ok(String::new())
 }
 
 /// Every figure there is, and whose load generator was the limit.

@@ -16,6 +16,7 @@ mod measure;
 mod model;
 mod reference;
 mod report;
+mod scale;
 mod servers;
 mod sim;
 mod tidy;
@@ -69,6 +70,8 @@ enum Command {
     Probe(compare::ProbeArguments),
     /// Count the instructions of requests, and compare them with bench/instructions.txt
     Instructions(instructions::Arguments),
+    /// Measure what a request costs as znodes, sessions, watches and servers grow
+    Scale(scale::Arguments),
     /// Measure what Farrier's client costs
     Measure(Box<measure::Arguments>),
 }
@@ -92,6 +95,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Compare(arguments) => compare::run(&arguments),
         Command::Probe(arguments) => compare::probe(&arguments),
         Command::Instructions(arguments) => instructions::run(&arguments),
+        Command::Scale(arguments) => scale::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }

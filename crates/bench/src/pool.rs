@@ -171,7 +171,8 @@ impl Pool {
     fn open_with(addrs: &[SocketAddr], count: usize, open: impl Fn(SocketAddr) -> Result<Client>) -> Result<Self> {
         ensure!(!addrs.is_empty(), "no server was given");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
-        let mut clients = Vec::with_capacity(count);
+        let mut pool = Self { clients: Vec::with_capacity(count), epoll };
+        let mut pinged = Instant::now();
         for index in 0..count {
             let addr = addrs[index % addrs.len()];
             let client = open(addr).with_context(|| {
@@ -181,10 +182,15 @@ impl Pool {
                 )
             })?;
             let data = epoll::EventData::new_u64(u64::try_from(index)?);
-            epoll::add(&epoll, &client.stream, data, epoll::EventFlags::IN)?;
-            clients.push(client);
+            epoll::add(&pool.epoll, &client.stream, data, epoll::EventFlags::IN)?;
+            pool.clients.push(client);
+            if pinged.elapsed() > PING_AFTER {
+                // So many may take longer than a session lives without a sign.
+                pinged = Instant::now();
+                pool.ping(pinged)?;
+            }
         }
-        Ok(Self { clients, epoll })
+        Ok(pool)
     }
 
     /// How many connections there are.

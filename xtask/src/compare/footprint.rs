@@ -102,7 +102,7 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
 }
 
 /// Followers of three that join: behind, and with nothing.
-pub(super) fn joins(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<()> {
+pub(super) fn joins(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<String> {
     let mut stage = Stage::warmed(program, &options.dir, 3, options.warm_again)?;
     let seen = join::behind(&mut stage, options.behind, "behind").with_context(|| stage.ensemble.obituary())?;
     figures.add("join-behind", who, Metric::Seconds, seen.caught_up.as_secs_f64());
@@ -120,7 +120,8 @@ pub(super) fn joins(options: &Options, who: Who, program: &Program, figures: &mu
         number(seen.before_ms),
         number(seen.during_ms),
         number(megabytes(seen.peak)),
-    ))
+    ))?;
+    Ok(String::new())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]

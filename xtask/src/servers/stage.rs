@@ -15,6 +15,8 @@ pub(crate) const ROOT: &str = "/measure";
 pub(crate) const KEYS: u32 = 10_000;
 /// Parents of created and filled znodes.
 const PARENTS: u32 = 1000;
+/// Most of them: as many connections as one process has.
+const PARENTS_MAX: u32 = 20_000;
 /// Bytes of a value.
 pub(crate) const VALUE_LEN: usize = 100;
 /// Not counted at the beginning of every row.
@@ -42,8 +44,14 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts so many servers, and creates what rows need.
     pub(crate) fn new(program: &Program, base: &Path, size: usize) -> Result<Self> {
+        Self::with_keys(program, base, size, KEYS)
+    }
+
+    /// The same, with another number of znodes that are read and written.
+    pub(crate) fn with_keys(program: &Program, base: &Path, size: usize, keys: u32) -> Result<Self> {
         let ensemble = Ensemble::start(program, base, size)?;
-        let space = Space::new(ROOT, KEYS, PARENTS, VALUE_LEN)?;
+        // A parent for what each connection creates.
+        let space = Space::new(ROOT, keys, keys.min(PARENTS_MAX).max(PARENTS), VALUE_LEN)?;
         let ledger = rows::prepare(&ensemble.addrs(), &space).with_context(|| ensemble.obituary())?;
         Ok(Self { ensemble, space, ledger })
     }
