@@ -66,7 +66,16 @@ pub(crate) fn heading(title: &str, dir: &Path) -> Result<String> {
     for (what, value) in facts::machine(dir)? {
         report.push_str(&format!("- {what}: {value}\n"));
     }
-    let command: Vec<String> = std::env::args().skip(1).collect();
+    // Where things lie on this machine repeats nothing.
+    let mut command = Vec::new();
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        if ["--dir", "--out", "--farrier"].contains(&word.as_str()) {
+            words.next();
+        } else {
+            command.push(word);
+        }
+    }
     report.push_str(&format!("- command: `cargo xtask {}`\n", command.join(" ")));
     Ok(report)
 }

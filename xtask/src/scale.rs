@@ -73,12 +73,12 @@ fn znodes(program: &Program, dir: &Path, window: Duration) -> Result<String> {
         "RSS, MB",
     ]);
     for keys in ZNODES {
-        let mut stage = Stage::with_keys(program, dir, 1, keys)?;
+        let mut stage = Stage::sized(program, dir, 1, keys, WATCHERS)?;
         let one = stage.measure(Task::Row(Kind::Get), 64, 1, window)?;
         let get = stage.measure(Task::Row(Kind::Get), 16, 64, window)?;
         let set = stage.measure(Task::Row(Kind::Set), 16, 64, window)?;
         let rss = megabytes(memory(stage.ensemble.pid(0)?, "VmRSS")?);
-        table.row(&[number(f64::from(keys)), us(&one), us(&get), us(&set), p99(&set), number(rss)]);
+        table.row(&[count_of(keys), us(&one), us(&get), us(&set), p99(&set), number(rss)]);
         note(&format!("{keys} znodes: get {} {} set {} µs", us(&one), us(&get), us(&set)))?;
     }
     Ok(format!("\n## Znodes\n\n{}", table.text()))
@@ -94,7 +94,7 @@ fn sessions(program: &Program, dir: &Path, window: Duration) -> Result<String> {
         "all asking, per second",
     ]);
     for count in SESSIONS {
-        let mut stage = Stage::with_keys(program, dir, 1, KEYS.max(count))?;
+        let mut stage = Stage::sized(program, dir, 1, KEYS.max(count), count.max(64))?;
         let pid = stage.ensemble.pid(0)?;
         // What the first connections allocate is not the sessions'.
         stage.measure(Task::Row(Kind::Get), 64, 1, Duration::from_secs(1))?;
@@ -109,7 +109,7 @@ fn sessions(program: &Program, dir: &Path, window: Duration) -> Result<String> {
         let all = stage.measure(Task::Row(Kind::Get), count, 1, window)?;
         #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
         let each = grown as f64 / f64::from(count);
-        table.row(&[number(f64::from(count)), us(&get), us(&set), number(each), us(&all), number(all.rate())]);
+        table.row(&[count_of(count), us(&get), us(&set), number(each), us(&all), number(all.rate())]);
         note(&format!("{count} sessions: get {} set {} µs; all asking {} µs", us(&get), us(&set), us(&all)))?;
     }
     Ok(format!("\n## Sessions\n\n{}", table.text()))
@@ -145,7 +145,7 @@ fn watches(program: &Program, dir: &Path, window: Duration) -> Result<String> {
         pool.close()?;
         #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
         let bytes = if count == 0 { f64::NAN } else { grown as f64 / f64::from(count) };
-        table.row(&[number(f64::from(count)), us(&get), us(&set), us(&create), number(bytes)]);
+        table.row(&[count_of(count), us(&get), us(&set), us(&create), number(bytes)]);
         note(&format!("{count} watches: get {} set {} create {} µs", us(&get), us(&set), us(&create)))?;
     }
     Ok(format!("\n## Watches\n\n{}", table.text()))
@@ -181,6 +181,11 @@ fn servers(program: &Program, dir: &Path, window: Duration) -> Result<String> {
         note(&format!("{size} servers: set {} µs of all, get {} µs", us(&set), us(&get)))?;
     }
     Ok(format!("\n## Servers\n\n{}", table.text()))
+}
+
+/// A count for a table: thousands apart, and no fractions.
+fn count_of(count: u32) -> String {
+    if count < 100 { count.to_string() } else { number(f64::from(count)) }
 }
 
 fn us(outcome: &Outcome) -> String {

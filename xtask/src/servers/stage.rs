@@ -15,8 +15,6 @@ pub(crate) const ROOT: &str = "/measure";
 pub(crate) const KEYS: u32 = 10_000;
 /// Parents of created and filled znodes.
 const PARENTS: u32 = 1000;
-/// Most of them: as many connections as one process has.
-const PARENTS_MAX: u32 = 20_000;
 /// Bytes of a value.
 pub(crate) const VALUE_LEN: usize = 100;
 /// Not counted at the beginning of every row.
@@ -44,14 +42,13 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts so many servers, and creates what rows need.
     pub(crate) fn new(program: &Program, base: &Path, size: usize) -> Result<Self> {
-        Self::with_keys(program, base, size, KEYS)
+        Self::sized(program, base, size, KEYS, PARENTS)
     }
 
-    /// The same, with another number of znodes that are read and written.
-    pub(crate) fn with_keys(program: &Program, base: &Path, size: usize, keys: u32) -> Result<Self> {
+    /// The same, with another number of znodes that are read and written, for at most `conns` connections.
+    pub(crate) fn sized(program: &Program, base: &Path, size: usize, keys: u32, conns: u32) -> Result<Self> {
         let ensemble = Ensemble::start(program, base, size)?;
-        // A parent for what each connection creates.
-        let space = Space::new(ROOT, keys, keys.min(PARENTS_MAX).max(PARENTS), VALUE_LEN)?;
+        let space = Space::new(ROOT, keys, conns, VALUE_LEN)?;
         let ledger = rows::prepare(&ensemble.addrs(), &space).with_context(|| ensemble.obituary())?;
         Ok(Self { ensemble, space, ledger })
     }
