@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A figure that moves by more than this part has to be explained.
 const TOLERANCE: f64 = 0.05;
@@ -112,17 +112,10 @@ fn control(dir: &Path, pid: u32, what: &str) -> Result<()> {
     let log = dir.join("control.log");
     let mut command = Command::new("callgrind_control");
     command.arg(what).arg(pid.to_string());
-    let mut process = Process::spawn(command, &log)?;
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = process.try_wait()? {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            ensure!(status.success() && !text.contains("Error"), "callgrind_control {what} failed: {text}");
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < SOON, "callgrind_control {what} does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let status = Process::spawn(command, &log)?.wait(SOON).context("waiting for callgrind_control")?;
+    let text = fs::read_to_string(&log).unwrap_or_default();
+    ensure!(status.success() && !text.contains("Error"), "callgrind_control {what} failed: {text}");
+    Ok(())
 }
 
 /// The instructions of a dump.

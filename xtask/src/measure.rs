@@ -66,18 +66,22 @@ pub(crate) fn heading(title: &str, dir: &Path) -> Result<String> {
     for (what, value) in facts::machine(dir)? {
         report.push_str(&format!("- {what}: {value}\n"));
     }
-    // Where things lie on this machine repeats nothing.
+    report.push_str(&format!("- command: `cargo xtask {}`\n", repeatable(std::env::args().skip(1))));
+    Ok(report)
+}
+
+/// A command line without where things lie on this machine, which repeats nothing.
+fn repeatable(mut words: impl Iterator<Item = String>) -> String {
+    const PLACES: [&str; 3] = ["--dir", "--out", "--farrier"];
     let mut command = Vec::new();
-    let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if ["--dir", "--out", "--farrier"].contains(&word.as_str()) {
+        if PLACES.contains(&word.as_str()) {
             words.next();
-        } else {
+        } else if !PLACES.iter().any(|place| word.strip_prefix(place).is_some_and(|rest| rest.starts_with('='))) {
             command.push(word);
         }
     }
-    report.push_str(&format!("- command: `cargo xtask {}`\n", command.join(" ")));
-    Ok(report)
+    command.join(" ")
 }
 
 /// Measures and prints the report.
@@ -106,4 +110,16 @@ pub(crate) fn farrier(common: &Common) -> Result<PathBuf> {
 /// Progress, for whoever waits.
 pub(crate) fn note(line: &str) -> Result<()> {
     writeln!(std::io::stderr().lock(), "{line}").context("writing to standard error")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_told_without_places() {
+        let words = "compare --quick --dir /a --rounds 2 --out=/b/c.md --row get-64x1";
+        let told = repeatable(words.split(' ').map(str::to_owned));
+        assert_eq!(told, "compare --quick --rounds 2 --row get-64x1");
+    }
 }

@@ -210,14 +210,7 @@ impl Members {
         let _ = fs::remove_file(&output);
         let cpu = (cpu_times(&self.pids())?, children_cpu()?);
         let begun = Instant::now();
-        let mut process = Process::spawn(command, &output)?;
-        let status = loop {
-            if let Some(status) = process.try_wait()? {
-                break status;
-            }
-            ensure!(begun.elapsed() < RUN_MAX, "etcd's load generator does not end: {}", self.last_words());
-            std::thread::sleep(Duration::from_millis(5));
-        };
+        let status = Process::spawn(command, &output)?.wait(RUN_MAX).with_context(|| self.last_words())?;
         let elapsed = begun.elapsed().as_secs_f64();
         let cpu = (cpu_times(&self.pids())? - cpu.0, children_cpu()? - cpu.1);
         let text = fs::read_to_string(&output)?;

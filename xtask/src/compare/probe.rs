@@ -132,17 +132,10 @@ fn syncs(dir: &Path, count: usize, window: Duration) -> Result<Vec<(f64, f64)>> 
         let _ = fs::remove_file(&log);
         running.push((Process::spawn(command, &log)?, log));
     }
-    let deadline = Instant::now() + window + SOON;
     running
         .into_iter()
-        .map(|(mut process, log)| {
-            let status = loop {
-                if let Some(status) = process.try_wait()? {
-                    break status;
-                }
-                ensure!(Instant::now() < deadline, "a probe of the disk does not end");
-                std::thread::sleep(Duration::from_millis(5));
-            };
+        .map(|(process, log)| {
+            let status = process.wait(window + SOON).context("waiting for a probe of the disk")?;
             let text = fs::read_to_string(&log)?;
             ensure!(status.success(), "a probe of the disk failed: {text}");
             read(&text)

@@ -101,12 +101,17 @@ impl Process {
     }
 
     /// SIGTERM; returns when it is gone.
-    pub(crate) fn stop(mut self, within: Duration) -> Result<()> {
-        let begun = Instant::now();
+    pub(crate) fn stop(self, within: Duration) -> Result<()> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        self.wait(within).map(drop)
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self, within: Duration) -> Result<ExitStatus> {
+        let begun = Instant::now();
         while begun.elapsed() < within {
-            if self.try_wait()?.is_some() {
-                return Ok(());
+            if let Some(status) = self.try_wait()? {
+                return Ok(status);
             }
             std::thread::sleep(LOOK);
         }
