@@ -99,7 +99,7 @@ impl Ratio {
 
     pub(super) fn show(&self) -> String {
         let shown = |ratio: f64| if ratio < 0.1 { format!("{ratio:.3}") } else { number(ratio) };
-        if self.least < self.most {
+        if self.least < self.most && self.most.is_finite() {
             format!("{}× ({}–{})", shown(self.of_medians), shown(self.least), shown(self.most))
         } else {
             format!("{}×", shown(self.of_medians))

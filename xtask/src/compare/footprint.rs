@@ -76,7 +76,7 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
     let beside = beside_snapshot(&mut stage, options)?;
     figures.add("rss-snapshot", who, Metric::Mb, megabytes(memory(pid, "VmHWM")?));
     match beside {
-        Some(beside) => {
+        Ok(beside) => {
             figures.add("snapshot", who, Metric::Share, beside.with_ms / beside.without_ms);
             told.push_str(&format!(
                 "- {}: {} sets/s, half of what it can; p99 {} ms while a snapshot is written ({} s of it), {} ms otherwise\n",
@@ -88,7 +88,7 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
             ));
             note(told.trim_end())?;
         }
-        None => told.push_str(&format!("- {}: no snapshot was written during the sets\n", stage.name())),
+        Err(why) => told.push_str(&format!("- {}: no share for the snapshot: {why}\n", stage.name())),
     }
     stage.verify()?;
     for round in 0..options.rounds {
@@ -154,8 +154,8 @@ struct Beside {
     span: Duration,
 }
 
-/// Sets at half of what the server can, long enough for a snapshot; `None` if there was none.
-fn beside_snapshot(stage: &mut Stage, options: &Options) -> Result<Option<Beside>> {
+/// Sets at half of what the server can, long enough for a snapshot; or why they say nothing.
+fn beside_snapshot(stage: &mut Stage, options: &Options) -> Result<Result<Beside, &'static str>> {
     let mut pool = Pool::open(&stage.ensemble.addrs(), CONNS as usize)?;
     let span = Span::Timed { ramp: RAMP, window: options.window };
     let all = pool.run(Pace::Depth(DEPTH), span, &mut stage.row(Kind::Set, CONNS), &mut || Ok(()))?;
@@ -181,12 +181,11 @@ fn beside_snapshot(stage: &mut Stage, options: &Options) -> Result<Option<Beside
     let counted = seen.iter().filter(|(due, _)| *due >= from && *due < until);
     let (with, without): (Vec<_>, Vec<_>) = counted.partition(|(due, took)| overlaps(&spans, *due, *due + *took));
     let span = spans.iter().map(|(from, until)| until.duration_since(*from)).sum();
-    Ok((!with.is_empty() && !without.is_empty()).then(|| Beside {
-        rate,
-        with_ms: p99_ms(with),
-        without_ms: p99_ms(without),
-        span,
-    }))
+    Ok(match (with.is_empty(), without.is_empty()) {
+        (true, _) => Err("none was written during the sets"),
+        (_, true) => Err("one followed the other all the time, so that there was no time without"),
+        _ => Ok(Beside { rate, with_ms: p99_ms(with), without_ms: p99_ms(without), span }),
+    })
 }
 
 /// Whether something from `due` to `done` met one of these spans.
