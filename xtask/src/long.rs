@@ -65,6 +65,7 @@ const SUITES: &[Suite] = &[
     suite("ensemble-3.6", &["xtask", "ensemble", "--apache", "3.6", "follow", "lead", "observe", "sync", "takeover"]),
     suite("ensemble-3.7", &["xtask", "ensemble", "--apache", "3.7", "follow", "lead", "observe", "sync", "takeover"]),
     suite("ensemble-3.8", &["xtask", "ensemble", "--apache", "3.8", "follow", "lead", "observe", "sync", "takeover"]),
+    suite("instructions", &["xtask", "instructions"]),
     suite("kafka", &["xtask", "applications", "kafka"]),
     suite("hbase", &["xtask", "applications", "hbase"]),
 ];

@@ -3,15 +3,21 @@
 //! This file only dispatches; each command lives in a module of its own.
 
 mod ci;
+mod compare;
 mod conformance;
 mod ensemble;
+mod facts;
 mod faults;
 mod golden;
+mod instructions;
 mod interop;
 mod long;
 mod measure;
 mod model;
 mod reference;
+mod report;
+mod scale;
+mod servers;
 mod sim;
 mod tidy;
 mod tls;
@@ -57,7 +63,16 @@ enum Command {
     Model(model::Arguments),
     /// Run the client over TLS against Apache, with right, wrong and expired certificates
     Tls(tls::Arguments),
-    /// Measure Farrier beside Apache on this machine
+    /// Measure Farrier beside Apache ZooKeeper and etcd on this machine
+    Compare(Box<compare::Arguments>),
+    /// What compare starts beside the servers
+    #[command(hide = true)]
+    Probe(compare::ProbeArguments),
+    /// Count the instructions of requests, and compare them with bench/instructions.txt
+    Instructions(instructions::Arguments),
+    /// Measure what a request costs as znodes, sessions, watches and servers grow
+    Scale(scale::Arguments),
+    /// Measure what Farrier's client costs
     Measure(Box<measure::Arguments>),
 }
 
@@ -77,6 +92,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Sim(arguments) => sim::run(&arguments),
         Command::Model(arguments) => model::run(&arguments),
         Command::Tls(arguments) => tls::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
+        Command::Probe(arguments) => compare::probe(&arguments),
+        Command::Instructions(arguments) => instructions::run(&arguments),
+        Command::Scale(arguments) => scale::run(&arguments),
         Command::Measure(arguments) => measure::run(&arguments),
     }
 }

@@ -5,6 +5,7 @@
 //! business; every source checks its answers, and those that write keep a ledger, so that every acknowledged write can
 //! be looked for afterwards.
 
+pub mod echo;
 pub mod fanout;
 pub mod frame;
 pub mod locks;

@@ -125,12 +125,17 @@ impl Plan {
                 let path = format!("{}/fanout", space.root());
                 self.create(&path)?;
                 let value = [b'v'; 100];
-                self.source(&mut Fanout::new(&path, &value, self.conns as usize - 1), Pace::Depth(1), progress)
+                let mut fanout = Fanout::new(&path, &value, self.conns as usize - 1);
+                let outcome = self.source(&mut fanout, Pace::Depth(1), progress)?;
+                rows::delete(&self.addrs, &[path])?;
+                Ok(outcome)
             }
             Task::Locks => {
                 let path = format!("{}/lock", space.root());
                 self.create(&path)?;
-                self.source(&mut Locks::new(&path, self.conns as usize), Pace::Depth(1), progress)
+                let outcome = self.source(&mut Locks::new(&path, self.conns as usize), Pace::Depth(1), progress)?;
+                rows::delete(&self.addrs, &[path])?;
+                Ok(outcome)
             }
             Task::Connect => self.connect(),
             Task::Idle => self.idle(progress),
@@ -252,8 +257,12 @@ impl Plan {
     }
 }
 
-/// Lets this process have so many connections, as far as the system allows it.
-fn allow_connections(conns: u32) -> Result<()> {
+/// Lets this process and those that it starts from now on have so many connections.
+///
+/// # Errors
+///
+/// The system does not allow as many.
+pub fn allow_connections(conns: u32) -> Result<()> {
     /// Files beside the connections.
     const OTHERS: u64 = 64;
     let now = getrlimit(Resource::Nofile);

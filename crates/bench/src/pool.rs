@@ -156,22 +156,41 @@ impl Pool {
     ///
     /// No server was given, or one refuses a connection or a session.
     pub fn open(addrs: &[SocketAddr], count: usize) -> Result<Self> {
+        Self::open_with(addrs, count, Client::open)
+    }
+
+    /// Opens `count` connections without sessions, for servers that know of none, such as [`crate::echo`]'s.
+    ///
+    /// # Errors
+    ///
+    /// No server was given, or one refuses a connection.
+    pub fn open_bare(addrs: &[SocketAddr], count: usize) -> Result<Self> {
+        Self::open_with(addrs, count, |addr| Client::new(TcpStream::connect(addr).context("connecting")?))
+    }
+
+    fn open_with(addrs: &[SocketAddr], count: usize, open: impl Fn(SocketAddr) -> Result<Client>) -> Result<Self> {
         ensure!(!addrs.is_empty(), "no server was given");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
-        let mut clients = Vec::with_capacity(count);
+        let mut pool = Self { clients: Vec::with_capacity(count), epoll };
+        let mut pinged = Instant::now();
         for index in 0..count {
             let addr = addrs[index % addrs.len()];
-            let client = Client::open(addr).with_context(|| {
+            let client = open(addr).with_context(|| {
                 format!(
                     "connection {} to {addr} (servers take maxClientCnxns from one address, 60 by default; 0 is no limit)",
                     index + 1
                 )
             })?;
             let data = epoll::EventData::new_u64(u64::try_from(index)?);
-            epoll::add(&epoll, &client.stream, data, epoll::EventFlags::IN)?;
-            clients.push(client);
+            epoll::add(&pool.epoll, &client.stream, data, epoll::EventFlags::IN)?;
+            pool.clients.push(client);
+            if pinged.elapsed() > PING_AFTER {
+                // So many may take longer than a session lives without a sign.
+                pinged = Instant::now();
+                pool.ping(pinged)?;
+            }
         }
-        Ok(Self { clients, epoll })
+        Ok(pool)
     }
 
     /// How many connections there are.
@@ -418,6 +437,11 @@ impl Client {
         stream.read_exact(&mut payload)?;
         let response = ConnectResponse::read(&mut Reader::new(&payload))?;
         ensure!(response.timeout > 0, "the server refuses a session");
+        Self::new(stream)
+    }
+
+    fn new(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,

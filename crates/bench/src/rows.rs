@@ -465,7 +465,7 @@ pub fn remove(addrs: &[SocketAddr], space: &Space, ledger: &mut Ledger) -> Resul
 }
 
 /// Deletes znodes without children, many in one multi.
-fn delete(addrs: &[SocketAddr], paths: &[String]) -> Result<()> {
+pub(crate) fn delete(addrs: &[SocketAddr], paths: &[String]) -> Result<()> {
     let multis: Vec<&[String]> = paths.chunks(DELETES_PER_MULTI).collect();
     pass(
         addrs,

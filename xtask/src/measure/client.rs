@@ -107,7 +107,7 @@ mod beside {
         let server = Server::start(&Target::Farrier(super::super::farrier(&arguments.common)?), &Config::default())?;
         let address = server.addr().to_string();
         let dir = arguments.common.dir()?;
-        let mut report = super::super::heading("CPU of the client per request", &dir, &[])?;
+        let mut report = super::super::heading("CPU of the client per request", &dir)?;
         report.push_str(&format!(
             "- get of {} bytes over one connection, tokio's current-thread runtime; {} rounds of {} s, the clients in \
              turns; profile: {}\n\n| outstanding | farrier-client, us: median (best) | zookeeper-client 0.11, us: median \

@@ -4,7 +4,7 @@
 //! It tells when each write was due and when it was acknowledged, and knows at its end how often the znode
 //! was written: a write whose reply was lost is found done or not done by the version.
 
-use super::super::work::ROOT;
+use crate::servers::ROOT;
 use anyhow::{Context as _, Result, bail, ensure};
 use farrier_proto::client::ConnectResponse;
 use farrier_proto::{Field as _, OpCode, Reader};
@@ -75,8 +75,6 @@ pub(super) struct Done {
     path: String,
     /// Writes that were done, which is the znode's version.
     version: i32,
-    /// Times that it lost its connection.
-    pub(super) losses: u32,
 }
 
 impl Done {
@@ -129,7 +127,6 @@ pub(super) struct Writer {
     password: Vec<u8>,
     zxid: i64,
     version: i32,
-    losses: u32,
 }
 
 impl Writer {
@@ -145,7 +142,6 @@ impl Writer {
             password: vec![0; 16],
             zxid: 0,
             version: 0,
-            losses: 0,
         }
     }
 
@@ -162,7 +158,6 @@ impl Writer {
             let reply = ask(&mut client, OpCode::SetData, request)?;
             let Some(reply) = reply else {
                 lost = true;
-                self.losses += 1;
                 drop(client);
                 self.at = (self.at + 1) % self.servers.len();
                 client = self.connect()?;
@@ -193,7 +188,7 @@ impl Writer {
             }
         }
         client.close()?;
-        Ok(Done { path: self.path, version: self.version, losses: self.losses })
+        Ok(Done { path: self.path, version: self.version })
     }
 
     fn connect(&mut self) -> Result<Client> {

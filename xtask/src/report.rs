@@ -4,19 +4,24 @@ use std::fmt::Write as _;
 
 /// Samples of one figure, one per round.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Samples(Vec<f64>);
+pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
-    pub(super) fn push(&mut self, value: f64) {
+    pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// In the order in which they came.
+    pub(crate) fn each(&self) -> impl Iterator<Item = f64> {
+        self.0.iter().copied()
+    }
+
     /// NaN without samples.
-    pub(super) fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_unstable_by(f64::total_cmp);
         let n = sorted.len();
@@ -28,7 +33,7 @@ impl Samples {
     }
 
     /// `median (least–most)`.
-    pub(super) fn show(&self) -> String {
+    pub(crate) fn show(&self) -> String {
         if self.is_empty() {
             return "–".to_owned();
         }
@@ -42,7 +47,7 @@ impl Samples {
 }
 
 /// Three digits that count; thousands apart.
-pub(super) fn number(v: f64) -> String {
+pub(crate) fn number(v: f64) -> String {
     if !v.is_finite() {
         return "–".to_owned();
     }
@@ -60,31 +65,25 @@ pub(super) fn number(v: f64) -> String {
     if v.abs() >= 10.0 { format!("{v:.1}") } else { format!("{v:.2}") }
 }
 
-/// `a / b`, as a factor.
-pub(super) fn ratio(a: f64, b: f64) -> String {
-    let r = a / b;
-    if r.is_finite() { format!("{}×", number(r)) } else { "–".to_owned() }
-}
-
 /// A table in Markdown.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     text: String,
 }
 
 impl Table {
-    pub(super) fn new(head: &[&str]) -> Self {
+    pub(crate) fn new(head: &[&str]) -> Self {
         let mut table = Self { text: String::new() };
         table.row(&head.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
         let _ = writeln!(table.text, "|{}", "---|".repeat(head.len()));
         table
     }
 
-    pub(super) fn row(&mut self, cells: &[String]) {
+    pub(crate) fn row(&mut self, cells: &[String]) {
         let _ = writeln!(self.text, "| {} |", cells.join(" | "));
     }
 
-    pub(super) fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         self.text
     }
 }
@@ -112,6 +111,5 @@ mod tests {
         assert_eq!(number(-123.4), "-123");
         assert_eq!(number(12.34), "12.3");
         assert_eq!(number(0.126), "0.13");
-        assert_eq!(ratio(1.0, 0.0), "–");
     }
 }

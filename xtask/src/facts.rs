@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const SYNCS: usize = 300;
 
 /// `(what, value)`, in the order of printing.
-pub(super) fn machine(base: &Path) -> Result<Vec<(String, String)>> {
+pub(crate) fn machine(base: &Path) -> Result<Vec<(String, String)>> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -32,7 +32,7 @@ pub(super) fn machine(base: &Path) -> Result<Vec<(String, String)>> {
 }
 
 /// The three figures of `/proc/loadavg`.
-pub(super) fn load_average() -> String {
+pub(crate) fn load_average() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_ascii_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }

@@ -1,0 +1,319 @@
+//! Memory and start, empty and full, and what a snapshot does to writes meanwhile.
+
+use super::etcd::{Etcd, Members};
+use super::figures::{Figures, Metric, Who};
+use super::{Options, join};
+use crate::measure::note;
+use crate::report::number;
+use crate::servers::{Ensemble, Program, Stage};
+use anyhow::{Context as _, Result};
+use farrier_bench::process::{forget_peak, memory};
+use farrier_bench::rows::Kind;
+use farrier_bench::{Pace, Pool, Source, Span};
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How long memory may settle before it is read.
+const SETTLE: Duration = Duration::from_secs(3);
+/// Connections of the sets beside a snapshot, and their depth.
+const CONNS: u32 = 16;
+const DEPTH: usize = 64;
+/// Time between two looks for a snapshot's file.
+const LOOK: Duration = Duration::from_millis(5);
+/// What is counted to a snapshot after its file grew last: its sync.
+const SYNCS: Duration = Duration::from_millis(100);
+/// Not counted at the beginning of a load.
+const RAMP: Duration = Duration::from_secs(1);
+
+/// Starts on empty directories, each round, and what an empty server holds.
+pub(super) fn empty(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<()> {
+    let mut server = Ensemble::new(program, &options.dir, 1)?;
+    let took = server.time_start(0)?;
+    sleep(SETTLE);
+    let rss = megabytes(memory(server.pid(0)?, "VmRSS")?);
+    figures.add("start-empty", who, Metric::Seconds, took.as_secs_f64());
+    figures.add("rss-empty", who, Metric::Mb, rss);
+    note(&format!("start empty    {:14} {} s, {} MB", server.name(), number(took.as_secs_f64()), number(rss)))
+}
+
+/// The same of one member of etcd's.
+pub(super) fn empty_etcd(options: &Options, etcd: &Etcd, figures: &mut Figures) -> Result<()> {
+    let (members, took) = Members::start(etcd, &options.dir, 1)?;
+    sleep(SETTLE);
+    let pid = *members.pids().first().context("one member runs")?;
+    let rss = megabytes(memory(pid, "VmRSS")?);
+    figures.add("start-empty", Who::Etcd, Metric::Seconds, took.as_secs_f64());
+    figures.add("rss-empty", Who::Etcd, Metric::Mb, rss);
+    note(&format!("start empty    etcd           {} s, {} MB", number(took.as_secs_f64()), number(rss)))
+}
+
+/// One server with all znodes: memory, a snapshot beside sets, restarts. Returns what to tell of it.
+pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<String> {
+    let mut stage = Stage::new(program, &options.dir, 1)?;
+    let took = stage.fill(options.znodes)?;
+    stage.ensemble.rest()?;
+    sleep(SETTLE);
+    let pid = stage.ensemble.pid(0)?;
+    let rss = megabytes(memory(pid, "VmRSS")?);
+    figures.add("rss-full", who, Metric::Mb, rss);
+    note(&format!(
+        "full           {:14} {} MB, filled in {} s",
+        stage.name(),
+        number(rss),
+        number(took.as_secs_f64())
+    ))?;
+    let mut told = String::new();
+    if who == Who::Apache {
+        told = format!("- Apache's live set when full, after a full collection: {}\n", live_set(pid));
+    }
+    forget_peak(pid)?;
+    let beside = beside_snapshot(&mut stage, options)?;
+    figures.add("rss-snapshot", who, Metric::Mb, megabytes(memory(pid, "VmHWM")?));
+    match beside {
+        Ok(beside) => {
+            figures.add("snapshot", who, Metric::Share, beside.with_ms / beside.without_ms);
+            told.push_str(&format!(
+                "- {}: {} sets/s, half of what it can; p99 {} ms while a snapshot is written ({} s of it), {} ms otherwise\n",
+                stage.name(),
+                number(beside.rate),
+                number(beside.with_ms),
+                number(beside.span.as_secs_f64()),
+                number(beside.without_ms),
+            ));
+            note(told.trim_end())?;
+        }
+        Err(why) => told.push_str(&format!("- {}: no share for the snapshot: {why}\n", stage.name())),
+    }
+    stage.verify()?;
+    for round in 0..options.rounds {
+        stage.ensemble.stop(0)?;
+        let took = stage.ensemble.time_start(0)?;
+        figures.add("start-full", who, Metric::Seconds, took.as_secs_f64());
+        note(&format!("restart {round}      {:14} {} s", stage.name(), number(took.as_secs_f64())))?;
+        stage.count(options.znodes)?;
+    }
+    Ok(told)
+}
+
+/// Followers of three that join: behind, and with nothing.
+pub(super) fn joins(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<String> {
+    let mut stage = Stage::warmed(program, &options.dir, 3, options.warm_again)?;
+    let seen = join::behind(&mut stage, options.behind, "behind").with_context(|| stage.ensemble.obituary())?;
+    figures.add("join-behind", who, Metric::Seconds, seen.caught_up.as_secs_f64());
+    stage.fill(options.znodes)?;
+    let seen = join::empty(&mut stage, "empty").with_context(|| stage.ensemble.obituary())?;
+    stage.count(options.znodes + options.behind)?;
+    figures.add("join-empty", who, Metric::Seconds, seen.caught_up.as_secs_f64());
+    figures.add("join-empty", who, Metric::P99Ms, seen.during_ms);
+    figures.add("rss-snap", who, Metric::Mb, megabytes(seen.peak));
+    note(&format!(
+        "join empty     {:14} serves after {} s, has all after {} s; others' p99 {} ms before, {} ms meanwhile; leader {} MB",
+        stage.name(),
+        number(seen.serves.as_secs_f64()),
+        number(seen.caught_up.as_secs_f64()),
+        number(seen.before_ms),
+        number(seen.during_ms),
+        number(megabytes(seen.peak)),
+    ))?;
+    Ok(String::new())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+/// What the JVM's own tool says about the heap.
+fn live_set(pid: u32) -> String {
+    let ask = |command: &str| Command::new("jcmd").args([&pid.to_string(), command]).output();
+    if let Err(e) = ask("GC.run") {
+        return format!("unknown ({e})");
+    }
+    match ask("GC.heap_info") {
+        Ok(out) => String::from_utf8_lossy(&out.stdout)
+            .lines()
+            .find(|l| l.contains("used"))
+            .map_or_else(|| "unknown".to_owned(), |l| format!("`{}`", l.trim())),
+        Err(e) => format!("unknown ({e})"),
+    }
+}
+
+/// Sets beside a snapshot.
+#[derive(Clone, Copy, Debug)]
+struct Beside {
+    rate: f64,
+    with_ms: f64,
+    without_ms: f64,
+    /// How long snapshots were being written.
+    span: Duration,
+}
+
+/// Sets at half of what the server can, long enough for a snapshot; or why they say nothing.
+fn beside_snapshot(stage: &mut Stage, options: &Options) -> Result<Result<Beside, &'static str>> {
+    let mut pool = Pool::open(&stage.ensemble.addrs(), CONNS as usize)?;
+    let span = Span::Timed { ramp: RAMP, window: options.window };
+    let all = pool.run(Pace::Depth(DEPTH), span, &mut stage.row(Kind::Set, CONNS), &mut || Ok(()))?;
+    stage.ensemble.rest()?;
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies")]
+    let rate = all.replies as f64 / all.elapsed.as_secs_f64() / 2.0;
+    let dir = stage.ensemble.data_dir(0).join("version-2");
+    let stop = AtomicBool::new(false);
+    let begun = Instant::now();
+    let (seen, spans) = std::thread::scope(|scope| -> Result<_> {
+        let watch = scope.spawn(|| snapshots(&dir, &stop));
+        let mut timed = Timed { source: stage.row(Kind::Set, CONNS), seen: RefCell::default() };
+        let pace = Pace::Rate { per_second: rate, depth_max: 4096 };
+        let span = Span::Timed { ramp: Duration::ZERO, window: options.beside_snapshot };
+        let ran = pool.run(pace, span, &mut timed, &mut || Ok(()));
+        stop.store(true, Ordering::Relaxed);
+        let spans = watch.join().map_err(|_| anyhow::anyhow!("the watch over snapshots panicked"))?;
+        ran?;
+        Ok((timed.seen.into_inner(), spans?))
+    })?;
+    pool.close()?;
+    let (from, until) = (begun + RAMP, begun + options.beside_snapshot);
+    let counted = seen.iter().filter(|(due, _)| *due >= from && *due < until);
+    let (with, without): (Vec<_>, Vec<_>) = counted.partition(|(due, took)| overlaps(&spans, *due, *due + *took));
+    let span = spans.iter().map(|(from, until)| until.duration_since(*from)).sum();
+    Ok(match (with.is_empty(), without.is_empty()) {
+        (true, _) => Err("none was written during the sets"),
+        (_, true) => Err("one followed the other all the time, so that there was no time without"),
+        _ => Ok(Beside { rate, with_ms: p99_ms(with), without_ms: p99_ms(without), span }),
+    })
+}
+
+/// Whether something from `due` to `done` met one of these spans.
+fn overlaps(spans: &[(Instant, Instant)], due: Instant, done: Instant) -> bool {
+    spans.iter().any(|(from, until)| due < *until && done > *from)
+}
+
+fn p99_ms(seen: Vec<&(Instant, Duration)>) -> f64 {
+    let mut times: Vec<Duration> = seen.into_iter().map(|(_, took)| *took).collect();
+    times.sort_unstable();
+    let rank = (times.len() * 99).div_ceil(100);
+    rank.checked_sub(1).and_then(|at| times.get(at)).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+}
+
+/// A source whose replies are remembered, each with when it was due and how long it took.
+struct Timed<S> {
+    source: S,
+    seen: RefCell<Vec<(Instant, Duration)>>,
+}
+
+impl<S: Source> Source for Timed<S> {
+    fn next(&mut self, conn: usize, xid: i32, out: &mut Vec<u8>) -> Option<u64> {
+        self.source.next(conn, xid, out)
+    }
+
+    fn reply(&mut self, conn: usize, tag: u64, error: i32, body: &[u8]) -> Result<()> {
+        self.source.reply(conn, tag, error, body)
+    }
+
+    fn counts(&self, conn: usize, tag: u64, asked: Instant) -> Option<Instant> {
+        self.seen.borrow_mut().push((asked, asked.elapsed()));
+        self.source.counts(conn, tag, asked)
+    }
+}
+
+/// When snapshots were being written to this directory, until `stop`.
+fn snapshots(dir: &Path, stop: &AtomicBool) -> Result<Vec<(Instant, Instant)>> {
+    let mut growth = Growth::new(sizes(dir)?);
+    while !stop.load(Ordering::Relaxed) {
+        growth.look(Instant::now(), sizes(dir)?);
+        sleep(LOOK);
+    }
+    Ok(growth.spans())
+}
+
+/// Files of snapshots, whole or not, with their sizes.
+fn sizes(dir: &Path) -> Result<Vec<(OsString, u64)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| dir.display().to_string())? {
+        let entry = entry?;
+        // One that is renamed while it is looked at is seen the next time.
+        if let Ok(meta) = entry.metadata()
+            && entry.file_name().to_string_lossy().contains("snapshot.")
+        {
+            found.push((entry.file_name(), meta.len()));
+        }
+    }
+    Ok(found)
+}
+
+/// Files that grow: each from its first sight until it grew last.
+#[derive(Debug)]
+struct Growth {
+    old: Vec<OsString>,
+    new: Vec<(OsString, Instant, Instant, u64)>,
+}
+
+impl Growth {
+    fn new(there: Vec<(OsString, u64)>) -> Self {
+        Self { old: there.into_iter().map(|(name, _)| name).collect(), new: Vec::new() }
+    }
+
+    fn look(&mut self, now: Instant, sizes: Vec<(OsString, u64)>) {
+        for (name, len) in sizes.into_iter().filter(|(name, _)| !self.old.contains(name)) {
+            match self.new.iter_mut().find(|(known, ..)| *known == name) {
+                Some((_, _, grown, known)) if len > *known => (*grown, *known) = (now, len),
+                Some(_) => {}
+                None => self.new.push((name, now, now, len)),
+            }
+        }
+    }
+
+    /// A file that was whole at its first sight has only got its name then, and does not count.
+    fn spans(self) -> Vec<(Instant, Instant)> {
+        let all = self.new.into_iter().map(|(_, begun, grown, _)| (begun, grown));
+        all.filter(|(begun, grown)| begun < grown).map(|(begun, grown)| (begun, grown + SYNCS)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_is_beside_a_snapshot_if_any_part_of_it_is() {
+        let zero = Instant::now();
+        let at = |ms| zero + Duration::from_millis(ms);
+        let spans = [(at(100), at(200))];
+        assert!(
+            overlaps(&spans, at(50), at(101))
+                && overlaps(&spans, at(199), at(300))
+                && overlaps(&spans, at(50), at(300))
+        );
+        assert!(!overlaps(&spans, at(50), at(100)) && !overlaps(&spans, at(200), at(201)));
+    }
+
+    #[test]
+    fn a_snapshot_lasts_while_its_file_grows() {
+        let zero = Instant::now();
+        let at = |ms| zero + Duration::from_millis(ms);
+        let file = |name: &str, len| (OsString::from(name), len);
+        let mut growth = Growth::new(vec![file("snapshot.1", 10)]);
+        growth.look(at(1), vec![file("snapshot.1", 10)]);
+        growth.look(at(2), vec![file("snapshot.1", 10), file("farrier.snapshot.2", 0)]);
+        growth.look(at(9), vec![file("snapshot.1", 10), file("farrier.snapshot.2", 7)]);
+        growth.look(at(12), vec![file("snapshot.1", 10), file("farrier.snapshot.2", 7)]);
+        growth.look(at(13), vec![file("snapshot.1", 10), file("snapshot.2", 7)]);
+        assert_eq!(growth.spans(), [(at(2), at(9) + SYNCS)]);
+    }
+
+    #[test]
+    fn only_snapshots_are_looked_at() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for name in ["snapshot.1", "farrier.snapshot.2", "log.1"] {
+            fs::write(dir.path().join(name), "12345").expect("writable");
+        }
+        let mut found = sizes(dir.path()).expect("a directory");
+        found.sort();
+        assert_eq!(found, [("farrier.snapshot.2".into(), 5), ("snapshot.1".into(), 5)]);
+    }
+}
