@@ -1,7 +1,7 @@
 //! Recipes under faults: programs with the real client and the real recipes, on a simulated ensemble whose servers crash,
 //! are cut off and come back, while the programs themselves stand still at times and lose their connections.
 //!
-//! What they believe and what was done is told to a [`Referee`], who knows what each recipe promises. The world is
+//! What they believe and what was done is told to a referee, who knows what each recipe promises. The world is
 //! `farrier-sim`'s; here is what makes guests of programs: an engine of `farrier-client` each, and a runtime on which their
 //! tasks run to the end of what they can do, whenever one of them was given something.
 
