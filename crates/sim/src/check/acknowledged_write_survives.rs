@@ -4,12 +4,13 @@
 use super::{Checker, Facts};
 use crate::observe::{ClientEvent, Observation, Phase, Role, ServerEvent, What};
 use farrier_proto::Zxid;
+use std::collections::BTreeMap;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct AcknowledgedWriteSurvives {
-    /// The newest transaction that a client was told of.
-    acknowledged: Zxid,
+    /// The newest transaction of each epoch that a client was told of.
+    acknowledged: BTreeMap<u32, Zxid>,
 }
 
 impl Checker for AcknowledgedWriteSurvives {
@@ -27,20 +28,23 @@ impl Checker for AcknowledgedWriteSurvives {
                 if facts.history.position(zxid).is_none() {
                     return Err(format!("{client:?} is told that {zxid} is done, and nobody delivered it"));
                 }
-                self.acknowledged = self.acknowledged.max(zxid);
+                let newest = self.acknowledged.entry(zxid.epoch()).or_default();
+                *newest = zxid.max(*newest);
                 Ok(())
             }
             What::Server(me, ServerEvent::Role { role: Role::Leading { epoch: Some(epoch) }, .. }) => {
                 let has = facts.server(*me).applied;
-                if facts.history.holds(has, self.acknowledged) {
+                // One that stood still while a later epoch began hears only now that its own was acknowledged. It commits
+                // nothing any more, and has all that came before it.
+                let Some((_, lost)) = self.acknowledged.range(..*epoch).next_back() else { return Ok(()) };
+                if facts.history.holds(has, *lost) {
                     return Ok(());
                 }
-                let lost = self.acknowledged;
                 Err(format!("server {me} leads epoch {epoch} with {has}; a client was told that {lost} is done"))
             }
             What::Server(me, ServerEvent::Inspected { zxid, .. }) if facts.phase == Phase::Settled => {
-                let lost = self.acknowledged;
-                if facts.history.holds(*zxid, lost) {
+                let Some((_, lost)) = self.acknowledged.last_key_value() else { return Ok(()) };
+                if facts.history.holds(*zxid, *lost) {
                     return Ok(());
                 }
                 Err(format!("in the end server {me} is at {zxid}; a client was told that {lost} is done"))
@@ -67,6 +71,17 @@ mod tests {
         play.server(2, started(z(1, 1), false));
         play.server(2, leading(2));
         assert!(play.verdict(Box::<AcknowledgedWriteSurvives>::default()).is_err());
+    }
+
+    #[test]
+    fn a_leader_that_hears_too_late_of_its_epoch_is_none_of_its_business() {
+        let mut play = Play::elected();
+        play.connect();
+        play.write("/", "x");
+        // Of an epoch before the write's.
+        play.server(2, looking());
+        play.server(2, leading(0));
+        assert_eq!(play.verdict(Box::<AcknowledgedWriteSurvives>::default()), Ok(()));
     }
 
     #[test]
