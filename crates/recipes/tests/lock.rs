@@ -300,6 +300,8 @@ async fn layouts_parents_and_guarded_writes() {
         [("/a/curator", Layout::Curator, Layout::Kazoo), ("/a/kazoo", Layout::Kazoo, Layout::Curator)]
     {
         let guard = take(&Lock::new(&one, path).layout(ours).data("me")).await;
+        // Its server may be behind.
+        two.sync(path).await.expect("synced");
         assert_eq!(two.get(guard.path()).await.expect("read").data, b"me");
         let error = Lock::new(&two, path).layout(theirs).acquire().await.expect_err("another layout");
         assert!(matches!(&error, Error::OtherLayout { path: p, .. } if p == path), "{error}");
