@@ -21,7 +21,9 @@ impl Replica {
             return self.peer_step(now, farrier_zab::Input::Durable { id });
         };
         // Counted once: a commit may run writes that waited behind reads, and what they propose is not durable.
-        let durable = self.outstanding.len().saturating_sub(alone.writes_behind(id));
+        let behind = alone.writes_behind(id);
+        let durable =
+            self.outstanding.len().checked_sub(behind).expect("what was written and is not durable is outstanding");
         for _ in 0..durable {
             let next = self.take_outstanding();
             self.commit(now, next.zxid, &next.txn, next.origin, out);

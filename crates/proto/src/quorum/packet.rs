@@ -180,7 +180,11 @@ impl LearnerPacket {
     pub const fn introduces(&self) -> Option<ServerId> {
         match self {
             Self::FollowerInfo { info, .. } | Self::ObserverInfo { info, .. } => info.server,
-            _ => None,
+            Self::AckEpoch { .. }
+            | Self::Ack { .. }
+            | Self::Ping { .. }
+            | Self::Revalidate { .. }
+            | Self::Request(_) => None,
         }
     }
 
