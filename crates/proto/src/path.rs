@@ -17,10 +17,11 @@ pub fn validate(path: &str) -> Result<(), &'static str> {
     if path.ends_with('/') {
         return Err("the path ends with /");
     }
-    for component in path[1..].split('/') {
+    // As bytes: a search for a character costs more than these few.
+    for component in path.as_bytes()[1..].split(|b| *b == b'/') {
         match component {
-            "" => return Err("the path has an empty component"),
-            "." | ".." => return Err("the path has a relative component"),
+            b"" => return Err("the path has an empty component"),
+            b"." | b".." => return Err("the path has a relative component"),
             _ => {}
         }
     }

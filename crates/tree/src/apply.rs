@@ -248,6 +248,7 @@ impl Tree {
             path: Cow::Borrowed(event_path(parent_path)),
             acl: self.shared_acl(self.arena.get(parent).acl()),
         });
+        // Read again: usage may have been written to this very znode.
         OpOutcome::Created { path: path.to_owned(), stat: Node { tree: self, id }.stat() }
     }
 
@@ -259,11 +260,10 @@ impl Tree {
         if to <= fields.stat.cversion {
             return;
         }
-        self.digest_subtract(path, id);
+        let before = fields.stat;
         fields.stat.cversion = to;
         fields.stat.pzxid = zxid;
-        self.arena.set_fields(id, &fields);
-        self.digest_add(path, id);
+        self.set_stat(path, id, &before, &fields);
     }
 
     fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, changes: &mut Vec<Change<'t>>) -> OpOutcome {
@@ -275,10 +275,9 @@ impl Tree {
         }
         let mut fields = self.arena.get(parent).fields();
         if zxid > fields.stat.pzxid {
-            self.digest_subtract(parent_path, parent);
+            let before = fields.stat;
             fields.stat.pzxid = zxid;
-            self.arena.set_fields(parent, &fields);
-            self.digest_add(parent_path, parent);
+            self.set_stat(parent_path, parent, &before, &fields);
         }
         let Some(id) = self.find(&path) else { return failed(ErrorCode::NoNode) };
         let acl = self.shared_acl(self.arena.get(id).acl());
@@ -335,16 +334,17 @@ impl Tree {
         let path = &*txn.path;
         let Some(id) = self.find(path) else { return failed(ErrorCode::NoNode) };
         let data = txn.data.as_deref();
-        self.digest_subtract(path, id);
         let block = self.arena.get(id);
         let grown = data.map_or(0, <[u8]>::len) as i64 - block.data_len() as i64;
         let acl = block.acl();
         let mut fields = block.fields();
+        let old = self.share(path, block.data(), &fields.stat);
         fields.stat.mtime = header.time;
         fields.stat.mzxid = header.zxid;
         fields.stat.version = txn.version;
+        let new = self.share(path, data, &fields.stat);
         self.arena.set_data(id, &fields, data);
-        self.digest_add(path, id);
+        self.digest = self.digest.wrapping_sub(old).wrapping_add(new);
         self.size = self.size.checked_add_signed(grown).expect("the size counts what is there");
         self.add_usage(path, 0, grown);
         changes.push(Change {
@@ -360,13 +360,12 @@ impl Tree {
         let Some(id) = self.find(path) else { return Outcome::Failed(ErrorCode::NoNode.code()) };
         let new = self.acls.intern(&txn.acl);
         let old = self.arena.get(id).acl();
-        self.digest_subtract(path, id);
         let mut fields = self.arena.get(id).fields();
+        let before = fields.stat;
         fields.stat.aversion = txn.version;
-        self.arena.set_fields(id, &fields);
+        self.set_stat(path, id, &before, &fields);
         self.arena.set_acl(id, new);
         self.acls.release(old);
-        self.digest_add(path, id);
         Outcome::Stat(Node { tree: self, id }.stat())
     }
 

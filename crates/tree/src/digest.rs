@@ -19,34 +19,71 @@ pub fn is_excluded(path: &str) -> bool {
     path.starts_with("/zookeeper/")
 }
 
+/// Bytes of a znode up to which its digest is computed in one go: a checksum in pieces costs several times as much.
+const SHORT_MAX: usize = 384;
+/// Bytes of the stat's part.
+const STAT_LEN: usize = 60;
+
+/// The key of a path: the root has two names.
+pub(crate) fn key(path: &str) -> &str {
+    if path == "/" { "" } else { path }
+}
+
+/// The stat in the digest's order, which is not the order on disk: pzxid follows mzxid here.
+fn stat_bytes(s: &StatPersisted) -> [u8; STAT_LEN] {
+    let mut bytes = [0; STAT_LEN];
+    let longs = [s.czxid.to_wire(), s.mzxid.to_wire(), s.pzxid.to_wire(), s.ctime, s.mtime];
+    for (to, value) in bytes.chunks_exact_mut(8).zip(longs) {
+        to.copy_from_slice(&value.to_be_bytes());
+    }
+    for (to, value) in bytes[40..52].chunks_exact_mut(4).zip([s.version, s.cversion, s.aversion]) {
+        to.copy_from_slice(&value.to_be_bytes());
+    }
+    bytes[52..].copy_from_slice(&s.ephemeral_owner.to_be_bytes());
+    bytes
+}
+
+/// CRC of path and data, with which a znode's digest begins.
+pub(crate) fn prefix(path: &str, data: Option<&[u8]>) -> u32 {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(key(path).as_bytes());
+    crc.update(data.unwrap_or_default());
+    crc.finalize()
+}
+
+/// The digest of a znode from its [`prefix`].
+pub(crate) fn continued(prefix: u32, stat: &StatPersisted) -> u32 {
+    let mut crc = crc32fast::Hasher::new_with_initial(prefix);
+    crc.update(&stat_bytes(stat));
+    crc.finalize()
+}
+
 /// Digest of one znode; 0 for an excluded path. The root's path is `""`.
 #[must_use]
 pub fn node_digest(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u64 {
-    let path = if path == "/" { "" } else { path };
-    if is_excluded(path) {
-        return 0;
+    if is_excluded(path) { 0 } else { u64::from(whole(path, data, stat)) }
+}
+
+/// The same where the path is known to be counted.
+pub(crate) fn whole(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
+    let (path, data) = (key(path).as_bytes(), data.unwrap_or_default());
+    let (stat_at, len) = (path.len() + data.len(), path.len() + data.len() + STAT_LEN);
+    let mut short = [0; SHORT_MAX];
+    match short.get_mut(..len) {
+        Some(all) => {
+            all[..path.len()].copy_from_slice(path);
+            all[path.len()..stat_at].copy_from_slice(data);
+            all[stat_at..].copy_from_slice(&stat_bytes(stat));
+            crc32fast::hash(all)
+        }
+        None => {
+            let mut crc = crc32fast::Hasher::new();
+            for piece in [path, data, &stat_bytes(stat)] {
+                crc.update(piece);
+            }
+            crc.finalize()
+        }
     }
-    let mut fields = [0u8; 60];
-    let mut at = 0;
-    let mut put = |bytes: &[u8]| {
-        fields[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
-    };
-    // Not the order on disk: pzxid follows mzxid here.
-    put(&stat.czxid.to_wire().to_be_bytes());
-    put(&stat.mzxid.to_wire().to_be_bytes());
-    put(&stat.pzxid.to_wire().to_be_bytes());
-    put(&stat.ctime.to_be_bytes());
-    put(&stat.mtime.to_be_bytes());
-    put(&stat.version.to_be_bytes());
-    put(&stat.cversion.to_be_bytes());
-    put(&stat.aversion.to_be_bytes());
-    put(&stat.ephemeral_owner.to_be_bytes());
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(path.as_bytes());
-    crc.update(data.unwrap_or_default());
-    crc.update(&fields);
-    u64::from(crc.finalize())
 }
 
 /// Digests of the past, oldest first.
@@ -81,6 +118,21 @@ mod tests {
         assert_eq!(node_digest("/zookeeper", Some(b""), &StatPersisted::ZERO), 0x4db4_4d58);
         assert_eq!(node_digest("/zookeeper/quota", Some(b""), &StatPersisted::ZERO), 0);
         assert_ne!(node_digest("/zookeeperx", Some(b""), &StatPersisted::ZERO), 0);
+    }
+
+    #[test]
+    fn a_digest_is_the_same_in_one_go_in_pieces_and_from_its_prefix() {
+        let stat = StatPersisted { czxid: Zxid::new(1, 2), version: 3, ctime: 4, ..StatPersisted::ZERO };
+        for len in [0, 1, 100, SHORT_MAX - STAT_LEN - 2, SHORT_MAX - STAT_LEN - 1, SHORT_MAX, 5000] {
+            let data = vec![7; len];
+            let mut crc = crc32fast::Hasher::new();
+            crc.update(b"/a");
+            crc.update(&data);
+            crc.update(&stat_bytes(&stat));
+            let expected = crc.finalize();
+            assert_eq!(node_digest("/a", Some(&data), &stat), u64::from(expected), "{len}");
+            assert_eq!(continued(prefix("/a", Some(&data)), &stat), expected, "{len}");
+        }
     }
 
     #[test]

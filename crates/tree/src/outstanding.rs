@@ -9,7 +9,7 @@
 //! first two, so that a change of the stat needs neither the data nor a copy of it.
 
 use crate::acl_table::{AclKey, SharedAcl};
-use crate::digest::is_excluded;
+use crate::digest::{continued, is_excluded, key, prefix, whole};
 use crate::{Node, Tree};
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::{Acl, Owner, SessionId, Zxid};
@@ -58,8 +58,8 @@ pub(crate) struct Record {
     pub(crate) data_len: usize,
     /// The list in force.
     pub(crate) acl: PendingAcl,
-    /// CRC of path and data; meaningless where digests are off or exclude the path.
-    pub(crate) crc: u32,
+    /// What the digest begins with. `None` until the first write of a znode that exists and counts.
+    pub(crate) prefix: Option<u32>,
     /// The znode's part of the tree's digest.
     digest: u32,
 }
@@ -118,35 +118,6 @@ struct Undo {
     queue_len: usize,
     /// What stood in a slot before, oldest first; `None` for a slot that was free.
     before: Vec<(u32, Option<Record>)>,
-}
-
-/// The key of a path: the root has two names.
-fn key(path: &str) -> &str {
-    if path == "/" { "" } else { path }
-}
-
-/// CRC of path and data.
-fn crc_of(path: &str, data: Option<&[u8]>) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(key(path).as_bytes());
-    crc.update(data.unwrap_or_default());
-    crc.finalize()
-}
-
-/// The CRC continued over the stat, in the digest's order of fields.
-fn crc_with(prefix: u32, s: &StatPersisted) -> u32 {
-    let mut fields = [0; 60];
-    let longs = [s.czxid.to_wire(), s.mzxid.to_wire(), s.pzxid.to_wire(), s.ctime, s.mtime];
-    for (to, value) in fields.chunks_exact_mut(8).zip(longs) {
-        to.copy_from_slice(&value.to_be_bytes());
-    }
-    for (to, value) in fields[40..52].chunks_exact_mut(4).zip([s.version, s.cversion, s.aversion]) {
-        to.copy_from_slice(&value.to_be_bytes());
-    }
-    fields[52..].copy_from_slice(&s.ephemeral_owner.to_be_bytes());
-    let mut crc = crc32fast::Hasher::new_with_initial(prefix);
-    crc.update(&fields);
-    crc.finalize()
 }
 
 impl Outstanding {
@@ -217,7 +188,13 @@ impl Outstanding {
         let before = (record.exists.then_some(record.owner), record.digest);
         change(record);
         record.zxid = zxid;
-        record.digest = if counted && record.exists { crc_with(record.crc, &record.stat) } else { 0 };
+        record.digest = if counted && record.exists {
+            // Whoever sets data sets this too, so that without it they are the committed znode's.
+            let data = || place.node.and_then(|node| node.data());
+            continued(*record.prefix.get_or_insert_with(|| prefix(path, data())), &record.stat)
+        } else {
+            0
+        };
         let after = (record.exists.then_some(record.owner), record.digest);
         self.predicted = self.predicted.wrapping_sub(u64::from(before.1)).wrapping_add(u64::from(after.1));
         // A record counts from its first write on, even if that did not touch the owner.
@@ -226,9 +203,9 @@ impl Outstanding {
         self.queue.push_back((zxid, slot));
     }
 
-    /// CRC for a record whose data is about to be set.
-    pub(crate) fn crc(tree: &Tree, path: &str, data: Option<&[u8]>) -> u32 {
-        if tree.config().digest && !is_excluded(path) { crc_of(path, data) } else { 0 }
+    /// The prefix of a record whose data is about to be set.
+    pub(crate) fn prefix(tree: &Tree, path: &str, data: Option<&[u8]>) -> Option<u32> {
+        (tree.config().digest && !is_excluded(path)).then(|| prefix(path, data))
     }
 
     fn recount(&mut self, before: Option<Owner>, after: Option<Owner>) {
@@ -379,23 +356,22 @@ fn load(node: Option<Node<'_>>, path: &str, counted: bool) -> Record {
             children: 0,
             data_len: 0,
             acl: PendingAcl::Committed(AclKey::OPEN),
-            crc: 0,
+            prefix: None,
             digest: 0,
         };
     };
     let stat = node.persisted();
     let data = node.data();
-    let crc = if counted { crc_of(path, data) } else { 0 };
     Record {
         zxid: Zxid::ZERO,
         exists: true,
         stat,
-        owner: node.owner(),
+        owner: node.tree.owner_of(stat.ephemeral_owner),
         children: node.child_count(),
         data_len: data.map_or(0, <[u8]>::len),
         acl: PendingAcl::Committed(node.acl_key()),
-        crc,
-        digest: if counted { crc_with(crc, &stat) } else { 0 },
+        prefix: None,
+        digest: if counted { whole(path, data, &stat) } else { 0 },
     }
 }
 

@@ -240,7 +240,7 @@ impl Op<'_> {
             }
         });
         let stat = new_stat(zxid, self.ctx.time, owner);
-        let crc = Outstanding::crc(tree, &path, data.as_deref());
+        let prefix = Outstanding::prefix(tree, &path, data.as_deref());
         self.pending.write(tree, place, &path, zxid, |r| {
             r.exists = true;
             r.stat = stat;
@@ -248,7 +248,7 @@ impl Op<'_> {
             r.children = 0;
             r.data_len = data_len;
             r.acl = PendingAcl::of(&acl);
-            r.crc = crc;
+            r.prefix = prefix;
         });
         Ok(match op {
             OpCode::CreateContainer => Txn::CreateContainer(CreateContainerTxn { path, data, acl, parent_cversion }),
@@ -357,14 +357,14 @@ impl Op<'_> {
         }
         let version = next_version(version, request.version)?;
 
-        let crc = Outstanding::crc(self.tree, &path, data.as_deref());
+        let prefix = Outstanding::prefix(self.tree, &path, data.as_deref());
         let (zxid, time) = (self.ctx.zxid, self.ctx.time);
         self.pending.write(self.tree, place, &path, zxid, |r| {
             r.stat.version = version;
             r.stat.mzxid = zxid;
             r.stat.mtime = time;
             r.data_len = data_len;
-            r.crc = crc;
+            r.prefix = prefix;
         });
         Ok(Txn::SetData(SetDataTxn { path, data, version }))
     }

@@ -6,7 +6,7 @@
 use crate::acl_table::{AclKey, AclTable, SharedAcl};
 use crate::arena::{Arena, Fields, NodeId};
 use crate::config::TreeConfig;
-use crate::digest::DigestLog;
+use crate::digest::{DigestLog, node_digest};
 use crate::image::TreeImage;
 use crate::index::Index;
 use crate::node::Node;
@@ -335,28 +335,37 @@ impl Tree {
         self.index.insert(path, id);
         self.sessions.add(self.owner_of(stat.ephemeral_owner), id);
         self.size += path_size(path) + data.map_or(0, <[u8]>::len) as u64;
-        self.digest_add(path, id);
+        self.digest = self.digest.wrapping_add(self.share(path, data, stat));
         id
     }
 
     pub(crate) fn digest_add(&mut self, path: &str, id: NodeId) {
-        if self.config.digest {
-            self.digest = self.digest.wrapping_add(self.digest_of(path, id));
-        }
+        self.digest = self.digest.wrapping_add(self.share_of(path, id));
     }
 
     pub(crate) fn digest_subtract(&mut self, path: &str, id: NodeId) {
-        if self.config.digest {
-            self.digest = self.digest.wrapping_sub(self.digest_of(path, id));
-        }
+        self.digest = self.digest.wrapping_sub(self.share_of(path, id));
     }
 
-    fn digest_of(&self, path: &str, id: NodeId) -> u64 {
-        if crate::digest::is_excluded(path) {
+    fn share_of(&self, path: &str, id: NodeId) -> u64 {
+        if !self.config.digest {
             return 0;
         }
         let block = self.arena.get(id);
-        crate::digest::node_digest(path, block.data(), &block.fields().stat)
+        self.share(path, block.data(), &block.fields().stat)
+    }
+
+    /// What a znode like this adds to the digest.
+    pub(crate) fn share(&self, path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u64 {
+        if self.config.digest { node_digest(path, data, stat) } else { 0 }
+    }
+
+    /// Replaces fields, which were `before`, and keeps the digest true.
+    pub(crate) fn set_stat(&mut self, path: &str, id: NodeId, before: &StatPersisted, fields: &Fields) {
+        let data = self.arena.get(id).data();
+        let (old, new) = (self.share(path, data, before), self.share(path, data, &fields.stat));
+        self.arena.set_fields(id, fields);
+        self.digest = self.digest.wrapping_sub(old).wrapping_add(new);
     }
 }
 
