@@ -114,6 +114,24 @@ mod bugs {
         EstablishedBeforeOwnEpoch,
         /// A vote quotes what is applied, and what is only logged is not applied before it (ZOOKEEPER-2845).
         LoggedTailNotReplayed,
+        /// A fresh directory has a vote although others know an epoch (safety contract 3).
+        FreshDirectoryVotes,
+        /// A server that may have forgotten offers its history, and is counted (safety contract 3).
+        ForgetfulHistoryOffered,
+        /// A leader's state whose installation never began stays in memory when its link is lost (ZOOKEEPER-2872).
+        UninstalledStateKept,
+        /// What left the window of transactions is still believed to be in it (safety contract 4.4, ZOOKEEPER-4925).
+        WindowHasAGap,
+        /// A difference commits what is only proposed (safety contract 4.4, ZOOKEEPER-1367).
+        UncommittedSentAsCommitted,
+        /// NEWLEADER goes out without the history that it completes (ZOOKEEPER-3104).
+        NewLeaderBeforeHistory,
+        /// SYNC goes out before the commits that precede it (safety contract 5.1).
+        SyncOvertakesCommits,
+        /// A sync is confirmed by the acknowledgement of a proposal that was sent before it (safety contract 5.1).
+        SyncConfirmedByOldAck,
+        /// A follower goes on to answer with the epoch of before its leader was established (ZOOKEEPER-1732, 1805).
+        FollowerKeepsOldVote,
         // ---- storage ----
         /// A commit of the log is reported without a sync.
         LogNotSynced,
@@ -143,6 +161,32 @@ mod bugs {
         DiffBelowFloor,
         /// currentEpoch is written while the installed snapshot has no name yet.
         EpochBeforeInstall,
+        /// A start makes no directory durable (safety contract 1.2).
+        StartSyncsNoDirectory,
+        /// The new name of an epoch file or an intent is not made durable (safety contract 1.5).
+        SmallFileNameNotSynced,
+        /// A failed write is forgotten: the server goes on behind it (safety contract 1.4, ZOOKEEPER-3701).
+        FailedWriteForgotten,
+        /// Damage below the mark is cut off as a torn tail (safety contract 2).
+        DamageIsATornTail,
+        /// A torn tail with good records in it counts as damage (safety contract 2).
+        TornTailIsDamage,
+        /// Damaged files are moved aside before it is durable that the server may have forgotten (safety contract 3).
+        AsideBeforeRecovering,
+        /// A server counts as whole again before its leader's state is on disk (safety contract 3).
+        RecoveringClearedEarly,
+        /// A start does not finish an installation (safety contract 4.1, ZOOKEEPER-2872).
+        IntentIgnored,
+        /// The segment that is cut is not synced (safety contract 4.2).
+        CutNotSynced,
+        /// A start replays the log past a gap (safety contract 4.5).
+        GapReplayed,
+        /// The checksums of the log are not compared (safety contract 2).
+        DamagedRecordReplayed,
+        /// The checksums of a snapshot are not compared (safety contract 4.6, ZOOKEEPER-2325).
+        DamagedSnapshotLoaded,
+        /// What a purge removes may survive in any combination (safety contract 1.5).
+        PurgeNotSynced,
         // ---- tree ----
         /// One ephemeral of a closed session stays.
         EphemeralSurvivesSession,
@@ -156,6 +200,10 @@ mod bugs {
         WatchFiresTwice,
         /// A snapshot misses the sessions of its state.
         SnapshotWithoutSessions,
+        /// A transaction that a fuzzy snapshot holds takes its parent back (safety contract 4.6, ZOOKEEPER-3125, 3249).
+        ReplayNotIdempotent,
+        /// The counter for sequential znodes begins anew with a restart.
+        SequenceForgottenAtRestart,
         // ---- replica ----
         /// An epoch, a cut or a snapshot gets to the disk before what was appended before it (safety contract 1.3).
         CommandsBeforeAppends,
@@ -177,6 +225,12 @@ mod bugs {
         RewatchMissesChanges,
         /// A watch that is left anew by setWatches is not armed.
         RewatchNotArmed,
+        /// A snapshot is taken before what is logged is known to be committed (safety contract 4.6, ZOOKEEPER-1549).
+        SnapshotOfUncommitted,
+        /// Ephemerals stay where the end of their session comes with a synchronization (ZOOKEEPER-2355).
+        EphemeralSurvivesDiff,
+        /// An older connection of a session stays while the leader is asked for the session again (ZOOKEEPER-2926).
+        SessionMovedTwice,
     }
 
     impl Bug {

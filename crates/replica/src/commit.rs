@@ -50,6 +50,12 @@ impl Replica {
         let (header, txn, digest) = read_txn(bytes).expect("what is logged was decoded before");
         assert_eq!(header.zxid, zxid, "the log and the queue hold one history");
         assert!(zxid.follows(self.tree.zxid()), "{zxid} is committed right after {}", self.tree.zxid());
+        let txn = match txn {
+            Txn::CloseSession(_) if farrier_proto::planted!(EphemeralSurvivesDiff) && !self.is_serving() => {
+                Txn::Error(0)
+            }
+            txn => txn,
+        };
         let ours = !matches!(origin, Origin::Elsewhere);
         let origin = if ours { origin } else { self.origin_here(&header, &txn) };
         if let Origin::Request { conn, .. } = origin {
@@ -170,7 +176,7 @@ impl Replica {
     /// before there is a leader: what the log ends with then may not be committed. Nor of a state that may be wrong.
     fn snapshot_if_due(&mut self, out: &mut Actions) {
         let s = &self.snapshot;
-        if !self.is_serving()
+        if !(self.is_serving() || farrier_proto::planted!(SnapshotOfUncommitted))
             || self.digests.are_in_doubt()
             || s.running
             || (s.txns < s.at_txns && s.bytes < s.at_bytes)

@@ -120,7 +120,9 @@ impl Replica {
     /// An older connection here ends at once: the question makes this server the owner of the session again, and what
     /// waited on that connection while the client was elsewhere would be let in.
     pub(crate) fn revalidate(&mut self, id: ConnId, session: SessionId, out: &mut Actions) {
-        if let Some(old) = self.attached.get(&session).copied() {
+        if let Some(old) = self.attached.get(&session).copied()
+            && !farrier_proto::planted!(SessionMovedTwice)
+        {
             self.close(old, out);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };

@@ -198,6 +198,7 @@ impl Replica {
             Input::ClientDown { conn } => self.forget(conn),
             Input::Flushed { conn } => self.flushed(now, conn, out),
             Input::Durable { id } => self.durable(now, id, out),
+            Input::WriteFailed { .. } if farrier_proto::planted!(FailedWriteForgotten) => {}
             Input::WriteFailed { error } => self.halt(error, out),
             Input::SnapshotDone { error } => {
                 self.snapshot.running = false;

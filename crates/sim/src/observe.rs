@@ -180,6 +180,8 @@ pub enum ServerEvent {
     /// What a start would recover, had the process or the machine failed a moment ago: between two operations of the disk.
     /// Told where that moment was, among what is told of the disk.
     WouldStart {
+        /// The machine had failed, not only the process.
+        power: bool,
         /// As in [`Self::Started`].
         accepted: AcceptedEpoch,
         /// As in [`Self::Started`].
@@ -193,6 +195,14 @@ pub enum ServerEvent {
         /// What it would send from its log, were it the leader, to a learner that is as far behind as the log reaches:
         /// the transaction behind which that begins, and all that follow. `None` if it would send no difference.
         difference: Option<(Zxid, Vec<Zxid>)>,
+    },
+    /// What the same start would make of a fuzzy snapshot, as Apache takes them: with all of the end in it, and the name of
+    /// the one that was loaded, so that everything behind that is replayed on its own effects.
+    WouldReplay {
+        /// The last transaction.
+        last: Zxid,
+        /// The tree's digest.
+        digest: Option<u64>,
     },
     /// The process is no more.
     Ended(Ending),
@@ -307,6 +317,8 @@ pub enum Saying {
     Promise {
         /// The connection.
         link: u64,
+        /// It comes with a history, so that it counts.
+        counts: bool,
     },
     /// ACK: it has everything up to here; of NEWLEADER with counter 0.
     Ack {

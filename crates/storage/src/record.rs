@@ -123,7 +123,7 @@ pub fn decode(bytes: &[u8], txn_max: usize) -> Decoded<'_> {
     }
     let stored = u64::from_be_bytes(bytes[..8].try_into().expect("the prefix was there"));
     let computed = checksum(txn);
-    if stored != u64::from(computed) {
+    if stored != u64::from(computed) && !farrier_proto::planted!(DamagedRecordReplayed) {
         return Decoded::Stop(Stop::Checksum { stored, computed });
     }
     Decoded::Good(txn)

@@ -168,6 +168,7 @@ pub(crate) fn install_pends<D: Disk>(disk: &D) -> DiskResult<Result<bool, String
 
 fn pending_install<D: Disk>(disk: &D) -> DiskResult<Result<Option<Intent>, String>> {
     match read_intent(disk)? {
+        _ if farrier_proto::planted!(IntentIgnored) => Ok(Ok(None)),
         IntentRead::Absent => Ok(Ok(None)),
         IntentRead::Damaged => Ok(Err("the file says nothing that could be carried out".to_owned())),
         IntentRead::Intent(intent) => match intent.verify(disk) {
@@ -213,7 +214,7 @@ struct Replayed {
 fn replay<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Replayed, Refusal> {
     let mut warnings = check_directories(disk, options)?;
     let on_disk = known_mark(disk, &mut warnings)?;
-    let mark = mark_of_epoch(disk, options.current_epoch)?;
+    let mark = mark_of_epoch(disk, options.current_epoch)?.filter(|_| !farrier_proto::planted!(DamageIsATornTail));
     let loaded = load_snapshot(disk, options, state, &mut warnings)?;
     check_loaded(disk, options, &loaded)?;
     let segments = list_segments(disk)?;
@@ -271,8 +272,10 @@ fn recover_files<D: Disk>(
     let in_force = scan.mark;
     settle(disk, &scan, loaded.snapshot.as_ref(), &mut warnings)?;
     remove_leftovers(disk, loaded.snapshot.as_ref(), empty && !voteless, &mut warnings)?;
-    for dir in [Dir::LogVersion, Dir::DataVersion, Dir::Log, Dir::Data] {
-        disk.sync_dir(dir)?;
+    if !farrier_proto::planted!(StartSyncsNoDirectory) {
+        for dir in [Dir::LogVersion, Dir::DataVersion, Dir::Log, Dir::Data] {
+            disk.sync_dir(dir)?;
+        }
     }
     // A log that ends before the snapshot does not bear out a mark, and nothing of it is needed.
     let position = scan.extents.iter().rev().find(|e| e.records > 0).filter(|e| e.last == scan.last);

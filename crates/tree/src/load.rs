@@ -100,6 +100,8 @@ impl TreeLoader {
             return Err(format!("znode {path:?} comes twice"));
         }
         let acl = self.key(acl_key);
+        let cversion = if farrier_proto::planted!(SequenceForgottenAtRestart) { 0 } else { stat.cversion };
+        let stat = StatPersisted { cversion, ..stat };
         self.tree.attach(parent, path, name, acl, &stat, data);
         Ok(())
     }

@@ -129,7 +129,10 @@ impl Election {
             }
             return None;
         }
-        if core.recovering == Recovering::Fresh && n.vote.peer_epoch > 0 {
+        if core.recovering == Recovering::Fresh
+            && n.vote.peer_epoch > 0
+            && !farrier_proto::planted!(FreshDirectoryVotes)
+        {
             out.note(
                 Level::Warn,
                 format!("this directory is empty, and server {from} knows epoch {}: no vote before everything came from the leader", n.vote.peer_epoch),

@@ -473,7 +473,7 @@ impl Peer {
             }
             State::Learning(learner) => {
                 learner.close_link(out);
-                learner.has_uninstalled_snapshot()
+                learner.has_uninstalled_snapshot() && !farrier_proto::planted!(UninstalledStateKept)
             }
         };
         let reload = (uninstalled || self.core.diverged).then(|| self.core.write_id());

@@ -2,7 +2,7 @@
 //! the rest is none.
 //!
 //! A single server may well cut what was committed meanwhile: it comes back to its leader with more than that had
-//! committed, and gets it again. Its copy must not have counted.
+//! committed, and gets it again. Its copy must not have counted. And no server takes a snapshot of what is not committed.
 
 use super::{Checker, Facts};
 use crate::observe::{Observation, ServerEvent, What};
@@ -19,6 +19,9 @@ impl Checker for CommitNeedsQuorum {
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
         let tip = facts.history.tip();
         let zxid = match &observation.what {
+            What::Server(me, ServerEvent::SnapshotTaken { zxid }) if facts.history.position(*zxid).is_none() => {
+                return Err(format!("server {me} took a snapshot at {zxid}, and {tip} is committed"));
+            }
             What::Server(_, ServerEvent::LogCut { after }) if !facts.history.holds(*after, tip) => tip,
             _ => match facts.news.committed.last() {
                 Some(zxid) => *zxid,
@@ -43,8 +46,12 @@ mod tests {
     fn one_copy_of_three_is_caught() {
         let mut play = Play::elected();
         play.commit(set_data("/", 0, "x"));
+        play.server(2, ServerEvent::SnapshotTaken { zxid: z(1, 1) });
         assert_eq!(play.verdict(Box::new(CommitNeedsQuorum)), Ok(()));
         let (zxid, txn) = play.propose(set_data("/", 1, "y"));
+        let mut early = play.clone();
+        early.server(1, ServerEvent::SnapshotTaken { zxid });
+        assert!(early.verdict(Box::new(CommitNeedsQuorum)).is_err());
         play.server(1, ServerEvent::LogDurable { upto: zxid });
         play.server(2, ServerEvent::Appended { zxid, txn: txn.clone() });
         play.server(1, ServerEvent::Applied { zxid, txn, digest: None });

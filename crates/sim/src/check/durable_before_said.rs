@@ -1,8 +1,9 @@
 //! What others rely on is on disk before it is said: an epoch that is offered or promised, the history that a vote for
-//! oneself quotes, a proposal that is acknowledged. Whoever may have forgotten what it said has no vote.
+//! oneself quotes, a proposal that is acknowledged. Whoever may have forgotten what it said has no vote, nor a promise that
+//! counts.
 
 use super::{Checker, Facts};
-use crate::observe::{Observation, Saying, ServerEvent, What};
+use crate::observe::{Fault, Observation, Saying, ServerEvent, What};
 use farrier_proto::{AcceptedEpoch, ServerId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,8 @@ pub(super) struct DurableBeforeSaid {
     offers: BTreeMap<u64, u32>,
     /// They may have forgotten, and no leader has given them everything since.
     forgot: BTreeSet<ServerId>,
+    /// The same of those whose disk was replaced: only others can tell them that there is something to forget.
+    blank: BTreeSet<ServerId>,
 }
 
 impl DurableBeforeSaid {
@@ -32,7 +35,14 @@ impl Checker for DurableBeforeSaid {
     }
 
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
-        let What::Server(me, event) = &observation.what else { return Ok(()) };
+        let (me, event) = match &observation.what {
+            What::Server(me, event) => (me, event),
+            What::FaultBegan(_, Fault::Wiped(server)) => {
+                self.blank.insert(*server);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         match event {
             ServerEvent::Started { accepted, recovering, .. } => {
                 self.accepted.insert(*me, *accepted);
@@ -48,12 +58,16 @@ impl Checker for DurableBeforeSaid {
             // The last durable step before the ACK of NEWLEADER.
             ServerEvent::CurrentEpochDurable(_) => {
                 self.forgot.remove(me);
+                self.blank.remove(me);
             }
             ServerEvent::Said(Saying::Offer { link, epoch }) => {
                 self.offers.insert(*link, *epoch);
                 self.must_have(*me, *epoch, "offers")?;
             }
-            ServerEvent::Said(Saying::Promise { link }) => {
+            ServerEvent::Said(Saying::Promise { link, counts }) => {
+                if *counts && self.forgot.contains(me) {
+                    return Err(format!("server {me}, which may have forgotten, promises with a history"));
+                }
                 // An observer's promise does not count.
                 if let Some(epoch) = self.offers.get(link)
                     && !facts.setup.observers.contains(me)
@@ -72,6 +86,9 @@ impl Checker for DurableBeforeSaid {
                 if self.forgot.contains(me) && *zxid >= 0 {
                     return Err(format!("server {me}, which may have forgotten, votes for {leader}"));
                 }
+                if self.blank.contains(me) && leader != me && *zxid > 0 {
+                    return Err(format!("server {me}, whose disk was replaced, votes for {leader} with {zxid:#x}"));
+                }
                 let durable = facts.server(*me).durable;
                 if leader == me && *zxid >= 0 && *zxid != durable.to_wire() {
                     return Err(format!("server {me} votes for itself with {zxid:#x}, and has {durable} on disk"));
@@ -87,6 +104,7 @@ impl Checker for DurableBeforeSaid {
 mod tests {
     use super::super::testing::{Play, started, z};
     use super::*;
+    use crate::observe::FaultId;
 
     fn verdict(said: &[(i64, Saying)]) -> bool {
         let mut play = Play::elected();
@@ -97,7 +115,11 @@ mod tests {
     #[test]
     fn what_is_on_disk_may_be_said() {
         let vote = Saying::Vote { leader: ServerId(2), zxid: 0 };
-        assert!(verdict(&[(1, Saying::Offer { link: 7, epoch: 1 }), (2, Saying::Promise { link: 7 }), (2, vote)]));
+        assert!(verdict(&[
+            (1, Saying::Offer { link: 7, epoch: 1 }),
+            (2, Saying::Promise { link: 7, counts: true }),
+            (2, vote)
+        ]));
     }
 
     #[test]
@@ -107,7 +129,7 @@ mod tests {
         play.server(1, ServerEvent::AcceptedEpochDurable(AcceptedEpoch(2)));
         play.server(1, ServerEvent::Said(Saying::Offer { link: 7, epoch: 2 }));
         assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
-        play.server(2, ServerEvent::Said(Saying::Promise { link: 7 }));
+        play.server(2, ServerEvent::Said(Saying::Promise { link: 7, counts: true }));
         assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_err());
     }
 
@@ -128,7 +150,23 @@ mod tests {
         play.server(2, started(z(1, 0), true));
         play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(i64::MIN), zxid: i64::MIN }));
         assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
+        play.server(2, ServerEvent::Said(Saying::Promise { link: 7, counts: false }));
+        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
+        let mut promising = play.clone();
+        promising.server(2, ServerEvent::Said(Saying::Promise { link: 8, counts: true }));
+        assert!(promising.verdict(Box::<DurableBeforeSaid>::default()).is_err());
         play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(3), zxid: 0 }));
+        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_err());
+    }
+
+    #[test]
+    fn a_vote_from_a_replaced_disk_for_somebody_who_has_something_is_caught() {
+        let mut play = Play::elected();
+        play.fault(FaultId(1), Fault::Wiped(ServerId(2)));
+        play.server(2, started(z(0, 0), false));
+        play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(2), zxid: 0 }));
+        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
+        play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(3), zxid: z(1, 1).to_wire() }));
         assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_err());
     }
 }

@@ -1,8 +1,9 @@
 //! What was durable is there after a restart, or the server says that it may have forgotten it, or a leader was
-//! about to replace it. Whatever the excuse, a quorum has on disk what is committed, unless a disk changed by itself.
+//! about to replace it. Whatever the excuse, a quorum has on disk what is committed, unless a disk changed by itself. Nobody
+//! says without a reason that it may have forgotten.
 
 use super::{Checker, Facts};
-use crate::observe::{Fault, Observation, Role, ServerEvent, What};
+use crate::observe::{Ending, Fault, Observation, Role, ServerEvent, What};
 use farrier_proto::{ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +13,10 @@ pub(super) struct DurableSurvives {
     durable: BTreeMap<ServerId, Zxid>,
     /// Servers whose disk changed by itself.
     rotten: BTreeSet<ServerId>,
+    /// Those of them whose mark shows what is missing: bits changed below it, and no power failure took its newest state.
+    marked: BTreeSet<ServerId>,
+    /// Servers that have no reason to say that they may have forgotten.
+    sound: BTreeSet<ServerId>,
     /// Servers that a leader brings up to date: TRUNC and SNAP take away what is durable, and may be carried out without
     /// word of it when the process ends.
     synchronizing: BTreeSet<ServerId>,
@@ -26,12 +31,19 @@ impl Checker for DurableSurvives {
 
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
         let (me, event) = match &observation.what {
-            What::FaultBegan(_, Fault::BitRot(server) | Fault::Wiped(server)) => {
+            What::FaultBegan(_, fault @ (Fault::BitRot(server) | Fault::Wiped(server))) => {
                 self.rotten.insert(*server);
                 self.behind.insert(*server);
+                self.sound.remove(server);
+                if matches!(fault, Fault::BitRot(_)) {
+                    self.marked.insert(*server);
+                } else {
+                    self.marked.remove(server);
+                }
                 return Ok(());
             }
             What::FaultBegan(_, Fault::TakenOver(server)) => {
+                self.sound.remove(server);
                 // What it had beyond its leader's history may be gone.
                 self.synchronizing.insert(*server);
                 return Ok(());
@@ -51,9 +63,21 @@ impl Checker for DurableSurvives {
             ServerEvent::Role { role: Role::Learning { .. } | Role::Leading { .. }, .. } => {
                 self.synchronizing.remove(&me);
             }
+            ServerEvent::CurrentEpochDurable(_) => {
+                self.sound.insert(me);
+            }
+            ServerEvent::Ended(Ending::PowerCrash) => {
+                self.marked.remove(&me);
+            }
             ServerEvent::Started { last, recovering, .. } => {
+                if *recovering && self.sound.remove(&me) {
+                    return Err(format!(
+                        "server {me} says that it may have forgotten, and nothing happened to its disk"
+                    ));
+                }
                 let durable = self.durable.get(&me).copied().unwrap_or_default();
-                let excused = self.rotten.remove(&me) | self.synchronizing.remove(&me) | *recovering;
+                let rotten = self.rotten.remove(&me) & !self.marked.remove(&me);
+                let excused = rotten | self.synchronizing.remove(&me) | *recovering;
                 if !excused && !facts.history.holds(*last, durable) {
                     return Err(format!("server {me} had {durable} on disk, and starts with {last}"));
                 }
@@ -96,8 +120,16 @@ mod tests {
         lawful.server(3, started(z(1, 1), false));
         assert_eq!(lawful.verdict(Box::<DurableSurvives>::default()), Ok(()));
         let mut admitted = play.clone();
+        admitted.fault(FaultId(1), Fault::BitRot(ServerId(3)));
+        let mut silent = admitted.clone();
         admitted.server(3, started(z(0, 0), true));
         assert_eq!(admitted.verdict(Box::<DurableSurvives>::default()), Ok(()));
+        silent.server(3, started(z(0, 0), false));
+        assert!(silent.verdict(Box::<DurableSurvives>::default()).is_err());
+        let mut groundless = play.clone();
+        groundless.server(3, ServerEvent::CurrentEpochDurable(farrier_proto::CurrentEpoch(1)));
+        groundless.server(3, started(z(1, 1), true));
+        assert!(groundless.verdict(Box::<DurableSurvives>::default()).is_err());
         play.server(3, started(z(0, 0), false));
         assert!(play.verdict(Box::<DurableSurvives>::default()).is_err());
     }
@@ -107,8 +139,9 @@ mod tests {
         let mut play = Play::elected();
         play.commit(set_data("/", 0, "x"));
         let lost = |play: &mut Play, server: i64| {
-            play.server(server, ServerEvent::Ended(Ending::PowerCrash));
-            play.server(server, started(z(0, 0), true));
+            play.fault(FaultId(9), Fault::TakenOver(ServerId(server)));
+            play.server(server, ServerEvent::Ended(Ending::ProcessCrash));
+            play.server(server, started(z(0, 0), false));
         };
         lost(&mut play, 3);
         assert_eq!(play.verdict(Box::<DurableSurvives>::default()), Ok(()), "two have it");

@@ -85,7 +85,15 @@ mod tests {
 
     fn would_start(last: Zxid, current: u32) -> ServerEvent {
         let (accepted, current) = (AcceptedEpoch(2), CurrentEpoch(current));
-        ServerEvent::WouldStart { accepted, current, last, digest: None, recovering: false, difference: None }
+        ServerEvent::WouldStart {
+            power: true,
+            accepted,
+            current,
+            last,
+            digest: None,
+            recovering: false,
+            difference: None,
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl Checker for EqualDigest {
             ServerEvent::Applied { zxid, txn, digest: Some(digest) } => (zxid, digest, Some(txn)),
             ServerEvent::Started { last: zxid, digest: Some(digest), .. }
             | ServerEvent::WouldStart { last: zxid, digest: Some(digest), .. }
+            | ServerEvent::WouldReplay { last: zxid, digest: Some(digest) }
             | ServerEvent::StateReplaced { zxid, digest: Some(digest), .. }
             | ServerEvent::Inspected { zxid, digest: Some(digest), .. } => (zxid, digest, None),
             _ => return Ok(()),

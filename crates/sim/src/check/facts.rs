@@ -333,6 +333,7 @@ impl Facts {
             | ServerEvent::CurrentEpochDurable(_)
             | ServerEvent::SnapshotTaken { .. }
             | ServerEvent::WouldStart { .. }
+            | ServerEvent::WouldReplay { .. }
             | ServerEvent::PromiseHeard { .. }
             | ServerEvent::PeerRefused { .. }
             | ServerEvent::Said(_)

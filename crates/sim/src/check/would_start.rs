@@ -2,7 +2,7 @@
 //! its log, and in its log what a leader may send on: the history, without a gap or a foreign record.
 
 use super::{Checker, Facts};
-use crate::observe::{Fault, Observation, Replacement, Role, ServerEvent, What};
+use crate::observe::{Ending, Fault, Observation, Replacement, Role, ServerEvent, What};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,8 +14,15 @@ pub(super) struct WouldStart {
     replaced: BTreeMap<ServerId, Zxid>,
     /// Ends of the logs, before the observation.
     logged: BTreeMap<ServerId, Zxid>,
+    /// What they had on disk, before the observation.
+    durable: BTreeMap<ServerId, Zxid>,
+    /// What servers had on disk that said at their start that they may have forgotten, until a leader gave them everything.
+    forgot: BTreeMap<ServerId, Zxid>,
     /// Servers whose disk changed by itself, and that nobody has given everything since.
     rotten: BTreeSet<ServerId>,
+    /// Those of them that still have to say so at their next start: bits changed below the mark, whose newest state is there
+    /// as long as the power is.
+    marked: BTreeSet<ServerId>,
     /// Servers that a leader brings up to date, until they are, or are started again: TRUNC and SNAP take away what was
     /// durable before they are told.
     synchronizing: BTreeSet<ServerId>,
@@ -31,8 +38,14 @@ impl Checker for WouldStart {
     fn observe(&mut self, facts: &Facts, observation: &Observation) -> Result<(), String> {
         let (me, event) = match &observation.what {
             What::Server(me, event) => (*me, event),
-            What::FaultBegan(_, Fault::BitRot(server) | Fault::Wiped(server)) => {
+            What::FaultBegan(_, Fault::BitRot(server)) => {
                 self.rotten.insert(*server);
+                self.marked.insert(*server);
+                return Ok(());
+            }
+            What::FaultBegan(_, Fault::Wiped(server)) => {
+                self.rotten.insert(*server);
+                self.marked.remove(server);
                 return Ok(());
             }
             What::FaultBegan(_, Fault::TakenOver(server)) => {
@@ -43,12 +56,22 @@ impl Checker for WouldStart {
         };
         let server = facts.server(me);
         let before = self.logged.insert(me, server.logged).unwrap_or_default();
+        let had = self.durable.insert(me, server.durable).unwrap_or_default();
         match event {
-            ServerEvent::Started { accepted, current, .. } => {
+            ServerEvent::Started { accepted, current, recovering, .. } => {
                 self.disks.insert(me, (*accepted, *current));
+                if *recovering {
+                    self.forgot.entry(me).or_insert(had);
+                } else {
+                    self.forgot.remove(&me);
+                }
                 self.replaced.remove(&me);
                 self.synchronizing.remove(&me);
                 self.taken.remove(&me);
+                self.marked.remove(&me);
+            }
+            ServerEvent::Ended(Ending::PowerCrash) => {
+                self.marked.remove(&me);
             }
             ServerEvent::AcceptedEpochDurable(accepted) => self.disks.entry(me).or_default().0 = *accepted,
             ServerEvent::CurrentEpochDurable(current) => self.disks.entry(me).or_default().1 = *current,
@@ -63,12 +86,23 @@ impl Checker for WouldStart {
             }
             ServerEvent::Role { role: Role::Learning { .. }, .. } => {
                 self.rotten.remove(&me);
+                self.forgot.remove(&me);
                 self.synchronizing.remove(&me);
             }
             ServerEvent::Role { role: Role::Leading { .. }, .. } => {
                 self.synchronizing.remove(&me);
             }
             ServerEvent::WouldStart { recovering: true, .. } => {}
+            ServerEvent::WouldStart { last, .. } if self.forgets(facts, me, *last) => {
+                return Err(format!(
+                    "server {me} has forgotten something, and would start with {last} as if it had not"
+                ));
+            }
+            ServerEvent::WouldStart { power: false, last, .. }
+                if self.marked.contains(&me) && !self.taken.contains(&me) =>
+            {
+                self.remembers(facts, me, *last)?;
+            }
             ServerEvent::WouldStart { .. } if self.rotten.contains(&me) || self.taken.contains(&me) => {}
             ServerEvent::WouldStart { accepted, current, last, difference, .. } => {
                 self.epochs(me, *accepted, *current)?;
@@ -95,12 +129,25 @@ impl WouldStart {
         Ok(())
     }
 
+    /// Whether it had something on disk that is committed, has said that it may have forgotten it, and has not got it again.
+    fn forgets(&self, facts: &Facts, me: ServerId, last: Zxid) -> bool {
+        let Some(had) = self.forgot.get(&me) else { return false };
+        let newest = facts.history.committed().iter().rev().find(|zxid| facts.history.holds(*had, **zxid));
+        newest.is_some_and(|zxid| !facts.history.holds(last, *zxid))
+    }
+
+    fn remembers(&self, facts: &Facts, me: ServerId, last: Zxid) -> Result<(), String> {
+        let durable = facts.server(me).durable;
+        if !self.synchronizing.contains(&me) && !facts.history.holds(last, durable) {
+            return Err(format!("server {me} has {durable} on disk, and would start with {last}"));
+        }
+        Ok(())
+    }
+
     fn history(&self, facts: &Facts, me: ServerId, last: Zxid) -> Result<(), String> {
+        self.remembers(facts, me, last)?;
         let server = facts.server(me);
         let replaced = self.replaced.get(&me);
-        if !self.synchronizing.contains(&me) && !facts.history.holds(last, server.durable) {
-            return Err(format!("server {me} has {} on disk, and would start with {last}", server.durable));
-        }
         let had = |end: Zxid| facts.history.holds(end, last);
         if had(server.logged) || replaced.is_some_and(|end| had(*end)) {
             return Ok(());
@@ -129,12 +176,13 @@ fn sendable(facts: &Facts, me: ServerId, last: Zxid, from: Zxid, txns: &[Zxid]) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Play, set_data, z};
+    use super::super::testing::{Play, set_data, started, z};
     use super::*;
+    use crate::observe::FaultId;
 
     fn would(last: Zxid, difference: Option<(Zxid, Vec<Zxid>)>) -> ServerEvent {
         let (accepted, current) = (AcceptedEpoch(1), CurrentEpoch(1));
-        ServerEvent::WouldStart { accepted, current, last, digest: None, recovering: false, difference }
+        ServerEvent::WouldStart { power: true, accepted, current, last, digest: None, recovering: false, difference }
     }
 
     fn verdict(event: ServerEvent) -> bool {
@@ -160,7 +208,15 @@ mod tests {
     fn epochs_that_would_go_back_are_caught() {
         let (accepted, current) = (AcceptedEpoch(1), CurrentEpoch(0));
         let (last, digest, difference) = (z(1, 3), None, None);
-        assert!(!verdict(ServerEvent::WouldStart { accepted, current, last, digest, recovering: false, difference }));
+        assert!(!verdict(ServerEvent::WouldStart {
+            power: true,
+            accepted,
+            current,
+            last,
+            digest,
+            recovering: false,
+            difference
+        }));
     }
 
     #[test]
@@ -168,5 +224,38 @@ mod tests {
         assert!(!verdict(would(z(1, 3), Some((z(1, 1), vec![z(1, 3)])))));
         assert!(!verdict(would(z(1, 3), Some((z(1, 1), vec![z(1, 2)])))));
         assert!(!verdict(would(z(1, 3), Some((Zxid::ZERO, vec![z(1, 1), z(0, 7), z(1, 2), z(1, 3)])))));
+    }
+
+    #[test]
+    fn who_has_forgotten_says_so_until_it_has_it_again() {
+        let mut play = Play::elected();
+        (0..3).for_each(|n| drop(play.commit(set_data("/", n, "x"))));
+        play.fault(FaultId(1), Fault::BitRot(ServerId(3)));
+        play.server(3, ServerEvent::Ended(Ending::ProcessCrash));
+        play.server(3, started(z(1, 2), true));
+        for (last, lawful) in [(z(1, 2), false), (z(1, 3), true)] {
+            let mut play = play.clone();
+            play.server(3, would(last, None));
+            assert_eq!(play.verdict(Box::<WouldStart>::default()).is_ok(), lawful);
+        }
+    }
+
+    #[test]
+    fn bits_that_changed_below_the_mark_must_be_told() {
+        let mut play = Play::elected();
+        (0..3).for_each(|n| drop(play.commit(set_data("/", n, "x"))));
+        play.fault(FaultId(1), Fault::BitRot(ServerId(3)));
+        play.server(3, ServerEvent::Ended(Ending::ProcessCrash));
+        let mut torn = play.clone();
+        torn.server(3, would(z(1, 2), None));
+        assert!(torn.verdict(Box::<WouldStart>::default()).is_ok(), "without power the mark may be an older one");
+        let (accepted, current) = (AcceptedEpoch(1), CurrentEpoch(1));
+        for recovering in [true, false] {
+            let mut play = play.clone();
+            let (last, digest, difference) = (z(1, 2), None, None);
+            let power = false;
+            play.server(3, ServerEvent::WouldStart { power, accepted, current, last, digest, recovering, difference });
+            assert_eq!(play.verdict(Box::<WouldStart>::default()).is_ok(), recovering);
+        }
     }
 }

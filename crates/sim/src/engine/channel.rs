@@ -52,7 +52,9 @@ impl World {
     pub(crate) fn send_to_leader(&mut self, me: ServerId, link: LinkId, packet: &LearnerPacket) {
         self.transcript.line(self.now, || format!("{me} -> leader [{}] {packet:?}", link.0));
         let saying = match packet {
-            LearnerPacket::AckEpoch { .. } => Some(Saying::Promise { link: link.0 }),
+            LearnerPacket::AckEpoch { current, .. } => {
+                Some(Saying::Promise { link: link.0, counts: current.is_some() })
+            }
             LearnerPacket::Ack { zxid } => Some(Saying::Ack { zxid: *zxid }),
             LearnerPacket::FollowerInfo { .. }
             | LearnerPacket::ObserverInfo { .. }

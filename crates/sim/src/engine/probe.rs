@@ -1,14 +1,17 @@
 //! What if the machine failed now? The disk is copied between two of its operations, the copy loses its process or its
 //! power, and a start is tried on it. What would be recovered is told; the server itself goes on and knows nothing of it.
+//! Then the same is tried with a fuzzy snapshot in the place of the loaded one.
 
 use super::world::World;
 use crate::observe::ServerEvent;
 use farrier_proto::limits::TXN_MAX;
-use farrier_proto::{ServerId, Zxid};
-use farrier_replica::{RestoreFailed, durable, restore};
+use farrier_proto::{Acl, ServerId, SessionId, Zxid};
+use farrier_replica::{RestoreFailed, SnapshotImage, durable, restore};
 use farrier_storage::mem::{Crash, MemDisk};
 use farrier_storage::segment::list_segments;
-use farrier_storage::{DiskResult, LogCursor, locate};
+use farrier_storage::{
+    Dir, Disk as _, DiskPath, DiskResult, Image, LogCursor, NodeRecord, SnapshotOptions, locate, write_snapshot,
+};
 use farrier_zab::Recovering;
 use std::sync::Arc;
 
@@ -31,10 +34,11 @@ impl World {
     pub(crate) fn probe(&mut self, id: ServerId) {
         let Some(copy) = self.machine(id).disk.take_copy() else { return };
         let random = &mut self.random.probe;
-        if random.below(4) == 0 {
-            copy.restart(Crash::Process, &mut |_| 0);
-        } else {
+        let power = random.below(4) != 0;
+        if power {
             copy.restart(Crash::Power, &mut |n| random.below(n as u64) as usize);
+        } else {
+            copy.restart(Crash::Process, &mut |_| 0);
         }
         let (recover, snapshots, tree) = (self.recover_options(), self.snapshot_options(), self.tree_config());
         let copy = Arc::new(copy);
@@ -52,9 +56,53 @@ impl World {
         };
         let digest = Some(state.digest());
         let (accepted, current) = (recovered.accepted, recovered.current);
-        let would = ServerEvent::WouldStart { accepted, current, last, digest, recovering, difference };
+        let would = ServerEvent::WouldStart { power, accepted, current, last, digest, recovering, difference };
         self.tell_server(id, would);
+        let Some(zxid) = recovered.snapshot_zxid.filter(|zxid| *zxid < last) else { return };
+        let fuzzy = Fuzzy { image: state.image(), zxid };
+        let replaced = take_for_snapshot(&copy, &fuzzy, &snapshots).map_err(RestoreFailed::from);
+        match replaced.and_then(|()| restore(&copy, &recover, &snapshots, tree, 0)) {
+            Ok((mut state, recovered)) => {
+                let digest = Some(state.digest());
+                self.tell_server(id, ServerEvent::WouldReplay { last: recovered.last_zxid, digest });
+            }
+            Err(failed) => self.engine_fails(format!("{id} would not start from a fuzzy snapshot at {zxid}: {failed}")),
+        }
     }
+}
+
+/// A state under the number of an earlier one.
+struct Fuzzy {
+    image: SnapshotImage,
+    zxid: Zxid,
+}
+
+impl Image for Fuzzy {
+    fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+    fn digest(&self) -> Option<u64> {
+        None
+    }
+    fn sessions(&self) -> Vec<(SessionId, i32)> {
+        self.image.sessions()
+    }
+    fn acls(&self) -> Vec<(i64, Vec<Acl<'static>>)> {
+        self.image.acls()
+    }
+    fn nodes<E>(&self, visit: &mut dyn FnMut(NodeRecord<'_>) -> Result<(), E>) -> Result<(), E> {
+        self.image.nodes(visit)
+    }
+}
+
+/// Makes an image the only snapshot of a disk.
+fn take_for_snapshot(disk: &MemDisk, image: &Fuzzy, options: &SnapshotOptions) -> DiskResult<()> {
+    for entry in disk.list(Dir::DataVersion)? {
+        if entry.name.starts_with("snapshot.") {
+            disk.remove(&DiskPath::new(Dir::DataVersion, entry.name))?;
+        }
+    }
+    write_snapshot(disk, image, options).map(drop)
 }
 
 /// What a leader would send to a learner that has the first transaction of the log, or else what the floor allows: the

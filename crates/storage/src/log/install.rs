@@ -146,6 +146,9 @@ impl<D: Disk> LogWriter<D> {
     pub fn install<I: Image>(&mut self, image: &I, epoch: CurrentEpoch, options: &SnapshotOptions) -> DiskResult<()> {
         let done = self.step(|log| {
             let disk = &*log.disk;
+            if farrier_proto::planted!(RecoveringClearedEarly) {
+                clear_recovering(disk)?;
+            }
             let written = write_unnamed(disk, image, options, &unnamed())?;
             own::record(disk, &written)?;
             disk.sync_dir(Dir::DataVersion)?;

@@ -138,7 +138,9 @@ impl<D: Disk> LogWriter<D> {
             let at =
                 if farrier_proto::planted!(TruncKeepsARecord) { behind_next(&*self.disk, segment, at)? } else { at };
             file.set_len(at)?;
-            file.sync()?;
+            if !farrier_proto::planted!(CutNotSynced) {
+                file.sync()?;
+            }
         }
         if let Some((segment, offset)) = cut.position {
             self.mark.write(disk, Mark { segment, offset, ..mark })?;

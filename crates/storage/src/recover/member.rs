@@ -232,6 +232,10 @@ fn set_aside<D: Disk>(
     refusal: &Refusal,
     warnings: &mut Vec<String>,
 ) -> Result<Recovering, Refusal> {
+    if farrier_proto::planted!(AsideBeforeRecovering) {
+        state.reset();
+        repair::set_aside(disk, options, state)?;
+    }
     let recovering = raise_recovering(disk, Recovering::History)?;
     warnings.push(refusal.damage());
     state.reset();

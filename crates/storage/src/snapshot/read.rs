@@ -315,7 +315,7 @@ impl<F: DiskFile> Body<F> {
         let sum = self.adler.finish();
         let bytes = self.peek(SEAL, "a checksum")?;
         let (stored, end) = (Reader::new(bytes).i64()?, &bytes[8..] == END_BYTES.as_slice());
-        if stored != i64::from(sum) {
+        if stored != i64::from(sum) && !farrier_proto::planted!(DamagedSnapshotLoaded) {
             return Err(damaged(format!(
                 "the checksum of all bytes before is {sum:#010x}, the file says {stored:#010x}"
             )));

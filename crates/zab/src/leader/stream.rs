@@ -349,7 +349,8 @@ impl Learner {
 
     /// Whether it still followed us after this round began, with `last` proposed.
     pub(super) fn confirms(&self, round: u64, last: Zxid) -> bool {
-        self.stage == Stage::UpToDate && (self.answered >= round || self.acked > last)
+        let later = self.acked > last || farrier_proto::planted!(SyncConfirmedByOldAck) && self.acked == last;
+        self.stage == Stage::UpToDate && (self.answered >= round || later)
     }
 
     /// A confirmed sync: SYNC goes behind the COMMIT of `target`. False if there are too many.
@@ -380,6 +381,9 @@ impl Learner {
                 false
             }
             Stage::Streaming { bound, transfer } => {
+                if farrier_proto::planted!(NewLeaderBeforeHistory) {
+                    (self.sent, self.committed) = (bound, bound);
+                }
                 if self.sent < bound {
                     return self.send_txn(core, view, now, bound, link, out);
                 }
@@ -418,7 +422,9 @@ impl Learner {
                 self.send_commit(view, delivered, link, out) || self.send_live(core, view, now, link, out)
             }
             Stage::UpToDate => {
-                if self.syncs.pop_front_if(|target| *target <= self.committed).is_some() {
+                let is_due =
+                    |target: &mut Zxid| *target <= self.committed || farrier_proto::planted!(SyncOvertakesCommits);
+                if self.syncs.pop_front_if(is_due).is_some() {
                     self.send(link, LeaderPacket::Sync, out);
                     return true;
                 }

@@ -109,7 +109,11 @@ impl Leader {
             return;
         }
         // While nothing is established this is the end of the initial history.
-        let bound = core.history.delivered();
+        let bound = if farrier_proto::planted!(UncommittedSentAsCommitted) && matches!(choice, Choice::Diff { .. }) {
+            core.history.last()
+        } else {
+            core.history.delivered()
+        };
         match choice {
             Choice::Diff { base } => {
                 learner.send(link, LeaderPacket::Diff { zxid: bound }, out);

@@ -67,7 +67,9 @@ impl Adopted {
     fn up_to_date(mut self, core: &mut Core, link: Link, out: &mut Outputs) -> Result<Broadcast, Resign> {
         let epoch = self.stream.epoch;
         self.stream.settle_initial_history(core, out);
-        core.vote.peer_epoch = i64::from(epoch);
+        if !farrier_proto::planted!(FollowerKeepsOldVote) {
+            core.vote.peer_epoch = i64::from(epoch);
+        }
         if let Some(config) = &self.config {
             activate(core, link, config, None, out)?;
         }

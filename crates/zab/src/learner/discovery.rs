@@ -85,10 +85,11 @@ pub(super) struct Promising {
 /// A server that may have forgotten what it acknowledged offers none and is not counted (safety contract 3). If it
 /// may even have forgotten its promise, it joins an established leader only; whom to join is the election's choice.
 pub(super) fn usable_history(core: &Core, unusable: bool) -> Option<Zxid> {
-    let whole = match core.recovering {
-        Recovering::No | Recovering::Fresh => true,
-        Recovering::History | Recovering::Promise => false,
-    };
+    let whole = farrier_proto::planted!(ForgetfulHistoryOffered)
+        || match core.recovering {
+            Recovering::No | Recovering::Fresh => true,
+            Recovering::History | Recovering::Promise => false,
+        };
     (whole && !unusable).then(|| core.history.last())
 }
 
