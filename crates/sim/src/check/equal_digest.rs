@@ -1,4 +1,5 @@
-//! Trees at the same zxid have the same digest, and it is the one that the leader predicted.
+//! Trees at the same zxid have the same digest, and it is the one that the leader predicted. Not so what a server reads back
+//! that knows that it may have forgotten: a leader gives it everything before it counts.
 
 use super::{Checker, Facts};
 use crate::observe::{Observation, ServerEvent, What};
@@ -21,8 +22,8 @@ impl Checker for EqualDigest {
         let What::Server(me, event) = &observation.what else { return Ok(()) };
         let (zxid, digest, txn) = match event {
             ServerEvent::Applied { zxid, txn, digest: Some(digest) } => (zxid, digest, Some(txn)),
-            ServerEvent::Started { last: zxid, digest: Some(digest), .. }
-            | ServerEvent::WouldStart { last: zxid, digest: Some(digest), .. }
+            ServerEvent::Started { last: zxid, digest: Some(digest), recovering: false, .. }
+            | ServerEvent::WouldStart { last: zxid, digest: Some(digest), recovering: false, .. }
             | ServerEvent::WouldReplay { last: zxid, digest: Some(digest) }
             | ServerEvent::StateReplaced { zxid, digest: Some(digest), .. }
             | ServerEvent::Inspected { zxid, digest: Some(digest), .. } => (zxid, digest, None),
@@ -46,6 +47,7 @@ impl Checker for EqualDigest {
 mod tests {
     use super::super::testing::{Play, set_data};
     use super::*;
+    use farrier_proto::{AcceptedEpoch, CurrentEpoch};
 
     #[test]
     fn another_digest_is_caught() {
@@ -56,5 +58,17 @@ mod tests {
         assert_eq!(play.verdict(Box::<EqualDigest>::default()), Ok(()));
         play.server(3, applied(8));
         assert!(play.verdict(Box::<EqualDigest>::default()).is_err());
+    }
+
+    #[test]
+    fn what_a_server_reads_back_counts_unless_it_may_have_forgotten() {
+        for (recovering, lawful) in [(true, true), (false, false)] {
+            let mut play = Play::elected();
+            let (zxid, txn) = play.commit_but(set_data("/", 0, "x"), &[2, 3]);
+            play.server(2, ServerEvent::Applied { zxid, txn, digest: Some(7) });
+            let (accepted, current) = (AcceptedEpoch(1), CurrentEpoch(1));
+            play.server(3, ServerEvent::Started { accepted, current, last: zxid, digest: Some(8), recovering });
+            assert_eq!(play.verdict(Box::<EqualDigest>::default()).is_ok(), lawful);
+        }
     }
 }
