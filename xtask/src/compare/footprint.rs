@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(5);
 const SYNCS: Duration = Duration::from_millis(100);
 /// Not counted at the beginning of a load.
 const RAMP: Duration = Duration::from_secs(1);
+/// A server told this writes no snapshot during a run.
+const NO_SNAPSHOT: &str = "snapCount=1000000000";
 
 /// Starts on empty directories, each round, and what an empty server holds.
 pub(super) fn empty(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<()> {
@@ -73,23 +75,31 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
         told = format!("- Apache's live set when full, after a full collection: {}\n", live_set(pid));
     }
     forget_peak(pid)?;
-    let beside = beside_snapshot(&mut stage, options)?;
+    let with = sets(&mut stage, options, None)?;
     figures.add("rss-snapshot", who, Metric::Mb, megabytes(memory(pid, "VmHWM")?));
-    match beside {
-        Ok(beside) => {
-            figures.add("snapshot", who, Metric::Share, beside.with_ms / beside.without_ms);
+    // At this rate one snapshot may follow the other, so that there is no time without; so without them altogether.
+    stage.ensemble.configure(&[NO_SNAPSHOT]);
+    stage.ensemble.stop(0)?;
+    stage.ensemble.time_start(0)?;
+    stage.warm(options.warm_again)?;
+    let without = sets(&mut stage, options, Some(with.rate))?;
+    match share(&with, &without) {
+        Ok((with_ms, without_ms)) => {
+            figures.add("snapshot", who, Metric::Share, with_ms / without_ms);
             told.push_str(&format!(
-                "- {}: {} sets/s, half of what it can; p99 {} ms while a snapshot is written ({} s of it), {} ms otherwise\n",
+                "- {}: {} sets/s, half of what it can; p99 {} ms while a snapshot is written ({} s of it), {} ms \
+                 without any (`{NO_SNAPSHOT}`)\n",
                 stage.name(),
-                number(beside.rate),
-                number(beside.with_ms),
-                number(beside.span.as_secs_f64()),
-                number(beside.without_ms),
+                number(with.rate),
+                number(with_ms),
+                number(with.written.as_secs_f64()),
+                number(without_ms),
             ));
             note(told.trim_end())?;
         }
         Err(why) => told.push_str(&format!("- {}: no share for the snapshot: {why}\n", stage.name())),
     }
+    stage.ensemble.configure(&[]);
     stage.verify()?;
     for round in 0..options.rounds {
         stage.ensemble.stop(0)?;
@@ -144,24 +154,33 @@ fn live_set(pid: u32) -> String {
     }
 }
 
-/// Sets beside a snapshot.
-#[derive(Clone, Copy, Debug)]
-struct Beside {
+/// Sets at a fixed rate.
+#[derive(Debug)]
+struct Sets {
+    /// How many were due each second.
     rate: f64,
-    with_ms: f64,
-    without_ms: f64,
+    /// What those took that met a snapshot.
+    beside: Vec<Duration>,
+    /// What the others took.
+    apart: Vec<Duration>,
     /// How long snapshots were being written.
-    span: Duration,
+    written: Duration,
 }
 
-/// Sets at half of what the server can, long enough for a snapshot; or why they say nothing.
-fn beside_snapshot(stage: &mut Stage, options: &Options) -> Result<Result<Beside, &'static str>> {
+/// Sets at this rate, or at half of what the server can, for long enough to meet a snapshot.
+fn sets(stage: &mut Stage, options: &Options, rate: Option<f64>) -> Result<Sets> {
     let mut pool = Pool::open(&stage.ensemble.addrs(), CONNS as usize)?;
-    let span = Span::Timed { ramp: RAMP, window: options.window };
-    let all = pool.run(Pace::Depth(DEPTH), span, &mut stage.row(Kind::Set, CONNS), &mut || Ok(()))?;
+    let rate = match rate {
+        Some(rate) => rate,
+        None => {
+            let span = Span::Timed { ramp: RAMP, window: options.window };
+            let all = pool.run(Pace::Depth(DEPTH), span, &mut stage.row(Kind::Set, CONNS), &mut || Ok(()))?;
+            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies")]
+            let replies = all.replies as f64;
+            replies / all.elapsed.as_secs_f64() / 2.0
+        }
+    };
     stage.ensemble.rest()?;
-    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies")]
-    let rate = all.replies as f64 / all.elapsed.as_secs_f64() / 2.0;
     let dir = stage.ensemble.data_dir(0).join("version-2");
     let stop = AtomicBool::new(false);
     let begun = Instant::now();
@@ -178,14 +197,21 @@ fn beside_snapshot(stage: &mut Stage, options: &Options) -> Result<Result<Beside
     })?;
     pool.close()?;
     let (from, until) = (begun + RAMP, begun + options.beside_snapshot);
-    let counted = seen.iter().filter(|(due, _)| *due >= from && *due < until);
-    let (with, without): (Vec<_>, Vec<_>) = counted.partition(|(due, took)| overlaps(&spans, *due, *due + *took));
-    let span = spans.iter().map(|(from, until)| until.duration_since(*from)).sum();
-    Ok(match (with.is_empty(), without.is_empty()) {
-        (true, _) => Err("none was written during the sets"),
-        (_, true) => Err("one followed the other all the time, so that there was no time without"),
-        _ => Ok(Beside { rate, with_ms: p99_ms(with), without_ms: p99_ms(without), span }),
-    })
+    let written = spans.iter().map(|(from, until)| until.duration_since(*from)).sum();
+    let mut sets = Sets { rate, beside: Vec::new(), apart: Vec::new(), written };
+    for (due, took) in seen.into_iter().filter(|(due, _)| *due >= from && *due < until) {
+        if overlaps(&spans, due, due + took) { sets.beside.push(took) } else { sets.apart.push(took) }
+    }
+    Ok(sets)
+}
+
+/// The p99 beside snapshots and the one without any, in milliseconds; or why there are not both.
+fn share(with: &Sets, without: &Sets) -> Result<(f64, f64), &'static str> {
+    if !without.beside.is_empty() {
+        return Err("one was written although none should have been");
+    }
+    let beside = p99_ms(&with.beside).ok_or("none was written during the sets")?;
+    Ok((beside, p99_ms(&without.apart).ok_or("nothing was set without one")?))
 }
 
 /// Whether something from `due` to `done` met one of these spans.
@@ -193,11 +219,11 @@ fn overlaps(spans: &[(Instant, Instant)], due: Instant, done: Instant) -> bool {
     spans.iter().any(|(from, until)| due < *until && done > *from)
 }
 
-fn p99_ms(seen: Vec<&(Instant, Duration)>) -> f64 {
-    let mut times: Vec<Duration> = seen.into_iter().map(|(_, took)| *took).collect();
+fn p99_ms(times: &[Duration]) -> Option<f64> {
+    let mut times = times.to_vec();
     times.sort_unstable();
     let rank = (times.len() * 99).div_ceil(100);
-    rank.checked_sub(1).and_then(|at| times.get(at)).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+    times.get(rank.checked_sub(1)?).map(|time| time.as_secs_f64() * 1e3)
 }
 
 /// A source whose replies are remembered, each with when it was due and how long it took.
@@ -290,6 +316,18 @@ mod tests {
                 && overlaps(&spans, at(50), at(300))
         );
         assert!(!overlaps(&spans, at(50), at(100)) && !overlaps(&spans, at(200), at(201)));
+    }
+
+    #[test]
+    fn a_share_needs_sets_beside_a_snapshot_and_a_run_without() {
+        let sets = |beside: u64, apart: u64| {
+            let times = |most| (1..=most).map(Duration::from_millis).collect();
+            Sets { rate: 1.0, beside: times(beside), apart: times(apart), written: Duration::ZERO }
+        };
+        assert_eq!(share(&sets(200, 7), &sets(0, 100)), Ok((198.0, 99.0)));
+        share(&sets(0, 7), &sets(0, 100)).unwrap_err();
+        share(&sets(200, 7), &sets(1, 100)).unwrap_err();
+        share(&sets(200, 7), &sets(0, 0)).unwrap_err();
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(crate) struct Ensemble {
     program: Program,
     home: Home,
     members: Vec<Member>,
+    /// See [`Self::configure`].
+    besides: Vec<String>,
 }
 
 impl Ensemble {
@@ -69,7 +71,7 @@ impl Ensemble {
     pub(crate) fn new(program: &Program, base: &Path, size: usize) -> Result<Self> {
         let ports = free_ports(3 * size)?;
         let members = ports.chunks_exact(3).map(|p| Member { ports: [p[0], p[1], p[2]], process: None }).collect();
-        Ok(Self { program: program.clone(), home: Home::new(base, "servers-")?, members })
+        Ok(Self { program: program.clone(), home: Home::new(base, "servers-")?, members, besides: Vec::new() })
     }
 
     pub(crate) fn name(&self) -> String {
@@ -117,6 +119,11 @@ impl Ensemble {
         self.place(index).join("server.log")
     }
 
+    /// What servers that start from now on find in their configuration besides.
+    pub(crate) fn configure(&mut self, lines: &[&str]) {
+        self.besides = lines.iter().map(|line| (*line).to_owned()).collect();
+    }
+
     /// Starts one server's process.
     pub(crate) fn spawn(&mut self, index: usize) -> Result<()> {
         ensure!(self.members[index].process.is_none(), "server {} runs already", index + 1);
@@ -124,6 +131,9 @@ impl Ensemble {
         fs::create_dir_all(&data)?;
         let cfg = self.place(index).join("zoo.cfg");
         let mut text = format!("{}\n", super::CONFIGURATION.join("\n"));
+        for line in &self.besides {
+            let _ = writeln!(text, "{line}");
+        }
         let _ = writeln!(text, "dataDir={}", data.display());
         let _ = writeln!(text, "clientPort={}\nclientPortAddress=127.0.0.1", self.members[index].ports[0]);
         if self.members.len() > 1 {
