@@ -65,7 +65,9 @@ impl Program {
             }
             Self::Counted { binary, out } => {
                 let mut command = Command::new("valgrind");
+                // The process that is counted must not begin anew.
                 command
+                    .env("FARRIER_HUGE_PAGES", "later")
                     .args(["--tool=callgrind", "--fair-sched=yes"])
                     .arg(format!("--callgrind-out-file={}", out.display()))
                     .arg(binary)

@@ -26,6 +26,7 @@ mod log;
 mod logging;
 mod ls;
 mod member;
+mod memory;
 mod multi;
 mod output;
 mod queue;
@@ -149,6 +150,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before much is allocated.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "server") {
+        memory::begin_small();
+    }
     if let Some(code) = command::become_another() {
         return code;
     }

@@ -10,6 +10,7 @@ use farrier_server::config::{self, ConfigError, Loaded, Overrides};
 use farrier_server::{ExitReason, Server};
 
 use crate::logging::{self, LogOptions};
+use crate::memory;
 use crate::output::{complain, print};
 use crate::signals::{self, Event};
 
@@ -119,6 +120,7 @@ fn serve(loaded: Loaded) -> ExitCode {
         complain("farrier: error", format_args!("signals can't be handled: {error:#}"));
         return ExitCode::FAILURE;
     }
+    memory::grow(&loaded.config.data_dir);
     let server = match Server::start(loaded.config) {
         Ok(server) => server,
         Err(error) => {
