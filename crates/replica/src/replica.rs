@@ -52,7 +52,8 @@ pub struct Replica {
     pub(crate) prep: Prep,
     pub(crate) watches: WatchTable<ConnId>,
     pub(crate) tracker: SessionTracker,
-    pub(crate) conns: HashMap<ConnId, Conn, foldhash::fast::FixedState>,
+    /// Boxed, since the places of a table are half empty.
+    pub(crate) conns: HashMap<ConnId, Box<Conn>, foldhash::fast::FixedState>,
     /// The connection that a session is attached to.
     pub(crate) attached: HashMap<SessionId, ConnId, foldhash::fast::FixedState>,
     pub(crate) outstanding: VecDeque<Outstanding>,
@@ -274,7 +275,7 @@ impl Replica {
             out.push(Action::CloseClient { conn });
             return;
         }
-        let before = self.conns.insert(conn, Conn::new(peer, now));
+        let before = self.conns.insert(conn, Box::new(Conn::new(peer, now)));
         assert!(before.is_none(), "a connection's name is used once");
     }
 

@@ -281,6 +281,15 @@ fn discard(read: &OwnedReadHalf, left: &mut usize) -> bool {
     }
 }
 
+/// Reads what is there into the buffer, which gets its memory only once something is. Loses nothing when it is dropped.
+async fn receive(read: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    if buffer.capacity() == 0 {
+        read.readable().await?;
+        buffer.reserve(READ_MIN);
+    }
+    read.read_buf(buffer).await
+}
+
 struct Task<'a> {
     context: &'a WorkerContext,
     core: &'a Core,
@@ -329,7 +338,7 @@ impl Task<'_> {
             tokio::select! {
                 biased;
                 () = conn.wake.notified() => {}
-                got = read.read_buf(&mut self.buffer), if may_read => match got {
+                got = receive(read, &mut self.buffer), if may_read => match got {
                     Ok(0) | Err(_) => {
                         conn.ended.set(true);
                         return None;
@@ -353,17 +362,15 @@ impl Task<'_> {
         }
     }
 
-    /// Room for the next read: little while idle, more while reads come back full or a frame is long.
+    /// Room for the next read: none while idle, more while reads come back full or a frame is long.
     fn reserve(&mut self) {
         if self.buffer.is_empty() {
             if self.context.is_idle() {
-                if self.buffer.capacity() > READ_MIN {
-                    self.buffer = Vec::new();
-                }
-            } else {
-                // What a large frame needed is not kept; what batches of small ones need is.
-                self.buffer.shrink_to(READ_MAX);
+                self.buffer = Vec::new();
+                return;
             }
+            // What a large frame needed is not kept; what batches of small ones need is.
+            self.buffer.shrink_to(READ_MAX);
         }
         let spare = self.buffer.capacity() - self.buffer.len();
         if spare < READ_MIN {
