@@ -58,7 +58,9 @@ impl World {
         let (accepted, current) = (recovered.accepted, recovered.current);
         let would = ServerEvent::WouldStart { power, accepted, current, last, digest, recovering, difference };
         self.tell_server(id, would);
-        let Some(zxid) = recovered.snapshot_zxid.filter(|zxid| *zxid < last) else { return };
+        // What may be without its middle leads to no tree that anybody had.
+        let whole = recovered.snapshot_zxid.filter(|zxid| *zxid < last && !recovering);
+        let Some(zxid) = whole else { return };
         let fuzzy = Fuzzy { image: state.image(), zxid };
         let replaced = take_for_snapshot(&copy, &fuzzy, &snapshots).map_err(RestoreFailed::from);
         match replaced.and_then(|()| restore(&copy, &recover, &snapshots, tree, 0)) {
