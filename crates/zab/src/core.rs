@@ -7,6 +7,7 @@ use bytes::Bytes;
 use farrier_proto::quorum::{ElectionRound, Vote};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt;
 
 /// Durable numbers, the history, the members; and the names of writes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -145,6 +146,22 @@ impl Core {
         self.recovering = Recovering::Promise;
         let id = self.write_id();
         out.push(Output::RaiseRecovering { id });
+    }
+
+    /// The same while this server has chosen a leader: it may have been elected by words of long ago (a link repeats the
+    /// last one), or be deposed, and the promise that would have kept this server from it is lost. So the role ends, and
+    /// the server joins a leader whom a quorum has without it.
+    pub(crate) fn learn_of_history(&mut self, why: fmt::Arguments<'_>, out: &mut Outputs) -> Result<(), Resign> {
+        if self.recovering != Recovering::Fresh || farrier_proto::planted!(FreshDirectoryVotes) {
+            return Ok(());
+        }
+        self.raise_recovering(out);
+        Err(Resign::new(
+            Level::Warn,
+            format!(
+                "this directory is empty, and {why}: no vote before everything came from a leader whom a quorum follows"
+            ),
+        ))
     }
 
     /// Adopts an epoch: [`Self::current`] has it once it is durable, and everything before it is.

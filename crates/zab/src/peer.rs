@@ -204,7 +204,7 @@ impl Peer {
             (State::Learning(learner), Input::Notification { from, notification }) => {
                 let server_state = learning_state(&self.core);
                 election::answer(&self.core, server_state, from, &notification, out);
-                learner.notification(&mut self.core, from, &notification).map(|()| None)
+                learner.notification(&mut self.core, from, &notification, out).map(|()| None)
             }
             (State::Leading(leader), input) => leader.step(&mut self.core, now, input, out).map(|()| None),
             (State::Learning(_), Input::LinkUp { link, kind: LinkKind::Learner }) => {

@@ -56,8 +56,20 @@ impl Learner {
         Ok(())
     }
 
-    /// A voter says whom it follows.
-    pub(crate) fn notification(&mut self, core: &mut Core, from: ServerId, n: &Notification) -> Result<(), Resign> {
+    /// A voter says whom it follows, or that it looks for somebody.
+    pub(crate) fn notification(
+        &mut self,
+        core: &mut Core,
+        from: ServerId,
+        n: &Notification,
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
+        let has_leader = matches!(n.state, ServerState::Following | ServerState::Leading);
+        // Who has this very leader may have it since a moment ago.
+        let ours = has_leader && n.vote.leader == self.leader;
+        if n.vote.peer_epoch > 0 && !ours && core.ensemble.is_voter(from) && from != core.me() {
+            core.learn_of_history(format_args!("server {from} knows epoch {}", n.vote.peer_epoch), out)?;
+        }
         let Stage::Broadcast(broadcast) = &self.stage else { return Ok(()) };
         let Some(inquiry) = &mut self.inquiry else { return Ok(()) };
         let follows = match n.state {

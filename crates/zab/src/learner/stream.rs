@@ -66,7 +66,8 @@ impl Stream {
         self.observer
     }
 
-    fn last(&self, core: &Core) -> Zxid {
+    /// The last transaction that came or was there.
+    pub(super) fn last(&self, core: &Core) -> Zxid {
         let unlogged = self.unlogged.as_ref().and_then(|unlogged| unlogged.back());
         unlogged.map_or_else(|| core.history.last(), |(zxid, _)| *zxid)
     }

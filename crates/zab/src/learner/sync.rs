@@ -205,6 +205,9 @@ impl Receiving {
         if zxid != Zxid::new(epoch, 0) {
             return Err(link.violation(format_args!("NEWLEADER {zxid} after LEADERINFO of epoch {epoch}")));
         }
+        if self.stream.last(core) > Zxid::ZERO {
+            core.learn_of_history(format_args!("leader {} has a history", link.leader), out)?;
+        }
         let config = (config.len() > 1 && config != *core.ensemble.text()).then_some(config);
         let write = self.stream.complete_initial_history(core, out);
         Ok(Adopting { stream: self.stream, write, config })

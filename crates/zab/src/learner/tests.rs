@@ -3,7 +3,7 @@ use crate::config::{Config, Durable, Ensemble, QuorumVerifier, Recovering};
 use crate::io::Role;
 use bytes::Bytes;
 use farrier_proto::membership::MemberList;
-use farrier_proto::quorum::{LEARNER_PROTOCOL_VERSION, LearnerInfo};
+use farrier_proto::quorum::{ElectionRound, LEARNER_PROTOCOL_VERSION, LearnerInfo, Notification, ServerState, Vote};
 use farrier_proto::txn::{SetDataTxn, write_txn};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, SessionId, Txn, TxnHeader, TxnType};
 use std::collections::BTreeSet;
@@ -363,6 +363,62 @@ fn a_server_that_may_have_forgotten_offers_nothing_and_is_not_counted() {
     }
 }
 
+/// Nothing is there.
+const FRESH: Durable = Durable {
+    accepted: AcceptedEpoch(0),
+    current: CurrentEpoch(0),
+    last_logged: Zxid::ZERO,
+    recovering: Recovering::Fresh,
+};
+
+#[test]
+fn an_empty_directory_follows_nobody_with_a_history_before_a_quorum_has_it() {
+    for (synchronization, lawful) in [
+        (vec![Input::SnapReceived { link: LINK, zxid: z(1, 9) }], false),
+        (vec![Input::SnapReceived { link: LINK, zxid: Zxid::ZERO }], true),
+        (vec![Input::SnapReceived { link: LINK, zxid: Zxid::ZERO }, proposal_input(z(1, 1))], false),
+        (vec![diff_input(Zxid::ZERO)], true),
+        (vec![diff_input(z(1, 1)), proposal_input(z(1, 1))], false),
+    ] {
+        let mut b = Bench::promised(1, FRESH);
+        for input in synchronization {
+            b.step(input);
+        }
+        let (out, result) = b.try_step(Input::LeaderPacket { link: LINK, packet: new_leader(2) });
+        let raised = out.iter().any(|output| matches!(output, Output::RaiseRecovering { .. }));
+        assert_eq!((result.is_ok(), !raised), (lawful, lawful), "{out:?}");
+        assert_eq!(b.core.recovering, if lawful { Recovering::Fresh } else { Recovering::Promise });
+    }
+}
+
+#[test]
+fn an_empty_directory_leaves_its_leader_when_somebody_knows_another_epoch() {
+    let vote = |leader, epoch| Vote { leader: ServerId(leader), zxid: 0, peer_epoch: epoch };
+    for (from, state, vote, lawful) in [
+        (2, ServerState::Looking, vote(2, 0), true),
+        (2, ServerState::Looking, vote(2, 1), false),
+        (2, ServerState::Leading, vote(2, 1), false),
+        (2, ServerState::Following, vote(3, 1), true),
+        (3, ServerState::Leading, vote(3, 1), true),
+        (3, ServerState::Looking, vote(3, 1), false),
+        (4, ServerState::Looking, vote(2, 1), true),
+    ] {
+        let mut b = Bench::promised(1, FRESH);
+        let n = Notification { state, vote, round: ElectionRound(1), version: 2, config: None };
+        let result = b.learner.notification(&mut b.core, ServerId(from), &n, &mut Outputs::default());
+        assert_eq!(result.is_ok(), lawful, "{from} {state:?} {vote:?}");
+        assert_eq!(b.core.recovering, if lawful { Recovering::Fresh } else { Recovering::Promise });
+    }
+}
+
+fn diff_input(zxid: Zxid) -> Input {
+    Input::LeaderPacket { link: LINK, packet: LeaderPacket::Diff { zxid } }
+}
+
+fn proposal_input(zxid: Zxid) -> Input {
+    Input::LeaderPacket { link: LINK, packet: proposal(zxid) }
+}
+
 #[test]
 fn a_leader_says_its_epoch_first() {
     for (packet, name) in [
@@ -549,7 +605,7 @@ fn before_newleader_a_leader_may_be_silent_longer() {
 fn status_says_how_far_it_got() {
     let phase = |b: &Bench| {
         let mut status = Status {
-            state: farrier_proto::quorum::ServerState::Following,
+            state: ServerState::Following,
             phase: Phase::Election,
             leader: None,
             epoch: None,

@@ -1,7 +1,6 @@
 //! A learner whose state is not the leader's: when it leaves to get that, and what it says when it comes again.
 
 use super::*;
-use farrier_proto::quorum::{ElectionRound, Notification, ServerState, Vote};
 
 /// What a server says that looks for whoever has a leader.
 fn query(to: i64) -> Output {
@@ -22,7 +21,7 @@ fn says(state: ServerState, leader: i64, epoch: i64) -> Notification {
 
 impl Bench {
     fn hears(&mut self, from: i64, notification: &Notification) -> Result<(), Resign> {
-        self.learner.notification(&mut self.core, ServerId(from), notification)
+        self.learner.notification(&mut self.core, ServerId(from), notification, &mut Outputs::default())
     }
 }
 
