@@ -121,9 +121,10 @@ impl Replica {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.writes_deferred -= 1;
         let session = conn.session;
-        if !self.is_live(session) {
-            // It ended meanwhile. No write is done in it any more, and nothing behind this one may be answered in
-            // its place.
+        let ends = matches!(RequestHeader::read(&mut Reader::new(frame)), Ok(h) if h.op == OpCode::CloseSession.code());
+        if !self.is_live(session) || !(ends || self.membership.owns_here(session)) {
+            // It ended or moved meanwhile. No write is done in it from here any more, or it would come behind later ones,
+            // and nothing behind this one may be answered in its place.
             return self.close(id, out);
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
