@@ -205,7 +205,8 @@ impl Receiving {
         if zxid != Zxid::new(epoch, 0) {
             return Err(link.violation(format_args!("NEWLEADER {zxid} after LEADERINFO of epoch {epoch}")));
         }
-        if self.stream.last(core) > Zxid::ZERO {
+        // Not that of a server that stood alone, which is given company.
+        if self.stream.last(core).epoch() > 0 {
             core.learn_of_history(format_args!("leader {} has a history", link.leader), out)?;
         }
         let config = (config.len() > 1 && config != *core.ensemble.text()).then_some(config);

@@ -376,6 +376,7 @@ fn an_empty_directory_follows_nobody_with_a_history_before_a_quorum_has_it() {
     for (synchronization, lawful) in [
         (vec![Input::SnapReceived { link: LINK, zxid: z(1, 9) }], false),
         (vec![Input::SnapReceived { link: LINK, zxid: Zxid::ZERO }], true),
+        (vec![Input::SnapReceived { link: LINK, zxid: z(0, 9) }], true),
         (vec![Input::SnapReceived { link: LINK, zxid: Zxid::ZERO }, proposal_input(z(1, 1))], false),
         (vec![diff_input(Zxid::ZERO)], true),
         (vec![diff_input(z(1, 1)), proposal_input(z(1, 1))], false),
