@@ -58,7 +58,7 @@ impl SessionState {
 /// sent at `s - tick / 2 - T / 6`, the session lives until `s + 5T / 6 - tick / 2`, and the lease ends at `s + 2T / 3`:
 /// before it, for any `T` of three ticks or more. From two ticks on that holds too, as the client reckons with what it
 /// really had sent by a quarter of `T` before `s`, and then lets the lease begin earlier than at `s`; but nothing is left
-/// then for pings that are late. Under a Farrier leader, who counts the request itself, the session lives until `s + T`.
+/// then for pings that are late, and with a `minSessionTimeout` of less it need not hold. Under a Farrier leader, who counts the request itself, the session lives until `s + T`.
 ///
 /// A lease is worth what the clock is worth: a holder that is suspended between a look and a deed can act on an old look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

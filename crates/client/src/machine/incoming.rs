@@ -74,7 +74,11 @@ impl Machine {
             self.hang_up(now, "it is read-only, and ClientBuilder::allow_read_only was not given");
             return;
         }
+        // The shortest of all that the session was ever given: a leader that takes over goes by the one with which it was
+        // made, whatever a server with other limits said since.
+        let known = self.session.as_ref().filter(|grant| grant.id == response.session).map(|grant| grant.timeout);
         let timeout = Duration::from_millis(timeout);
+        let timeout = known.map_or(timeout, |known| known.min(timeout));
         let local = match &self.session {
             Some(grant) if grant.id == response.session => grant.local && read_only,
             _ => read_only,

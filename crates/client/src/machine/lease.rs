@@ -16,7 +16,7 @@
 //!   timers are late, and what was sent may have been on its way for long. So what had been *answered* a quarter of `T`
 //!   before `s` is remembered, and the lease begins a third of `T` after that had been sent, or at `s` if that is earlier
 //!   ([`Touches::since`]). Such a lease ends before the session as long as half a tick is no more than that quarter: if
-//!   `T` is two ticks or more, which servers see to. At two ticks nothing is left for pings that are late, but for what
+//!   `T` is two ticks or more, which servers see to unless `minSessionTimeout` is less. At two ticks nothing is left for pings that are late, but for what
 //!   the leader adds when it rounds the end of a session up to a tick.
 //!
 //! A quorum confirms every write, and under Farrier's leaders every `sync`; a leader that took over in between gives all

@@ -390,6 +390,24 @@ fn only_answers_through_the_leader_extend_a_lease() {
 }
 
 #[test]
+fn a_server_with_longer_limits_does_not_make_a_lease_longer() {
+    let mut rig = Rig::connected(settings(1));
+    let ends = rig.machine.lease().expect("a session").ends();
+    for timeout in [TIMEOUT * 3, TIMEOUT * 2, TIMEOUT] {
+        rig.lose();
+        rig.dial();
+        rig.handshake();
+        rig.accept(1, 0xabc, timeout, false);
+        assert_eq!(rig.machine.lease().expect("a session").ends(), ends, "{timeout:?}");
+    }
+    rig.lose();
+    rig.dial();
+    rig.handshake();
+    rig.accept(1, 0xabc, TIMEOUT / 2, false);
+    assert!(rig.machine.lease().expect("a session").ends() < ends);
+}
+
+#[test]
 fn a_lease_that_is_kept_is_renewed_and_a_silent_server_left_in_time() {
     let mut rig = Rig::connected(settings(2));
     let since = |rig: &Rig| rig.machine.lease().expect("a session").since;
