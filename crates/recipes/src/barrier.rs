@@ -1,6 +1,6 @@
 //! Barriers: nobody passes before one opens it, or before enough have come.
 
-use crate::limits::{PAUSE, READS_AHEAD};
+use crate::limits::{LOOK_AGAIN, PAUSE, READS_AHEAD};
 use crate::parents::{create_above, create_container};
 use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
@@ -190,6 +190,8 @@ impl DoubleBarrier {
                 _ = opened.next() => {}
                 // With the session, or by somebody's hand.
                 _ = lost.next() => {}
+                // Somebody who saw that the barrier is open may be about to say so in its own znode.
+                () = self.client.sleep(LOOK_AGAIN), if opener.is_some() => {}
             }
         }
     }

@@ -166,7 +166,8 @@ impl Standing {
                 return Ok(true);
             }
             if is_renewed && now >= patience.until() {
-                return if lease.holds(now) { Ok(true) } else { Err(patience.over(&place.dir)) };
+                // Though it may hold now: what it is worth may be over before an answer proves more.
+                return Err(patience.over(&place.dir));
             }
             if is_renewed {
                 client.sleep(lease.timeout / LEASE_LOOKS).await;
