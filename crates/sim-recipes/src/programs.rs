@@ -164,6 +164,7 @@ impl Program {
             0 => drop(item),
             1 => drop(item.give_back().await),
             _ => {
+                self.referee().acks(&name);
                 if item.ack().await.is_ok() {
                     self.referee().acked(who, &name);
                 }

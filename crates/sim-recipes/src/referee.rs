@@ -1,7 +1,7 @@
 //! What the recipes promise, and whether it was kept.
 
 use crate::programs::{COUNTER, ELECTION, LOCK, QUEUE};
-use farrier_recipes::{Guard, Leadership, Token};
+use farrier_recipes::{Guard, HoldState, Leadership, Token};
 use farrier_sim::guest::Left;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Weak;
@@ -13,12 +13,14 @@ pub(super) enum Held {
 }
 
 impl Held {
-    /// Whether the holder would say at this moment that it holds it; `None` once it has let go.
+    /// Whether nobody else may hold it at this moment, by the holder's word: also while it is suspended. `None` once it has
+    /// let go.
     fn is_held(&self) -> Option<bool> {
-        match self {
-            Self::Lock(guard) => guard.upgrade().map(|guard| guard.is_held()),
-            Self::Leader(leader) => leader.upgrade().map(|leader| leader.is_held()),
-        }
+        let state = match self {
+            Self::Lock(guard) => guard.upgrade().map(|guard| guard.state()),
+            Self::Leader(leader) => leader.upgrade().map(|leader| leader.state()),
+        };
+        state.map(|state| state != HoldState::Lost)
     }
 }
 
@@ -38,6 +40,8 @@ pub(super) struct Referee {
     taken: BTreeSet<String>,
     /// Those that are done, by a taker's word.
     acked: BTreeSet<String>,
+    /// Those that a taker has said to be done, heard or not.
+    maybe_acked: BTreeSet<String>,
     /// Additions to the counter that were made, and that may have been.
     added: u64,
     maybe_added: u64,
@@ -120,6 +124,11 @@ impl Referee {
         self.taken.insert(item.to_owned());
     }
 
+    /// A taker is about to say that it is done.
+    pub(super) fn acks(&mut self, item: &str) {
+        self.maybe_acked.insert(item.to_owned());
+    }
+
     pub(super) fn acked(&mut self, who: usize, item: &str) {
         self.served.insert(who);
         if !self.acked.insert(item.to_owned()) {
@@ -166,10 +175,13 @@ impl Referee {
             }
             last = Some((*zxid, *token));
         }
-        let gone = self.put.difference(&self.acked).filter(|item| !self.taken.contains(*item)).count();
-        let waiting = left.children(&format!("{QUEUE}/entries")).len();
-        if gone > waiting {
-            return Err(format!("{gone} items were put and never taken, and only {waiting} are left"));
+        let entries = format!("{QUEUE}/entries");
+        let waiting = left.children(&entries).into_iter().filter_map(|name| left.data(&format!("{entries}/{name}")));
+        let waiting: BTreeSet<String> = waiting.map(|data| String::from_utf8_lossy(&data).into_owned()).collect();
+        let gone: Vec<&String> =
+            self.put.difference(&self.maybe_acked).filter(|item| !waiting.contains(item.as_str())).collect();
+        if !gone.is_empty() {
+            return Err(format!("items {gone:?} were put, nobody said that they are done, and they are gone"));
         }
         let count = match left.data(COUNTER) {
             Some(bytes) => std::str::from_utf8(&bytes).ok().and_then(|text| text.parse::<u64>().ok()),
@@ -196,5 +208,75 @@ impl Referee {
             self.acked.len(),
             self.added
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An ensemble with nothing in it but these entries of the queue, and a counter.
+    struct Rest(Vec<&'static str>, &'static str);
+
+    impl Left for Rest {
+        fn children(&self, path: &str) -> Vec<String> {
+            if path.ends_with("/entries") { (0..self.0.len()).map(|n| n.to_string()).collect() } else { Vec::new() }
+        }
+
+        fn data(&self, path: &str) -> Option<Vec<u8>> {
+            if path == COUNTER {
+                return Some(self.1.into());
+            }
+            let n: usize = path.rsplit('/').next()?.parse().ok()?;
+            self.0.get(n).map(|data| data.as_bytes().to_vec())
+        }
+    }
+
+    #[test]
+    fn an_item_that_nobody_did_is_still_there() {
+        let mut referee = Referee::default();
+        for item in ["a", "b", "c"] {
+            referee.put(0, item.to_owned(), true);
+        }
+        referee.put(0, "never put".to_owned(), false);
+        referee.took("a");
+        referee.acks("a");
+        referee.acked(1, "a");
+        referee.took("b");
+        assert!(referee.finish(&Rest(vec!["b", "c"], "0")).is_ok());
+        assert!(referee.finish(&Rest(vec!["c", "other"], "0")).is_err(), "b was taken, and not done");
+        referee.acks("b");
+        assert!(referee.finish(&Rest(vec!["c"], "0")).is_ok(), "its end may have been heard");
+        assert!(referee.finish(&Rest(vec!["other"], "0")).is_err());
+    }
+
+    #[test]
+    fn what_is_done_is_not_taken_or_done_again() {
+        let mut referee = Referee::default();
+        referee.put(0, "a".to_owned(), true);
+        referee.took("a");
+        referee.acked(1, "a");
+        assert_eq!(referee.judge(), Ok(()));
+        referee.took("a");
+        assert!(referee.judge().is_err());
+        referee.acked(2, "a");
+        assert!(referee.judge().is_err());
+    }
+
+    #[test]
+    fn additions_are_made_once_and_the_register_never_goes_back() {
+        let mut referee = Referee::default();
+        referee.adds();
+        referee.added(0);
+        referee.adds();
+        for (counter, lawful) in [("0", false), ("1", true), ("2", true), ("3", false), ("x", false)] {
+            assert_eq!(referee.finish(&Rest(Vec::new(), counter)).is_ok(), lawful, "{counter}");
+        }
+        referee.begin_service();
+        assert!(referee.unserved(1).is_some());
+        referee.lost(0);
+        assert_eq!(referee.judge(), Ok(()), "it began before nothing hindered anybody");
+        referee.lost(1);
+        assert!(referee.judge().is_err());
     }
 }

@@ -151,11 +151,13 @@ impl World {
         if !self.comes_to_rest() {
             return;
         }
+        self.tell_phase(Phase::Settled);
+        self.inspect_all();
+        self.finish_checks();
         let mut guests = self.guests.go();
         match guests.finish(self) {
             Ok(done) => self.transcript.line(self.now, || done),
             Err(what) => self.fail("guests", what),
         }
-        self.tell_phase(Phase::Settled);
     }
 }
