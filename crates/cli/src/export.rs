@@ -9,11 +9,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use farrier_client::{Acl, Call, Client, Error, ErrorCode, Stat};
+use farrier_client::{Acl, Call, Client, Stat};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::output::{FAILED, Failure, Out, complain};
+use crate::output::{Failure, Out, complain};
 use crate::session::{self, SessionOptions};
 use crate::values::{acl, base64, count, json_problem};
 use crate::walk::Walk;
@@ -33,7 +33,7 @@ whole; `farrier import` refuses one without it.
 --to writes to FILE.part, which becomes FILE when it is whole; FILE must not exist. --resume goes on where an
 interrupted export to FILE ended; without it, the export begins anew.
 
-Exit codes: 0 done, 1 refused by the server or some znodes can't be read, 2 usage, 3 no server.";
+Exit codes: 0 done, 1 refused by the server (some znode can't be read, say), 2 usage, 3 no server.";
 
 /// Options of `farrier export`.
 #[derive(Debug, Args)]
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         let bar = progress();
         let mut walk = Walk::choosing(client, &arguments.path, wanted);
         let before = target.before;
-        let mut export = Export { client, waiting: VecDeque::new(), exported: 0, ephemerals: 0, unreadable: 0 };
+        let mut export = Export { client, waiting: VecDeque::new(), exported: 0, ephemerals: 0 };
         while let Some(found) = walk.next().await? {
             bar.inc(1);
             let below = relative(&found.path, root);
@@ -79,12 +79,12 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         export.finish(root, &mut target).await?;
         target.end(before + export.exported)?;
         bar.finish_and_clear();
-        let Export { exported, ephemerals, unreadable, .. } = export;
+        let Export { exported, ephemerals, .. } = export;
         complain(
             "farrier export",
             format_args!("{} exported, {} skipped", count(exported, "znode"), count(ephemerals, "ephemeral")),
         );
-        Ok(if unreadable == 0 { 0 } else { FAILED })
+        Ok(0)
     })
 }
 
@@ -142,6 +142,13 @@ impl<'o> Target<'o> {
                 return Err(Failure::usage(format!(
                     "{0} is there already, and nothing is overwritten; --resume goes on with it, if an export to it ended early",
                     file.display()
+                )));
+            }
+            if place.part.symlink_metadata().is_ok() {
+                return Err(Failure::usage(format!(
+                    "{0} and {1} are both there, and either may be what is to be resumed: remove the one that is not",
+                    file.display(),
+                    place.part.display()
                 )));
             }
             // Of somebody who sent standard output to it. What has an end stays what it is.
@@ -229,7 +236,6 @@ struct Export<'c> {
     waiting: VecDeque<Asked>,
     exported: u64,
     ephemerals: u64,
-    unreadable: u64,
 }
 
 impl Export<'_> {
@@ -252,7 +258,8 @@ impl Export<'_> {
             (Ok(value), Ok((list, _))) => (value, list),
             // Deleted since it was listed.
             (Err(error), _) | (_, Err(error)) if error.is_no_node() => return Ok(()),
-            (Err(error), _) | (_, Err(error)) => return self.unreadable(error),
+            // One that may not be read ends it, as in the walk: what has an end has everything.
+            (Err(error), _) | (_, Err(error)) => return Err(error.into()),
         };
         if value.stat.ephemeral_owner != 0 {
             self.ephemerals += 1;
@@ -261,16 +268,6 @@ impl Export<'_> {
         self.exported += 1;
         let path = relative(&path, root);
         target.line(&json!({"path": path, "data": base64(value.data_or_null()), "acl": acl(&list)}))
-    }
-
-    /// Goes on without a znode that this client may not read.
-    fn unreadable(&mut self, error: Error) -> anyhow::Result<()> {
-        if error.code() != Some(ErrorCode::NoAuth) {
-            return Err(error.into());
-        }
-        self.unreadable += 1;
-        complain("farrier export: warning", format_args!("left out: {error}"));
-        Ok(())
     }
 }
 

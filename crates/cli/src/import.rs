@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek as _};
+use std::io::{self, BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -155,7 +155,7 @@ impl<'a> Lines<'a> {
             return Ok(lines(Box::new(io::stdin().lock())));
         }
         let open = || File::open(&arguments.from).map_err(|error| Failure::usage(format!("{shown}: {error}")));
-        let mut file = open()?;
+        let file = open()?;
         if !arguments.partial && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             let mut first = lines(Box::new(BufReader::new(open()?)));
             let mut last = Vec::new();
@@ -169,7 +169,6 @@ impl<'a> Lines<'a> {
                 return Err(first.cut_off());
             }
         }
-        file.rewind().with_context(|| shown.clone())?;
         Ok(lines(Box::new(BufReader::new(file))))
     }
 

@@ -324,6 +324,9 @@ fn a_subtree_goes_out_and_comes_back() {
     at.run(&["export", "/app", "--to", "app.json"]).ok();
     assert!(!part.exists());
     at.run(&["export", "/app", "--to", "app.json"]).fails(2, "--resume");
+    fs::write(&part, "left").expect("written");
+    at.run(&["export", "/app", "--to", "app.json", "--resume"]).fails(2, "are both there");
+    fs::remove_file(&part).expect("it is there");
     at.run(&["export", "/app", "--to", "app.json", "--resume"]).fails(2, "nothing to resume");
     let whole = fs::read_to_string(&file).expect("it was written");
     // Wherever it was cut off, resuming makes it whole, and importing refuses it and creates nothing.
@@ -348,6 +351,10 @@ fn a_subtree_goes_out_and_comes_back() {
     at.feed(&["import", "/cut", "-"], gap.as_bytes()).fails(2, "line 5: it ends an export of 5 znodes, and 4 came");
     at.feed(&["import", "/cut", "-"], [&*whole, &*whole].concat().as_bytes())
         .fails(2, "line 7: it stands behind the end");
+
+    // By its path a pipe is read once, as well.
+    at.feed(&["import", "/cut", "/dev/stdin"], whole.as_bytes()).ok();
+    at.run(&["delete", "-r", "/cut", "--yes"]).ok();
 
     let into = at.run(&["import", "/copy", "app.json"]);
     assert!(into.code == Some(0) && into.stderr.contains("5 znodes created, 0 updated, 0 left alone"), "{into:?}");
