@@ -7,6 +7,7 @@ use crate::measure::note;
 use crate::report::number;
 use crate::servers::{Ensemble, Program, Stage};
 use anyhow::{Context as _, Result};
+use farrier_bench::plan::Task;
 use farrier_bench::process::{forget_peak, memory};
 use farrier_bench::rows::Kind;
 use farrier_bench::{Pace, Pool, Source, Span};
@@ -77,11 +78,20 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
     forget_peak(pid)?;
     let with = sets(&mut stage, options, None)?;
     figures.add("rss-snapshot", who, Metric::Mb, megabytes(memory(pid, "VmHWM")?));
-    // At this rate one snapshot may follow the other, so that there is no time without; so without them altogether.
+    stage.verify()?;
+    for round in 0..options.rounds {
+        stage.ensemble.stop(0)?;
+        let took = stage.ensemble.time_start(0)?;
+        figures.add("start-full", who, Metric::Seconds, took.as_secs_f64());
+        note(&format!("restart {round}      {:14} {} s", stage.name(), number(took.as_secs_f64())))?;
+        stage.count(options.znodes)?;
+    }
+    // At this rate one snapshot may follow the other, so that there is no time without; so without them altogether. Last,
+    // since a start would have much to replay.
     stage.ensemble.configure(&[NO_SNAPSHOT]);
     stage.ensemble.stop(0)?;
     stage.ensemble.time_start(0)?;
-    stage.warm(options.warm_again)?;
+    stage.measure(Task::Row(Kind::Set), CONNS, DEPTH, options.warm)?;
     let without = sets(&mut stage, options, Some(with.rate))?;
     match share(&with, &without) {
         Ok((with_ms, without_ms)) => {
@@ -99,15 +109,7 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
         }
         Err(why) => told.push_str(&format!("- {}: no share for the snapshot: {why}\n", stage.name())),
     }
-    stage.ensemble.configure(&[]);
     stage.verify()?;
-    for round in 0..options.rounds {
-        stage.ensemble.stop(0)?;
-        let took = stage.ensemble.time_start(0)?;
-        figures.add("start-full", who, Metric::Seconds, took.as_secs_f64());
-        note(&format!("restart {round}      {:14} {} s", stage.name(), number(took.as_secs_f64())))?;
-        stage.count(options.znodes)?;
-    }
     Ok(told)
 }
 
