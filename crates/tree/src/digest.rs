@@ -6,6 +6,7 @@
 use farrier_proto::Zxid;
 use farrier_proto::stat::StatPersisted;
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 
 /// Digests are kept for every transaction whose zxid is a multiple of this.
 pub const LOG_INTERVAL: u64 = 128;
@@ -43,9 +44,15 @@ fn stat_bytes(s: &StatPersisted) -> [u8; STAT_LEN] {
     bytes
 }
 
+/// A CRC of nothing yet. A new one of the library's asks each time what the processor can do.
+fn crc() -> crc32fast::Hasher {
+    static NEW: LazyLock<crc32fast::Hasher> = LazyLock::new(crc32fast::Hasher::new);
+    NEW.clone()
+}
+
 /// CRC of path and data, with which a znode's digest begins.
 pub(crate) fn prefix(path: &str, data: Option<&[u8]>) -> u32 {
-    let mut crc = crc32fast::Hasher::new();
+    let mut crc = crc();
     crc.update(key(path).as_bytes());
     crc.update(data.unwrap_or_default());
     crc.finalize()
@@ -74,10 +81,12 @@ pub(crate) fn whole(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u3
             all[..path.len()].copy_from_slice(path);
             all[path.len()..stat_at].copy_from_slice(data);
             all[stat_at..].copy_from_slice(&stat_bytes(stat));
-            crc32fast::hash(all)
+            let mut crc = crc();
+            crc.update(all);
+            crc.finalize()
         }
         None => {
-            let mut crc = crc32fast::Hasher::new();
+            let mut crc = crc();
             for piece in [path, data, &stat_bytes(stat)] {
                 crc.update(piece);
             }
