@@ -250,8 +250,8 @@ fn put_children(scope: &Scope<'_>, out: &mut Vec<u8>, start: usize, node: &Node<
     // Each name has at least a length and a byte.
     scope.check_size(out.len() - start + node.child_count().saturating_mul(5))?;
     put_len(out, node.child_count());
-    for name in node.children() {
-        put_str(out, name);
+    for name in node.children_bytes() {
+        put_buffer(out, Some(name));
         scope.check_size(out.len() - start)?;
     }
     Ok(())

@@ -93,6 +93,12 @@ impl<'a> Node<'a> {
         arena.children(self.id).map(|id| arena.get(id).name())
     }
 
+    /// [`Self::children`] in UTF-8, unchecked: for whoever passes many of them on.
+    pub fn children_bytes(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let arena = &self.tree.arena;
+        arena.children(self.id).map(|id| arena.get(id).name_bytes())
+    }
+
     /// Creations of children so far (wraps): the counter of sequential names, and the cversion that is
     /// stored. Clients see another one; see [`Stat::cversion`].
     #[must_use]
