@@ -13,6 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+/// A snapshot has a tenth of the disk's time: where many are due they take turns without end, and the log's syncs must
+/// not notice.
+const SNAPSHOT_RESTS: u32 = 9;
+
+/// The next segment has half of it: it has to be there before the one in use is full.
+const PREPARER_RESTS: u32 = 1;
+
 /// Where snapshots are asked for.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshots(pub(crate) SyncSender<SnapshotTask>);
@@ -143,7 +150,7 @@ pub(crate) fn run_snapshots<D: Disk>(
             core.step(Input::SnapshotDone { error: Some(error.into()) });
             continue;
         }
-        let mut rests = Rests::new();
+        let mut rests = Rests::new(SNAPSHOT_RESTS);
         let written = write_snapshot_paced(&disk, &*image, &options, &mut |_written| rests.rest());
         drop(guard);
         // Many znodes: their memory goes before anybody is told.
@@ -199,7 +206,7 @@ pub(crate) fn run_preparer<D: Disk>(
         }
         let history = files.history();
         let guard = files.segments();
-        let mut rests = Rests::new();
+        let mut rests = Rests::new(PREPARER_RESTS);
         let prepared = prepare_segment(&disk, segment_size, &mut |_written| rests.rest());
         drop(guard);
         let error = match prepared {

@@ -16,22 +16,24 @@ pub(crate) fn behind_requests() {
 }
 
 /// The longest rest.
-const REST_MAX: Duration = Duration::from_millis(20);
+const REST_MAX: Duration = Duration::from_millis(200);
 
-/// Rests as long as each piece of work took, so that half of the disk's time is the log's.
+/// Rests between pieces of work on the disk, so that others have it meanwhile.
 #[derive(Debug)]
 pub(crate) struct Rests {
+    times: u32,
     since: Instant,
 }
 
 impl Rests {
-    pub(crate) fn new() -> Self {
-        Self { since: Instant::now() }
+    /// Each rest lasts `times` as long as the piece of work before it.
+    pub(crate) fn new(times: u32) -> Self {
+        Self { times, since: Instant::now() }
     }
 
     /// A piece of work is done.
     pub(crate) fn rest(&mut self) {
-        std::thread::sleep(self.since.elapsed().min(REST_MAX));
+        std::thread::sleep(self.since.elapsed().saturating_mul(self.times).min(REST_MAX));
         self.since = Instant::now();
     }
 }
