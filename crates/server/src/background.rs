@@ -120,6 +120,11 @@ impl<F: DiskFile> DiskFile for FileUntilClosing<F> {
         self.file.write_at(offset, bytes)
     }
 
+    fn write_zeros(&self, offset: u64, len: u64) -> DiskResult<()> {
+        self.check("write")?;
+        self.file.write_zeros(offset, len)
+    }
+
     fn set_len(&self, len: u64) -> DiskResult<()> {
         self.check("resize")?;
         self.file.set_len(len)

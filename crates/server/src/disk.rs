@@ -273,6 +273,14 @@ impl DiskFile for RealFile {
         self.file.write_all_at(bytes, offset).map_err(disk_error("write", &self.path))
     }
 
+    fn write_zeros(&self, offset: u64, len: u64) -> DiskResult<()> {
+        write_zeros(&self.file, offset, len).map_err(disk_error("write", &self.path))
+    }
+
+    fn write_into_zeros(&self, offset: u64, bytes: &[u8], end: u64) -> DiskResult<()> {
+        write_into_zeros(&self.file, offset, bytes, end).map_err(disk_error("write", &self.path))
+    }
+
     fn set_len(&self, len: u64) -> DiskResult<()> {
         self.file.set_len(len).map_err(disk_error("set the length of", &self.path))
     }
@@ -281,6 +289,80 @@ impl DiskFile for RealFile {
         // fdatasync: everything that is needed to read the bytes back, a changed length included.
         self.file.sync_data().map_err(disk_error("sync", &self.path))
     }
+}
+
+/// The unit in which the page cache holds files, and a multiple of the blocks of every disk in use.
+const PAGE: u64 = 4096;
+
+/// Bytes of whole pages that are written at once.
+const ZERO_PAGES_MAX: usize = 256 << 10;
+
+/// Zeros for the rest of a page.
+static ZEROS: [u8; PAGE as usize] = [0; PAGE as usize];
+
+/// Zeros in whole pages go past the page cache where the file system lets them: they would fill memory of which
+/// nobody reads a byte, and taking and copying it costs more than writing.
+fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
+    let end = offset.checked_add(len).ok_or(io::ErrorKind::FileTooLarge)?;
+    let (from, to) = (offset.next_multiple_of(PAGE).min(end), end / PAGE * PAGE);
+    file.write_all_at(&ZEROS[..usize::try_from(from - offset).map_err(io::Error::other)?], offset)?;
+    if from < to {
+        let pages = |file: &File| write_zero_pages(file, from, to);
+        match past_the_cache(file, pages) {
+            // Of file systems that know no such writes, or only larger units.
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => pages(file)?,
+            other => other?,
+        }
+    }
+    let rest = end.saturating_sub(to.max(from));
+    file.write_all_at(&ZEROS[..usize::try_from(rest).map_err(io::Error::other)?], end - rest)
+}
+
+/// Zeros from one multiple of a page to another, from memory that begins at one.
+fn write_zero_pages(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let most = usize::try_from(to - from).unwrap_or(ZERO_PAGES_MAX).min(ZERO_PAGES_MAX);
+    let memory = vec![0; most + ZEROS.len()];
+    let aligned = memory.as_ptr().align_offset(ZEROS.len());
+    let mut at = from;
+    while at < to {
+        let n = usize::try_from(to - at).unwrap_or(most).min(most);
+        file.write_all_at(&memory[aligned..aligned + n], at)?;
+        at += n as u64;
+    }
+    Ok(())
+}
+
+/// Lets `write` write to the disk from its own memory, which has to stand in whole pages.
+#[cfg(target_os = "linux")]
+fn past_the_cache(file: &File, write: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let flags = fcntl_getfl(file)?;
+    fcntl_setfl(file, flags | OFlags::DIRECT)?;
+    let written = write(file);
+    fcntl_setfl(file, flags)?;
+    written
+}
+
+/// Elsewhere a write is a write.
+#[cfg(not(target_os = "linux"))]
+fn past_the_cache(file: &File, write: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+    write(file)
+}
+
+/// Writes up to the end of a page, if zeros stand up to there: a part of a page that is not in the cache would be
+/// read from the disk first.
+fn write_into_zeros(file: &File, offset: u64, bytes: &[u8], end: u64) -> io::Result<()> {
+    let at = offset.checked_add(bytes.len() as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+    let rest = at.next_multiple_of(PAGE).min(end).saturating_sub(at);
+    let pieces =
+        [io::IoSlice::new(bytes), io::IoSlice::new(&ZEROS[..usize::try_from(rest).map_err(io::Error::other)?])];
+    let written = match rustix::io::pwritev(file, &pieces, offset) {
+        Err(rustix::io::Errno::INTR) => 0,
+        other => other?,
+    };
+    // Mostly nothing; the zeros are there already.
+    let left = bytes.get(written..).unwrap_or_default();
+    file.write_all_at(left, at - left.len() as u64)
 }
 
 /// Why the directories can't be locked.

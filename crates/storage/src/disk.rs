@@ -49,6 +49,9 @@ pub struct DirEntry {
     pub len: u64,
 }
 
+/// Zeros that [`DiskFile::write_zeros`] writes at once where a disk has no better way.
+const ZEROS_CHUNK: usize = 1 << 20;
+
 /// How to open a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OpenMode {
@@ -126,6 +129,24 @@ pub trait DiskFile: Send + fmt::Debug + 'static {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> DiskResult<usize>;
     /// Writes all of `bytes` at `offset`, growing the file as needed.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> DiskResult<()>;
+    /// Writes `len` zeros at `offset`, growing the file as needed. Many of them: their memory is the disk's own affair.
+    fn write_zeros(&self, offset: u64, len: u64) -> DiskResult<()> {
+        let zeros = vec![0; usize::try_from(len).unwrap_or(ZEROS_CHUNK).min(ZEROS_CHUNK)];
+        let end = offset.saturating_add(len);
+        let mut at = offset;
+        while at < end {
+            let n = usize::try_from(end - at).unwrap_or(ZEROS_CHUNK).min(zeros.len());
+            self.write_at(at, &zeros[..n])?;
+            at += n as u64;
+        }
+        Ok(())
+    }
+    /// [`Self::write_at`] where everything behind `bytes` is zeros up to `end`, which lies within the file: some of
+    /// these may be written again. A disk that knows its blocks need not read what it writes whole.
+    fn write_into_zeros(&self, offset: u64, bytes: &[u8], end: u64) -> DiskResult<()> {
+        let _ = end;
+        self.write_at(offset, bytes)
+    }
     /// Cuts or grows the file to `len` bytes; new bytes read as zeros.
     fn set_len(&self, len: u64) -> DiskResult<()>;
     /// Makes the file's bytes and length durable.

@@ -45,7 +45,7 @@ pub const MARK_SYNC_INTERVAL_MS: u64 = 1000;
 pub const RESERVE: u64 = 2 * TXN_MAX as u64;
 
 /// Bytes written at once while a segment is zero-filled.
-const FILL_CHUNK: usize = 1 << 20;
+const FILL_CHUNK: u64 = 1 << 20;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,8 @@ struct Current<F> {
     pos: u64,
     /// Bytes after which it is full; `u64::MAX` for never.
     capacity: u64,
+    /// Where the zeros end that were prepared; 0 where there are none.
+    zeros_end: u64,
     /// Written since the last sync.
     unsynced: bool,
 }
@@ -285,7 +287,7 @@ impl<D: Disk> LogWriter<D> {
                     end = more.end;
                     i += 1;
                 }
-                current.file.write_at(current.pos, &buffer[from..end])?;
+                current.file.write_into_zeros(current.pos, &buffer[from..end], current.zeros_end)?;
                 current.pos += (end - from) as u64;
                 current.unsynced = true;
                 from = end;
@@ -380,7 +382,8 @@ impl<D: Disk> LogWriter<D> {
         file.write_at(FIRST_RECORD, record)?;
         file.sync()?;
         let pos = FIRST_RECORD + record.len() as u64;
-        self.current = Some(Current { file, first, pos, capacity, unsynced: false });
+        let zeros_end = prepared.unwrap_or(0);
+        self.current = Some(Current { file, first, pos, capacity, zeros_end, unsynced: false });
         self.durable = first;
         self.write_mark()?;
         self.mark.sync()
@@ -482,12 +485,12 @@ pub(crate) fn keep_reserve<D: Disk>(disk: &D, dir: Dir, len: u64) -> DiskResult<
 fn fill<D: Disk>(disk: &D, tmp: &DiskPath, len: u64, pace: &mut dyn FnMut(u64)) -> DiskResult<()> {
     let file = disk.open(tmp, OpenMode::CreateTruncate)?;
     file.write_at(0, &header())?;
-    let zeros = vec![0; FILL_CHUNK];
     let (mut at, mut synced) = (FIRST_RECORD, 0);
     while at < len {
-        let n = usize::try_from(len - at).unwrap_or(FILL_CHUNK).min(FILL_CHUNK);
-        file.write_at(at, &zeros[..n])?;
-        at += n as u64;
+        // Up to a multiple, where blocks end.
+        let n = (FILL_CHUNK - at % FILL_CHUNK).min(len - at);
+        file.write_zeros(at, n)?;
+        at += n;
         if at - synced >= SYNC_EVERY {
             file.sync()?;
             synced = at;

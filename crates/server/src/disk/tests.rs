@@ -168,3 +168,51 @@ fn one_directory_under_two_names_is_locked_once() {
     assert!(matches!(DirectoryLock::acquire(&link, &link), Err(LockError::Held { .. })));
     drop(lock);
 }
+
+/// What a file holds that got these zeros over other bytes, and what it should.
+fn with_zeros(path: &Path, before: usize, offset: usize, len: usize) -> (Vec<u8>, Vec<u8>) {
+    let mut expected = vec![7; before];
+    expected.resize(before.max(offset + len), 0);
+    expected[offset..offset + len].fill(0);
+    std::fs::write(path, vec![7; before]).unwrap();
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    write_zeros(&file, offset as u64, len as u64).unwrap();
+    // The file still takes what stands anywhere.
+    file.write_all_at(b"!", offset as u64).unwrap();
+    expected[offset] = b'!';
+    (std::fs::read(path).unwrap(), expected)
+}
+
+#[test]
+fn zeros_are_written_whatever_the_file_system_and_the_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let memory = tempfile::tempdir_in("/dev/shm").ok();
+    for dir in std::iter::once(&dir).chain(&memory) {
+        for before in [0, 10, 5000, 30_000] {
+            for offset in [0, 1, 16, 4095, 4096, 8192, 9000] {
+                for len in [1, 15, 4095, 4096, 4097, 8192, 20_000] {
+                    let (found, expected) = with_zeros(&dir.path().join("f"), before, offset, len);
+                    assert!(found == expected, "{before} bytes, {len} zeros at {offset} in {}", dir.path().display());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_written_into_zeros_changes_nothing_but_its_place() {
+    let (_dir, disk) = disk();
+    let file = disk.open(&DiskPath::new(Dir::LogVersion, "f"), OpenMode::CreateNew).unwrap();
+    for (offset, len, end) in [(0, 3, 9000), (4090, 6, 9000), (4090, 7, 4097), (100, 8000, 9000), (8999, 1, 9000)] {
+        file.set_len(0).and_then(|()| file.write_zeros(0, 9000)).unwrap();
+        file.write_at(0, &vec![5; offset]).unwrap();
+        file.write_into_zeros(offset as u64, &vec![9; len], end).unwrap();
+        let mut found = vec![1; 9001];
+        assert_eq!(file.read_at(0, &mut found).unwrap(), 9000, "the file does not grow");
+        let expected = [vec![5; offset], vec![9; len], vec![0; 9000 - offset - len]].concat();
+        assert!(found[..9000] == expected, "{len} bytes at {offset}");
+    }
+    // Nothing is known to be zero there: the file ends with the bytes.
+    file.set_len(0).and_then(|()| file.write_into_zeros(5, b"abc", 0)).unwrap();
+    assert_eq!(file.len().unwrap(), 8);
+}

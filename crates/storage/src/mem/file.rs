@@ -63,6 +63,23 @@ impl DiskFile for MemFile {
         result.map_err(|kind| self.disk.error("write", &self.path, kind))
     }
 
+    fn write_into_zeros(&self, offset: u64, bytes: &[u8], end: u64) -> DiskResult<()> {
+        let state = self.change("write")?;
+        let behind = offset + bytes.len() as u64;
+        if behind < end {
+            let (from, to) = (usize::try_from(behind), usize::try_from(end));
+            let (from, to) = (from.expect("a file in memory"), to.expect("a file in memory"));
+            let promised = state.inodes[self.file].seen.get(from..to).expect("the zeros lie within the file");
+            // As far as a disk's block may reach.
+            assert!(
+                promised.iter().take(1 << 12).all(|b| *b == 0),
+                "only zeros stand behind what is written into zeros"
+            );
+        }
+        drop(state);
+        self.write_at(offset, bytes)
+    }
+
     fn set_len(&self, len: u64) -> DiskResult<()> {
         let mut state = self.change("resize")?;
         state.whole().map_err(|kind| self.disk.error("resize", &self.path, kind))?;
