@@ -44,8 +44,12 @@ impl Checker for DurableBeforeSaid {
             _ => return Ok(()),
         };
         match event {
-            ServerEvent::Started { accepted, recovering, .. } => {
+            ServerEvent::Started { accepted, current, recovering, .. } => {
                 self.accepted.insert(*me, *accepted);
+                // A crash can come between that step, which nobody heard of then, and the ACK.
+                if current.0 > 0 {
+                    self.blank.remove(me);
+                }
                 if *recovering {
                     self.forgot.insert(*me);
                 } else {
@@ -168,5 +172,14 @@ mod tests {
         assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
         play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(3), zxid: z(1, 1).to_wire() }));
         assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_err());
+    }
+
+    #[test]
+    fn a_replaced_disk_that_took_a_history_in_before_a_crash_may_vote() {
+        let mut play = Play::elected();
+        play.fault(FaultId(1), Fault::Wiped(ServerId(2)));
+        play.server(2, started(z(1, 1), false));
+        play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(3), zxid: z(1, 1).to_wire() }));
+        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
     }
 }
