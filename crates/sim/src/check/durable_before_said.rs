@@ -4,7 +4,7 @@
 
 use super::{Checker, Facts};
 use crate::observe::{Fault, Observation, Saying, ServerEvent, What};
-use farrier_proto::{AcceptedEpoch, ServerId};
+use farrier_proto::{AcceptedEpoch, ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
@@ -15,8 +15,9 @@ pub(super) struct DurableBeforeSaid {
     offers: BTreeMap<u64, u32>,
     /// They may have forgotten, and no leader has given them everything since.
     forgot: BTreeSet<ServerId>,
-    /// The same of those whose disk was replaced: only others can tell them that there is something to forget.
-    blank: BTreeSet<ServerId>,
+    /// The same of those whose disk was replaced, with what the old one ended with: only others can tell them that there
+    /// is something to forget.
+    blank: BTreeMap<ServerId, Zxid>,
 }
 
 impl DurableBeforeSaid {
@@ -38,16 +39,19 @@ impl Checker for DurableBeforeSaid {
         let (me, event) = match &observation.what {
             What::Server(me, event) => (me, event),
             What::FaultBegan(_, Fault::Wiped(server)) => {
-                self.blank.insert(*server);
+                self.blank.entry(*server).or_insert_with(|| facts.server(*server).durable);
                 return Ok(());
             }
             _ => return Ok(()),
         };
         match event {
-            ServerEvent::Started { accepted, current, recovering, .. } => {
+            ServerEvent::Started { accepted, current, last, recovering, .. } => {
                 self.accepted.insert(*me, *accepted);
-                // A crash can come between that step, which nobody heard of then, and the ACK.
-                if current.0 > 0 {
+                // A crash can come between the last durable step of a synchronization and the word of it.
+                if current.0 > 0
+                    && !recovering
+                    && self.blank.get(me).is_some_and(|had| !facts.history.lacks(*last, *had))
+                {
                     self.blank.remove(me);
                 }
                 if *recovering {
@@ -90,7 +94,7 @@ impl Checker for DurableBeforeSaid {
                 if self.forgot.contains(me) && *zxid >= 0 {
                     return Err(format!("server {me}, which may have forgotten, votes for {leader}"));
                 }
-                if self.blank.contains(me) && leader != me && *zxid > 0 {
+                if self.blank.contains_key(me) && leader != me && *zxid > 0 {
                     return Err(format!("server {me}, whose disk was replaced, votes for {leader} with {zxid:#x}"));
                 }
                 let durable = facts.server(*me).durable;
@@ -106,9 +110,10 @@ impl Checker for DurableBeforeSaid {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Play, started, z};
+    use super::super::testing::{Play, create, started, z};
     use super::*;
     use crate::observe::FaultId;
+    use farrier_proto::SessionId;
 
     fn verdict(said: &[(i64, Saying)]) -> bool {
         let mut play = Play::elected();
@@ -175,11 +180,18 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_disk_that_took_a_history_in_before_a_crash_may_vote() {
-        let mut play = Play::elected();
-        play.fault(FaultId(1), Fault::Wiped(ServerId(2)));
-        play.server(2, started(z(1, 1), false));
-        play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(3), zxid: z(1, 1).to_wire() }));
-        assert!(play.verdict(Box::<DurableBeforeSaid>::default()).is_ok());
+    fn a_replaced_disk_that_took_a_history_in_before_a_crash_may_vote_if_nothing_is_missing_in_it() {
+        for (got, lawful) in [(z(1, 2), true), (z(1, 1), false)] {
+            let mut play = Play::elected();
+            for (n, path) in (1..).zip(["/a", "/b"]) {
+                play.commit((SessionId::NONE, 0, create(path, n)));
+            }
+            play.fault(FaultId(1), Fault::Wiped(ServerId(2)));
+            play.server(2, started(z(0, 0), false));
+            play.server(2, started(got, false));
+            play.server(2, ServerEvent::Said(Saying::Vote { leader: ServerId(3), zxid: z(1, 2).to_wire() }));
+            let verdict = play.verdict(Box::<DurableBeforeSaid>::default());
+            assert_eq!(verdict.is_ok(), lawful, "with {got} on disk: {verdict:?}");
+        }
     }
 }

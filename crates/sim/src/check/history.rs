@@ -50,6 +50,13 @@ impl History {
         &self.committed
     }
 
+    /// Whether a history that ends with `has` lacks something committed that the one which ends with `had` holds.
+    #[must_use]
+    pub fn lacks(&self, has: Zxid, had: Zxid) -> bool {
+        let newest = self.committed.iter().rev().find(|zxid| self.holds(had, **zxid));
+        newest.is_some_and(|zxid| !self.holds(has, *zxid))
+    }
+
     /// How many committed transactions there are up to this one; `None` if it is not among them.
     #[must_use]
     pub fn position(&self, zxid: Zxid) -> Option<usize> {

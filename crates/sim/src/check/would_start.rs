@@ -131,9 +131,7 @@ impl WouldStart {
 
     /// Whether it had something on disk that is committed, has said that it may have forgotten it, and has not got it again.
     fn forgets(&self, facts: &Facts, me: ServerId, last: Zxid) -> bool {
-        let Some(had) = self.forgot.get(&me) else { return false };
-        let newest = facts.history.committed().iter().rev().find(|zxid| facts.history.holds(*had, **zxid));
-        newest.is_some_and(|zxid| !facts.history.holds(last, *zxid))
+        self.forgot.get(&me).is_some_and(|had| facts.history.lacks(last, *had))
     }
 
     fn remembers(&self, facts: &Facts, me: ServerId, last: Zxid) -> Result<(), String> {
