@@ -165,7 +165,8 @@ fn a_limit_on_file_sizes() {
     comes_back(&mut server, &outcome);
 }
 
-fn injected(what: &str, words: &[&str]) {
+/// Lets a call of the log's thread fail, and answers why the server said that it halted.
+fn injected(what: &str, words: &[&str]) -> String {
     let found = Command::new("strace").arg("-V").output();
     assert!(found.is_ok_and(|o| o.status.success()), "this test needs strace: apt-get install strace");
     let dir = tempfile::tempdir().expect("a directory");
@@ -174,8 +175,10 @@ fn injected(what: &str, words: &[&str]) {
     let (trace, inject) = (format!("trace={call}"), format!("inject={what}"));
     server.wrapped(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
     let outcome = fail(&mut server, words, |_| {});
+    let halted = server.said().lines().find(|line| line.contains("halted: ")).map(str::to_owned);
     server.wrapped(&[]);
     comes_back(&mut server, &outcome);
+    halted.expect("the reason was found before")
 }
 
 #[test]
@@ -186,7 +189,14 @@ fn a_failed_sync() {
 /// The second attempt would succeed, and must not be made.
 #[test]
 fn a_failed_write() {
-    injected("pwrite64:error=ENOSPC:when=60", &["cannot write", "No space left on device"]);
+    let halted = injected("pwritev:error=ENOSPC:when=20", &["cannot write", "No space left on device"]);
+    assert!(halted.contains("/version-2/log."), "{halted}");
+}
+
+#[test]
+fn a_failed_write_of_the_mark() {
+    let halted = injected("pwrite64:error=ENOSPC:when=60", &["cannot write", "No space left on device"]);
+    assert!(halted.contains("farrier.mark"), "{halted}");
 }
 
 #[test]
