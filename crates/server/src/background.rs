@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-/// A snapshot has a tenth of the disk's time: where many are due they take turns without end, and the log's syncs must
-/// not notice.
+/// A snapshot has a tenth of the disk's time, and more only where its pieces take long: where one is due after the other
+/// they are written without end, and the log's syncs must not notice.
 const SNAPSHOT_RESTS: u32 = 9;
 
 /// The next segment has half of it: it has to be there before the one in use is full.
@@ -46,6 +46,11 @@ struct UntilClosing<D> {
 impl<D: Disk> UntilClosing<D> {
     fn new(disk: &Arc<D>, core: &Core, files: &Arc<Files>) -> Self {
         Self { disk: disk.clone(), closing: core.closing_flag(), files: files.clone() }
+    }
+
+    /// Whether files fail now.
+    fn is_given_up(&self) -> bool {
+        self.closing.load(Ordering::Relaxed) || self.files.are_claimed()
     }
 }
 
@@ -146,6 +151,7 @@ pub(crate) fn run_snapshots<D: Disk>(
 ) {
     behind_requests();
     let disk = UntilClosing::new(disk, core, files);
+    let over = || disk.is_given_up();
     while let Some((history, image)) = next_image(core, images) {
         let start = Instant::now();
         let guard = files.snapshots();
@@ -155,7 +161,7 @@ pub(crate) fn run_snapshots<D: Disk>(
             core.step(Input::SnapshotDone { error: Some(error.into()) });
             continue;
         }
-        let mut rests = Rests::new(SNAPSHOT_RESTS);
+        let mut rests = Rests::new(SNAPSHOT_RESTS, &over);
         let written = write_snapshot_paced(&disk, &*image, &options, &mut |_written| rests.rest());
         drop(guard);
         // Many znodes: their memory goes before anybody is told.
@@ -203,6 +209,7 @@ pub(crate) fn run_preparer<D: Disk>(
 ) {
     behind_requests();
     let disk = UntilClosing::new(disk, core, files);
+    let over = || disk.is_given_up();
     let mut failed = false;
     loop {
         let woken = if failed { wanted.recv_timeout(PREPARE_PAUSE) } else { wanted.recv().map_err(Into::into) };
@@ -211,7 +218,7 @@ pub(crate) fn run_preparer<D: Disk>(
         }
         let history = files.history();
         let guard = files.segments();
-        let mut rests = Rests::new(PREPARER_RESTS);
+        let mut rests = Rests::new(PREPARER_RESTS, &over);
         let prepared = prepare_segment(&disk, segment_size, &mut |_written| rests.rest());
         drop(guard);
         let error = match prepared {

@@ -291,7 +291,7 @@ impl DiskFile for RealFile {
     }
 }
 
-/// The unit in which the page cache holds files, and a multiple of the blocks of every disk in use.
+/// A page of most systems' cache, and a multiple of most disks' blocks. Where it is neither, writes only take longer.
 const PAGE: u64 = 4096;
 
 /// Bytes of whole pages that are written at once.
@@ -308,11 +308,9 @@ fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
     file.write_all_at(&ZEROS[..usize::try_from(from - offset).map_err(io::Error::other)?], offset)?;
     if from < to {
         let pages = |file: &File| write_zero_pages(file, from, to);
-        match past_the_cache(file, pages) {
-            // Of file systems that know no such writes, or only larger units.
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => pages(file)?,
-            other => other?,
-        }
+        // Many file systems know no such writes, or only larger units, and say so in many ways. A disk that is at its end
+        // says it again.
+        past_the_cache(file, pages).or_else(|_| pages(file))?;
     }
     let rest = end.saturating_sub(to.max(from));
     file.write_all_at(&ZEROS[..usize::try_from(rest).map_err(io::Error::other)?], end - rest)

@@ -18,22 +18,64 @@ pub(crate) fn behind_requests() {
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(200);
 
+/// The longest part of a rest without a look at whether it is still wanted.
+const REST_STEP: Duration = Duration::from_millis(10);
+
+/// Work that goes on for so long has half of the disk's time from then on: the log grows until a snapshot is done.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Rests between pieces of work on the disk, so that others have it meanwhile.
-#[derive(Debug)]
-pub(crate) struct Rests {
+pub(crate) struct Rests<'a> {
     times: u32,
+    /// Whether the work is given up.
+    over: &'a dyn Fn() -> bool,
+    began: Instant,
     since: Instant,
 }
 
-impl Rests {
-    /// Each rest lasts `times` as long as the piece of work before it.
-    pub(crate) fn new(times: u32) -> Self {
-        Self { times, since: Instant::now() }
+impl<'a> Rests<'a> {
+    /// Each rest lasts `times` as long as the piece of work before it, within [`REST_MAX`].
+    pub(crate) fn new(times: u32, over: &'a dyn Fn() -> bool) -> Self {
+        let now = Instant::now();
+        Self { times, over, began: now, since: now }
     }
 
     /// A piece of work is done.
     pub(crate) fn rest(&mut self) {
-        std::thread::sleep(self.since.elapsed().saturating_mul(self.times).min(REST_MAX));
+        let now = Instant::now();
+        let times = if now - self.began < PATIENCE { self.times } else { 1 };
+        let end = now + (now - self.since).saturating_mul(times).min(REST_MAX);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || (self.over)() {
+                break;
+            }
+            std::thread::sleep(left.min(REST_STEP));
+        }
         self.since = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_rest_lasts_as_often_as_long_as_the_work_unless_it_is_given_up() {
+        let looks = Cell::new(0);
+        let over = || {
+            looks.set(looks.get() + 1);
+            looks.get() > 3
+        };
+        let mut rests = Rests::new(4, &over);
+        std::thread::sleep(Duration::from_millis(2));
+        let start = Instant::now();
+        rests.rest();
+        assert!(start.elapsed() >= Duration::from_millis(8) || looks.get() > 3);
+        looks.set(3);
+        std::thread::sleep(Duration::from_millis(50));
+        rests.rest();
+        assert_eq!(looks.get(), 4, "it was given up at the first look");
     }
 }

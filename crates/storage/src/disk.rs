@@ -50,7 +50,7 @@ pub struct DirEntry {
 }
 
 /// Zeros that [`DiskFile::write_zeros`] writes at once where a disk has no better way.
-const ZEROS_CHUNK: usize = 1 << 20;
+pub(crate) const ZEROS_CHUNK: usize = 1 << 20;
 
 /// How to open a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -21,7 +21,7 @@ pub(crate) mod install;
 mod truncate;
 
 use crate::compress::SYNC_EVERY;
-use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, ZEROS_CHUNK};
 use crate::mark::{Mark, MarkFile};
 use crate::record;
 use crate::recover::Recovered;
@@ -45,7 +45,7 @@ pub const MARK_SYNC_INTERVAL_MS: u64 = 1000;
 pub const RESERVE: u64 = 2 * TXN_MAX as u64;
 
 /// Bytes written at once while a segment is zero-filled.
-const FILL_CHUNK: u64 = 1 << 20;
+const FILL_CHUNK: u64 = ZEROS_CHUNK as u64;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug)]
@@ -379,10 +379,10 @@ impl<D: Disk> LogWriter<D> {
             (None, 0) => u64::MAX,
             (None, size) => size,
         };
-        file.write_at(FIRST_RECORD, record)?;
+        let zeros_end = prepared.unwrap_or(0);
+        file.write_into_zeros(FIRST_RECORD, record, zeros_end)?;
         file.sync()?;
         let pos = FIRST_RECORD + record.len() as u64;
-        let zeros_end = prepared.unwrap_or(0);
         self.current = Some(Current { file, first, pos, capacity, zeros_end, unsynced: false });
         self.durable = first;
         self.write_mark()?;
