@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Directory below dataDir and dataLogDir that holds the files of format version 2, the only one there is.
 const VERSION_DIR: &str = "version-2";
@@ -318,13 +319,12 @@ fn write_zeros(file: &File, offset: u64, len: u64) -> io::Result<()> {
 
 /// Zeros from one multiple of a page to another, from memory that begins at one.
 fn write_zero_pages(file: &File, from: u64, to: u64) -> io::Result<()> {
-    let most = usize::try_from(to - from).unwrap_or(ZERO_PAGES_MAX).min(ZERO_PAGES_MAX);
-    let memory = vec![0; most + ZEROS.len()];
-    let aligned = memory.as_ptr().align_offset(ZEROS.len());
+    static MEMORY: LazyLock<Vec<u8>> = LazyLock::new(|| vec![0; ZERO_PAGES_MAX + ZEROS.len()]);
+    let aligned = MEMORY.as_ptr().align_offset(ZEROS.len());
     let mut at = from;
     while at < to {
-        let n = usize::try_from(to - at).unwrap_or(most).min(most);
-        file.write_all_at(&memory[aligned..aligned + n], at)?;
+        let n = usize::try_from(to - at).unwrap_or(ZERO_PAGES_MAX).min(ZERO_PAGES_MAX);
+        file.write_all_at(&MEMORY[aligned..aligned + n], at)?;
         at += n as u64;
     }
     Ok(())
