@@ -47,7 +47,7 @@ impl<'a> Rests<'a> {
         let end = now + (now - self.since).saturating_mul(times).min(REST_MAX);
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() || (self.over)() {
+            if (self.over)() || left.is_zero() {
                 break;
             }
             std::thread::sleep(left.min(REST_STEP));
