@@ -39,7 +39,7 @@ impl Up {
         match self {
             Self::Info(accepted) => {
                 let protocol_version = LEARNER_PROTOCOL_VERSION;
-                let info = LearnerInfo { server: Some(from), protocol_version, config_version: 0 };
+                let info = LearnerInfo { server: Some(from), protocol_version, config_version: 0, cumulative: true };
                 LearnerPacket::FollowerInfo { accepted, info }
             }
             Self::AckEpoch(last_logged, current) => LearnerPacket::AckEpoch { last_logged, current },

@@ -98,6 +98,10 @@ mod bugs {
         ObserversCount,
         /// UPTODATE is taken for a commit of everything that is logged, proposals in flight included (ZOOKEEPER-1367).
         UpToDateCommitsAll,
+        /// A COMMIT that stands for a run of proposals delivers everything that is logged, beyond the run as well.
+        CommitDeliversAll,
+        /// A COMMIT that stands for a run of proposals goes up to the last one that was sent, whoever has it.
+        CommitOfWhatWasSent,
         /// What is proposed between NEWLEADER and UPTODATE is not sent to that follower (first ambiguity of the specification).
         ProposalsWhileSyncingLost,
         /// A follower between NEWLEADER and UPTODATE is not sent the commits of that time (third ambiguity of the specification).

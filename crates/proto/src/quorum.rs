@@ -18,6 +18,11 @@ use bytes::Bytes;
 /// Version of the learner protocol: what FOLLOWERINFO and LEADERINFO carry.
 pub const LEARNER_PROTOCOL_VERSION: i32 = 0x10000;
 
+/// Follows the data of FOLLOWERINFO, OBSERVERINFO and LEADERINFO where the sender can do with one ACK, and one COMMIT, for
+/// a run of proposals; between two such servers the last of the run stands for all of it. Apache's servers don't look behind
+/// the fields that they know, and never send it, so that with them each proposal has its own ACK and COMMIT.
+pub const CUMULATIVE_TAG: [u8; 8] = *b"farrier1";
+
 /// Behind a SNAP stream.
 pub const SNAP_SIGNATURE: &str = "BenWasHere";
 
@@ -105,6 +110,8 @@ pub struct LearnerInfo {
     pub protocol_version: i32,
     /// Version of its last committed configuration.
     pub config_version: u64,
+    /// Whether it takes a COMMIT as one of everything before it, too, and so may its ACK be taken: [`CUMULATIVE_TAG`].
+    pub cumulative: bool,
 }
 
 /// A packet from a learner to its leader.
@@ -178,6 +185,9 @@ pub enum LeaderPacket {
         epoch: u32,
         /// [`LEARNER_PROTOCOL_VERSION`].
         protocol_version: i32,
+        /// Whether it takes an ACK as one of everything before it, too, and so may its COMMIT be taken:
+        /// [`CUMULATIVE_TAG`].
+        cumulative: bool,
     },
     /// DIFF (13): keep your history; what is missing follows.
     Diff {

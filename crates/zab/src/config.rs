@@ -39,6 +39,9 @@ pub struct Config {
     pub counter_last: u32,
     /// `reconfigEnabled`: configurations that a leader activates, or that are newer, come into force.
     pub reconfig: bool,
+    /// Whether one ACK and one COMMIT may stand for a run of proposals, with peers that say the same of themselves
+    /// ([`CUMULATIVE_TAG`](farrier_proto::quorum::CUMULATIVE_TAG)). Only tests have reason to turn it off.
+    pub cumulative: bool,
     /// Decides random delays.
     pub seed: u64,
 }
@@ -63,6 +66,7 @@ impl Config {
             diff_syncs_max: 100,
             counter_last: COUNTER_LAST,
             reconfig: false,
+            cumulative: true,
             seed: 0,
         }
     }

@@ -63,6 +63,8 @@ enum Stage {
 struct Link {
     id: LinkId,
     leader: ServerId,
+    /// Whether ACK and COMMIT stand for everything before them, too. LEADERINFO says so.
+    cumulative: bool,
 }
 
 impl Link {
@@ -228,7 +230,7 @@ impl Learner {
             out.push(Output::CloseLink { link: id, reason: "nobody waits for this connection".into() });
             return;
         }
-        let link = Link { id, leader: self.leader };
+        let link = Link { id, leader: self.leader, cumulative: false };
         self.link = Some(link);
         self.stage = Stage::Discovering(Discovering::start(core, link, out));
         self.restart_clock(core, now);
@@ -244,6 +246,10 @@ impl Learner {
     ) -> Result<(), Resign> {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Left) {
             Stage::Discovering(stage) => {
+                if let LeaderPacket::LeaderInfo { cumulative, .. } = packet {
+                    let cumulative = cumulative && core.config.cumulative;
+                    self.link = Some(Link { cumulative, ..link });
+                }
                 let told = discovery::usable_history(core, self.history_unusable);
                 stage.packet(core, link, told, packet, out)?
             }

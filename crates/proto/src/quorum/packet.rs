@@ -3,7 +3,7 @@
 //! Nothing frames them: `int type, long zxid, buffer data, vector<Id> authinfo` follow each other back to back,
 //! so that [`measure`] comes first and the packet is read from exactly the bytes that it names.
 
-use super::{ForwardedRequest, LEARNER_PROTOCOL_VERSION, LeaderPacket, LearnerInfo, LearnerPacket};
+use super::{CUMULATIVE_TAG, ForwardedRequest, LEARNER_PROTOCOL_VERSION, LeaderPacket, LearnerInfo, LearnerPacket};
 use crate::DecodeError;
 use crate::ids::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Zxid};
 use crate::jute::{Reader, put_buffer, put_i32, put_i64, put_len, put_str};
@@ -148,7 +148,8 @@ fn put_packet(out: &mut Vec<u8>, kind: i32, zxid: i64, data: Option<&[u8]>) {
 impl LearnerInfo {
     /// Apache decides by length, since the record grew.
     fn read(data: Option<&[u8]>) -> Result<Self, DecodeError> {
-        let mut info = Self { server: None, protocol_version: OLDEST_PROTOCOL_VERSION, config_version: 0 };
+        let mut info =
+            Self { server: None, protocol_version: OLDEST_PROTOCOL_VERSION, config_version: 0, cumulative: false };
         let Some(data) = data else { return Ok(info) };
         let mut r = Reader::new(data);
         if data.len() >= 8 {
@@ -159,6 +160,7 @@ impl LearnerInfo {
         }
         if data.len() >= 20 {
             info.config_version = r.i64()?.cast_unsigned();
+            info.cumulative = r.rest() == CUMULATIVE_TAG;
         }
         Ok(info)
     }
@@ -166,11 +168,13 @@ impl LearnerInfo {
     fn put(&self, out: &mut Vec<u8>, kind: i32, accepted: AcceptedEpoch) {
         let zxid = Zxid::new(accepted.0, 0).to_wire();
         let Some(server) = self.server else { return put_packet(out, kind, zxid, None) };
-        let mut data = [0; 20];
+        let mut data = [0; 28];
         data[..8].copy_from_slice(&server.0.to_be_bytes());
         data[8..12].copy_from_slice(&self.protocol_version.to_be_bytes());
-        data[12..].copy_from_slice(&self.config_version.to_be_bytes());
-        put_packet(out, kind, zxid, Some(&data));
+        data[12..20].copy_from_slice(&self.config_version.to_be_bytes());
+        data[20..].copy_from_slice(&CUMULATIVE_TAG);
+        let len = if self.cumulative { data.len() } else { 20 };
+        put_packet(out, kind, zxid, Some(&data[..len]));
     }
 }
 
@@ -292,9 +296,12 @@ impl LeaderPacket {
     /// Appends the packet's bytes.
     pub fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::LeaderInfo { epoch, protocol_version } => {
-                let zxid = Zxid::new(*epoch, 0).to_wire();
-                put_packet(out, LEADER_INFO, zxid, Some(&protocol_version.to_be_bytes()));
+            Self::LeaderInfo { epoch, protocol_version, cumulative } => {
+                let mut data = [0; 12];
+                data[..4].copy_from_slice(&protocol_version.to_be_bytes());
+                data[4..].copy_from_slice(&CUMULATIVE_TAG);
+                let len = if *cumulative { data.len() } else { 4 };
+                put_packet(out, LEADER_INFO, Zxid::new(*epoch, 0).to_wire(), Some(&data[..len]));
             }
             Self::Diff { zxid } => put_packet(out, DIFF, zxid.to_wire(), None),
             Self::Trunc { zxid } => put_packet(out, TRUNC, zxid.to_wire(), None),
@@ -343,7 +350,9 @@ impl LeaderPacket {
         };
         Ok(match raw.kind {
             LEADER_INFO => {
-                Self::LeaderInfo { epoch: zxid.epoch(), protocol_version: raw.data("protocol version")?.i32()? }
+                let mut r = raw.data("protocol version")?;
+                let protocol_version = r.i32()?;
+                Self::LeaderInfo { epoch: zxid.epoch(), protocol_version, cumulative: r.rest() == CUMULATIVE_TAG }
             }
             DIFF => Self::Diff { zxid },
             TRUNC => Self::Trunc { zxid },

@@ -56,7 +56,13 @@ fn what_learners_send() {
         server: Some(ServerId(1)),
         protocol_version: LEARNER_PROTOCOL_VERSION,
         config_version: 0x1_0000_0000,
+        cumulative: false,
     };
+    let ours = LearnerInfo { cumulative: true, ..info };
+    learner(
+        "0000000b 0000000100000000 0000001c 0000000000000001 00010000 0000000100000000 6661727269657231 ffffffff",
+        &LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(1), info: ours },
+    );
     learner(
         "0000000b 0000000100000000 00000014 0000000000000001 00010000 0000000100000000 ffffffff",
         &LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(1), info },
@@ -115,7 +121,11 @@ fn what_learners_send() {
 fn what_leaders_send() {
     leader(
         "00000011 0000000100000000 00000004 00010000 ffffffff",
-        &LeaderPacket::LeaderInfo { epoch: 1, protocol_version: LEARNER_PROTOCOL_VERSION },
+        &LeaderPacket::LeaderInfo { epoch: 1, protocol_version: LEARNER_PROTOCOL_VERSION, cumulative: false },
+    );
+    leader(
+        "00000011 0000000100000000 0000000c 00010000 6661727269657231 ffffffff",
+        &LeaderPacket::LeaderInfo { epoch: 1, protocol_version: LEARNER_PROTOCOL_VERSION, cumulative: true },
     );
     let zxid = Zxid::new(1, 2);
     leader("0000000d 0000000100000002 ffffffff ffffffff", &LeaderPacket::Diff { zxid });
@@ -225,7 +235,7 @@ fn who_a_learner_is_goes_by_length() {
     assert_eq!(read("0000000000000003 00010000 0000000000000009 ff"), (Some(3), 0x10000, 9));
 
     let null = LearnerPacket::read(&unhex("0000000b 0000000700000000 ffffffff ffffffff")).unwrap();
-    let info = LearnerInfo { server: None, protocol_version: 1, config_version: 0 };
+    let info = LearnerInfo { server: None, protocol_version: 1, config_version: 0, cumulative: false };
     assert_eq!(null, LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(7), info });
 }
 

@@ -63,8 +63,12 @@ fn stranger(server: i64) -> Vec<u8> {
 
 /// A learner that nobody knows introduces itself.
 fn learner(server: i64) -> Vec<u8> {
-    let info =
-        LearnerInfo { server: Some(ServerId(server)), protocol_version: LEARNER_PROTOCOL_VERSION, config_version: 0 };
+    let info = LearnerInfo {
+        server: Some(ServerId(server)),
+        protocol_version: LEARNER_PROTOCOL_VERSION,
+        config_version: 0,
+        cumulative: false,
+    };
     let mut packet = Vec::new();
     LearnerPacket::ObserverInfo { accepted: AcceptedEpoch(0), info }.write(&mut packet);
     packet

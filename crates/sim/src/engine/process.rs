@@ -95,6 +95,8 @@ impl World {
             window_txns: s.window_txns,
             log_diff_permille: s.log_diff_permille,
             force_snapshot_sync: s.force_snapshot_sync,
+            // In every fourth ensemble some have an ACK and a COMMIT for each proposal, as beside Apache's servers.
+            cumulative: !(self.plan.seed / 2).is_multiple_of(4) || me.0 % 2 == 1,
             seed,
             ..farrier_zab::Config::new(me)
         }

@@ -46,6 +46,7 @@ impl Leader {
         }
         let server = learner.server;
         learner.observer = observer;
+        learner.cumulative = info.cumulative && core.config.cumulative;
         learner.votes = !observer && core.ensemble.is_voter(server);
         learner.stage = Stage::Waiting;
         learner.silent_at = None;
@@ -110,7 +111,11 @@ impl Leader {
 
     fn offer(&mut self, core: &Core, now: u64, link: LinkId, out: &mut Outputs) {
         if let Some(learner) = self.learners.get_mut(&link) {
-            let packet = LeaderPacket::LeaderInfo { epoch: self.epoch, protocol_version: LEARNER_PROTOCOL_VERSION };
+            let packet = LeaderPacket::LeaderInfo {
+                epoch: self.epoch,
+                protocol_version: LEARNER_PROTOCOL_VERSION,
+                cumulative: core.config.cumulative,
+            };
             learner.send(link, packet, out);
             learner.stage = Stage::Offered;
             learner.silent_at = Some(now + core.ticks(core.config.init_limit));

@@ -20,6 +20,8 @@ pub(super) struct Learner {
     pub(super) observer: bool,
     /// Whether it counts for quorums: a voter that came as one.
     pub(super) votes: bool,
+    /// Whether it takes a COMMIT for everything before it, too.
+    pub(super) cumulative: bool,
     pub(super) stage: Stage,
     /// The link is closed if nothing is heard until then; `None` while it has nothing to say.
     pub(super) silent_at: Option<u64>,
@@ -101,6 +103,7 @@ impl Learner {
             server,
             observer: false,
             votes: false,
+            cumulative: false,
             stage: Stage::Connected,
             silent_at: Some(silent_at),
             alive_until: 0,
@@ -433,14 +436,21 @@ impl Learner {
         }
     }
 
-    /// COMMIT of the oldest proposal that was sent, if it is committed. Behind NEWLEADER these are of our own
-    /// epoch, and have no gaps.
+    /// COMMIT of the oldest proposal that was sent, if it is committed; where it stands for those before it, of the newest
+    /// one that no SYNC has to precede. Behind NEWLEADER these are of our own epoch, and have no gaps.
     fn send_commit(&mut self, view: View, delivered: Zxid, link: LinkId, out: &mut Outputs) -> bool {
-        if self.committed >= self.sent.min(delivered) {
+        let newest = self.sent.min(delivered);
+        if self.committed >= newest {
             return false;
         }
-        let next = if self.committed.epoch() == view.epoch { self.committed.next() } else { None };
-        let zxid = next.unwrap_or_else(|| Zxid::new(view.epoch, 1));
+        let zxid = if self.cumulative && farrier_proto::planted!(CommitOfWhatWasSent) {
+            self.sent
+        } else if self.cumulative {
+            self.syncs.front().map_or(newest, |target| newest.min(*target))
+        } else {
+            let next = if self.committed.epoch() == view.epoch { self.committed.next() } else { None };
+            next.unwrap_or_else(|| Zxid::new(view.epoch, 1))
+        };
         assert!(zxid > self.committed && zxid <= self.sent, "{zxid} is committed and was sent");
         self.committed = zxid;
         if farrier_proto::planted!(CommitsWhileSyncingLost) && self.stage != Stage::UpToDate {

@@ -50,7 +50,7 @@ fn z(zxid: Zxid) -> String {
 
 fn leader_packet(packet: LeaderPacket) -> String {
     match packet {
-        LeaderPacket::LeaderInfo { epoch, protocol_version } => format!("LEADERINFO {epoch} {protocol_version:#x}"),
+        LeaderPacket::LeaderInfo { epoch, protocol_version, .. } => format!("LEADERINFO {epoch} {protocol_version:#x}"),
         LeaderPacket::Diff { zxid } => format!("DIFF {}", z(zxid)),
         LeaderPacket::Trunc { zxid } => format!("TRUNC {}", z(zxid)),
         LeaderPacket::Snap { zxid } => format!("SNAP {}", z(zxid)),
@@ -230,7 +230,7 @@ impl Run {
 }
 
 fn info(server: i64) -> LearnerInfo {
-    LearnerInfo { server: Some(ServerId(server)), protocol_version: 0x10000, config_version: 0 }
+    LearnerInfo { server: Some(ServerId(server)), protocol_version: 0x10000, config_version: 0, cumulative: false }
 }
 
 fn request() -> LearnerPacket {

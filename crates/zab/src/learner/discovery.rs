@@ -100,6 +100,7 @@ impl Discovering {
             server: Some(core.me()),
             protocol_version: LEARNER_PROTOCOL_VERSION,
             config_version: core.ensemble.version(),
+            cumulative: core.config.cumulative,
         };
         let packet = if core.ensemble.is_observer(core.me()) {
             LearnerPacket::ObserverInfo { accepted, info }

@@ -80,6 +80,14 @@ impl Stream {
         }
     }
 
+    /// Whether this is a proposal that is not delivered. The oldest one is there.
+    fn awaits(&self, core: &Core, zxid: Zxid) -> bool {
+        match &self.unlogged {
+            Some(unlogged) => unlogged.binary_search_by_key(&zxid, |(zxid, _)| *zxid).is_ok(),
+            None => core.history.at_or_before(zxid) == zxid,
+        }
+    }
+
     pub(super) fn proposal(
         &mut self,
         core: &mut Core,
@@ -131,7 +139,7 @@ impl Stream {
             return Ok(());
         }
         match self.next(core) {
-            Some((next, _)) if *next == zxid => {}
+            Some((next, _)) if *next == zxid || (link.cumulative && *next < zxid && self.awaits(core, zxid)) => {}
             Some((next, _)) => {
                 return Err(link.violation(format_args!("commit of {zxid}, but {next} is the oldest proposal")));
             }
@@ -139,7 +147,10 @@ impl Stream {
                 return Err(link.violation(format_args!("commit of {zxid}, but no proposal waits for one")));
             }
         }
-        self.deliver_next(core, out);
+        let all = link.cumulative && farrier_proto::planted!(CommitDeliversAll);
+        while self.next(core).is_some_and(|(next, _)| *next <= zxid || all) {
+            self.deliver_next(core, out);
+        }
         if !self.initial_history_complete {
             // Nobody waits for the acknowledgement of what came as committed.
             while self.unacknowledged.pop_front_if(|(_, waiting)| *waiting <= zxid).is_some() {}
@@ -243,7 +254,14 @@ impl Stream {
     /// Acknowledges what is on disk, if NEWLEADER is acknowledged.
     pub(super) fn durable(&mut self, link: Link, id: WriteId, out: &mut Outputs) {
         assert!(self.acknowledging, "nothing is acknowledged before NEWLEADER");
+        let mut newest = None;
         while let Some((_, zxid)) = self.unacknowledged.pop_front_if(|(write, _)| *write <= id) {
+            newest = Some(zxid);
+            if !link.cumulative {
+                link.send(LearnerPacket::Ack { zxid }, out);
+            }
+        }
+        if let Some(zxid) = newest.filter(|_| link.cumulative) {
             link.send(LearnerPacket::Ack { zxid }, out);
         }
     }

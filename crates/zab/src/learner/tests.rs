@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 const LEADER: ServerId = ServerId(3);
 const LINK: LinkId = LinkId(7);
 
+mod cumulative;
 mod inquiry;
 mod reconfiguration;
 mod synchronization;
@@ -123,7 +124,7 @@ impl Bench {
 }
 
 fn leader_info(epoch: u32) -> LeaderPacket {
-    LeaderPacket::LeaderInfo { epoch, protocol_version: LEARNER_PROTOCOL_VERSION }
+    LeaderPacket::LeaderInfo { epoch, protocol_version: LEARNER_PROTOCOL_VERSION, cumulative: false }
 }
 
 fn new_leader(epoch: u32) -> LeaderPacket {
@@ -268,7 +269,12 @@ fn a_link_that_nobody_waits_for_is_closed() {
 
 #[test]
 fn a_follower_introduces_itself() {
-    let info = LearnerInfo { server: Some(ServerId(1)), protocol_version: LEARNER_PROTOCOL_VERSION, config_version: 5 };
+    let info = LearnerInfo {
+        server: Some(ServerId(1)),
+        protocol_version: LEARNER_PROTOCOL_VERSION,
+        config_version: 5,
+        cumulative: true,
+    };
     assert_eq!(
         Bench::new(1, disk()).connect(),
         vec![send(LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(1), info })]
@@ -277,7 +283,12 @@ fn a_follower_introduces_itself() {
 
 #[test]
 fn an_observer_introduces_itself() {
-    let info = LearnerInfo { server: Some(ServerId(4)), protocol_version: LEARNER_PROTOCOL_VERSION, config_version: 5 };
+    let info = LearnerInfo {
+        server: Some(ServerId(4)),
+        protocol_version: LEARNER_PROTOCOL_VERSION,
+        config_version: 5,
+        cumulative: true,
+    };
     assert_eq!(
         Bench::new(4, disk()).connect(),
         vec![send(LearnerPacket::ObserverInfo { accepted: AcceptedEpoch(1), info })]

@@ -422,7 +422,9 @@ fn parse_packet(words: &[&str]) -> Result<LeaderPacket, String> {
         ["TRUNC", z] => LeaderPacket::Trunc { zxid: parse_zxid(z)? },
         ["NEWLEADER", z] => LeaderPacket::NewLeader { zxid: parse_zxid(z)?, config: Bytes::new() },
         ["UPTODATE"] => LeaderPacket::UpToDate,
-        ["LEADERINFO", e] => LeaderPacket::LeaderInfo { epoch: epoch(e)?, protocol_version: 0x10000 },
+        ["LEADERINFO", e] => {
+            LeaderPacket::LeaderInfo { epoch: epoch(e)?, protocol_version: 0x10000, cumulative: false }
+        }
         _ => return Err("no such packet".into()),
     })
 }

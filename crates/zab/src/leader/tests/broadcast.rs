@@ -1,13 +1,13 @@
 //! An established leader.
 
-use super::{NONE, Run, TICK, request, setup};
+use super::{NONE, Run, TICK, info, request, setup};
 use crate::history::History;
 use crate::io::{Input, Level, Output, Outputs};
-use crate::limits::COUNTER_LAST;
+use crate::limits::{COUNTER_LAST, LINK_UNFLUSHED_MAX};
 use crate::peer::Phase;
 use bytes::Bytes;
-use farrier_proto::quorum::LearnerPacket;
-use farrier_proto::{ServerId, SessionId, Zxid};
+use farrier_proto::quorum::{LearnerInfo, LearnerPacket};
+use farrier_proto::{AcceptedEpoch, ServerId, SessionId, Zxid};
 
 /// Servers 1 and 2 are up to date on links 1 and 2, in epoch 2.
 fn broadcasting() -> Run {
@@ -37,6 +37,43 @@ fn a_quorum_of_copies_commits_in_order() {
     assert_eq!(run.ack(2, 2, 1), NONE, "late acknowledgements");
     assert_eq!(run.ack(1, 1, 1), NONE, "old releases acknowledge what they got in a DIFF");
     assert_eq!(run.durable(), ["deliver 2:3", "1> COMMIT 2:3", "2> COMMIT 2:3"]);
+}
+
+/// As [`broadcasting`], but server 1 takes a COMMIT for everything before it, and server 2 does not.
+fn broadcasting_to_one_cumulative() -> Run {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.establish();
+    run.up(1);
+    let info = LearnerInfo { cumulative: true, ..info(1) };
+    run.says(1, LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(0), info });
+    run.ack_epoch(1, Zxid::new(1, 1), None);
+    assert_eq!(run.ack(1, 2, 0), ["1> UPTODATE"]);
+    assert_eq!(run.ack(1, 2, 0), NONE);
+    run
+}
+
+#[test]
+fn a_learner_that_says_so_gets_one_commit_for_a_run() {
+    let mut run = broadcasting_to_one_cumulative();
+    for counter in 1..=3 {
+        run.propose(2, counter, 1);
+    }
+    assert_eq!(run.ack(1, 2, 3), NONE);
+    assert_eq!(run.ack(2, 2, 2), ["deliver 2:1", "deliver 2:2", "1> COMMIT 2:2", "2> COMMIT 2:1", "2> COMMIT 2:2"]);
+    assert_eq!(run.durable(), ["deliver 2:3", "1> COMMIT 2:3", "2> COMMIT 2:3"]);
+}
+
+#[test]
+fn a_commit_for_a_run_does_not_overtake_a_sync() {
+    let mut run = broadcasting_to_one_cumulative();
+    run.propose(2, 1, 1);
+    run.sync_learner(1);
+    assert_eq!(run.propose(2, 2, LINK_UNFLUSHED_MAX)[2..], ["1 flush?", "2> PROPOSAL 2:2", "2 flush?"]);
+    run.flushed(2);
+    // Confirms the sync, too.
+    run.ack(2, 2, 2);
+    assert_eq!(run.durable(), ["deliver 2:1", "deliver 2:2", "2> COMMIT 2:1", "2> COMMIT 2:2"]);
+    assert_eq!(run.flushed(1), ["1> COMMIT 2:1", "1> SYNC", "1> COMMIT 2:2"]);
 }
 
 #[test]
