@@ -8,6 +8,7 @@ use crate::forward::Learning;
 use crate::held::Held;
 use crate::io::{Action, Actions, ConnId, Level, Time};
 use crate::leading::{Leading, Owner};
+use crate::limits::OUTPUTS_KEPT_MAX;
 use crate::replica::{Origin, Replica};
 use crate::restore::TreeRestore;
 use crate::sweep::Sweeper;
@@ -62,6 +63,8 @@ pub(crate) struct Members {
     started: bool,
     /// What the peer put out and is not turned into actions yet.
     pub(crate) outputs: Outputs,
+    /// Takes turns with that list, so that a step allocates none; empty.
+    spare_outputs: Vec<Output>,
     pub(crate) term: Term,
     /// Connect requests that wait for a role.
     pub(crate) held: VecDeque<Held>,
@@ -250,6 +253,7 @@ impl Replica {
             peer: Peer::new(zab, members, durable),
             started: false,
             outputs: Outputs::default(),
+            spare_outputs: Vec::new(),
             term: Term::Looking,
             held: VecDeque::new(),
             syncs: VecDeque::new(),
@@ -377,13 +381,15 @@ impl Replica {
 
     /// Does what the peer put out, in its order, until nothing is left.
     pub(crate) fn follow_peer(&mut self, now: Time, out: &mut Actions) {
+        let Some(members) = self.membership.members() else { return };
+        let mut outputs = std::mem::take(&mut members.spare_outputs);
         loop {
             let Some(members) = self.membership.members() else { return };
-            let outputs = std::mem::take(&mut members.outputs.list);
+            std::mem::swap(&mut members.outputs.list, &mut outputs);
             if outputs.is_empty() {
                 break;
             }
-            for output in outputs {
+            for output in outputs.drain(..) {
                 if self.halted {
                     return;
                 }
@@ -391,6 +397,8 @@ impl Replica {
             }
         }
         if let Some(members) = self.membership.members() {
+            outputs.shrink_to(OUTPUTS_KEPT_MAX);
+            members.spare_outputs = outputs;
             // A state that the peer did not adopt at once came on a link that is gone.
             members.received = None;
         }
