@@ -2,13 +2,14 @@
 //!
 //! Whoever has inputs (a network worker with a batch of frames, the log thread with a completion, the
 //! timer) takes the lock, steps the replica, and hands its actions over while it still holds the lock:
-//! that keeps them in order. Nothing blocks under the lock; sockets and files are touched after it.
+//! that keeps them in order. Nothing blocks under the lock; sockets and files are touched after it. Packets for peers it
+//! then writes itself.
 
 use crate::clock::Clock;
 use crate::log_queue::LogQueue;
 use crate::log_reader::{Look, LookQueue};
 use crate::outbox::{Delivery, Outbox};
-use crate::peers::{PeerCommand, PeerOutbox};
+use crate::peers::{PeerCommand, PeerOutbox, Port, Ports};
 use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -46,6 +47,8 @@ struct Engine {
     armed: Option<u64>,
     /// The newest millisecond in which the lock was given to whoever waited for it.
     gave_way: u64,
+    /// Links that are to be flushed once the lock is released.
+    filled: Vec<Arc<Port>>,
 }
 
 /// Whom an action goes to.
@@ -54,6 +57,8 @@ enum Task<'a> {
     Log(LogCommand),
     Look(Look),
     Peer(PeerCommand),
+    /// Something was put into a link's outbox, if that is still there.
+    Link(Option<Arc<Port>>),
     Note(Level, String),
     /// The server is drained, or has halted.
     Life(Option<String>),
@@ -70,6 +75,7 @@ pub(crate) struct Core {
     pub(crate) log: LogQueue<LogCommand>,
     looks: LookQueue,
     peers: PeerOutbox,
+    ports: Arc<Ports>,
     clock: Clock,
     next_conn: AtomicU64,
     life: Mutex<Life>,
@@ -86,13 +92,21 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(replica: Replica, clock: Clock, outboxes: Vec<Outbox>) -> Self {
         assert!(!outboxes.is_empty() && outboxes.len() <= WORKERS_MAX, "1 to {WORKERS_MAX} network workers");
-        let engine = Engine { replica, out: Actions::default(), notes: Vec::new(), armed: None, gave_way: 0 };
+        let engine = Engine {
+            replica,
+            out: Actions::default(),
+            notes: Vec::new(),
+            armed: None,
+            gave_way: 0,
+            filled: Vec::new(),
+        };
         Self {
             engine: parking_lot::Mutex::new(engine),
             outboxes,
             log: LogQueue::default(),
             looks: LookQueue::default(),
             peers: PeerOutbox::default(),
+            ports: Arc::default(),
             clock,
             next_conn: AtomicU64::new(1),
             life: Mutex::default(),
@@ -117,6 +131,11 @@ impl Core {
     /// What the peers' thread is to do.
     pub(crate) const fn peers(&self) -> &PeerOutbox {
         &self.peers
+    }
+
+    /// The links to peers.
+    pub(crate) const fn ports(&self) -> &Arc<Ports> {
+        &self.ports
     }
 
     /// What the log's reader is to look up.
@@ -151,12 +170,16 @@ impl Core {
             self.timer.notify_one();
         }
         let notes = std::mem::take(&mut engine.notes);
+        let filled = std::mem::take(&mut engine.filled);
         std::mem::forget(whole);
         if gives_way {
             engine.gave_way = now.mono;
             parking_lot::MutexGuard::unlock_fair(engine);
         } else {
             drop(engine);
+        }
+        for port in filled {
+            port.flush();
         }
         for (level, text) in notes {
             match level {
@@ -171,7 +194,7 @@ impl Core {
     }
 
     fn hand_over(&self, engine: &mut Engine) {
-        let Engine { out, notes, .. } = engine;
+        let Engine { out, notes, filled, .. } = engine;
         let bytes = &out.bytes;
         let mut woken = [false; WORKERS_MAX];
         let mut log_has_work = false;
@@ -196,10 +219,10 @@ impl Core {
                 Action::ReadTxns { read, link, after, to } => Task::Look(Look::ReadTxns { read, link, after, to }),
                 Action::Notify { to, notification } => Task::Peer(PeerCommand::Notify { to, notification }),
                 Action::Dial { leader } => Task::Peer(PeerCommand::Dial { leader }),
-                Action::SendLeader { link, packet } => Task::Peer(PeerCommand::SendLeader { link, packet }),
-                Action::SendLearner { link, packet } => Task::Peer(PeerCommand::SendLearner { link, packet }),
-                Action::SendSnapshot { link, image } => Task::Peer(PeerCommand::SendSnapshot { link, image }),
-                Action::ReportLinkFlush { link } => Task::Peer(PeerCommand::ReportFlush { link }),
+                Action::SendLeader { link, packet } => Task::Link(self.ports.send(link, |out| packet.write(out))),
+                Action::SendLearner { link, packet } => Task::Link(self.ports.send(link, |out| packet.write(out))),
+                Action::SendSnapshot { link, image } => Task::Link(self.ports.send_snapshot(link, image)),
+                Action::ReportLinkFlush { link } => Task::Link(self.ports.report_flush(link)),
                 Action::PauseLink { link } => Task::Peer(PeerCommand::Pause { link }),
                 Action::ResumeLink { link } => Task::Peer(PeerCommand::Resume { link }),
                 Action::CloseLink { link, reason } => Task::Peer(PeerCommand::Close { link, reason }),
@@ -222,6 +245,12 @@ impl Core {
                 Task::Peer(command) => {
                     self.peers.push(command);
                     peers_have_work = true;
+                }
+                Task::Link(None) => {}
+                Task::Link(Some(port)) => {
+                    if !filled.iter().any(|known| Arc::ptr_eq(known, &port)) {
+                        filled.push(port);
+                    }
                 }
                 Task::Note(level, text) => notes.push((level, text)),
                 Task::Life(halted) => {

@@ -34,14 +34,19 @@ mod sync {
 
 #[path = "files.rs"]
 mod files;
+#[expect(dead_code, reason = "no snapshot is sent here")]
+#[path = "link_outbox.rs"]
+mod link_outbox;
 #[path = "log_queue.rs"]
 mod log_queue;
 #[path = "outbox.rs"]
 mod outbox;
 
 use files::Files;
+use link_outbox::{LinkOutbox, Piece};
 use log_queue::{LogQueue, Weighed};
 use outbox::{Deliveries, Delivery, Outbox};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use sync::{AtomicBool, AtomicU64, Mutex, Notify, Ordering};
@@ -200,6 +205,102 @@ fn a_worker_hears_that_the_server_closes_whatever_it_is_at() {
         closing.store(true, Ordering::SeqCst);
         outbox.wake_always();
         worker.join().expect("nobody panics");
+    });
+}
+
+// ---- what leaves on a link ----
+
+/// A socket that takes one byte at a time, and nothing at every third attempt.
+#[derive(Default)]
+struct Socket {
+    sent: Mutex<Vec<u8>>,
+    attempts: AtomicU64,
+}
+
+impl Socket {
+    fn take(&self, bytes: &[u8]) -> io::Result<usize> {
+        if self.attempts.fetch_add(1, Ordering::SeqCst) % 3 == 2 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.sent.lock().expect("nobody panics").push(bytes[0]);
+        Ok(1)
+    }
+}
+
+/// Two threads step the replica, put a packet of two bytes into the outbox each time, and write what they can; the link's
+/// task waits for the socket. Everything leaves once and in order, a report is made behind what came before it, and the
+/// task ends when the link closes, whoever wrote the last byte.
+#[test]
+fn what_leaves_on_a_link_leaves_in_order_whoever_writes_it() {
+    in_many_orders(|| {
+        let link = Arc::new((LinkOutbox::default(), Socket::default()));
+        let replica = Arc::new(Mutex::new(0_u8));
+        let task = {
+            let link = link.clone();
+            shuttle::thread::spawn(move || {
+                let (outbox, socket) = &*link;
+                let mut reported = Vec::new();
+                while let Some(piece) = shuttle::future::block_on(outbox.next()).expect("the socket is whole") {
+                    let mut sent = 0;
+                    match piece {
+                        Piece::Bytes(bytes) => {
+                            socket.sent.lock().expect("nobody panics").extend_from_slice(&bytes);
+                            sent = bytes.len();
+                        }
+                        Piece::ReportFlush => reported.push(socket.sent.lock().expect("nobody panics").len()),
+                        Piece::Snapshot(_) => unreachable!("none was sent"),
+                    }
+                    outbox.done(sent);
+                }
+                reported
+            })
+        };
+        let steppers: Vec<_> = (0..2)
+            .map(|_| {
+                let (link, replica) = (link.clone(), replica.clone());
+                shuttle::thread::spawn(move || {
+                    let (outbox, socket) = &*link;
+                    for _ in 0..2 {
+                        let mut next = replica.lock().expect("nobody panics");
+                        outbox.push_bytes(|out| out.extend([*next, *next + 1]));
+                        *next += 2;
+                        if *next == 4 {
+                            outbox.push(Piece::ReportFlush);
+                        }
+                        drop(next);
+                        outbox.flush(|bytes| socket.take(bytes));
+                    }
+                })
+            })
+            .collect();
+        for stepper in steppers {
+            stepper.join().expect("nobody panics");
+        }
+        link.0.close();
+        assert_eq!(task.join().expect("nobody panics"), [4]);
+        assert_eq!(*link.1.sent.lock().expect("nobody panics"), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(link.0.push_bytes(|_| {}), 0, "bytes are counted down");
+    });
+}
+
+/// A thread finds that the socket is broken, while the link's task waits for something to do.
+#[test]
+fn the_task_of_a_link_hears_that_its_socket_is_broken() {
+    in_many_orders(|| {
+        let outbox = Arc::new(LinkOutbox::default());
+        let stepper = {
+            let outbox = outbox.clone();
+            shuttle::thread::spawn(move || {
+                outbox.push_bytes(|out| out.push(1));
+                outbox.flush(|_| Err(io::ErrorKind::BrokenPipe.into()));
+            })
+        };
+        let seen = shuttle::future::block_on(outbox.next());
+        // It may have come first.
+        assert!(
+            matches!(&seen, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) || seen.is_ok_and(|p| p.is_some())
+        );
+        stepper.join().expect("nobody panics");
     });
 }
 

@@ -25,6 +25,7 @@ mod files;
 #[cfg(test)]
 mod interleavings;
 mod limits;
+mod link_outbox;
 pub mod local;
 mod log_queue;
 mod log_reader;

@@ -4,18 +4,19 @@
 //! Nobody is announced to the replica before it has sent a whole packet.
 
 use super::link::Link;
+use super::ports::Ports;
 use super::scarce::{Handshakes, Quietly};
 use super::{PeerSettings, Report, address, report_one};
 use bytes::{Buf, BytesMut};
 use farrier_proto::ServerId;
 use farrier_proto::quorum::{LearnerPacket, measure};
-use farrier_replica::SnapshotImage;
 use farrier_zab::{Input, LinkId, LinkKind};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +35,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(2);
 pub(super) struct LearnerChannel {
     settings: Rc<PeerSettings>,
     report: Report,
+    ports: Arc<Ports>,
     links: RefCell<HashMap<LinkId, Rc<Link>>>,
     next_link: Cell<u64>,
     /// Links whose tasks run: also those that the replica has closed.
@@ -44,10 +46,11 @@ pub(super) struct LearnerChannel {
 }
 
 impl LearnerChannel {
-    pub(super) fn new(settings: Rc<PeerSettings>, report: Report) -> Self {
+    pub(super) fn new(settings: Rc<PeerSettings>, report: Report, ports: Arc<Ports>) -> Self {
         Self {
             settings,
             report,
+            ports,
             links: RefCell::default(),
             next_link: Cell::new(1),
             running: Cell::new(0),
@@ -151,19 +154,21 @@ impl LearnerChannel {
     fn establish(self: &Rc<Self>, stream: TcpStream, buffer: BytesMut, kind: LinkKind, who: String) {
         let id = LinkId(self.next_link.get());
         self.next_link.set(id.0 + 1);
-        let link = Rc::new(Link::new(id, kind, who));
+        let (read, write) = stream.into_split();
+        let link = Rc::new(Link::new(id, kind, who, self.ports.open(id, write)));
         self.links.borrow_mut().insert(id, link.clone());
         self.running.set(self.running.get() + 1);
         report_one(&self.report, Input::LinkUp { link: id, kind });
         let this = self.clone();
         spawn_local(async move {
             let lost = |why: String| this.lost(id, &why);
-            link.run(&this.settings, &this.report, stream, buffer, lost).await;
+            link.run(&this.settings, &this.report, read, buffer, lost).await;
             this.running.set(this.running.get() - 1);
         });
     }
 
     fn lost(&self, id: LinkId, why: &str) {
+        self.ports.remove(id);
         if let Some(link) = self.links.borrow_mut().remove(&id) {
             tracing::info!("the connection with {} is lost: {why}", link.who());
         } else {
@@ -180,18 +185,6 @@ impl LearnerChannel {
         }
     }
 
-    pub(super) fn send(&self, id: LinkId, write: impl FnOnce(&mut Vec<u8>)) {
-        self.with_link(id, |link| link.send(write));
-    }
-
-    pub(super) fn send_snapshot(&self, id: LinkId, image: Box<SnapshotImage>) {
-        self.with_link(id, |link| link.send_snapshot(image));
-    }
-
-    pub(super) fn report_flush(&self, id: LinkId) {
-        self.with_link(id, Link::report_flush);
-    }
-
     pub(super) fn pause(&self, id: LinkId) {
         self.with_link(id, Link::pause);
     }
@@ -202,6 +195,7 @@ impl LearnerChannel {
 
     /// Closes a link behind what was sent to it.
     pub(super) fn close_link(&self, id: LinkId, reason: &str) {
+        self.ports.remove(id);
         if let Some(link) = self.links.borrow_mut().remove(&id) {
             tracing::debug!("link {} is closed: {reason}", link.id().0);
             link.close();

@@ -1,19 +1,21 @@
 //! One connection of the learner channel: packets and streams in both directions.
 
+use super::ports::{Port, UNSENT_MAX};
 use super::snap::{self, Fed, Incoming};
 use super::{PeerSettings, Report, report_one};
+use crate::link_outbox::Piece;
 use bytes::BytesMut;
 use farrier_proto::Zxid;
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket, PacketError, measure};
-use farrier_replica::{Input, SnapshotImage, TreeRestore};
+use farrier_replica::{Input, TreeRestore};
 use farrier_zab::{LinkId, LinkKind};
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::Cell;
+use std::net::Shutdown;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 
 /// Bytes of a snapshot stream after which the replica hears that it goes on.
@@ -28,27 +30,9 @@ const TURN_PACKETS_MAX: usize = 128;
 /// Bytes of them.
 const TURN_BYTES_MAX: usize = 256 << 10;
 
-/// Bytes that may wait for a peer. The replica stops long before, and one whose packets pile up regardless is
-/// of no use.
-const UNSENT_MAX: usize = 256 << 20;
-
 /// How long a closing link may take to hand over what is left, and again until the peer closes its end:
 /// closing a socket with unread input resets the connection, which can destroy the last packets on their way.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// Something that leaves in its turn.
-#[derive(Debug)]
-enum Piece {
-    Bytes(Vec<u8>),
-    Snapshot(Box<SnapshotImage>),
-    ReportFlush,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    pieces: VecDeque<Piece>,
-    bytes: usize,
-}
 
 /// A link as the thread's other tasks reach it.
 #[derive(Debug)]
@@ -57,11 +41,9 @@ pub(super) struct Link {
     /// For the log.
     who: String,
     kind: LinkKind,
-    queue: RefCell<Queue>,
-    filled: Notify,
+    port: Arc<Port>,
     paused: Cell<bool>,
     closing: Cell<bool>,
-    overrun: Cell<bool>,
     /// Wakes the reader: it may read on, or must end.
     wake: Notify,
 }
@@ -86,18 +68,9 @@ enum Parsed {
 
 impl Link {
     /// `who` is at the other end, for the log.
-    pub(super) fn new(id: LinkId, kind: LinkKind, who: String) -> Self {
-        Self {
-            id,
-            who,
-            kind,
-            queue: RefCell::default(),
-            filled: Notify::new(),
-            paused: Cell::new(false),
-            closing: Cell::new(false),
-            overrun: Cell::new(false),
-            wake: Notify::new(),
-        }
+    pub(super) fn new(id: LinkId, kind: LinkKind, who: String, port: Arc<Port>) -> Self {
+        let (paused, closing) = (Cell::new(false), Cell::new(false));
+        Self { id, who, kind, port, paused, closing, wake: Notify::new() }
     }
 
     pub(super) const fn id(&self) -> LinkId {
@@ -106,40 +79,6 @@ impl Link {
 
     pub(super) fn who(&self) -> &str {
         &self.who
-    }
-
-    /// Appends what `write` writes.
-    pub(super) fn send(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut queue = self.queue.borrow_mut();
-        let added = if let Some(Piece::Bytes(bytes)) = queue.pieces.back_mut() {
-            let before = bytes.len();
-            write(bytes);
-            bytes.len() - before
-        } else {
-            let mut bytes = Vec::new();
-            write(&mut bytes);
-            let added = bytes.len();
-            queue.pieces.push_back(Piece::Bytes(bytes));
-            added
-        };
-        queue.bytes += added;
-        if queue.bytes > UNSENT_MAX {
-            self.overrun.set(true);
-            self.wake.notify_one();
-        }
-        self.filled.notify_one();
-    }
-
-    /// SNAP, and the stream behind it.
-    pub(super) fn send_snapshot(&self, image: Box<SnapshotImage>) {
-        let packet = LeaderPacket::Snap { zxid: farrier_storage::Image::zxid(&*image) };
-        self.send(|out| packet.write(out));
-        self.queue.borrow_mut().pieces.push_back(Piece::Snapshot(image));
-    }
-
-    pub(super) fn report_flush(&self) {
-        self.queue.borrow_mut().pieces.push_back(Piece::ReportFlush);
-        self.filled.notify_one();
     }
 
     pub(super) fn pause(&self) {
@@ -155,7 +94,7 @@ impl Link {
     pub(super) fn close(&self) {
         self.closing.set(true);
         self.wake.notify_one();
-        self.filled.notify_one();
+        self.port.outbox.close();
     }
 
     /// Serves the link until it ends. `buffer` holds what was read before. When the replica has closed the link,
@@ -164,12 +103,11 @@ impl Link {
         self: Rc<Self>,
         settings: &PeerSettings,
         report: &Report,
-        stream: TcpStream,
+        mut read: OwnedReadHalf,
         buffer: BytesMut,
         lost: impl FnOnce(String),
     ) {
-        let (mut read, mut write) = stream.into_split();
-        let mut writer = Box::pin(self.write_out(report, &mut write, settings.first_packet_timeout));
+        let mut writer = Box::pin(self.write_out(report, settings.first_packet_timeout));
         let (ended, mut all_sent) = tokio::select! {
             ended = self.read_in(settings, report, &mut read, buffer) => (ended, false),
             // It ends by itself only once everything is sent and the link closes.
@@ -177,6 +115,7 @@ impl Link {
                 Ok(()) => (Ended::Closed, true),
                 Err(error) => (Ended::Lost(error.to_string()), false),
             },
+            () = self.port.overrun.notified() => (Ended::Lost(format!("more than {UNSENT_MAX} bytes wait for it")), false),
         };
         if let Ended::Lost(why) = ended {
             return lost(why);
@@ -185,29 +124,30 @@ impl Link {
             all_sent = matches!(tokio::time::timeout(LINGER, &mut writer).await, Ok(Ok(())));
         }
         drop(writer);
-        if all_sent && write.shutdown().await.is_ok() {
+        if all_sent && socket2::SockRef::from(self.port.write.as_ref()).shutdown(Shutdown::Write).is_ok() {
             let _ = tokio::time::timeout(LINGER, drain(&mut read)).await;
         }
     }
 
-    async fn write_out(&self, report: &Report, write: &mut OwnedWriteHalf, stall: Duration) -> std::io::Result<()> {
-        loop {
-            let piece = self.queue.borrow_mut().pieces.pop_front();
+    async fn write_out(&self, report: &Report, stall: Duration) -> std::io::Result<()> {
+        let port = &*self.port;
+        while let Some(piece) = port.outbox.next().await? {
+            let mut sent = 0;
             match piece {
-                Some(Piece::Bytes(bytes)) => {
-                    write.write_all(&bytes).await?;
-                    self.queue.borrow_mut().bytes -= bytes.len();
+                Piece::Bytes(bytes) => {
+                    port.write_all(&bytes).await?;
+                    sent = bytes.len();
                 }
-                Some(Piece::Snapshot(image)) => {
+                Piece::Snapshot(image) => {
                     let zxid = farrier_storage::Image::zxid(&*image);
-                    let (nodes, bytes) = snap::send(image, write, stall).await?;
+                    let (nodes, bytes) = snap::send(image, port, stall).await?;
                     tracing::info!("snapshot {zxid} sent to {}: {nodes} znodes, {bytes} bytes", self.who);
                 }
-                Some(Piece::ReportFlush) => report_one(report, farrier_zab::Input::Flushed { link: self.id }),
-                None if self.closing.get() => return Ok(()),
-                None => self.filled.notified().await,
+                Piece::ReportFlush => report_one(report, farrier_zab::Input::Flushed { link: self.id }),
             }
+            port.outbox.done(sent);
         }
+        Ok(())
     }
 
     async fn read_in(
@@ -221,9 +161,6 @@ impl Link {
         loop {
             if self.closing.get() {
                 return Ended::Closed;
-            }
-            if self.overrun.get() {
-                return Ended::Lost(format!("more than {UNSENT_MAX} bytes wait for it"));
             }
             if self.paused.get() {
                 self.wake.notified().await;
@@ -330,9 +267,6 @@ impl Link {
             self.read_more(read, buffer).await?;
             if self.closing.get() {
                 return Err(Ended::Closed);
-            }
-            if self.overrun.get() {
-                return Err(Ended::Lost(format!("more than {UNSENT_MAX} bytes wait for it")));
             }
         }
     }

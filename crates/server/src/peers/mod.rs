@@ -4,13 +4,15 @@
 //! waits to be sent. It decides nothing about votes, packets or roles; what arrives goes to the replica, and
 //! what the replica wants done comes through [`PeerOutbox`], in order.
 //!
-//! Everything here runs on one current-thread runtime. Name look-ups and the two ends of a SNAP stream have
+//! Packets are written to the links' sockets by whoever stepped the replica ([`Ports`]), and here only where a socket has
+//! to be waited for. Everything else here runs on one current-thread runtime. Name look-ups and the two ends of a SNAP stream have
 //! threads that may block.
 
 pub(crate) mod address;
 mod election;
 mod learner_channel;
 mod link;
+mod ports;
 mod scarce;
 mod snap;
 
@@ -20,11 +22,12 @@ use address::{Endpoint, Route};
 use election::Election;
 use farrier_proto::ServerId;
 use farrier_proto::membership::{Member, MemberList, PeerAddress};
-use farrier_proto::quorum::{LeaderPacket, LearnerPacket, Notification};
-use farrier_replica::{Input, SnapshotImage};
+use farrier_proto::quorum::Notification;
+use farrier_replica::Input;
 use farrier_tree::TreeConfig;
 use farrier_zab::LinkId;
 use learner_channel::LearnerChannel;
+pub(crate) use ports::{Port, Ports};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -37,23 +40,19 @@ use tokio::task::LocalSet;
 /// Threads for look-ups of names and for snapshots on their way; more wait for their turn.
 const BLOCKING_MAX: usize = 64;
 
-/// Something to do with a peer's connection.
+/// Something to do with a peer's connection, besides sending on its link.
 #[derive(Debug)]
 pub(crate) enum PeerCommand {
     Notify { to: ServerId, notification: Notification },
     Dial { leader: ServerId },
-    SendLeader { link: LinkId, packet: LearnerPacket },
-    SendLearner { link: LinkId, packet: LeaderPacket },
-    SendSnapshot { link: LinkId, image: Box<SnapshotImage> },
-    ReportFlush { link: LinkId },
     Pause { link: LinkId },
     Resume { link: LinkId },
     Close { link: LinkId, reason: String },
     Activate { members: Box<MemberList> },
 }
 
-/// What the replica wants done with its peers, in order. Filled under the replica's lock, drained by the peers'
-/// thread; bounded by the replica, which sends a learner nothing more while too much waits for it.
+/// What the replica wants done with its peers, in order, except for what leaves on links: that goes through [`Ports`].
+/// Filled under the replica's lock, drained by the peers' thread.
 #[derive(Debug, Default)]
 pub(crate) struct PeerOutbox {
     waiting: Mutex<Vec<PeerCommand>>,
@@ -189,7 +188,7 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let election = Rc::new(Election::new(settings.clone(), report.clone()));
-        let channel = Rc::new(LearnerChannel::new(settings.clone(), report));
+        let channel = Rc::new(LearnerChannel::new(settings.clone(), report, core.ports().clone()));
         for listener in listeners.election {
             election.listen(listener);
         }
@@ -212,6 +211,7 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
         }
     });
     drop(local);
+    core.ports().clear();
     // A look-up of a name may hang for long; nobody waits for it any more.
     runtime.shutdown_background();
 }
@@ -220,10 +220,6 @@ fn execute(settings: &PeerSettings, election: &Rc<Election>, channel: &Rc<Learne
     match command {
         PeerCommand::Notify { to, notification } => election.send(to, &notification),
         PeerCommand::Dial { leader } => channel.dial(leader),
-        PeerCommand::SendLeader { link, packet } => channel.send(link, |out| packet.write(out)),
-        PeerCommand::SendLearner { link, packet } => channel.send(link, |out| packet.write(out)),
-        PeerCommand::SendSnapshot { link, image } => channel.send_snapshot(link, image),
-        PeerCommand::ReportFlush { link } => channel.report_flush(link),
         PeerCommand::Pause { link } => channel.pause(link),
         PeerCommand::Resume { link } => channel.resume(link),
         PeerCommand::Activate { members } => settings.activate(members),

@@ -1,6 +1,7 @@
 //! SNAP streams: an image on its way to a learner, and a state on its way from the leader. Neither is ever
 //! held in memory as bytes.
 
+use super::ports::Port;
 use crate::priority::behind_requests;
 use bytes::{Buf, BytesMut};
 use farrier_proto::Zxid;
@@ -8,8 +9,6 @@ use farrier_replica::{SnapshotImage, TreeRestore};
 use farrier_storage::{SnapshotError, StreamReader, write_stream};
 use std::io;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -21,11 +20,7 @@ struct GivenUp;
 
 /// Sends `image` as the stream behind a SNAP packet. Returns znodes and bytes. The encoding ends early when this
 /// is dropped, or if the learner takes nothing for `stall`.
-pub(super) async fn send(
-    image: Box<SnapshotImage>,
-    write: &mut OwnedWriteHalf,
-    stall: Duration,
-) -> io::Result<(u64, u64)> {
+pub(super) async fn send(image: Box<SnapshotImage>, port: &Port, stall: Duration) -> io::Result<(u64, u64)> {
     let (sender, mut pieces) = mpsc::channel::<Vec<u8>>(PIECES_MAX);
     let encoder = spawn_blocking(move || {
         behind_requests();
@@ -36,7 +31,7 @@ pub(super) async fn send(
     });
     let mut bytes = 0;
     while let Some(piece) = pieces.recv().await {
-        tokio::time::timeout(stall, write.write_all(&piece))
+        tokio::time::timeout(stall, port.write_all(&piece))
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not take the snapshot"))??;
         bytes += piece.len() as u64;

@@ -3,7 +3,7 @@ use crate::peers::MemberAddresses;
 use crate::peers::address::{Endpoint, Route};
 use farrier_proto::Zxid;
 use farrier_proto::quorum::LeaderPacket;
-use farrier_replica::TreeRestore;
+use farrier_replica::{SnapshotImage, TreeRestore};
 use farrier_storage::write_stream;
 use farrier_tree::TreeConfig;
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ fn rig(leader: u16) -> Rig {
             let _ = sender.send(input);
         }
     });
-    let channel = Rc::new(LearnerChannel::new(Rc::new(settings), report));
+    let channel = Rc::new(LearnerChannel::new(Rc::new(settings), report, Arc::default()));
     channel.listen(listener);
     Rig { channel, port, inputs }
 }
@@ -181,10 +181,11 @@ fn what_was_sent_before_a_snapshot_and_behind_it_arrives_before_the_link_closes(
             stream_of(&image()),
             leaders(&up),
         ];
-        rig.channel.send(link, |out| sync.write(out));
-        rig.channel.send_snapshot(link, image());
-        rig.channel.send(link, |out| up.write(out));
-        rig.channel.report_flush(link);
+        let ports = &rig.channel.ports;
+        ports.send(link, |out| sync.write(out));
+        ports.send_snapshot(link, image());
+        ports.send(link, |out| up.write(out));
+        ports.report_flush(link).expect("it is there").flush();
         rig.channel.close_link(link, "the test is over");
         assert_eq!(rest(&mut stream).await, expected.concat());
         assert_eq!(rig.input().await, Input::Flushed { link });
@@ -202,7 +203,7 @@ fn a_leader_is_dialled_and_its_snapshot_arrives_whole() {
         rig.channel.dial(ServerId(2));
         let (mut leader, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("it dials");
         let Input::LinkUp { link, kind: LinkKind::Leader(ServerId(2)) } = rig.input().await else { panic!("it is up") };
-        rig.channel.send(link, |out| ACK.write(out));
+        rig.channel.ports.send(link, |out| ACK.write(out)).expect("it is there").flush();
         let mut said = vec![0; bytes(&ACK).len()];
         leader.read_exact(&mut said).await.expect("the packet");
         assert_eq!(said, bytes(&ACK));
