@@ -4,10 +4,11 @@ use crate::core::Core;
 use crate::words;
 use crate::worker::WorkerContext;
 use farrier_replica::{ConnId, FRAME_SKIP_MAX, Input};
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -48,21 +49,22 @@ const TURN_OUTPUT_MAX: usize = 256 << 10;
 /// A turn that took so long ends with the frame it is at.
 const TURN_TIME_MAX: Duration = Duration::from_millis(1);
 
-/// The part of a connection that its worker's other tasks reach.
+/// The part of a connection that others than its task reach.
+#[derive(Debug)]
 pub(crate) struct Conn {
     id: ConnId,
     write: OwnedWriteHalf,
-    out: RefCell<Output>,
-    paused: Cell<bool>,
-    closing: Cell<bool>,
-    broken: Cell<bool>,
+    out: Mutex<Output>,
+    paused: AtomicBool,
+    closing: AtomicBool,
+    broken: AtomicBool,
     /// The client closed its end.
-    ended: Cell<bool>,
+    ended: AtomicBool,
     /// Wakes the connection's task: read on, wait for room to write, or end.
     wake: Notify,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Output {
     bytes: Vec<u8>,
     sent: usize,
@@ -75,30 +77,34 @@ impl Conn {
         self.id
     }
 
+    fn out(&self) -> MutexGuard<'_, Output> {
+        self.out.lock().expect("nothing panics while it holds this lock")
+    }
+
     /// Appends frames; true if the connection had nothing to flush before in this round.
     pub(crate) fn queue(&self, frames: &[u8]) -> bool {
-        let mut out = self.out.borrow_mut();
+        let mut out = self.out();
         out.bytes.extend_from_slice(frames);
         !std::mem::replace(&mut out.dirty, true)
     }
 
     pub(crate) fn pause(&self) {
-        self.paused.set(true);
+        self.paused.store(true, SeqCst);
     }
 
     pub(crate) fn resume(&self) {
-        self.paused.set(false);
+        self.paused.store(false, SeqCst);
         self.wake.notify_one();
     }
 
     pub(crate) fn close(&self) {
-        self.closing.set(true);
+        self.closing.store(true, SeqCst);
         self.wake.notify_one();
     }
 
     /// True if the connection is now due in this round's flush.
     pub(crate) fn report_flush(&self) -> bool {
-        let mut out = self.out.borrow_mut();
+        let mut out = self.out();
         out.report = true;
         !std::mem::replace(&mut out.dirty, true)
     }
@@ -108,13 +114,13 @@ impl Conn {
     }
 
     fn backlog(&self) -> usize {
-        let out = self.out.borrow();
+        let out = self.out();
         out.bytes.len() - out.sent
     }
 
     /// Writes what the socket takes. True when everything is sent and somebody wants to know.
     pub(crate) fn flush(&self) -> bool {
-        let mut guard = self.out.borrow_mut();
+        let mut guard = self.out();
         let out = &mut *guard;
         out.dirty = false;
         while out.sent < out.bytes.len() {
@@ -126,7 +132,7 @@ impl Conn {
                     return false;
                 }
                 Err(_) => {
-                    self.broken.set(true);
+                    self.broken.store(true, SeqCst);
                     self.wake.notify_one();
                     break;
                 }
@@ -206,14 +212,14 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
     let core = context.core();
     let id = core.name_connection(context.index());
     let (mut read, write) = stream.into_split();
-    let conn = Rc::new(Conn {
+    let conn = Arc::new(Conn {
         id,
         write,
-        out: RefCell::default(),
-        paused: Cell::new(false),
-        closing: Cell::new(false),
-        broken: Cell::new(false),
-        ended: Cell::new(false),
+        out: Mutex::default(),
+        paused: AtomicBool::new(false),
+        closing: AtomicBool::new(false),
+        broken: AtomicBool::new(false),
+        ended: AtomicBool::new(false),
         wake: Notify::new(),
     });
     context.register(&conn);
@@ -229,7 +235,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
         tracing::info!("processing {} command from {peer}", word.name());
         conn.queue(words::answer(&context, word, peer).await.as_bytes());
     }
-    if finish(&conn, LINGER_BYTES + context.frame_max()).await && !conn.ended.get() {
+    if finish(&conn, LINGER_BYTES + context.frame_max()).await && !conn.ended.load(SeqCst) {
         hang_up(&conn, &read, if core.is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;
     }
     context.unregister(id);
@@ -244,8 +250,8 @@ async fn finish(conn: &Conn, worth: usize) -> bool {
             // It was closed because it does not read; what it was sent only costs memory.
             return false;
         }
-        if conn.broken.get() || !conn.has_output() {
-            return !conn.broken.get();
+        if conn.broken.load(SeqCst) || !conn.has_output() {
+            return !conn.broken.load(SeqCst);
         }
         tokio::select! {
             ready = conn.write.writable() => if ready.is_err() { return false },
@@ -293,7 +299,7 @@ async fn receive(read: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> io::Result<u
 struct Task<'a> {
     context: &'a WorkerContext,
     core: &'a Core,
-    conn: &'a Rc<Conn>,
+    conn: &'a Arc<Conn>,
     stage: Stage,
     buffer: Vec<u8>,
     /// A whole first frame was seen.
@@ -305,10 +311,10 @@ impl Task<'_> {
     async fn run(mut self, read: &mut OwnedReadHalf) -> Option<words::Word> {
         let sessionless = Instant::now() + self.context.sessionless_timeout();
         loop {
-            if self.conn.closing.get() || self.conn.broken.get() || self.core.is_closing() {
+            if self.conn.closing.load(SeqCst) || self.conn.broken.load(SeqCst) || self.core.is_closing() {
                 return None;
             }
-            let may_read = !self.conn.paused.get();
+            let may_read = !self.conn.paused.load(SeqCst);
             if may_read && !self.buffer.is_empty() {
                 match self.take() {
                     Taken::More => {}
@@ -328,7 +334,7 @@ impl Task<'_> {
                     Taken::Bad => return None,
                 }
                 self.context.deliver();
-                if self.conn.closing.get() || self.conn.paused.get() {
+                if self.conn.closing.load(SeqCst) || self.conn.paused.load(SeqCst) {
                     continue;
                 }
             }
@@ -340,7 +346,7 @@ impl Task<'_> {
                 () = conn.wake.notified() => {}
                 got = receive(read, &mut self.buffer), if may_read => match got {
                     Ok(0) | Err(_) => {
-                        conn.ended.set(true);
+                        conn.ended.store(true, SeqCst);
                         return None;
                     }
                     Ok(_) => {}
@@ -490,7 +496,7 @@ mod tests {
                 stream.readable().await.expect("something was sent");
                 let served = tokio::task::spawn_local(serve(context.clone(), stream, peer));
                 // Nothing else runs on this thread while the connection spins.
-                while context.only_connection().is_none_or(|conn| !conn.paused.get()) {
+                while context.only_connection().is_none_or(|conn| !conn.paused.load(SeqCst)) {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
                 context.only_connection().expect("it lives").close();

@@ -3,9 +3,10 @@
 //! Whoever has inputs (a network worker with a batch of frames, the log thread with a completion, the
 //! timer) takes the lock, steps the replica, and hands its actions over while it still holds the lock:
 //! that keeps them in order. Nothing blocks under the lock; sockets and files are touched after it. Packets for peers it
-//! then writes itself.
+//! then writes itself, and a few frames for clients too.
 
 use crate::clock::Clock;
+use crate::desk::Desk;
 use crate::log_queue::LogQueue;
 use crate::log_reader::{Look, LookQueue};
 use crate::outbox::{Delivery, Outbox};
@@ -49,6 +50,8 @@ struct Engine {
     gave_way: u64,
     /// Links that are to be flushed once the lock is released.
     filled: Vec<Arc<Port>>,
+    /// Workers that have to hear then of what is in their outboxes.
+    due: Vec<usize>,
 }
 
 /// Whom an action goes to.
@@ -71,7 +74,7 @@ pub(crate) struct Core {
     /// time would leave it idle while they do. So the first release of each millisecond hands it to one of
     /// them, and so does the end of a turn that took long: see [`Session::give_way`].
     engine: parking_lot::Mutex<Engine>,
-    outboxes: Vec<Outbox>,
+    desks: Vec<Desk>,
     pub(crate) log: LogQueue<LogCommand>,
     looks: LookQueue,
     peers: PeerOutbox,
@@ -90,8 +93,9 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(replica: Replica, clock: Clock, outboxes: Vec<Outbox>) -> Self {
-        assert!(!outboxes.is_empty() && outboxes.len() <= WORKERS_MAX, "1 to {WORKERS_MAX} network workers");
+    /// A server with so many network workers.
+    pub(crate) fn new(replica: Replica, clock: Clock, workers: usize) -> Self {
+        assert!((1..=WORKERS_MAX).contains(&workers), "1 to {WORKERS_MAX} network workers");
         let engine = Engine {
             replica,
             out: Actions::default(),
@@ -99,10 +103,11 @@ impl Core {
             armed: None,
             gave_way: 0,
             filled: Vec::new(),
+            due: Vec::new(),
         };
         Self {
             engine: parking_lot::Mutex::new(engine),
-            outboxes,
+            desks: (0..workers).map(|_| Desk::default()).collect(),
             log: LogQueue::default(),
             looks: LookQueue::default(),
             peers: PeerOutbox::default(),
@@ -124,8 +129,13 @@ impl Core {
         ConnId((n << WORKER_BITS) | worker as u64)
     }
 
+    /// A worker's connections.
+    pub(crate) fn desk(&self, worker: usize) -> &Desk {
+        &self.desks[worker]
+    }
+
     pub(crate) fn outbox(&self, worker: usize) -> &Outbox {
-        &self.outboxes[worker]
+        &self.desks[worker].outbox
     }
 
     /// What the peers' thread is to do.
@@ -170,7 +180,7 @@ impl Core {
             self.timer.notify_one();
         }
         let notes = std::mem::take(&mut engine.notes);
-        let filled = std::mem::take(&mut engine.filled);
+        let (filled, due) = (std::mem::take(&mut engine.filled), std::mem::take(&mut engine.due));
         std::mem::forget(whole);
         if gives_way {
             engine.gave_way = now.mono;
@@ -180,6 +190,9 @@ impl Core {
         }
         for port in filled {
             port.flush();
+        }
+        for worker in due {
+            self.desks[worker].deliver_or_wake(self);
         }
         for (level, text) in notes {
             match level {
@@ -194,7 +207,7 @@ impl Core {
     }
 
     fn hand_over(&self, engine: &mut Engine) {
-        let Engine { out, notes, filled, .. } = engine;
+        let Engine { out, notes, filled, due, .. } = engine;
         let bytes = &out.bytes;
         let mut woken = [false; WORKERS_MAX];
         let mut log_has_work = false;
@@ -234,7 +247,7 @@ impl Core {
             match task {
                 Task::Client(conn, delivery) => {
                     let worker = (conn.0 & (WORKERS_MAX as u64 - 1)) as usize;
-                    self.outboxes[worker].push(conn, delivery);
+                    self.desks[worker].outbox.push(conn, delivery);
                     woken[worker] = true;
                 }
                 Task::Log(command) => {
@@ -273,9 +286,9 @@ impl Core {
         if peers_have_work {
             self.peers.wake();
         }
-        for (worker, outbox) in self.outboxes.iter().enumerate() {
-            if woken[worker] {
-                outbox.wake();
+        for (worker, desk) in self.desks.iter().enumerate() {
+            if woken[worker] && !desk.outbox.is_attended() {
+                due.push(worker);
             }
         }
     }
@@ -339,8 +352,8 @@ impl Core {
         let engine = self.engine.lock();
         self.timer.notify_all();
         drop(engine);
-        for outbox in &self.outboxes {
-            outbox.wake_always();
+        for desk in &self.desks {
+            desk.outbox.wake_always();
         }
     }
 

@@ -208,6 +208,82 @@ fn a_worker_hears_that_the_server_closes_whatever_it_is_at() {
     });
 }
 
+/// Frames that were written, by whoever had the lock.
+type Written = Mutex<Vec<u8>>;
+
+fn write(mut batch: Deliveries, written: &mut Vec<u8>) {
+    batch.drain(|_, delivery| {
+        if let Delivery::Send(bytes) = delivery {
+            written.extend_from_slice(bytes);
+        }
+    });
+}
+
+/// As a desk does it: two threads that step the replica write what is little themselves, unless somebody else is at it, and
+/// one of them has something for the worker alone as well; the worker steps too. Everything is written in order, and nobody
+/// waits for a wake-up that does not come.
+#[test]
+fn frames_are_written_in_order_by_whoever_stepped_the_replica() {
+    const EACH: u8 = 2;
+    const ALL: usize = 3 * EACH as usize;
+    in_many_orders(|| {
+        let shared = Arc::new((Outbox::default(), Mutex::new(0_u8), Written::default()));
+        let step = |(outbox, replica, _): &(Outbox, Mutex<u8>, Written)| {
+            let mut next = replica.lock().expect("nobody panics");
+            if *next == 1 {
+                outbox.push(farrier_replica::ConnId(1), Delivery::Resume);
+            }
+            outbox.push(farrier_replica::ConnId(1), Delivery::Send(&[*next]));
+            *next += 1;
+            !outbox.is_attended()
+        };
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let shared = shared.clone();
+                shuttle::thread::spawn(move || {
+                    for _ in 0..EACH {
+                        if !step(&shared) {
+                            continue;
+                        }
+                        let (outbox, _, written) = &*shared;
+                        let mut batch = Deliveries::default();
+                        match written.try_lock() {
+                            Ok(mut written) if outbox.take_little(&mut batch) => {
+                                write(batch, &mut written);
+                                if written.len() == ALL {
+                                    // Only here somebody waits for that.
+                                    outbox.wake_always();
+                                }
+                            }
+                            Ok(_) | Err(_) => outbox.wake(),
+                        }
+                    }
+                })
+            })
+            .collect();
+        let (outbox, _, written) = &*shared;
+        let deliver = || {
+            let mut written = written.lock().expect("nobody panics");
+            let mut batch = Deliveries::default();
+            outbox.take(&mut batch);
+            write(batch, &mut written);
+            written.len()
+        };
+        for _ in 0..EACH {
+            outbox.attend();
+            step(&shared);
+            deliver();
+        }
+        while deliver() < ALL {
+            shuttle::future::block_on(outbox.wait());
+        }
+        for other in others {
+            other.join().expect("nobody panics");
+        }
+        assert_eq!(*written.lock().expect("nobody panics"), (0..).take(ALL).collect::<Vec<u8>>());
+    });
+}
+
 // ---- what leaves on a link ----
 
 /// A socket that takes one byte at a time, and nothing at every third attempt.

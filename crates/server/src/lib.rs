@@ -20,6 +20,7 @@ mod clock;
 pub mod config;
 mod connection;
 mod core;
+mod desk;
 pub mod disk;
 mod files;
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! What the replica wants done with a worker's connections, in order. Filled under the replica's lock by
-//! whoever stepped it, drained by the worker that owns the sockets.
+//! whoever stepped it, drained by the worker that owns the sockets, or by others where it is little ([`Desk`](crate::desk)).
 
 use super::sync::{AtomicBool, Mutex, Notify, Ordering};
 use farrier_replica::ConnId;
@@ -60,6 +60,12 @@ impl Deliveries {
     }
 }
 
+/// Frames that are written by whoever stepped the replica. What is more is done faster by the worker, beside the next step.
+const LITTLE_MAX: usize = 4;
+
+/// Bytes of them.
+const LITTLE_BYTES_MAX: usize = 16 << 10;
+
 /// Memory that is kept from batch to batch.
 const KEEP_MAX: usize = 1 << 20;
 
@@ -96,7 +102,7 @@ impl Outbox {
 
     /// Tells the worker, unless it is about to look.
     pub(crate) fn wake(&self) {
-        if !self.attended.load(Ordering::SeqCst) {
+        if !self.is_attended() {
             self.notify.notify_one();
         }
     }
@@ -120,6 +126,26 @@ impl Outbox {
             self.filled.store(false, Ordering::SeqCst);
             std::mem::swap(&mut *w, into);
         }
+    }
+
+    /// The same for anybody who does the worker's work, if it is little and nothing but frames: what else there is to do
+    /// concerns the worker's tasks.
+    pub(crate) fn take_little(&self, into: &mut Deliveries) -> bool {
+        debug_assert!(into.items.is_empty());
+        let mut w = self.waiting.lock().expect("nothing panics while it holds this lock");
+        let little = w.items.len() <= LITTLE_MAX
+            && w.bytes.len() <= LITTLE_BYTES_MAX
+            && w.items.iter().all(|(_, kind)| matches!(kind, Kind::Send(_)));
+        if little {
+            self.filled.store(false, Ordering::SeqCst);
+            std::mem::swap(&mut *w, into);
+        }
+        little
+    }
+
+    /// The worker is about to look anyway.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.attended.load(Ordering::SeqCst)
     }
 
     /// Waits for a wake-up.

@@ -13,7 +13,6 @@ use crate::log_reader::{self, Floor};
 use crate::log_thread::{Gathering, LogThread};
 use crate::mapping;
 use crate::member::Membership;
-use crate::outbox::Outbox;
 use crate::peers::address::{self, Endpoint};
 use crate::peers::{self, PeerListeners, PeerSettings};
 use crate::words::WordSettings;
@@ -232,8 +231,7 @@ impl Server {
         let Parts { config, listener, address, member, disk, directories, clock, seed, writer, floor, replica } = parts;
         let workers = worker_count(config);
         let (image_sender, images) = sync_channel(1);
-        let outboxes = (0..workers).map(|_| Outbox::default()).collect();
-        let core = Arc::new(Core::new(replica, clock, outboxes));
+        let core = Arc::new(Core::new(replica, clock, workers));
         let limits = Arc::new(ConnectionLimits::new(config.client.max_per_address, config.client.max_total));
         let settings = WorkerSettings {
             frame_max: config.limits.jute_max_buffer,

@@ -4,7 +4,6 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::core::Core;
 use crate::limits::ConnectionLimits;
-use crate::outbox::Outbox;
 use crate::worker::{WorkerContext, WorkerSettings};
 use crate::{mapping, server};
 use farrier_proto::Zxid;
@@ -22,7 +21,7 @@ pub(crate) fn core() -> Arc<Core> {
     let clock = Clock::new();
     let state = TreeRestore::new(mapping::tree(&config), 7);
     let replica = Replica::standalone(mapping::replica(&config, None, 7), state, Zxid::ZERO, 0, clock.now());
-    Arc::new(Core::new(replica, clock, vec![Outbox::default()]))
+    Arc::new(Core::new(replica, clock, 1))
 }
 
 /// Its worker.

@@ -2,12 +2,11 @@
 
 use crate::connection::{self, Conn};
 use crate::core::Core;
+use crate::desk::Desk;
 use crate::limits::ConnectionLimits;
-use crate::outbox::{Deliveries, Delivery};
 use crate::words::WordSettings;
 use farrier_replica::{ConnId, Input};
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,26 +39,18 @@ pub(crate) struct WorkerContext {
     core: Arc<Core>,
     index: usize,
     settings: WorkerSettings,
-    conns: RefCell<HashMap<ConnId, Rc<Conn>>>,
-    deliveries: RefCell<Deliveries>,
-    dirty: RefCell<Vec<Rc<Conn>>>,
+    /// Number of connections.
+    count: Cell<usize>,
 }
 
 impl WorkerContext {
     pub(crate) fn new(core: &Arc<Core>, index: usize, settings: WorkerSettings) -> Self {
-        Self {
-            core: core.clone(),
-            index,
-            settings,
-            conns: RefCell::default(),
-            deliveries: RefCell::default(),
-            dirty: RefCell::default(),
-        }
+        Self { core: core.clone(), index, settings, count: Cell::new(0) }
     }
 
     #[cfg(test)]
-    pub(crate) fn only_connection(&self) -> Option<Rc<Conn>> {
-        self.conns.borrow().values().next().cloned()
+    pub(crate) fn only_connection(&self) -> Option<Arc<Conn>> {
+        self.desk().connections().pop()
     }
 
     pub(crate) fn core(&self) -> &Core {
@@ -85,15 +76,21 @@ impl WorkerContext {
     /// Whether memory should be given back rather than kept for the next request: with many connections,
     /// most are idle.
     pub(crate) fn is_idle(&self) -> bool {
-        self.conns.borrow().len() > 256
+        self.count.get() > 256
     }
 
-    pub(crate) fn register(&self, conn: &Rc<Conn>) {
-        self.conns.borrow_mut().insert(conn.id(), conn.clone());
+    fn desk(&self) -> &Desk {
+        self.core.desk(self.index)
+    }
+
+    pub(crate) fn register(&self, conn: &Arc<Conn>) {
+        self.count.set(self.count.get() + 1);
+        self.desk().register(conn);
     }
 
     pub(crate) fn unregister(&self, id: ConnId) {
-        self.conns.borrow_mut().remove(&id);
+        self.count.set(self.count.get() - 1);
+        self.desk().unregister(id);
     }
 
     /// Announces that [`Self::deliver`] follows, so that nobody needs to wake this worker.
@@ -104,49 +101,7 @@ impl WorkerContext {
     /// Hands out what the replica emitted for this worker's connections and writes it, one write per
     /// connection.
     pub(crate) fn deliver(&self) {
-        // A report of a flush may bring new deliveries; each round needs a megabyte to have been sent, so
-        // rounds end.
-        loop {
-            let mut dirty = self.dirty.take();
-            {
-                let mut batch = self.deliveries.borrow_mut();
-                self.core.outbox(self.index).take(&mut batch);
-                let conns = self.conns.borrow();
-                batch.drain(|id, delivery| {
-                    let Some(conn) = conns.get(&id) else { return };
-                    let newly = match delivery {
-                        Delivery::Send(frames) => conn.queue(frames),
-                        Delivery::ReportFlush => conn.report_flush(),
-                        Delivery::Close => {
-                            conn.close();
-                            false
-                        }
-                        Delivery::Pause => {
-                            conn.pause();
-                            false
-                        }
-                        Delivery::Resume => {
-                            conn.resume();
-                            false
-                        }
-                    };
-                    if newly {
-                        dirty.push(conn.clone());
-                    }
-                });
-            }
-            let mut reported = false;
-            for conn in dirty.drain(..) {
-                if conn.flush() {
-                    self.core.step(Input::Flushed { conn: conn.id() });
-                    reported = true;
-                }
-            }
-            self.dirty.replace(dirty);
-            if !reported {
-                return;
-            }
-        }
+        self.desk().deliver(&self.core);
     }
 }
 
@@ -204,13 +159,14 @@ pub(crate) fn run(
             return;
         }
         // Connections get their last replies and end; each is bounded in time.
-        let all: Vec<_> = context.conns.borrow().values().cloned().collect();
-        for conn in all {
+        for conn in context.desk().connections() {
             conn.close();
         }
         let patience = tokio::time::Instant::now() + Duration::from_secs(2);
-        while !context.conns.borrow().is_empty() && tokio::time::Instant::now() < patience {
+        while context.count.get() > 0 && tokio::time::Instant::now() < patience {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     });
+    drop(local);
+    core.desk(index).clear();
 }
