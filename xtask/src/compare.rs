@@ -11,6 +11,7 @@ mod join;
 mod lines;
 mod probe;
 mod requests;
+mod snapshot;
 mod writer;
 
 pub(crate) use probe::{Arguments as ProbeArguments, run as probe};
