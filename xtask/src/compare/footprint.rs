@@ -2,15 +2,12 @@
 
 use super::etcd::{Etcd, Members};
 use super::figures::{Figures, Metric, Who};
-use super::snapshot::{CONNS, DEPTH, NO_SNAPSHOT, sets, share};
-use super::{Options, join};
+use super::{Options, join, snapshot};
 use crate::measure::note;
 use crate::report::number;
 use crate::servers::{Ensemble, Program, Stage};
 use anyhow::{Context as _, Result};
-use farrier_bench::plan::Task;
-use farrier_bench::process::{forget_peak, memory};
-use farrier_bench::rows::Kind;
+use farrier_bench::process::memory;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -40,7 +37,7 @@ pub(super) fn empty_etcd(options: &Options, etcd: &Etcd, figures: &mut Figures) 
     note(&format!("start empty    etcd           {} s, {} MB", number(took.as_secs_f64()), number(rss)))
 }
 
-/// One server with all znodes: memory, a snapshot beside sets, restarts. Returns what to tell of it.
+/// One server with all znodes: memory, restarts, snapshots beside sets. Returns what to tell of it.
 pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<String> {
     let mut stage = Stage::new(program, &options.dir, 1)?;
     let took = stage.fill(options.znodes)?;
@@ -59,10 +56,9 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
     if who == Who::Apache {
         told = format!("- Apache's live set when full, after a full collection: {}\n", live_set(pid));
     }
-    forget_peak(pid)?;
-    let with = sets(&mut stage, options, None)?;
-    figures.add("rss-snapshot", who, Metric::Mb, megabytes(memory(pid, "VmHWM")?));
+    let rate = snapshot::half_load(&mut stage, options, who)?;
     stage.verify()?;
+    // Before the turns, which leave logs behind that no snapshot shortens.
     for round in 0..options.rounds {
         stage.ensemble.stop(0)?;
         let took = stage.ensemble.time_start(0)?;
@@ -70,29 +66,7 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
         note(&format!("restart {round}      {:14} {} s", stage.name(), number(took.as_secs_f64())))?;
         stage.count(options.znodes)?;
     }
-    // At this rate one snapshot may follow the other, so that there is no time without; so without them altogether. Last,
-    // since a start would have much to replay.
-    stage.ensemble.configure(&[NO_SNAPSHOT]);
-    stage.ensemble.stop(0)?;
-    stage.ensemble.time_start(0)?;
-    stage.measure(Task::Row(Kind::Set), CONNS, DEPTH, options.warm)?;
-    let without = sets(&mut stage, options, Some(with.rate))?;
-    match share(&with, &without) {
-        Ok((with_ms, without_ms)) => {
-            figures.add("snapshot", who, Metric::Share, with_ms / without_ms);
-            told.push_str(&format!(
-                "- {}: {} sets/s, half of what it can; p99 {} ms while a snapshot is written ({} s of it), {} ms \
-                 without any (`{NO_SNAPSHOT}`)\n",
-                stage.name(),
-                number(with.rate),
-                number(with_ms),
-                number(with.written.as_secs_f64()),
-                number(without_ms),
-            ));
-            note(told.trim_end())?;
-        }
-        Err(why) => told.push_str(&format!("- {}: no share for the snapshot: {why}\n", stage.name())),
-    }
+    told.push_str(&snapshot::turns(&mut stage, options, who, rate, figures)?);
     stage.verify()?;
     Ok(told)
 }
@@ -121,7 +95,7 @@ pub(super) fn joins(options: &Options, who: Who, program: &Program, figures: &mu
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
-fn megabytes(bytes: u64) -> f64 {
+pub(super) fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
