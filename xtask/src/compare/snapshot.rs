@@ -273,7 +273,7 @@ impl<S: Source> Source for Timed<S> {
 
 /// When snapshots were being written to this directory, until `stop`.
 fn snapshots(dir: &Path, stop: &AtomicBool) -> Result<Vec<(Instant, Instant)>> {
-    let mut growth = Growth::new(sizes(dir)?);
+    let mut growth = Growth::default();
     while !stop.load(Ordering::Relaxed) {
         growth.look(Instant::now(), sizes(dir)?);
         sleep(LOOK);
@@ -296,31 +296,24 @@ fn sizes(dir: &Path) -> Result<Vec<(OsString, u64)>> {
     Ok(found)
 }
 
-/// Files that grow: each from its first sight until it grew last.
-#[derive(Debug)]
-struct Growth {
-    old: Vec<OsString>,
-    new: Vec<(OsString, Instant, Instant, u64)>,
-}
+/// Files that grow: each from its first sight until it grew last. One that was begun before the first look counts from then.
+#[derive(Default, Debug)]
+struct Growth(Vec<(OsString, Instant, Instant, u64)>);
 
 impl Growth {
-    fn new(there: Vec<(OsString, u64)>) -> Self {
-        Self { old: there.into_iter().map(|(name, _)| name).collect(), new: Vec::new() }
-    }
-
     fn look(&mut self, now: Instant, sizes: Vec<(OsString, u64)>) {
-        for (name, len) in sizes.into_iter().filter(|(name, _)| !self.old.contains(name)) {
-            match self.new.iter_mut().find(|(known, ..)| *known == name) {
+        for (name, len) in sizes {
+            match self.0.iter_mut().find(|(known, ..)| *known == name) {
                 Some((_, _, grown, known)) if len > *known => (*grown, *known) = (now, len),
                 Some(_) => {}
-                None => self.new.push((name, now, now, len)),
+                None => self.0.push((name, now, now, len)),
             }
         }
     }
 
-    /// A file that was whole at its first sight has only got its name then, and does not count.
+    /// A file that never grew was whole at its first sight: it is old, or has only got its name then.
     fn spans(self) -> Vec<(Instant, Instant)> {
-        let all = self.new.into_iter().map(|(_, begun, grown, _)| (begun, grown));
+        let all = self.0.into_iter().map(|(_, begun, grown, _)| (begun, grown));
         all.filter(|(begun, grown)| begun < grown).map(|(begun, grown)| (begun, grown + SYNCS)).collect()
     }
 }
@@ -377,13 +370,24 @@ mod tests {
         let zero = Instant::now();
         let at = |ms| zero + Duration::from_millis(ms);
         let file = |name: &str, len| (OsString::from(name), len);
-        let mut growth = Growth::new(vec![file("snapshot.1", 10)]);
+        let mut growth = Growth::default();
         growth.look(at(1), vec![file("snapshot.1", 10)]);
         growth.look(at(2), vec![file("snapshot.1", 10), file("farrier.snapshot.2", 0)]);
         growth.look(at(9), vec![file("snapshot.1", 10), file("farrier.snapshot.2", 7)]);
         growth.look(at(12), vec![file("snapshot.1", 10), file("farrier.snapshot.2", 7)]);
         growth.look(at(13), vec![file("snapshot.1", 10), file("snapshot.2", 7)]);
         assert_eq!(growth.spans(), [(at(2), at(9) + SYNCS)]);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_begun_before_counts_from_the_first_look() {
+        let zero = Instant::now();
+        let at = |ms| zero + Duration::from_millis(ms);
+        let mut growth = Growth::default();
+        for (ms, len) in [(1, 5), (2, 5), (9, 8), (12, 8)] {
+            growth.look(at(ms), vec![("farrier.snapshot.2".into(), len)]);
+        }
+        assert_eq!(growth.spans(), [(at(1), at(9) + SYNCS)]);
     }
 
     #[test]
