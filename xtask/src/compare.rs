@@ -11,6 +11,7 @@ mod join;
 mod lines;
 mod probe;
 mod requests;
+mod snapshot;
 mod writer;
 
 pub(crate) use probe::{Arguments as ProbeArguments, run as probe};
@@ -88,7 +89,7 @@ struct Options {
     znodes: u32,
     /// Transactions that a follower misses.
     behind: u32,
-    /// How long sets go on beside a snapshot.
+    /// How long sets go on in a turn with snapshots, and in one without.
     beside_snapshot: Duration,
     dir: PathBuf,
 }
@@ -107,7 +108,7 @@ impl Options {
             kills: or(arguments.kills, 20, 1),
             znodes: or(arguments.znodes, 1_000_000, 20_000),
             behind: or(None, 100_000, 10_000),
-            beside_snapshot: seconds(None, 20, 3),
+            beside_snapshot: seconds(None, 10, 3),
             dir,
         }
     }
@@ -204,7 +205,7 @@ fn told(options: &Options, apache: &str, etcd: &str, jvm: &[String]) -> String {
          everything else is default, so all three sync every write before they acknowledge it\n\
          - {} rounds of {} s for each row after {} s of load; median (least–most); who goes first changes from round to \
          round; N × M: N connections with M requests outstanding each; values of {} bytes, {} znodes read and set; full: \
-         {} znodes; {} leaders killed, with {} s of load on Apache's after each\n\
+         {} znodes; {} leaders killed, with {} s of load on Apache's after each, and ahead of each turn of sets beside snapshots\n\
          - Farrier and Apache: one thread generates the load and checks every reply; after each row that writes, every \
          acknowledged write is read from every server. etcd: its revision on every member has grown by what was acknowledged\n\
          - etcd has no equal for children, watches by connection, locks, sessions and the rest that says –; its reads are of \

@@ -8,6 +8,7 @@
 pub mod echo;
 pub mod fanout;
 pub mod frame;
+mod handshake;
 pub mod locks;
 pub mod plan;
 mod pool;

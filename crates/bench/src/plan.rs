@@ -137,7 +137,7 @@ impl Plan {
                 rows::delete(&self.addrs, &[path])?;
                 Ok(outcome)
             }
-            Task::Connect => self.connect(),
+            Task::Connect => self.connect(progress),
             Task::Idle => self.idle(progress),
             Task::Fill => self.fill(space, ledger),
         }
@@ -222,9 +222,10 @@ impl Plan {
         Ok(outcome)
     }
 
-    fn connect(&self) -> Result<Outcome> {
+    fn connect(&self, progress: Progress<'_>) -> Result<Outcome> {
+        allow_connections(self.conns)?;
         let before = self.cpu()?;
-        let done = sessions::connect(&self.addrs, self.conns as usize, self.ramp + self.window)?;
+        let done = sessions::connect(&self.addrs, self.conns as usize, self.ramp + self.window, progress)?;
         let after = self.cpu()?;
         self.outcome(Window { elapsed: done.elapsed, replies: done.sessions, before, after, latency: done.latency })
     }

@@ -5,31 +5,28 @@
 //! one read, so that it costs a small part of what a server costs; where it does not, its own CPU tells.
 
 use crate::frame::put_request;
+use crate::handshake;
 use anyhow::{Context as _, Result, bail, ensure};
-use farrier_proto::client::{ConnectRequest, ConnectResponse, begin_frame, end_frame};
-use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid, Zxid};
+use farrier_proto::{Field as _, OpCode, Reader, Xid};
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Session timeout that connections ask for, in milliseconds.
-const SESSION_TIMEOUT_MS: i32 = 40_000;
 /// Bytes that one read may bring; also the longest reply.
 const READ_MAX: usize = 256 << 10;
 /// A server that answers nothing for so long has failed.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Longest latency that is told apart, in microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
 /// A connection that sent nothing for so long sends a ping.
 const PING_AFTER: Duration = Duration::from_secs(10);
 /// How often a run tells how far it is.
-const TOLD_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const TOLD_EVERY: Duration = Duration::from_millis(200);
 
 /// What to ask, and judge of the answers.
 pub trait Source {
@@ -108,16 +105,6 @@ pub struct Window<P> {
     pub latency: Histogram<u64>,
 }
 
-/// The handshake of a new session.
-const CONNECT: ConnectRequest<'static> = ConnectRequest {
-    protocol_version: 0,
-    last_zxid_seen: Zxid::ZERO,
-    timeout: SESSION_TIMEOUT_MS,
-    session: SessionId::NONE,
-    password: Some(Cow::Borrowed(&[0; 16])),
-    read_only: Some(false),
-};
-
 #[derive(Debug)]
 struct Client {
     stream: TcpStream,
@@ -175,12 +162,7 @@ impl Pool {
         let mut pinged = Instant::now();
         for index in 0..count {
             let addr = addrs[index % addrs.len()];
-            let client = open(addr).with_context(|| {
-                format!(
-                    "connection {} to {addr} (servers take maxClientCnxns from one address, 60 by default; 0 is no limit)",
-                    index + 1
-                )
-            })?;
+            let client = open(addr).with_context(|| handshake::failed(index, addr))?;
             let data = epoll::EventData::new_u64(u64::try_from(index)?);
             epoll::add(&pool.epoll, &client.stream, data, epoll::EventFlags::IN)?;
             pool.clients.push(client);
@@ -425,9 +407,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
         let mut ask = Vec::new();
-        let at = begin_frame(&mut ask);
-        CONNECT.write(&mut ask);
-        end_frame(&mut ask, at);
+        handshake::put(&mut ask);
         stream.write_all(&ask)?;
         let mut len = [0; 4];
         stream.read_exact(&mut len).context("reading the answer to the handshake")?;
@@ -435,8 +415,7 @@ impl Client {
         ensure!(len < READ_MAX, "a handshake of {len} bytes");
         let mut payload = vec![0; len];
         stream.read_exact(&mut payload)?;
-        let response = ConnectResponse::read(&mut Reader::new(&payload))?;
-        ensure!(response.timeout > 0, "the server refuses a session");
+        handshake::check(&payload)?;
         Self::new(stream)
     }
 
