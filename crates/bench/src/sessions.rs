@@ -336,6 +336,7 @@ mod tests {
             let addrs = [server(&opened(5), &closed(1, 0), piece), server(&opened(-5), &closed(1, 0), piece)];
             let seen = run(&addrs, LONG).expect("sessions");
             assert!(seen.sessions >= 3 && seen.sessions == seen.latency.len(), "{}", seen.sessions);
+            assert!(seen.elapsed >= SPAN, "places dial again until it is over");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::log_queue::LogQueue;
 use crate::log_reader::{Look, LookQueue};
-use crate::outbox::{Delivery, Outbox};
+use crate::outbox::{Delivery, LITTLE_MAX, Outbox};
 use crate::peers::{PeerCommand, PeerOutbox, Port, Ports};
 use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,10 +48,30 @@ struct Engine {
     armed: Option<u64>,
     /// The newest millisecond in which the lock was given to whoever waited for it.
     gave_way: u64,
-    /// Links that are to be flushed once the lock is released.
-    filled: Vec<Arc<Port>>,
-    /// Workers that have to hear then of what is in their outboxes.
-    due: Vec<usize>,
+}
+
+/// What whoever stepped the replica does once it released the lock.
+struct Due {
+    /// Links that are to be flushed.
+    ports: [Option<Arc<Port>>; PORTS_MAX],
+    /// Workers that have to hear of what is in their outboxes.
+    workers: [bool; WORKERS_MAX],
+}
+
+impl Due {
+    const NOTHING: Self = Self { ports: [const { None }; PORTS_MAX], workers: [false; WORKERS_MAX] };
+
+    /// Something was put into the outbox of this link.
+    fn flush(&mut self, port: Arc<Port>) {
+        for place in &mut self.ports {
+            match place {
+                Some(known) if Arc::ptr_eq(known, &port) => return,
+                Some(_) => {}
+                None => return *place = Some(port),
+            }
+        }
+        port.leave_to_task();
+    }
 }
 
 /// Whom an action goes to.
@@ -96,15 +116,7 @@ impl Core {
     /// A server with so many network workers.
     pub(crate) fn new(replica: Replica, clock: Clock, workers: usize) -> Self {
         assert!((1..=WORKERS_MAX).contains(&workers), "1 to {WORKERS_MAX} network workers");
-        let engine = Engine {
-            replica,
-            out: Actions::default(),
-            notes: Vec::new(),
-            armed: None,
-            gave_way: 0,
-            filled: Vec::new(),
-            due: Vec::new(),
-        };
+        let engine = Engine { replica, out: Actions::default(), notes: Vec::new(), armed: None, gave_way: 0 };
         Self {
             engine: parking_lot::Mutex::new(engine),
             desks: (0..workers).map(|_| Desk::default()).collect(),
@@ -135,7 +147,7 @@ impl Core {
     }
 
     pub(crate) fn outbox(&self, worker: usize) -> &Outbox {
-        &self.desks[worker].outbox
+        self.desks[worker].outbox()
     }
 
     /// What the peers' thread is to do.
@@ -172,15 +184,12 @@ impl Core {
         let mut session = Session { replica, out, now, gives_way: false };
         let result = f(&mut session);
         let gives_way = session.gives_way || now.mono > engine.gave_way;
-        if !engine.out.list.is_empty() {
-            self.hand_over(&mut engine);
-        }
+        let due = if engine.out.list.is_empty() { Due::NOTHING } else { self.hand_over(&mut engine) };
         let deadline = engine.replica.next_deadline();
         if deadline != engine.armed && deadline.is_some_and(|d| engine.armed.is_none_or(|a| d < a)) {
             self.timer.notify_one();
         }
         let notes = std::mem::take(&mut engine.notes);
-        let (filled, due) = (std::mem::take(&mut engine.filled), std::mem::take(&mut engine.due));
         std::mem::forget(whole);
         if gives_way {
             engine.gave_way = now.mono;
@@ -188,11 +197,12 @@ impl Core {
         } else {
             drop(engine);
         }
-        for port in filled {
-            port.flush();
+        let mut budget = LITTLE_MAX;
+        for (desk, _) in self.desks.iter().zip(due.workers).filter(|(_, due)| *due) {
+            desk.deliver_or_wake(self, &mut budget);
         }
-        for worker in due {
-            self.desks[worker].deliver_or_wake(self);
+        for port in due.ports.into_iter().flatten() {
+            port.flush();
         }
         for (level, text) in notes {
             match level {
@@ -206,10 +216,10 @@ impl Core {
         result
     }
 
-    fn hand_over(&self, engine: &mut Engine) {
-        let Engine { out, notes, filled, due, .. } = engine;
+    fn hand_over(&self, engine: &mut Engine) -> Due {
+        let Engine { out, notes, .. } = engine;
+        let mut due = Due::NOTHING;
         let bytes = &out.bytes;
-        let mut woken = [false; WORKERS_MAX];
         let mut log_has_work = false;
         let mut peers_have_work = false;
         for action in out.list.drain(..) {
@@ -247,8 +257,8 @@ impl Core {
             match task {
                 Task::Client(conn, delivery) => {
                     let worker = (conn.0 & (WORKERS_MAX as u64 - 1)) as usize;
-                    self.desks[worker].outbox.push(conn, delivery);
-                    woken[worker] = true;
+                    self.desks[worker].outbox().push(conn, delivery);
+                    due.workers[worker] = true;
                 }
                 Task::Log(command) => {
                     self.log.push(command);
@@ -260,11 +270,7 @@ impl Core {
                     peers_have_work = true;
                 }
                 Task::Link(None) => {}
-                Task::Link(Some(port)) => {
-                    if !filled.iter().any(|known| Arc::ptr_eq(known, &port)) {
-                        filled.push(port);
-                    }
-                }
+                Task::Link(Some(port)) => due.flush(port),
                 Task::Note(level, text) => notes.push((level, text)),
                 Task::Life(halted) => {
                     let mut life = self.life();
@@ -286,11 +292,10 @@ impl Core {
         if peers_have_work {
             self.peers.wake();
         }
-        for (worker, desk) in self.desks.iter().enumerate() {
-            if woken[worker] && !desk.outbox.is_attended() {
-                due.push(worker);
-            }
+        for (desk, due) in self.desks.iter().zip(&mut due.workers) {
+            *due = *due && !desk.outbox().is_attended();
         }
+        due
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -353,7 +358,7 @@ impl Core {
         self.timer.notify_all();
         drop(engine);
         for desk in &self.desks {
-            desk.outbox.wake_always();
+            desk.outbox().wake_always();
         }
     }
 
@@ -395,6 +400,8 @@ impl Core {
                 }
             });
             let mut engine = self.engine.lock();
+            // Again: what followed from the step was written meanwhile.
+            let now = self.clock.now();
             engine.armed = engine.replica.next_deadline();
             let wait =
                 engine.armed.map_or(IDLE_TIMER_MAX, |d| Duration::from_millis(d.saturating_sub(now.mono).max(1)));
@@ -409,6 +416,9 @@ impl Core {
 
 /// Longest sleep of the timer.
 const IDLE_TIMER_MAX: Duration = Duration::from_secs(1);
+
+/// Links that whoever stepped the replica writes to. Others are left to their tasks.
+const PORTS_MAX: usize = 8;
 
 /// Memory for emitted frames that is kept from batch to batch.
 const OUT_KEEP_MAX: usize = 1 << 20;

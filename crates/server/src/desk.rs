@@ -1,50 +1,45 @@
 //! One worker's connections, as every thread reaches them.
 //!
 //! What the replica emitted for them is written by the worker, or, if it is little, by whoever stepped the replica: to wake
-//! another thread up costs more than a few writes. The lock is held from taking a batch until it is written, so that batches
-//! reach a socket in order, whoever writes them.
+//! another thread up costs more than a few writes.
 
 use crate::connection::Conn;
 use crate::core::Core;
-use crate::outbox::{Deliveries, Delivery, Outbox};
+use crate::outbox::{Deliveries, Delivery, Outbox, Writing};
 use farrier_replica::{ConnId, Input};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 #[derive(Debug, Default)]
-struct Open {
-    conns: HashMap<ConnId, Arc<Conn>>,
-    deliveries: Deliveries,
+struct Conns {
+    by_id: HashMap<ConnId, Arc<Conn>>,
     dirty: Vec<Arc<Conn>>,
 }
 
 /// A worker's outbox, and the connections whose sockets it is written to.
 #[derive(Debug, Default)]
-pub(crate) struct Desk {
-    pub(crate) outbox: Outbox,
-    open: Mutex<Open>,
-}
+pub(crate) struct Desk(Writing<Conns>);
 
 impl Desk {
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().expect("nothing panics while it holds this lock")
+    pub(crate) const fn outbox(&self) -> &Outbox {
+        &self.0.outbox
     }
 
     pub(crate) fn register(&self, conn: &Arc<Conn>) {
-        self.open().conns.insert(conn.id(), conn.clone());
+        self.0.with(|conns| conns.by_id.insert(conn.id(), conn.clone()));
     }
 
     pub(crate) fn unregister(&self, id: ConnId) {
-        self.open().conns.remove(&id);
+        self.0.with(|conns| conns.by_id.remove(&id));
+    }
+
+    pub(crate) fn connections(&self) -> Vec<Arc<Conn>> {
+        self.0.with(|conns| conns.by_id.values().cloned().collect())
     }
 
     /// The worker is gone, and nothing is written for it any more.
     pub(crate) fn clear(&self) {
-        self.open().conns.clear();
-    }
-
-    pub(crate) fn connections(&self) -> Vec<Arc<Conn>> {
-        self.open().conns.values().cloned().collect()
+        self.0.with(|conns| conns.by_id.clear());
     }
 
     /// For the worker: hands out everything that waits, and writes it.
@@ -52,10 +47,7 @@ impl Desk {
         // A report of a flush may bring new deliveries; each round needs a megabyte to have been sent, so
         // rounds end.
         loop {
-            let mut open = self.open();
-            self.outbox.take(&mut open.deliveries);
-            let drained = open.write();
-            drop(open);
+            let drained = self.0.deliver(Conns::write);
             if drained.is_empty() {
                 return;
             }
@@ -64,27 +56,21 @@ impl Desk {
     }
 
     /// For whoever stepped the replica: writes what waits if it is little and nobody else is at it, and leaves it to the
-    /// worker otherwise.
-    pub(crate) fn deliver_or_wake(&self, core: &Core) {
-        if let Ok(mut open) = self.open.try_lock()
-            && self.outbox.take_little(&mut open.deliveries)
-        {
-            let drained = open.write();
-            drop(open);
+    /// worker otherwise. `budget` is what is still little.
+    pub(crate) fn deliver_or_wake(&self, core: &Core, budget: &mut usize) {
+        if let Some(drained) = self.0.deliver_or_wake(budget, Conns::write) {
             report(core, drained);
-        } else {
-            self.outbox.wake();
         }
     }
 }
 
-impl Open {
+impl Conns {
     /// Hands the batch out and writes it, one write per connection. Connections that everything was sent to, where somebody
     /// wants to know.
-    fn write(&mut self) -> Vec<ConnId> {
-        let Self { conns, deliveries, dirty } = self;
-        deliveries.drain(|id, delivery| {
-            let Some(conn) = conns.get(&id) else { return };
+    fn write(&mut self, batch: &mut Deliveries) -> Vec<ConnId> {
+        let Self { by_id, dirty } = self;
+        batch.drain(|id, delivery| {
+            let Some(conn) = by_id.get(&id) else { return };
             let newly = match delivery {
                 Delivery::Send(frames) => conn.queue(frames),
                 Delivery::ReportFlush => conn.report_flush(),

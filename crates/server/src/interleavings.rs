@@ -45,7 +45,7 @@ mod outbox;
 use files::Files;
 use link_outbox::{LinkOutbox, Piece};
 use log_queue::{LogQueue, Weighed};
-use outbox::{Deliveries, Delivery, Outbox};
+use outbox::{Deliveries, Delivery, LITTLE_MAX, Outbox, Writing};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,80 +208,81 @@ fn a_worker_hears_that_the_server_closes_whatever_it_is_at() {
     });
 }
 
-/// Frames that were written, by whoever had the lock.
-type Written = Mutex<Vec<u8>>;
-
-fn write(mut batch: Deliveries, written: &mut Vec<u8>) {
+fn write(written: &mut Vec<u8>, batch: &mut Deliveries) -> usize {
     batch.drain(|_, delivery| {
         if let Delivery::Send(bytes) = delivery {
             written.extend_from_slice(bytes);
         }
     });
+    written.len()
 }
 
-/// As a desk does it: two threads that step the replica write what is little themselves, unless somebody else is at it, and
-/// one of them has something for the worker alone as well; the worker steps too. Everything is written in order, and nobody
-/// waits for a wake-up that does not come.
+/// Two threads that step the replica write what is little themselves, unless somebody else is at it, and one of them has
+/// something for the worker alone as well; the worker steps too. Everything is written in order, and nobody waits for a
+/// wake-up that does not come.
 #[test]
 fn frames_are_written_in_order_by_whoever_stepped_the_replica() {
     const EACH: u8 = 2;
     const ALL: usize = 3 * EACH as usize;
     in_many_orders(|| {
-        let shared = Arc::new((Outbox::default(), Mutex::new(0_u8), Written::default()));
-        let step = |(outbox, replica, _): &(Outbox, Mutex<u8>, Written)| {
+        let shared = Arc::new((Writing::<Vec<u8>>::default(), Mutex::new(0_u8)));
+        let step = |(writing, replica): &(Writing<Vec<u8>>, Mutex<u8>)| {
             let mut next = replica.lock().expect("nobody panics");
             if *next == 1 {
-                outbox.push(farrier_replica::ConnId(1), Delivery::Resume);
+                writing.outbox.push(farrier_replica::ConnId(1), Delivery::Resume);
             }
-            outbox.push(farrier_replica::ConnId(1), Delivery::Send(&[*next]));
+            writing.outbox.push(farrier_replica::ConnId(1), Delivery::Send(&[*next]));
             *next += 1;
-            !outbox.is_attended()
+            !writing.outbox.is_attended()
         };
         let others: Vec<_> = (0..2)
             .map(|_| {
                 let shared = shared.clone();
                 shuttle::thread::spawn(move || {
                     for _ in 0..EACH {
-                        if !step(&shared) {
-                            continue;
-                        }
-                        let (outbox, _, written) = &*shared;
-                        let mut batch = Deliveries::default();
-                        match written.try_lock() {
-                            Ok(mut written) if outbox.take_little(&mut batch) => {
-                                write(batch, &mut written);
-                                if written.len() == ALL {
-                                    // Only here somebody waits for that.
-                                    outbox.wake_always();
-                                }
-                            }
-                            Ok(_) | Err(_) => outbox.wake(),
+                        if step(&shared) && shared.0.deliver_or_wake(&mut LITTLE_MAX.clone(), write) == Some(ALL) {
+                            // Only here somebody waits for that.
+                            shared.0.outbox.wake_always();
                         }
                     }
                 })
             })
             .collect();
-        let (outbox, _, written) = &*shared;
-        let deliver = || {
-            let mut written = written.lock().expect("nobody panics");
-            let mut batch = Deliveries::default();
-            outbox.take(&mut batch);
-            write(batch, &mut written);
-            written.len()
-        };
+        let writing = &shared.0;
         for _ in 0..EACH {
-            outbox.attend();
+            writing.outbox.attend();
             step(&shared);
-            deliver();
+            writing.deliver(write);
         }
-        while deliver() < ALL {
-            shuttle::future::block_on(outbox.wait());
+        while writing.deliver(write) < ALL {
+            shuttle::future::block_on(writing.outbox.wait());
         }
         for other in others {
             other.join().expect("nobody panics");
         }
-        assert_eq!(*written.lock().expect("nobody panics"), (0..).take(ALL).collect::<Vec<u8>>());
+        writing.with(|written| assert_eq!(*written, (0..).take(ALL).collect::<Vec<u8>>()));
     });
+}
+
+/// What is beyond the budget is left to the worker, and what another one took is not counted twice.
+#[test]
+fn who_stepped_the_replica_writes_no_more_than_its_budget() {
+    shuttle::check_random(
+        || {
+            let writing = Writing::<Vec<u8>>::default();
+            let push = |n| writing.outbox.push(farrier_replica::ConnId(1), Delivery::Send(&[n]));
+            let mut budget = 3;
+            (0..2).for_each(push);
+            assert_eq!(writing.deliver_or_wake(&mut budget, write), Some(2));
+            assert_eq!(budget, 1);
+            (2..4).for_each(push);
+            assert_eq!(writing.deliver_or_wake(&mut budget, write), None);
+            // It was woken.
+            shuttle::future::block_on(writing.outbox.wait());
+            assert_eq!(writing.deliver(write), 4);
+        },
+        1,
+    );
 }
 
 // ---- what leaves on a link ----
@@ -359,24 +360,55 @@ fn what_leaves_on_a_link_leaves_in_order_whoever_writes_it() {
     });
 }
 
-/// A thread finds that the socket is broken, while the link's task waits for something to do.
+/// A thread finds that the socket is broken. The link's task hears of it, and nothing is written behind what was lost.
 #[test]
-fn the_task_of_a_link_hears_that_its_socket_is_broken() {
+fn nothing_is_written_to_a_link_whose_socket_broke() {
     in_many_orders(|| {
         let outbox = Arc::new(LinkOutbox::default());
-        let stepper = {
-            let outbox = outbox.clone();
-            shuttle::thread::spawn(move || {
-                outbox.push_bytes(|out| out.push(1));
-                outbox.flush(|_| Err(io::ErrorKind::BrokenPipe.into()));
+        let tried = Arc::new(AtomicU64::new(0));
+        let steppers: Vec<_> = (0..2)
+            .map(|_| {
+                let (outbox, tried) = (outbox.clone(), tried.clone());
+                shuttle::thread::spawn(move || {
+                    outbox.push_bytes(|out| out.push(1));
+                    outbox.flush(|_| {
+                        tried.fetch_add(1, Ordering::SeqCst);
+                        Err(io::ErrorKind::BrokenPipe.into())
+                    });
+                })
             })
-        };
+            .collect();
         let seen = shuttle::future::block_on(outbox.next());
-        // It may have come first.
-        assert!(
-            matches!(&seen, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) || seen.is_ok_and(|p| p.is_some())
-        );
-        stepper.join().expect("nobody panics");
+        for stepper in steppers {
+            stepper.join().expect("nobody panics");
+        }
+        match seen {
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::BrokenPipe),
+            // It came first, and has the turn.
+            Ok(piece) => assert!(piece.is_some() && tried.load(Ordering::SeqCst) == 0),
+        }
+        assert!(tried.load(Ordering::SeqCst) <= 1);
+    });
+}
+
+/// Others put in more all the time: who writes stops after a while, and the task, which waits, goes on.
+#[test]
+fn one_thread_does_not_write_a_link_for_all_others() {
+    in_many_orders(|| {
+        let outbox = Arc::new(LinkOutbox::default());
+        let task = {
+            let outbox = outbox.clone();
+            shuttle::thread::spawn(move || shuttle::future::block_on(outbox.next()))
+        };
+        let tried = AtomicU64::new(0);
+        outbox.push_bytes(|out| out.push(1));
+        outbox.flush(|_| {
+            tried.fetch_add(1, Ordering::SeqCst);
+            outbox.push_bytes(|out| out.push(1));
+            Ok(1)
+        });
+        assert!(tried.load(Ordering::SeqCst) < 10);
+        assert!(matches!(task.join().expect("nobody panics"), Ok(Some(Piece::Bytes(rest))) if rest == [1]));
     });
 }
 

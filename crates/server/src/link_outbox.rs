@@ -9,6 +9,9 @@ use farrier_replica::SnapshotImage;
 use std::collections::VecDeque;
 use std::io;
 
+/// Times that one thread writes what others put in meanwhile.
+const ROUNDS_MAX: usize = 2;
+
 /// Memory that is kept from batch to batch.
 const KEEP_MAX: usize = 256 << 10;
 
@@ -78,9 +81,10 @@ impl LinkOutbox {
     }
 
     /// Writes what `socket` takes at once. Whoever finds somebody else at it leaves it to them: they look again before
-    /// they stop. The task goes on where a socket has to be waited for, or there is more to do than writing.
+    /// they stop. The task goes on where a socket has to be waited for, where there is more to do than writing, and where
+    /// others put in more all the time.
     pub(crate) fn flush(&self, socket: impl Fn(&[u8]) -> io::Result<usize>) {
-        loop {
+        for _ in 0..ROUNDS_MAX {
             let mut queue = self.queue();
             if queue.taken {
                 return;
@@ -95,21 +99,30 @@ impl LinkOutbox {
             drop(queue);
             let (sent, stopped) = write_some(&bytes, &socket);
             let mut queue = self.queue();
-            queue.taken = false;
             queue.bytes -= sent;
             match stopped {
                 None => queue.keep(bytes),
+                Some(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut rest = bytes;
+                    rest.drain(..sent);
+                    queue.pieces.push_front(Piece::Bytes(rest));
+                    queue.taken = false;
+                    return self.task.notify_one();
+                }
                 Some(error) => {
-                    if error.kind() == io::ErrorKind::WouldBlock {
-                        queue.pieces.push_front(Piece::Bytes(bytes[sent..].to_vec()));
-                    } else {
-                        queue.broken = Some(error);
-                    }
-                    self.task.notify_one();
-                    return;
+                    // Still taken: nothing may be written behind what was lost.
+                    queue.broken = Some(error);
+                    return self.task.notify_one();
                 }
             }
+            queue.taken = false;
         }
+        self.leave_to_task();
+    }
+
+    /// What waits is written by the link's task.
+    pub(crate) fn leave_to_task(&self) {
+        self.task.notify_one();
     }
 
     /// For the link's task: waits for what it has to do. Nobody else writes before it says that this is

@@ -60,10 +60,10 @@ impl Deliveries {
     }
 }
 
-/// Frames that are written by whoever stepped the replica. What is more is done faster by the worker, beside the next step.
-const LITTLE_MAX: usize = 4;
+/// Frames that whoever stepped the replica writes. What is more is done faster by the workers, beside the next step.
+pub(crate) const LITTLE_MAX: usize = 4;
 
-/// Bytes of them.
+/// Bytes of those of one worker.
 const LITTLE_BYTES_MAX: usize = 16 << 10;
 
 /// Memory that is kept from batch to batch.
@@ -128,15 +128,16 @@ impl Outbox {
         }
     }
 
-    /// The same for anybody who does the worker's work, if it is little and nothing but frames: what else there is to do
-    /// concerns the worker's tasks.
-    pub(crate) fn take_little(&self, into: &mut Deliveries) -> bool {
+    /// The same for anybody who does the worker's work, if it is within this budget of frames and nothing but frames: what
+    /// else there is to do concerns the worker's tasks.
+    fn take_little(&self, into: &mut Deliveries, budget: &mut usize) -> bool {
         debug_assert!(into.items.is_empty());
         let mut w = self.waiting.lock().expect("nothing panics while it holds this lock");
-        let little = w.items.len() <= LITTLE_MAX
+        let little = w.items.len() <= *budget
             && w.bytes.len() <= LITTLE_BYTES_MAX
             && w.items.iter().all(|(_, kind)| matches!(kind, Kind::Send(_)));
         if little {
+            *budget -= w.items.len();
             self.filled.store(false, Ordering::SeqCst);
             std::mem::swap(&mut *w, into);
         }
@@ -151,5 +152,45 @@ impl Outbox {
     /// Waits for a wake-up.
     pub(crate) async fn wait(&self) {
         self.notify.notified().await;
+    }
+}
+
+/// An outbox with what it is written to. Whoever takes a batch holds the lock until it is written, so that batches are written
+/// in their order, by whomever.
+#[derive(Debug, Default)]
+pub(crate) struct Writing<T> {
+    pub(crate) outbox: Outbox,
+    open: Mutex<(T, Deliveries)>,
+}
+
+impl<T> Writing<T> {
+    /// What it is written to; batches wait meanwhile.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        f(&mut self.open.lock().expect("nothing panics while it holds this lock").0)
+    }
+
+    /// For the worker: writes everything that waits.
+    pub(crate) fn deliver<R>(&self, write: impl FnOnce(&mut T, &mut Deliveries) -> R) -> R {
+        let mut open = self.open.lock().expect("nothing panics while it holds this lock");
+        let (to, batch) = &mut *open;
+        self.outbox.take(batch);
+        write(to, batch)
+    }
+
+    /// For whoever stepped the replica: writes what waits if it is within the budget and nobody else is at it, and wakes the
+    /// worker otherwise.
+    pub(crate) fn deliver_or_wake<R>(
+        &self,
+        budget: &mut usize,
+        write: impl FnOnce(&mut T, &mut Deliveries) -> R,
+    ) -> Option<R> {
+        if let Ok(mut open) = self.open.try_lock() {
+            let (to, batch) = &mut *open;
+            if self.outbox.take_little(batch, budget) {
+                return Some(write(to, batch));
+            }
+        }
+        self.outbox.wake();
+        None
     }
 }

@@ -160,7 +160,7 @@ impl LearnerInfo {
         }
         if data.len() >= 20 {
             info.config_version = r.i64()?.cast_unsigned();
-            info.cumulative = r.rest() == CUMULATIVE_TAG;
+            info.cumulative = r.rest().starts_with(&CUMULATIVE_TAG);
         }
         Ok(info)
     }
@@ -352,7 +352,11 @@ impl LeaderPacket {
             LEADER_INFO => {
                 let mut r = raw.data("protocol version")?;
                 let protocol_version = r.i32()?;
-                Self::LeaderInfo { epoch: zxid.epoch(), protocol_version, cumulative: r.rest() == CUMULATIVE_TAG }
+                Self::LeaderInfo {
+                    epoch: zxid.epoch(),
+                    protocol_version,
+                    cumulative: r.rest().starts_with(&CUMULATIVE_TAG),
+                }
             }
             DIFF => Self::Diff { zxid },
             TRUNC => Self::Trunc { zxid },

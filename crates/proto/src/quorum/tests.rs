@@ -234,6 +234,17 @@ fn who_a_learner_is_goes_by_length() {
     assert_eq!(read("0000000000000003 00010000 00000000000000"), (Some(3), 0x10000, 0));
     assert_eq!(read("0000000000000003 00010000 0000000000000009 ff"), (Some(3), 0x10000, 9));
 
+    // What a later version may say behind the tag.
+    let more = LearnerPacket::read(&unhex(
+        "0000000b 0000000700000000 0000001d 0000000000000003 00010000 0000000000000009 6661727269657231 ff ffffffff",
+    ));
+    let info =
+        LearnerInfo { server: Some(ServerId(3)), protocol_version: 0x10000, config_version: 9, cumulative: true };
+    assert_eq!(more, Ok(LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(7), info }));
+    let more = unhex("00000011 0000000100000000 0000000d 00010000 6661727269657231 ff ffffffff");
+    let info = LeaderPacket::LeaderInfo { epoch: 1, protocol_version: 0x10000, cumulative: true };
+    assert_eq!(LeaderPacket::read(&more.into()), Ok(info));
+
     let null = LearnerPacket::read(&unhex("0000000b 0000000700000000 ffffffff ffffffff")).unwrap();
     let info = LearnerInfo { server: None, protocol_version: 1, config_version: 0, cumulative: false };
     assert_eq!(null, LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(7), info });

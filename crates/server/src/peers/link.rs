@@ -146,6 +146,8 @@ impl Link {
                 Piece::ReportFlush => report_one(report, farrier_zab::Input::Flushed { link: self.id }),
             }
             port.outbox.done(sent);
+            // A socket that takes everything would keep this thread from other links.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

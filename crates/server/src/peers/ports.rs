@@ -30,6 +30,11 @@ impl Port {
         self.outbox.flush(|bytes| self.write.try_write(bytes));
     }
 
+    /// What waits is written by the link's task.
+    pub(crate) fn leave_to_task(&self) {
+        self.outbox.leave_to_task();
+    }
+
     /// Writes all of it; for who has the outbox's turn.
     pub(super) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -37,7 +42,7 @@ impl Port {
             match self.write.try_write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => bytes = &bytes[n..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
             }
         }

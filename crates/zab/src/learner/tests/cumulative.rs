@@ -78,6 +78,34 @@ fn a_state_that_is_not_on_disk_takes_it_too() {
 }
 
 #[test]
+fn a_run_is_committed_between_newleader_and_uptodate_too() {
+    for snapshot in [false, true] {
+        let mut b = promised(true);
+        if snapshot {
+            b.step(Input::SnapReceived { link: LINK, zxid: z(1, 2) });
+        } else {
+            b.says(LeaderPacket::Diff { zxid: z(1, 2) });
+        }
+        for counter in 3..=5 {
+            b.says(proposal(z(1, counter)));
+        }
+        assert_eq!(b.says(commit(z(1, 4))), vec![deliver(z(1, 3)), deliver(z(1, 4))], "{snapshot}");
+        b.says(new_leader(2));
+        for counter in 1..=3 {
+            b.says(proposal(z(2, counter)));
+        }
+        // 1:5 came without a commit: one of the new epoch stands for it as well.
+        let run = vec![deliver(z(1, 5)), deliver(z(2, 1)), deliver(z(2, 2))];
+        assert_eq!(b.says(commit(z(2, 2))), run, "{snapshot}");
+        let acks = b.durable(if snapshot { 6 } else { 8 });
+        assert_eq!(without_notes(acks), vec![ack(z(2, 0)), ack(z(2, 3))], "{snapshot}");
+        let up = without_notes(b.says(LeaderPacket::UpToDate));
+        assert_eq!(up, vec![role(2, false), ack(z(2, 0))], "{snapshot}");
+        assert_eq!(b.says(commit(z(2, 3))), vec![deliver(z(2, 3))], "{snapshot}");
+    }
+}
+
+#[test]
 fn whoever_does_not_say_it_of_itself_does_not_do_it() {
     let mut b = broadcast(false);
     for counter in 1..=3 {
