@@ -9,6 +9,10 @@ use farrier_replica::SnapshotImage;
 use std::collections::VecDeque;
 use std::io;
 
+/// Bytes that are written by whoever put them in. More means that much is going on: then the task, which writes what several
+/// steps have put in with one call, costs less.
+const LITTLE_BYTES_MAX: usize = 2 << 10;
+
 /// Times that one thread writes what others put in meanwhile.
 const ROUNDS_MAX: usize = 2;
 
@@ -80,7 +84,7 @@ impl LinkOutbox {
         self.task.notify_one();
     }
 
-    /// Writes what `socket` takes at once. Whoever finds somebody else at it leaves it to them: they look again before
+    /// Writes what `socket` takes at once, if it is little. Whoever finds somebody else at it leaves it to them: they look again before
     /// they stop. The task goes on where a socket has to be waited for, where there is more to do than writing, and where
     /// others put in more all the time.
     pub(crate) fn flush(&self, socket: impl Fn(&[u8]) -> io::Result<usize>) {
@@ -88,6 +92,9 @@ impl LinkOutbox {
             let mut queue = self.queue();
             if queue.taken {
                 return;
+            }
+            if queue.bytes > LITTLE_BYTES_MAX {
+                break;
             }
             let Some(Piece::Bytes(bytes)) = queue.pieces.pop_front_if(|piece| matches!(piece, Piece::Bytes(_))) else {
                 if !queue.pieces.is_empty() || queue.closing {
