@@ -7,8 +7,8 @@ use farrier_replica::{ConnId, FRAME_SKIP_MAX, Input};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -54,7 +54,7 @@ const TURN_TIME_MAX: Duration = Duration::from_millis(1);
 pub(crate) struct Conn {
     id: ConnId,
     write: OwnedWriteHalf,
-    out: Mutex<Output>,
+    out: parking_lot::Mutex<Output>,
     paused: AtomicBool,
     closing: AtomicBool,
     broken: AtomicBool,
@@ -77,13 +77,9 @@ impl Conn {
         self.id
     }
 
-    fn out(&self) -> MutexGuard<'_, Output> {
-        self.out.lock().expect("nothing panics while it holds this lock")
-    }
-
     /// Appends frames; true if the connection had nothing to flush before in this round.
     pub(crate) fn queue(&self, frames: &[u8]) -> bool {
-        let mut out = self.out();
+        let mut out = self.out.lock();
         out.bytes.extend_from_slice(frames);
         !std::mem::replace(&mut out.dirty, true)
     }
@@ -104,7 +100,7 @@ impl Conn {
 
     /// True if the connection is now due in this round's flush.
     pub(crate) fn report_flush(&self) -> bool {
-        let mut out = self.out();
+        let mut out = self.out.lock();
         out.report = true;
         !std::mem::replace(&mut out.dirty, true)
     }
@@ -114,13 +110,13 @@ impl Conn {
     }
 
     fn backlog(&self) -> usize {
-        let out = self.out();
+        let out = self.out.lock();
         out.bytes.len() - out.sent
     }
 
     /// Writes what the socket takes. True when everything is sent and somebody wants to know.
     pub(crate) fn flush(&self) -> bool {
-        let mut guard = self.out();
+        let mut guard = self.out.lock();
         let out = &mut *guard;
         out.dirty = false;
         while out.sent < out.bytes.len() {
@@ -215,7 +211,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
     let conn = Arc::new(Conn {
         id,
         write,
-        out: Mutex::default(),
+        out: parking_lot::Mutex::default(),
         paused: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         broken: AtomicBool::new(false),

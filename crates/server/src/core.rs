@@ -54,12 +54,20 @@ struct Engine {
 struct Due {
     /// Links that are to be flushed.
     ports: [Option<Arc<Port>>; PORTS_MAX],
-    /// Workers that have to hear of what is in their outboxes.
-    workers: [bool; WORKERS_MAX],
+    /// Workers that have to hear of what is in their outboxes, a bit for each.
+    workers: [u64; WORKERS_MAX / 64],
 }
 
 impl Due {
-    const NOTHING: Self = Self { ports: [const { None }; PORTS_MAX], workers: [false; WORKERS_MAX] };
+    const NOTHING: Self = Self { ports: [const { None }; PORTS_MAX], workers: [0; WORKERS_MAX / 64] };
+
+    const fn tell(&mut self, worker: usize) {
+        self.workers[worker / 64] |= 1 << (worker % 64);
+    }
+
+    const fn tells(&self, worker: usize) -> bool {
+        self.workers[worker / 64] & 1 << (worker % 64) != 0
+    }
 
     /// Something was put into the outbox of this link.
     fn flush(&mut self, port: Arc<Port>) {
@@ -198,8 +206,10 @@ impl Core {
             drop(engine);
         }
         let mut budget = LITTLE_MAX;
-        for (desk, _) in self.desks.iter().zip(due.workers).filter(|(_, due)| *due) {
-            desk.deliver_or_wake(self, &mut budget);
+        for (worker, desk) in self.desks.iter().enumerate() {
+            if due.tells(worker) && !desk.outbox().is_attended() {
+                desk.deliver_or_wake(self, &mut budget);
+            }
         }
         for port in due.ports.into_iter().flatten() {
             port.flush();
@@ -258,7 +268,7 @@ impl Core {
                 Task::Client(conn, delivery) => {
                     let worker = (conn.0 & (WORKERS_MAX as u64 - 1)) as usize;
                     self.desks[worker].outbox().push(conn, delivery);
-                    due.workers[worker] = true;
+                    due.tell(worker);
                 }
                 Task::Log(command) => {
                     self.log.push(command);
@@ -291,9 +301,6 @@ impl Core {
         }
         if peers_have_work {
             self.peers.wake();
-        }
-        for (desk, due) in self.desks.iter().zip(&mut due.workers) {
-            *due = *due && !desk.outbox().is_attended();
         }
         due
     }
