@@ -166,11 +166,13 @@ fn a_limit_on_file_sizes() {
 }
 
 /// Lets a call of the log's thread fail, and answers why the server said that it halted.
-fn injected(what: &str, setting: &str, words: &[&str]) -> String {
+fn injected(what: &str, words: &[&str]) -> String {
     let found = Command::new("strace").arg("-V").output();
     assert!(found.is_ok_and(|o| o.status.success()), "this test needs strace: apt-get install strace");
     let dir = tempfile::tempdir().expect("a directory");
-    let mut server = Process::new(dir.path(), &[setting]);
+    // No segment is full before that call: calls are counted for each thread, and the one that prepares segments makes the
+    // same ones.
+    let mut server = Process::new(dir.path(), &["preAllocSize=16384"]);
     let (call, _) = what.split_once(':').expect("a call and what becomes of it");
     let (trace, inject) = (format!("trace={call}"), format!("inject={what}"));
     server.wrapped(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
@@ -183,27 +185,19 @@ fn injected(what: &str, setting: &str, words: &[&str]) -> String {
 
 #[test]
 fn a_failed_sync() {
-    injected(
-        "fdatasync:error=EIO:when=25",
-        "preAllocSize=64",
-        &["cannot sync", "Input/output error", "check the disk"],
-    );
+    injected("fdatasync:error=EIO:when=25", &["cannot sync", "Input/output error", "check the disk"]);
 }
 
 /// The second attempt would succeed, and must not be made.
 #[test]
 fn a_failed_write() {
-    let halted =
-        injected("pwritev:error=ENOSPC:when=20", "preAllocSize=64", &["cannot write", "No space left on device"]);
+    let halted = injected("pwritev:error=ENOSPC:when=20", &["cannot write", "No space left on device"]);
     assert!(halted.contains("/version-2/log."), "{halted}");
 }
 
 #[test]
 fn a_failed_write_of_the_mark() {
-    // In segments that are not full by then: calls are counted for each thread, and the one that prepares segments makes this
-    // call as well.
-    let halted =
-        injected("pwrite64:error=ENOSPC:when=60", "preAllocSize=16384", &["cannot write", "No space left on device"]);
+    let halted = injected("pwrite64:error=ENOSPC:when=60", &["cannot write", "No space left on device"]);
     assert!(halted.contains("farrier.mark"), "{halted}");
 }
 
