@@ -5,8 +5,8 @@
 //! what the replica wants done comes through [`PeerOutbox`], in order.
 //!
 //! Packets are written to the links' sockets by whoever stepped the replica ([`Ports`]), and here only where a socket has
-//! to be waited for. Everything else here runs on one current-thread runtime. Name look-ups and the two ends of a SNAP stream have
-//! threads that may block.
+//! to be waited for. Everything else here runs on one current-thread runtime. Name look-ups and the two ends of a SNAP
+//! stream have threads that may block.
 
 pub(crate) mod address;
 mod election;

@@ -1,8 +1,8 @@
 //! Proposals and commits of one connection: what may follow what, what is logged, delivered and acknowledged.
 //!
 //! Every proposal follows the one before it (safety contract 4.5), and a commit names the oldest one that is not
-//! delivered or, where both ends take it so, a later one that came, and stands for all before it. What the synchronization began from is skipped when it comes again: Apache's leaders send what their
-//! snapshot has already.
+//! delivered or, where both ends take it so, a later one that came, and stands for all before it. What the
+//! synchronization began from is skipped when it comes again: Apache's leaders send what their snapshot has already.
 
 use super::Link;
 use crate::activate::configuration;
