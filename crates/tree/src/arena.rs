@@ -40,6 +40,8 @@ impl NodeId {
 const CHUNK: usize = 255;
 /// Links per piece: a page.
 const LINKS: usize = 512;
+/// Offset of the parent's id.
+const PARENT_AT: usize = 1;
 /// Offset of the ACL key.
 const ACL_AT: usize = 5;
 /// A scratch buffer that grew beyond this for one large znode is given back.
@@ -158,6 +160,17 @@ fn zxid_at(bytes: &[u8], at: usize) -> Zxid {
 pub(crate) struct Block(Arc<[u8]>);
 
 impl Block {
+    /// A block apart from any arena, of a childless znode: without a parent, and with the open list.
+    /// [`Arena::insert_loose`] fills these in. `scratch` is any buffer, to be used again.
+    pub(crate) fn loose(scratch: &mut Vec<u8>, name: &str, stat: &StatPersisted, data: Option<&[u8]>) -> Self {
+        encode(scratch, NodeId::NIL, name, AclKey::OPEN, &Fields::childless(*stat), data)
+    }
+
+    /// Bytes of its own.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn shape(&self) -> Shape {
         match self.0[0] & Shape::BITS {
             0 => Shape::Leaf,
@@ -192,7 +205,7 @@ impl Block {
     }
 
     pub(crate) fn parent(&self) -> NodeId {
-        NodeId(u32_at(&self.0, 1))
+        NodeId(u32_at(&self.0, PARENT_AT))
     }
 
     pub(crate) fn name_bytes(&self) -> &[u8] {
@@ -323,6 +336,11 @@ impl Arena {
         self.chunks.get(id).expect("an id that is referred to is live")
     }
 
+    /// The id that the next znode gets.
+    pub(crate) fn next_id(&self) -> NodeId {
+        self.free.last().copied().unwrap_or(NodeId(self.fresh))
+    }
+
     /// Stores a znode. It is not yet among its parent's children.
     pub(crate) fn insert(
         &mut self,
@@ -332,6 +350,23 @@ impl Arena {
         fields: &Fields,
         data: Option<&[u8]>,
     ) -> NodeId {
+        let block = encode(&mut self.scratch, parent, name, acl, fields, data);
+        self.put(block)
+    }
+
+    /// [`Self::insert`] of a block that was [loose](Block::loose).
+    pub(crate) fn insert_loose(&mut self, mut block: Block, parent: NodeId, acl: AclKey) -> NodeId {
+        let bytes = Arc::get_mut(&mut block.0).filter(|_| !is_wide(acl));
+        if let Some(bytes) = bytes {
+            bytes[PARENT_AT..ACL_AT].copy_from_slice(&parent.0.to_le_bytes());
+            bytes[ACL_AT..ACL_AT + 2].copy_from_slice(&acl.to_bits().to_le_bytes()[..2]);
+        } else {
+            block = encode(&mut self.scratch, parent, block.name(), acl, &block.fields(), block.data());
+        }
+        self.put(block)
+    }
+
+    fn put(&mut self, block: Block) -> NodeId {
         let id = self.free.pop().unwrap_or_else(|| {
             let id = NodeId(self.fresh);
             assert!(id != NodeId::NIL, "a tree has fewer znodes than ids");
@@ -345,7 +380,6 @@ impl Arena {
         if chunk == self.chunks.0.len() {
             self.chunks.0.push(Arc::new(Chunk([const { None }; CHUNK])));
         }
-        let block = encode(&mut self.scratch, parent, name, acl, fields, data);
         let slot = self.slot(id);
         assert!(slot.is_none(), "a free id has no block");
         *slot = Some(block);
@@ -410,9 +444,9 @@ impl Arena {
         self.scratch = scratch;
     }
 
-    /// Appends `child` to the children that `fields` (of its parent) describes. The caller stores the
-    /// fields.
-    pub(crate) fn link(&mut self, fields: &mut Fields, child: NodeId) {
+    /// Appends `child` to the children of `parent`.
+    pub(crate) fn append(&mut self, parent: NodeId, child: NodeId) {
+        let mut fields = self.get(parent).fields();
         let first = fields.first_child;
         if first == NodeId::NIL {
             *self.links.at_mut(child) = Link { next: NodeId::NIL, prev: child };
@@ -424,6 +458,7 @@ impl Arena {
             self.links.at_mut(first).prev = child;
         }
         fields.child_count += 1;
+        self.set_fields(parent, &fields);
     }
 
     /// Takes `child` from the children that `fields` (of its parent) describes. The caller stores the

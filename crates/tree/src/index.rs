@@ -10,6 +10,7 @@
 use crate::arena::{Arena, NodeId};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use hashbrown::hash_table;
 use std::hash::{BuildHasher, Hasher};
 
 const SHARDS: usize = 256;
@@ -60,6 +61,19 @@ impl Index {
     pub(crate) fn insert(&mut self, path: &str, id: NodeId) {
         let (shard, tag) = self.place(path);
         self.shards[shard].insert_unique(spread(tag), Entry { tag, id }, |e| spread(e.tag));
+    }
+
+    /// Adds a znode that the arena is about to get, unless there is one with this path; whether it was added.
+    pub(crate) fn insert_new(&mut self, arena: &Arena, path: &str, id: NodeId) -> bool {
+        let (shard, tag) = self.place(path);
+        let same = |e: &Entry| e.tag == tag && is_at(arena, e.id, path);
+        match self.shards[shard].entry(spread(tag), same, |e| spread(e.tag)) {
+            hash_table::Entry::Occupied(_) => false,
+            hash_table::Entry::Vacant(free) => {
+                free.insert(Entry { tag, id });
+                true
+            }
+        }
     }
 
     /// Removes a znode.

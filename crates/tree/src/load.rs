@@ -13,12 +13,13 @@
 //! - An ephemeral may belong to a session that the table lacks.
 
 use crate::acl_table::{AclKey, SharedAcl};
-use crate::arena::NodeId;
+use crate::arena::{Block, NodeId};
 use crate::config::TreeConfig;
 use crate::quota::{LIMITS, QUOTA_ROOT, governed_path};
+use crate::ready::{NodeMaker, ReadyNode};
 use crate::tree::Tree;
 use farrier_proto::stat::StatPersisted;
-use farrier_proto::{Acl, Owner, SessionId, Zxid, path};
+use farrier_proto::{Acl, Owner, SessionId, Zxid};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -28,19 +29,28 @@ pub struct TreeLoader {
     tree: Tree,
     keys: HashMap<i64, AclKey, FixedState>,
     root_loaded: bool,
+    maker: NodeMaker,
+    /// Path and id of the parent that was looked up last.
+    last_parent: (String, NodeId),
 }
 
 impl TreeLoader {
     /// An empty one.
     #[must_use]
     pub fn new(config: TreeConfig) -> Self {
-        Self { tree: Tree::with_root(config, crate::tree::DEFAULT_SEED), keys: HashMap::default(), root_loaded: false }
+        Self::with_hash_seed(config, crate::tree::DEFAULT_SEED)
     }
 
     /// The same with a seed; see [`Tree::with_hash_seed`].
     #[must_use]
     pub fn with_hash_seed(config: TreeConfig, seed: u64) -> Self {
-        Self { tree: Tree::with_root(config, seed), keys: HashMap::default(), root_loaded: false }
+        Self {
+            tree: Tree::with_root(config, seed),
+            keys: HashMap::default(),
+            root_loaded: false,
+            maker: NodeMaker::new(config),
+            last_parent: (String::new(), NodeId::ROOT),
+        }
     }
 
     /// A session and its timeout in milliseconds.
@@ -82,31 +92,56 @@ impl TreeLoader {
         known
     }
 
-    /// A znode.
+    /// A znode: made and taken in one after the other.
     ///
     /// # Errors
-    /// When the path is illegal, taken or without parent. An owner that is illegal under the configuration
-    /// counts as a session's, as it does when it is replayed from the log.
+    /// Those of [`NodeMaker::make`] and [`Self::ready`].
     pub fn node(&mut self, path: &str, data: Option<&[u8]>, acl_key: i64, stat: StatPersisted) -> Result<(), String> {
-        let tree = &self.tree;
+        let node = self.maker.make(path, data, stat)?;
+        self.ready(path, acl_key, node)
+    }
+
+    /// Takes in a znode that was made apart from the tree, of this very `path` and under the same configuration.
+    ///
+    /// # Errors
+    /// When the path is taken or without parent. An owner that is illegal under the configuration counts as a
+    /// session's, as it does when it is replayed from the log.
+    ///
+    /// # Panics
+    /// When the znode was made of a path of another length.
+    pub fn ready(&mut self, path: &str, acl_key: i64, node: ReadyNode) -> Result<(), String> {
+        let ReadyNode { block, owner, size, share, path_len, parent_len } = node;
+        assert!(path.len() == path_len, "a znode is taken in under the path of which it was made");
         if path.is_empty() {
-            return self.root(data, acl_key, stat);
+            return self.root(&block, acl_key);
         }
-        let (parent, name) = path::split(path)
-            .filter(|(_, name)| !name.is_empty())
-            .ok_or_else(|| format!("{path:?} is no path of a znode"))?;
-        let parent = tree.find(parent).ok_or_else(|| format!("znode {path:?} comes without its parent"))?;
-        if tree.find(path).is_some() {
+        let parent =
+            self.parent(&path[..parent_len]).ok_or_else(|| format!("znode {path:?} comes without its parent"))?;
+        let tree = &mut self.tree;
+        let id = tree.arena.next_id();
+        if !tree.index.insert_new(&tree.arena, path, id) {
             return Err(format!("znode {path:?} comes twice"));
         }
         let acl = self.key(acl_key);
-        let cversion = if farrier_proto::planted!(SequenceForgottenAtRestart) { 0 } else { stat.cversion };
-        let stat = StatPersisted { cversion, ..stat };
-        self.tree.attach(parent, path, name, acl, &stat, data);
+        let placed = self.tree.arena.insert_loose(block, parent, acl);
+        assert!(placed == id, "the arena gives the id that it foretold");
+        self.tree.account(parent, id, owner, size, share);
         Ok(())
     }
 
-    fn root(&mut self, data: Option<&[u8]>, acl_key: i64, stat: StatPersisted) -> Result<(), String> {
+    /// The znode at `path`. Snapshots mostly list siblings together, so it often is the one that was asked for last.
+    fn parent(&mut self, path: &str) -> Option<NodeId> {
+        if self.last_parent.0 != path || path.is_empty() {
+            let id = self.tree.find(path)?;
+            self.last_parent.0.clear();
+            self.last_parent.0.push_str(path);
+            self.last_parent.1 = id;
+        }
+        Some(self.last_parent.1)
+    }
+
+    fn root(&mut self, block: &Block, acl_key: i64) -> Result<(), String> {
+        let (stat, data) = (block.fields().stat, block.data());
         if std::mem::replace(&mut self.root_loaded, true) {
             return Err("the root comes twice".to_owned());
         }

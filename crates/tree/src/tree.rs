@@ -329,14 +329,18 @@ impl Tree {
         data: Option<&[u8]>,
     ) -> NodeId {
         let id = self.arena.insert(parent, name, acl, &Fields::childless(*stat), data);
-        let mut fields = self.arena.get(parent).fields();
-        self.arena.link(&mut fields, id);
-        self.arena.set_fields(parent, &fields);
         self.index.insert(path, id);
-        self.sessions.add(self.owner_of(stat.ephemeral_owner), id);
-        self.size += path_size(path) + data.map_or(0, <[u8]>::len) as u64;
-        self.digest = self.digest.wrapping_add(self.share(path, data, stat));
+        let size = path_size(path) + data.map_or(0, <[u8]>::len) as u64;
+        self.account(parent, id, stat.ephemeral_owner, size, self.share(path, data, stat));
         id
+    }
+
+    /// What a new znode changes beside arena and index: its parent's children, its owner, size and digest.
+    pub(crate) fn account(&mut self, parent: NodeId, id: NodeId, owner: i64, size: u64, share: u64) {
+        self.arena.append(parent, id);
+        self.sessions.add(self.owner_of(owner), id);
+        self.size += size;
+        self.digest = self.digest.wrapping_add(share);
     }
 
     pub(crate) fn digest_add(&mut self, path: &str, id: NodeId) {
