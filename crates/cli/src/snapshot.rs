@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use farrier_proto::{Acl, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
+use farrier_proto::{Acl, SessionId, TxnDigest, Zxid};
 use farrier_storage::verify::{ANY_TXN, name_before_aside};
 use farrier_storage::{
-    Compression, Dir, Disk as _, DiskPath, Finding, NodeRecord, Restore, RestoreError, Severity, SnapshotDigest,
-    SnapshotError, SnapshotRead, snapshot,
+    Compression, Dir, Disk as _, DiskPath, Finding, LoggedTxn, NodeRecord, Restore, RestoreError, Severity,
+    SnapshotDigest, SnapshotError, SnapshotRead, snapshot,
 };
 use farrier_tree::digest::node_digest;
 use serde_json::{Value, json};
@@ -146,7 +146,7 @@ impl Restore for Reading<'_> {
     fn loaded(&mut self, _: Zxid, _: Option<SnapshotDigest>) -> Result<(), RestoreError> {
         Ok(())
     }
-    fn replay(&mut self, _: &TxnHeader, _: &Txn<'_>, _: Option<TxnDigest>) -> Result<(), RestoreError> {
+    fn replay(&mut self, _: &LoggedTxn<'_>) -> Result<(), RestoreError> {
         unreachable!("a snapshot has no transactions")
     }
 }

@@ -1,8 +1,8 @@
 //! Filling a tree from what recovery reads.
 
-use farrier_proto::{Acl, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
-use farrier_storage::{NodeRecord, Restore, RestoreError, SnapshotDigest};
-use farrier_tree::{Tree, TreeConfig, TreeLoader};
+use farrier_proto::{Acl, SessionId, TxnDigest, Zxid};
+use farrier_storage::{LoggedTxn, NodeRecord, Restore, RestoreError, SnapshotDigest};
+use farrier_tree::{NodeMaker, ReadyNode, Tree, TreeConfig, TreeLoader};
 
 /// The state that recovery restores: [`Replica::standalone`](crate::Replica::standalone) takes it over.
 #[derive(Debug)]
@@ -48,6 +48,23 @@ impl TreeRestore {
     #[must_use]
     pub fn digest(&mut self) -> u64 {
         self.tree().digest()
+    }
+
+    /// A maker of znodes for [`Self::ready`].
+    #[must_use]
+    pub const fn maker(&self) -> NodeMaker {
+        NodeMaker::new(self.config)
+    }
+
+    /// [`Restore::node`] of a znode that was made apart, by a [`Self::maker`], with its path and the key of its ACL.
+    ///
+    /// # Errors
+    /// When the path is taken or without parent, or the snapshot has ended.
+    ///
+    /// # Panics
+    /// When the znode was made of a path of another length.
+    pub fn ready(&mut self, path: &str, acl: i64, node: ReadyNode) -> Result<(), RestoreError> {
+        self.loader()?.ready(path, acl, node).map_err(RestoreError)
     }
 
     /// Ends a state that came over the network, and is the one at `zxid`.
@@ -138,7 +155,8 @@ impl Restore for TreeRestore {
         Ok(())
     }
 
-    fn replay(&mut self, header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>) -> Result<(), RestoreError> {
+    fn replay(&mut self, txn: &LoggedTxn<'_>) -> Result<(), RestoreError> {
+        let LoggedTxn { header, txn, digest, .. } = txn;
         let mut changes = Vec::new();
         let tree = self.tree();
         tree.apply(header, txn, &mut changes);

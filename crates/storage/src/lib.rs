@@ -46,5 +46,5 @@ pub use snapshot::{
     list_snapshots, measure_snapshot, read_snapshot, read_snapshot_bounded, read_snapshot_named, remove_temporaries,
     verify_snapshot, write_snapshot, write_snapshot_paced, write_stream,
 };
-pub use state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};
+pub use state::{Image, LoggedTxn, NodeRecord, Restore, RestoreError, SnapshotDigest};
 pub use verify::{Finding, LogVerifier, Severity, VerifiedLog};

@@ -30,9 +30,8 @@ use crate::snapshot::{
     SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, measure_snapshot, read_snapshot_bounded,
     remove_temporaries, temporary_name,
 };
-use crate::state::Restore;
+use crate::state::{LoggedTxn, Restore};
 use farrier_proto::limits::TXN_MAX;
-use farrier_proto::txn::read_txn;
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, Zxid};
 use scan::{Rest, Scan, Scanner, Why};
 use std::sync::Arc;
@@ -226,10 +225,11 @@ fn replay<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) 
     let scanner = Scanner { disk, segments: &segments, options, mark, after, bare: loaded.snapshot.is_none() };
     let mut scan = scanner
         .run(&mut |_, bytes| {
-            let (header, txn, digest) = read_txn(bytes).map_err(|e| e.to_string())?;
-            state.replay(&header, &txn, digest).map_err(|e| e.0)
+            let txn = LoggedTxn::read(bytes).map_err(|e| e.to_string())?;
+            state.replay(&txn).map_err(|e| e.0)
         })
         .map_err(|e| e.into_refusal(disk, options))?;
+    state.catch_up();
     check_rejected(disk, options, &loaded.rejected, &scan)?;
     check_testified(disk, options, &loaded, &scan)?;
     check_temporaries(disk, options, &loaded, &scan)?;

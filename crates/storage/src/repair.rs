@@ -23,9 +23,9 @@ use crate::recover::{
 use crate::recovering::{Recovering, clear_recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
 use crate::snapshot::{SNAPSHOT_TEMPORARY, SnapshotFile, snapshot_name};
-use crate::state::Restore;
+use crate::state::{LoggedTxn, Restore};
 use farrier_proto::Zxid;
-use farrier_proto::txn::{read_header, read_txn};
+use farrier_proto::txn::read_header;
 use std::fmt;
 use std::io::Read;
 
@@ -305,8 +305,8 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
     };
     let mut last = after;
     let scanned = scanner.run(&mut |header, bytes| {
-        let (_, txn, digest) = read_txn(bytes).map_err(|e| e.to_string())?;
-        state.replay(header, &txn, digest).map_err(|e| e.0)?;
+        let txn = LoggedTxn::read(bytes).map_err(|e| e.to_string())?;
+        state.replay(&txn).map_err(|e| e.0)?;
         last = header.zxid;
         Ok(())
     });

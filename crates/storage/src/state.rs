@@ -1,7 +1,8 @@
 //! What storage needs to know of a replica's state: how to fill it and how to walk it.
 
 use farrier_proto::stat::StatPersisted;
-use farrier_proto::{Acl, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
+use farrier_proto::txn::read_txn;
+use farrier_proto::{Acl, DecodeError, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
 
 /// A znode as a snapshot stores it.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +15,30 @@ pub struct NodeRecord<'a> {
     pub acl: i64,
     /// Everything else.
     pub stat: StatPersisted,
+}
+
+/// A transaction as it stands in the log, and what that says.
+#[derive(Clone, Debug)]
+pub struct LoggedTxn<'a> {
+    /// All of it, for a state that does not decode it here and now.
+    pub bytes: &'a [u8],
+    /// How it starts.
+    pub header: TxnHeader,
+    /// What it does.
+    pub txn: Txn<'a>,
+    /// Of the tree after it.
+    pub digest: Option<TxnDigest>,
+}
+
+impl<'a> LoggedTxn<'a> {
+    /// Decodes a transaction.
+    ///
+    /// # Errors
+    /// As [`read_txn`].
+    pub fn read(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let (header, txn, digest) = read_txn(bytes)?;
+        Ok(Self { bytes, header, txn, digest })
+    }
 }
 
 /// The digest in a snapshot's trailer.
@@ -34,6 +59,9 @@ pub struct SnapshotDigest {
 pub struct RestoreError(pub String);
 
 /// A state that recovery fills: one snapshot (or none), then transactions in order.
+///
+/// A state may take in later what it is handed, on another thread. What it refuses of a snapshot it then says at a later
+/// call, at [`Self::loaded`] at the latest.
 pub trait Restore {
     /// Forgets everything: a snapshot turned out to be unusable, and an older one follows.
     fn reset(&mut self);
@@ -47,8 +75,10 @@ pub trait Restore {
     /// later if the snapshot was point-in-time. Not called when there is no snapshot.
     fn loaded(&mut self, zxid: Zxid, digest: Option<SnapshotDigest>) -> Result<(), RestoreError>;
     /// The next logged transaction. Results like "no node" are ordinary here: a fuzzy snapshot may
-    /// contain effects of later transactions.
-    fn replay(&mut self, header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>) -> Result<(), RestoreError>;
+    /// contain effects of later transactions. What is refused is refused at once: the log is cut here.
+    fn replay(&mut self, txn: &LoggedTxn<'_>) -> Result<(), RestoreError>;
+    /// All that was to be read was handed over: returns once it has been taken in. Until then nothing on disk changes.
+    fn catch_up(&mut self) {}
 }
 
 /// A point-in-time state to be written as a snapshot.

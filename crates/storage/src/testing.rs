@@ -4,7 +4,7 @@ use crate::log::{LogOptions, LogWriter};
 use crate::mem::{Crash, MemDisk};
 use crate::recover::{RecoverOptions, Recovered, Refusal, recover, remove_initialize};
 use crate::snapshot::{SnapshotOptions, write_snapshot};
-use crate::state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};
+use crate::state::{Image, LoggedTxn, NodeRecord, Restore, RestoreError, SnapshotDigest};
 use farrier_proto::limits::TXN_MAX;
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::txn::{CreateTxn, write_txn};
@@ -52,9 +52,11 @@ impl Restore for Nodes {
         self.loaded = Some(zxid);
         Ok(())
     }
-    fn replay(&mut self, header: &TxnHeader, txn: &Txn<'_>, _: Option<TxnDigest>) -> Result<(), RestoreError> {
-        match txn {
-            Txn::Create(t) if t.path == format!("/n{:x}", header.zxid.get()) => self.add(&t.path, t.data.as_deref()),
+    fn replay(&mut self, txn: &LoggedTxn<'_>) -> Result<(), RestoreError> {
+        match &txn.txn {
+            Txn::Create(t) if t.path == format!("/n{:x}", txn.header.zxid.get()) => {
+                self.add(&t.path, t.data.as_deref())
+            }
             other => Err(RestoreError(format!("unexpected transaction {other:?}"))),
         }
     }

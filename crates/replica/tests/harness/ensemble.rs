@@ -6,10 +6,9 @@ use farrier_proto::client::{ConnectResponse, ReplyHeader};
 use farrier_proto::quorum::{LeaderPacket, Notification};
 use farrier_proto::session::password;
 use farrier_proto::stat::StatPersisted;
-use farrier_proto::txn::read_txn;
 use farrier_proto::{AcceptedEpoch, Acl, CurrentEpoch, Field, OpCode, Reader, ServerId, SessionId, Zxid};
 use farrier_replica::{Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId};
-use farrier_storage::{Image, NodeRecord, Restore as _};
+use farrier_storage::{Image, LoggedTxn, NodeRecord, Restore as _};
 use farrier_zab::{Durable, Ensemble, Input as Zab, LinkId, LinkKind, Located, QuorumVerifier, Recovering};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -72,8 +71,7 @@ impl Disk {
             state.loaded(base.zxid, None).expect("a tree");
         }
         for (_, txn) in &self.log {
-            let (header, txn, digest) = read_txn(txn).expect("a record");
-            state.replay(&header, &txn, digest).expect("a transaction");
+            state.replay(&LoggedTxn::read(txn).expect("a record")).expect("a transaction");
         }
         state
     }
@@ -81,7 +79,7 @@ impl Disk {
 
 /// The same transaction, whose leader predicts another tree.
 fn with_wrong_digest(txn: &Bytes) -> Bytes {
-    let (_, _, digest) = read_txn(txn).expect("a transaction");
+    let digest = LoggedTxn::read(txn).expect("a transaction").digest;
     let mut bytes = txn.to_vec();
     if digest.is_some()
         && let Some(last) = bytes.last_mut()

@@ -4,9 +4,9 @@ use super::body::{Failure, Parser, Step, checked_len, damaged};
 use super::{END_BYTES, MAGIC, VERSION, zxid_of_name};
 use crate::compress::{Compression, READ_CHUNK, Stream, split_error};
 use crate::disk::{Disk, DiskError, DiskFile, DiskPath, OpenMode};
-use crate::state::{NodeRecord, Restore, RestoreError, SnapshotDigest};
+use crate::state::{LoggedTxn, NodeRecord, Restore, RestoreError, SnapshotDigest};
 use farrier_proto::limits::TXN_MAX;
-use farrier_proto::{Acl, Reader, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
+use farrier_proto::{Acl, Reader, SessionId, TxnDigest, Zxid};
 use simd_adler32::Adler32;
 use std::io::Read;
 
@@ -49,7 +49,8 @@ pub enum SnapshotError {
     Refused {
         /// The file as the operator knows it.
         file: String,
-        /// Where, counted in uncompressed bytes.
+        /// Where, counted in uncompressed bytes: of the record, or of a later one if the state takes in later what it
+        /// is handed. The reason tells the path.
         offset: u64,
         /// What contradicts what.
         reason: RestoreError,
@@ -213,7 +214,7 @@ impl Restore for Discard {
     fn loaded(&mut self, _: Zxid, _: Option<SnapshotDigest>) -> Result<(), RestoreError> {
         Ok(())
     }
-    fn replay(&mut self, _: &TxnHeader, _: &Txn<'_>, _: Option<TxnDigest>) -> Result<(), RestoreError> {
+    fn replay(&mut self, _: &LoggedTxn<'_>) -> Result<(), RestoreError> {
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
 use super::*;
 use crate::disk::DiskErrorKind;
 use crate::mem::{Crash, MemDisk, Op};
-use crate::state::{Image, NodeRecord, Restore, RestoreError, SnapshotDigest};
+use crate::state::{Image, LoggedTxn, NodeRecord, Restore, RestoreError, SnapshotDigest};
 use farrier_proto::jute::{put_buffer, put_i32, put_i64, put_str};
 use farrier_proto::stat::StatPersisted;
-use farrier_proto::{Acl, Field, SessionId, Txn, TxnDigest, TxnHeader};
+use farrier_proto::{Acl, Field, SessionId};
 use simd_adler32::adler32;
 
 const ALL: [Compression; 3] = [Compression::Plain, Compression::Gz, Compression::Snappy];
@@ -142,7 +142,7 @@ impl Restore for TestState {
         self.digest = digest.map(|d| d.digest);
         Ok(())
     }
-    fn replay(&mut self, _: &TxnHeader, _: &Txn<'_>, _: Option<TxnDigest>) -> Result<(), RestoreError> {
+    fn replay(&mut self, _: &LoggedTxn<'_>) -> Result<(), RestoreError> {
         unreachable!("a snapshot holds no transactions")
     }
 }

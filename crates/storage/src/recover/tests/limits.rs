@@ -61,13 +61,8 @@ fn a_whole_snapshot_that_the_state_refuses_is_no_damage() {
         fn loaded(&mut self, zxid: Zxid, digest: Option<crate::SnapshotDigest>) -> Result<(), crate::RestoreError> {
             self.0.loaded(zxid, digest)
         }
-        fn replay(
-            &mut self,
-            header: &farrier_proto::TxnHeader,
-            txn: &farrier_proto::Txn<'_>,
-            digest: Option<farrier_proto::TxnDigest>,
-        ) -> Result<(), crate::RestoreError> {
-            self.0.replay(header, txn, digest)
+        fn replay(&mut self, txn: &LoggedTxn<'_>) -> Result<(), crate::RestoreError> {
+            self.0.replay(txn)
         }
     }
     let disk = used(&[5]);

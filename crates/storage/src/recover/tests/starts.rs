@@ -155,3 +155,56 @@ fn a_file_that_is_no_segment_is_kept() {
     assert!(disk.names(Dir::LogVersion).contains(&"farrier.damaged.1.log.4".to_owned()));
     assert!(!disk.names(Dir::LogVersion).contains(&"log.4".to_owned()));
 }
+
+#[test]
+fn a_state_that_takes_in_later_has_caught_up_before_the_disk_changes() {
+    /// Transactions wait until it is told to catch up.
+    struct Late {
+        disk: Arc<MemDisk>,
+        ops: Vec<crate::mem::Op>,
+        waiting: Vec<Vec<u8>>,
+        state: Nodes,
+    }
+    impl Restore for Late {
+        fn reset(&mut self) {
+            self.waiting.clear();
+            self.state.reset();
+        }
+        fn session(&mut self, id: farrier_proto::SessionId, timeout: i32) -> Result<(), crate::RestoreError> {
+            self.state.session(id, timeout)
+        }
+        fn acl(&mut self, key: i64, acl: Vec<farrier_proto::Acl<'_>>) -> Result<(), crate::RestoreError> {
+            self.state.acl(key, acl)
+        }
+        fn node(&mut self, node: crate::NodeRecord<'_>) -> Result<(), crate::RestoreError> {
+            self.state.node(node)
+        }
+        fn loaded(&mut self, zxid: Zxid, digest: Option<crate::SnapshotDigest>) -> Result<(), crate::RestoreError> {
+            self.state.loaded(zxid, digest)
+        }
+        fn replay(&mut self, txn: &LoggedTxn<'_>) -> Result<(), crate::RestoreError> {
+            self.waiting.push(txn.bytes.to_vec());
+            Ok(())
+        }
+        fn catch_up(&mut self) {
+            assert_eq!(self.disk.ops(), self.ops, "nothing was changed before");
+            for bytes in self.waiting.drain(..) {
+                self.state.replay(&LoggedTxn::read(&bytes).unwrap()).unwrap();
+            }
+        }
+    }
+    let disk = used(&[3, 2, 4]);
+    let late = |disk: &Arc<MemDisk>| Late {
+        disk: Arc::clone(disk),
+        ops: disk.ops(),
+        waiting: Vec::new(),
+        state: Nodes::default(),
+    };
+    let mut state = late(&disk);
+    reload(&*disk, &RecoverOptions::default(), &mut state).unwrap();
+    assert_eq!((state.state.zxids, state.waiting.len()), ((1..=9).collect(), 0));
+    let mut state = late(&disk);
+    let recovered = recover(&disk, &RecoverOptions::default(), &mut state).unwrap();
+    assert_eq!((state.state.zxids, state.waiting.len(), recovered.replayed), ((1..=9).collect(), 0, 9));
+    assert_ne!(disk.ops(), state.ops, "recovery wrote behind it");
+}
