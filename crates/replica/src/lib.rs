@@ -48,5 +48,5 @@ pub use limits::{CONN_UNFLUSHED_MAX, FRAME_SKIP_MAX};
 pub use log_work::{LogCommand, LogHost, LogWork};
 pub use replica::Replica;
 pub use restore::TreeRestore;
-pub use start::{RestoreFailed, durable, restore};
+pub use start::{RestoreFailed, complete, durable, restore};
 pub use stats::{LatencyStats, ProposalSizes, ServerStats};

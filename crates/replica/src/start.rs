@@ -32,11 +32,26 @@ pub fn restore<D: Disk>(
 ) -> Result<(TreeRestore, Recovered), RestoreFailed> {
     let mut state = TreeRestore::new(tree, hash_seed);
     let recovered = recover(disk, options, &mut state)?;
-    if recovered.needs_snapshot() {
-        write_snapshot(&**disk, &state.image(), snapshots)?;
-        remove_initialize(&**disk)?;
-    }
+    complete(&**disk, snapshots, &recovered, &mut state)?;
     Ok((state, recovered))
+}
+
+/// What [`restore`] does behind a recovery, for a shell that fills the state in its own way: puts a first snapshot
+/// behind the state where there was none.
+///
+/// # Errors
+/// The first failed operation of the disk. Nothing was acknowledged.
+pub fn complete<D: Disk>(
+    disk: &D,
+    snapshots: &SnapshotOptions,
+    recovered: &Recovered,
+    state: &mut TreeRestore,
+) -> Result<(), DiskError> {
+    if recovered.needs_snapshot() {
+        write_snapshot(disk, &state.image(), snapshots)?;
+        remove_initialize(disk)?;
+    }
+    Ok(())
 }
 
 /// What recovery left behind, as a member of an ensemble starts from it.

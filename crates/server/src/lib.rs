@@ -4,7 +4,7 @@
 //! words. It knows no rule of the protocol: whatever depends on a request, a session or a transaction is
 //! decided in `farrier-replica`.
 //!
-//! Threads of one server: network workers (each with its share of the connections), the log thread, the
+//! A start reads the files on a thread of its own (`restoring`). Threads of one server: network workers (each with its share of the connections), the log thread, the
 //! timer, and background threads for snapshots, for the next log segment and for purging. A member of an ensemble
 //! has three more: for the sockets between servers, for looks into the log for learners, and for `farrier admin`.
 
@@ -41,6 +41,7 @@ mod outbox_tests;
 mod peers;
 mod priority;
 pub mod repair;
+mod restoring;
 mod server;
 mod sync;
 #[cfg(test)]

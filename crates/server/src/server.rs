@@ -15,9 +15,10 @@ use crate::mapping;
 use crate::member::Membership;
 use crate::peers::address::{self, Endpoint};
 use crate::peers::{self, PeerListeners, PeerSettings};
+use crate::restoring;
 use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
-use farrier_replica::{Input, LogWork, Replica, RestoreFailed, durable, restore};
+use farrier_replica::{Input, LogWork, Replica, durable};
 use farrier_storage::{DiskError, LogWriter, Refusal, RefusalKind};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
@@ -74,15 +75,6 @@ pub enum StartError {
     /// The system gives no thread, socket or random number.
     #[error("the operating system refused a resource: {0}")]
     System(#[from] io::Error),
-}
-
-impl From<RestoreFailed> for StartError {
-    fn from(failed: RestoreFailed) -> Self {
-        match failed {
-            RestoreFailed::Refused(refusal) => refusal.into(),
-            RestoreFailed::Disk(error) => error.into(),
-        }
-    }
 }
 
 fn bind_remedy(error: &io::Error) -> &'static str {
@@ -182,7 +174,7 @@ impl Server {
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let seed = u64::from_le_bytes(seed);
         let (recover, snapshots) = (mapping::recover(&config, &disk), mapping::snapshots(&config));
-        let (state, recovered) = restore(&disk, &recover, &snapshots, mapping::tree(&config), seed)?;
+        let (state, recovered) = restoring::restore(&disk, &recover, &snapshots, mapping::tree(&config), seed)?;
         for warning in recovered.warnings.iter().map(String::as_str).chain(state.warnings().iter().map(String::as_str))
         {
             tracing::warn!("{warning}");
