@@ -139,9 +139,8 @@ impl Restore for TreeRestore {
     }
 
     fn replay(&mut self, header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>) -> Result<(), RestoreError> {
-        let mut changes = Vec::new();
         let tree = self.tree();
-        tree.apply(header, txn, &mut changes);
+        tree.apply(header, txn, None);
         if let Some((zxid, digest)) = self.compare_from
             && header.zxid >= zxid
         {
