@@ -62,14 +62,15 @@ impl Replica {
             self.run_before(now, conn, zxid, out);
         }
         let mut changes = Vec::new();
-        let outcome = self.tree.apply(&header, &txn, &mut changes);
+        let told = if self.watches.is_empty() { None } else { Some(&mut changes) };
+        let outcome = self.tree.apply(&header, &txn, told);
         self.prep.applied(zxid);
         self.stats.commits += 1;
         self.snapshot.txns += 1;
         self.snapshot.bytes += bytes.len() as u64;
         self.check_digest(now, zxid, digest, ours, out);
         let late = farrier_proto::planted!(WatchAfterReply);
-        if !self.watches.is_empty() && !late {
+        if !late {
             for change in &changes {
                 self.notify(zxid, change, out);
             }

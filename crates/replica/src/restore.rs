@@ -157,9 +157,8 @@ impl Restore for TreeRestore {
 
     fn replay(&mut self, txn: &LoggedTxn<'_>) -> Result<(), RestoreError> {
         let LoggedTxn { header, txn, digest, .. } = txn;
-        let mut changes = Vec::new();
         let tree = self.tree();
-        tree.apply(header, txn, &mut changes);
+        tree.apply(header, txn, None);
         if let Some((zxid, digest)) = self.compare_from
             && header.zxid >= zxid
         {

@@ -55,6 +55,8 @@ pub(crate) struct Conn {
     id: ConnId,
     write: OwnedWriteHalf,
     out: parking_lot::Mutex<Output>,
+    /// The socket took less than it was given: the connection's task waits for room.
+    full: AtomicBool,
     paused: AtomicBool,
     closing: AtomicBool,
     broken: AtomicBool,
@@ -105,10 +107,6 @@ impl Conn {
         !std::mem::replace(&mut out.dirty, true)
     }
 
-    fn has_output(&self) -> bool {
-        self.backlog() > 0
-    }
-
     fn backlog(&self) -> usize {
         let out = self.out.lock();
         out.bytes.len() - out.sent
@@ -123,7 +121,7 @@ impl Conn {
             match self.write.try_write(&out.bytes[out.sent..]) {
                 Ok(n) => out.sent += n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    // The connection's task waits for room.
+                    self.full.store(true, SeqCst);
                     self.wake.notify_one();
                     return false;
                 }
@@ -138,6 +136,10 @@ impl Conn {
         out.sent = 0;
         if out.bytes.capacity() > OUT_KEEP_MAX {
             out.bytes.shrink_to(OUT_KEEP_MAX);
+        }
+        // Written under the lock only; a store costs more than a look.
+        if self.full.load(SeqCst) {
+            self.full.store(false, SeqCst);
         }
         std::mem::take(&mut out.report)
     }
@@ -212,6 +214,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
         id,
         write,
         out: parking_lot::Mutex::default(),
+        full: AtomicBool::new(false),
         paused: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         broken: AtomicBool::new(false),
@@ -246,7 +249,7 @@ async fn finish(conn: &Conn, worth: usize) -> bool {
             // It was closed because it does not read; what it was sent only costs memory.
             return false;
         }
-        if conn.broken.load(SeqCst) || !conn.has_output() {
+        if conn.broken.load(SeqCst) || conn.backlog() == 0 {
             return !conn.broken.load(SeqCst);
         }
         tokio::select! {
@@ -306,6 +309,8 @@ impl Task<'_> {
     /// Returns the four-letter word that the connection turned out to be, if it did.
     async fn run(mut self, read: &mut OwnedReadHalf) -> Option<words::Word> {
         let sessionless = Instant::now() + self.context.sessionless_timeout();
+        // One for many reads: to wait and to stop waiting costs a lock each.
+        let mut woken = std::pin::pin!(self.conn.wake.notified());
         loop {
             if self.conn.closing.load(SeqCst) || self.conn.broken.load(SeqCst) || self.core.is_closing() {
                 return None;
@@ -339,7 +344,7 @@ impl Task<'_> {
             let started = self.started;
             tokio::select! {
                 biased;
-                () = conn.wake.notified() => {}
+                () = &mut woken => woken.set(conn.wake.notified()),
                 got = receive(read, &mut self.buffer), if may_read => match got {
                     Ok(0) | Err(_) => {
                         conn.ended.store(true, SeqCst);
@@ -347,7 +352,7 @@ impl Task<'_> {
                     }
                     Ok(_) => {}
                 },
-                ready = conn.write.writable(), if conn.has_output() => {
+                ready = conn.write.writable(), if conn.full.load(SeqCst) => {
                     if ready.is_err() {
                         return None;
                     }

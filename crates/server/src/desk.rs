@@ -7,12 +7,14 @@ use crate::connection::Conn;
 use crate::core::Core;
 use crate::outbox::{Deliveries, Delivery, Outbox, Writing};
 use farrier_replica::{ConnId, Input};
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
 struct Conns {
-    by_id: HashMap<ConnId, Arc<Conn>>,
+    /// The server counts names of connections up, so nobody chooses them.
+    by_id: HashMap<ConnId, Arc<Conn>, FixedState>,
     dirty: Vec<Arc<Conn>>,
 }
 

@@ -329,7 +329,7 @@ impl Server {
         let (shared, listening, keep_alive) = (core.clone(), listener.clone(), config.client.tcp_keep_alive);
         let run = move || accept(&shared, &listening, &senders, &limits, keep_alive);
         threads.accept = Some(spawn("accept", Box::new(run))?);
-        tracing::info!("serving clients on {address} with {workers} network workers");
+        tracing::info!("serving clients on {address}, network workers: {workers}");
         Ok(Self {
             core,
             address,
@@ -439,9 +439,12 @@ fn request(prepare: &SyncSender<()>) {
     let _ = prepare.try_send(());
 }
 
+/// One worker for two processors, unless the operator gives a number. The others are for the log, the peers and the
+/// kernel's network; and the replica is stepped by one worker at a time, so that on two processors a second one costs
+/// more than it brings (see "Workers" in docs/measurements.md).
 fn worker_count(config: &ServerConfig) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    config.workers.unwrap_or_else(|| cores.min(WORKERS_DEFAULT_MAX)).clamp(1, WORKERS_MAX)
+    config.workers.unwrap_or_else(|| (cores / 2).min(WORKERS_DEFAULT_MAX)).clamp(1, WORKERS_MAX)
 }
 
 pub(crate) fn word_settings(

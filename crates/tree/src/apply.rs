@@ -29,6 +29,21 @@ pub struct Change<'t> {
     pub acl: SharedAcl,
 }
 
+/// The changes of a transaction, for whoever wants to hear of them: where nobody does they cost nothing.
+struct Told<'a, 't>(Option<&'a mut Vec<Change<'t>>>);
+
+impl<'t> Told<'_, 't> {
+    const fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn add(&mut self, change: impl FnOnce() -> Change<'t>) {
+        if let Some(changes) = &mut self.0 {
+            changes.push(change());
+        }
+    }
+}
+
 /// Result of a transaction.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
@@ -98,13 +113,19 @@ fn event_path(path: &str) -> &str {
 }
 
 impl Tree {
-    /// Applies a transaction, appends what watches are to be told to `changes`, and moves
+    /// Applies a transaction, appends what watches are to be told to `changes`, if there are any, and moves
     /// [`Tree::zxid`] forward.
     ///
     /// A transaction that was applied before, or whose effects a fuzzy snapshot holds, leads to the same
     /// tree. Where such a snapshot makes a deletion meet a node with children, the children go too
     /// (silently): they are younger than the deletion, so replay is about to create them again.
-    pub fn apply<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, changes: &mut Vec<Change<'t>>) -> Outcome {
+    pub fn apply<'t>(
+        &mut self,
+        header: &TxnHeader,
+        txn: &'t Txn<'_>,
+        changes: Option<&mut Vec<Change<'t>>>,
+    ) -> Outcome {
+        let told = &mut Told(changes);
         let outcome = match txn {
             Txn::Error(code) => Outcome::Failed(*code),
             Txn::CreateSession(timeout) => {
@@ -112,11 +133,11 @@ impl Tree {
                 Outcome::Done
             }
             Txn::CloseSession(listed) => {
-                self.close_session(header, listed.as_deref().unwrap_or_default(), changes);
+                self.close_session(header, listed.as_deref().unwrap_or_default(), told);
                 Outcome::Done
             }
             Txn::SetAcl(t) => self.set_acl(t),
-            Txn::Multi(txns) => Outcome::Multi(self.apply_multi(header, txns, changes)),
+            Txn::Multi(txns) => Outcome::Multi(self.apply_multi(header, txns, told)),
             Txn::Create(_)
             | Txn::Create2(_)
             | Txn::CreateContainer(_)
@@ -125,7 +146,7 @@ impl Tree {
             | Txn::DeleteContainer(_)
             | Txn::SetData(_)
             | Txn::Reconfig(_)
-            | Txn::Check(_) => self.apply_op(header, txn, changes).into(),
+            | Txn::Check(_) => self.apply_op(header, txn, told).into(),
         };
         self.zxid = self.zxid.max(header.zxid);
         if self.config.digest {
@@ -134,21 +155,16 @@ impl Tree {
         outcome
     }
 
-    fn apply_multi<'t>(
-        &mut self,
-        header: &TxnHeader,
-        txns: &'t [Txn<'_>],
-        changes: &mut Vec<Change<'t>>,
-    ) -> Vec<OpOutcome> {
+    fn apply_multi<'t>(&mut self, header: &TxnHeader, txns: &'t [Txn<'_>], told: &mut Told<'_, 't>) -> Vec<OpOutcome> {
         let code = |t: &Txn<'_>| if let Txn::Error(code) = t { Some(*code) } else { None };
         if txns.iter().any(|t| code(t).is_some()) {
             return txns.iter().map(|t| OpOutcome::Failed(code(t).unwrap_or(0))).collect();
         }
-        txns.iter().map(|t| self.apply_op(header, t, changes)).collect()
+        txns.iter().map(|t| self.apply_op(header, t, told)).collect()
     }
 
     /// An operation that may stand in a multi.
-    fn apply_op<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, changes: &mut Vec<Change<'t>>) -> OpOutcome {
+    fn apply_op<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, told: &mut Told<'_, 't>) -> OpOutcome {
         match txn {
             Txn::Create(t) | Txn::Create2(t) => {
                 let creation = Creation {
@@ -159,7 +175,7 @@ impl Tree {
                     owner: if t.ephemeral { header.session.0 } else { 0 },
                     fixes_parent: matches!(txn, Txn::Create(_)),
                 };
-                self.create(header, &creation, changes)
+                self.create(header, &creation, told)
             }
             Txn::CreateContainer(t) => {
                 let creation = Creation {
@@ -170,7 +186,7 @@ impl Tree {
                     owner: Owner::Container.encode(),
                     fixes_parent: false,
                 };
-                self.create(header, &creation, changes)
+                self.create(header, &creation, told)
             }
             Txn::CreateTtl(t) => {
                 // Other TTLs have no encoding; a leader that lets one pass dies of it.
@@ -187,10 +203,10 @@ impl Tree {
                     owner: Owner::Ttl(ttl).encode(),
                     fixes_parent: false,
                 };
-                self.create(header, &creation, changes)
+                self.create(header, &creation, told)
             }
-            Txn::Delete(path) | Txn::DeleteContainer(path) => self.delete(header.zxid, Cow::Borrowed(path), changes),
-            Txn::SetData(t) | Txn::Reconfig(t) => self.set_data(header, t, changes),
+            Txn::Delete(path) | Txn::DeleteContainer(path) => self.delete(header.zxid, Cow::Borrowed(path), told),
+            Txn::SetData(t) | Txn::Reconfig(t) => self.set_data(header, t, told),
             Txn::Check(_) => OpOutcome::Done,
             Txn::Error(code) => OpOutcome::Failed(*code),
             Txn::SetAcl(_) | Txn::CreateSession(_) | Txn::CloseSession(_) | Txn::Multi(_) => {
@@ -200,7 +216,7 @@ impl Tree {
         }
     }
 
-    fn create<'t>(&mut self, header: &TxnHeader, creation: &Creation<'t>, changes: &mut Vec<Change<'t>>) -> OpOutcome {
+    fn create<'t>(&mut self, header: &TxnHeader, creation: &Creation<'t>, told: &mut Told<'_, 't>) -> OpOutcome {
         let path = creation.path;
         let Some((parent_path, name)) = split(path) else { return failed(ErrorCode::NoNode) };
         if name.is_empty() {
@@ -238,12 +254,12 @@ impl Tree {
             }
         }
         self.add_usage(path, 1, creation.data.map_or(0, <[u8]>::len) as i64);
-        changes.push(Change {
+        told.add(|| Change {
             kind: EventType::NodeCreated,
             path: Cow::Borrowed(path),
             acl: SharedAcl::clone(self.acls.get(acl)),
         });
-        changes.push(Change {
+        told.add(|| Change {
             kind: EventType::NodeChildrenChanged,
             path: Cow::Borrowed(event_path(parent_path)),
             acl: self.shared_acl(self.arena.get(parent).acl()),
@@ -266,7 +282,7 @@ impl Tree {
         self.set_stat(path, id, &before, &fields);
     }
 
-    fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, changes: &mut Vec<Change<'t>>) -> OpOutcome {
+    fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, told: &mut Told<'_, 't>) -> OpOutcome {
         let Some((parent_path, name)) = split(&path) else { return failed(ErrorCode::NoNode) };
         let Some(parent) = self.find(parent_path) else { return failed(ErrorCode::NoNode) };
         if name.is_empty() || crate::tree::BUILT_IN.contains(&&*path) {
@@ -280,7 +296,7 @@ impl Tree {
             self.set_stat(parent_path, parent, &before, &fields);
         }
         let Some(id) = self.find(&path) else { return failed(ErrorCode::NoNode) };
-        let acl = self.shared_acl(self.arena.get(id).acl());
+        let acl = told.is_wanted().then(|| self.shared_acl(self.arena.get(id).acl()));
         if self.arena.get(id).child_count() > 0 {
             let mut below = Vec::new();
             self.walk(id, |id| below.push(id));
@@ -290,16 +306,15 @@ impl Tree {
             }
         }
         self.detach(&path, id);
-        let parent_change = Change {
-            kind: EventType::NodeChildrenChanged,
-            path: match &path {
+        if let Some(acl) = acl {
+            let parent_path = match &path {
                 Cow::Borrowed(path) => Cow::Borrowed(event_path(&path[..parent_path.len()])),
                 Cow::Owned(_) => Cow::Owned(event_path(parent_path).to_owned()),
-            },
-            acl: self.shared_acl(self.arena.get(parent).acl()),
-        };
-        changes.push(Change { kind: EventType::NodeDeleted, path, acl });
-        changes.push(parent_change);
+            };
+            told.add(|| Change { kind: EventType::NodeDeleted, path, acl });
+            let parent_acl = || self.shared_acl(self.arena.get(parent).acl());
+            told.add(|| Change { kind: EventType::NodeChildrenChanged, path: parent_path, acl: parent_acl() });
+        }
         OpOutcome::Done
     }
 
@@ -325,12 +340,7 @@ impl Tree {
         self.add_usage(path, -1, -(data_len as i64));
     }
 
-    fn set_data<'t>(
-        &mut self,
-        header: &TxnHeader,
-        txn: &'t SetDataTxn<'_>,
-        changes: &mut Vec<Change<'t>>,
-    ) -> OpOutcome {
+    fn set_data<'t>(&mut self, header: &TxnHeader, txn: &'t SetDataTxn<'_>, told: &mut Told<'_, 't>) -> OpOutcome {
         let path = &*txn.path;
         let Some(id) = self.find(path) else { return failed(ErrorCode::NoNode) };
         let data = txn.data.as_deref();
@@ -347,7 +357,7 @@ impl Tree {
         self.digest = self.digest.wrapping_sub(old).wrapping_add(new);
         self.size = self.size.checked_add_signed(grown).expect("the size counts what is there");
         self.add_usage(path, 0, grown);
-        changes.push(Change {
+        told.add(|| Change {
             kind: EventType::NodeDataChanged,
             path: Cow::Borrowed(event_path(path)),
             acl: self.shared_acl(acl),
@@ -369,19 +379,19 @@ impl Tree {
         Outcome::Stat(Node { tree: self, id }.stat())
     }
 
-    fn close_session<'t>(&mut self, header: &TxnHeader, listed: &'t [Cow<'_, str>], changes: &mut Vec<Change<'t>>) {
+    fn close_session<'t>(&mut self, header: &TxnHeader, listed: &'t [Cow<'_, str>], told: &mut Told<'_, 't>) {
         self.sessions.close(header.session);
         if farrier_proto::planted!(EphemeralSurvivesSession) {
             for path in self.ephemerals(header.session).into_iter().skip(1) {
-                self.delete(header.zxid, Cow::Owned(path), changes);
+                self.delete(header.zxid, Cow::Owned(path), told);
             }
             return;
         }
         for path in listed {
-            self.delete(header.zxid, Cow::Borrowed(path), changes);
+            self.delete(header.zxid, Cow::Borrowed(path), told);
         }
         for path in self.ephemerals(header.session) {
-            self.delete(header.zxid, Cow::Owned(path), changes);
+            self.delete(header.zxid, Cow::Owned(path), told);
         }
     }
 

@@ -326,7 +326,7 @@ fn assert_agree(tree: &Tree, twin: &Twin) {
 /// Applies to both and compares outcome and events.
 fn apply_both(tree: &mut Tree, twin: &mut Twin, header: &TxnHeader, txn: &Txn<'_>) {
     let (mut changes, mut events) = (Vec::new(), Vec::new());
-    let outcome = tree.apply(header, txn, &mut changes);
+    let outcome = tree.apply(header, txn, Some(&mut changes));
     assert_eq!(outcome, twin.apply(header, txn, &mut events), "{txn:?}");
     let changes: Vec<Event> =
         changes.into_iter().map(|c: Change<'_>| (c.kind, c.path.into_owned(), c.acl.to_vec())).collect();
@@ -577,12 +577,12 @@ proptest! {
         fuzzy(&mut then, "", &mut pending, &mut pace.into_iter(), &mut snapshot);
         let mut tree = load(&snapshot, false);
         for (header, txn) in &history[start..] {
-            tree.apply(header, txn, &mut Vec::new());
+            tree.apply(header, txn, None);
         }
         prop_assert_eq!(Twin::of(&tree.image()).without_usage(), twin.without_usage());
         // And once more over the end.
         for (header, txn) in &history[start..] {
-            tree.apply(header, txn, &mut Vec::new());
+            tree.apply(header, txn, None);
         }
         prop_assert_eq!(Twin::of(&tree.image()).without_usage(), twin.without_usage());
     }

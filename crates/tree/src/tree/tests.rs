@@ -1,6 +1,6 @@
 use super::*;
 use crate::quota::STATS;
-use crate::{Change, OpOutcome, Outcome, TreeLoader};
+use crate::{OpOutcome, Outcome, TreeLoader};
 use farrier_proto::txn::{CreateTtlTxn, CreateTxn, SetAclTxn, SetDataTxn, TxnHeader};
 use farrier_proto::{Stat, Txn};
 use std::borrow::Cow;
@@ -21,7 +21,7 @@ impl Bench {
         let zxid = Zxid::new(1, self.counter);
         let time = i64::from(self.counter);
         let header = TxnHeader { session: SessionId(7), cxid: 0, zxid, time, kind: txn.kind().code() };
-        self.tree.apply(&header, txn, &mut Vec::<Change<'_>>::new())
+        self.tree.apply(&header, txn, None)
     }
 
     fn create(&mut self, path: &str, data: Option<&[u8]>) -> Outcome {
@@ -92,7 +92,7 @@ fn the_digest_of_a_live_server() {
     });
     let zxid = Zxid::new(1, 2);
     let header = TxnHeader { session: SessionId(1), cxid: 1, zxid, time: 0x1a2_0446_6704, kind: 1 };
-    tree.apply(&header, &txn, &mut Vec::new());
+    tree.apply(&header, &txn, None);
     assert_eq!(tree.digest(), 0x2_1cd7_93a4);
     assert_eq!(tree.image().digest(), Some(0x2_1cd7_93a4));
     assert_eq!(tree.node("/a").unwrap().digest() + tree.node("/").unwrap().digest() + 0x4db4_4d58, tree.digest());
@@ -159,7 +159,7 @@ fn stats_beyond_the_short_form() {
         let txn =
             Txn::Create(CreateTxn { path: "/a".into(), data: None, acl: vec![], ephemeral: true, parent_cversion: -1 });
         let header = TxnHeader { session: SessionId(-3), cxid: 1, zxid: Zxid::new(epoch, 9), time, kind: 1 };
-        tree.apply(&header, &txn, &mut Vec::new());
+        tree.apply(&header, &txn, None);
         let stat = tree.node("/a").unwrap().persisted();
         let expected = (header.zxid, header.zxid, header.zxid, time, time, -3);
         assert_eq!((stat.czxid, stat.mzxid, stat.pzxid, stat.ctime, stat.mtime, stat.ephemeral_owner), expected);

@@ -133,7 +133,7 @@ fn without_its_list_the_end_of_a_session_still_takes_its_ephemerals_along() {
     let prepared = s.prep.prepare(&s.tree, &ctx, WriteRequest::CloseSession);
     assert_eq!((&prepared.txn, &prepared.digest), (&Txn::CloseSession(None), &None), "a digest would read as the list");
     let header = TxnHeader { session: ME, cxid: 5, zxid: s.zxid, time: 9, kind: prepared.txn.kind().code() };
-    s.tree.apply(&header, &prepared.txn, &mut Vec::new());
+    s.tree.apply(&header, &prepared.txn, None);
     s.prep.applied(s.zxid);
     assert!(s.tree.node("/e").is_none());
     s.session = OTHER;
