@@ -276,10 +276,9 @@ impl Tree {
         if to <= fields.stat.cversion && !farrier_proto::planted!(ReplayNotIdempotent) {
             return;
         }
-        let before = fields.stat;
         fields.stat.cversion = to;
         fields.stat.pzxid = zxid;
-        self.set_stat(path, id, &before, &fields);
+        self.set_stat(path, id, &fields);
     }
 
     fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, told: &mut Told<'_, 't>) -> OpOutcome {
@@ -291,9 +290,8 @@ impl Tree {
         }
         let mut fields = self.arena.get(parent).fields();
         if zxid > fields.stat.pzxid {
-            let before = fields.stat;
             fields.stat.pzxid = zxid;
-            self.set_stat(parent_path, parent, &before, &fields);
+            self.set_stat(parent_path, parent, &fields);
         }
         let Some(id) = self.find(&path) else { return failed(ErrorCode::NoNode) };
         let acl = told.is_wanted().then(|| self.shared_acl(self.arena.get(id).acl()));
@@ -320,7 +318,7 @@ impl Tree {
 
     /// Removes a childless znode from everywhere, the quota's usage included. The parent keeps its stat.
     fn detach(&mut self, path: &str, id: NodeId) {
-        self.digest_subtract(path, id);
+        self.digest_changes(self.arena.get(id).share(), 0);
         let block = self.arena.get(id);
         let (parent, acl, data_len) = (block.parent(), block.acl(), block.data_len());
         let owner = self.owner_of(block.fields().stat.ephemeral_owner);
@@ -348,13 +346,13 @@ impl Tree {
         let grown = data.map_or(0, <[u8]>::len) as i64 - block.data_len() as i64;
         let acl = block.acl();
         let mut fields = block.fields();
-        let old = self.share(path, block.data(), &fields.stat);
         fields.stat.mtime = header.time;
         fields.stat.mzxid = header.zxid;
         fields.stat.version = txn.version;
-        let new = self.share(path, data, &fields.stat);
+        let share = self.share(path, data, &fields.stat);
+        self.digest_changes(fields.share, share);
+        fields.share = share;
         self.arena.set_data(id, &fields, data);
-        self.digest = self.digest.wrapping_sub(old).wrapping_add(new);
         self.size = self.size.checked_add_signed(grown).expect("the size counts what is there");
         self.add_usage(path, 0, grown);
         told.add(|| Change {
@@ -371,9 +369,8 @@ impl Tree {
         let new = self.acls.intern(&txn.acl);
         let old = self.arena.get(id).acl();
         let mut fields = self.arena.get(id).fields();
-        let before = fields.stat;
         fields.stat.aversion = txn.version;
-        self.set_stat(path, id, &before, &fields);
+        self.set_stat(path, id, &fields);
         self.arena.set_acl(id, new);
         self.acls.release(old);
         Outcome::Stat(Node { tree: self, id }.stat())

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | 1 | shape (2 bits), null data, long name, wide ACL key |
 //! | 4 | id of the parent |
+//! | 4 | share in the digest of the tree |
 //! | 2 or 4 | ACL key |
 //! | 1 or 4 | length of the name |
 //! | 13, 21 or 68 | stat, by shape; see [`Shape`] |
@@ -42,8 +43,10 @@ const CHUNK: usize = 255;
 const LINKS: usize = 512;
 /// Offset of the parent's id.
 const PARENT_AT: usize = 1;
+/// Offset of the share in the digest.
+const SHARE_AT: usize = 5;
 /// Offset of the ACL key.
-const ACL_AT: usize = 5;
+const ACL_AT: usize = 9;
 /// A scratch buffer that grew beyond this for one large znode is given back.
 const SCRATCH_MAX: usize = 1 << 16;
 
@@ -103,13 +106,15 @@ const WIDE_ACL: u8 = 1 << 4;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields {
     pub(crate) stat: StatPersisted,
+    /// What the znode adds to the digest of the tree. Whoever changes stat or data sets it.
+    pub(crate) share: u32,
     pub(crate) first_child: NodeId,
     pub(crate) child_count: u32,
 }
 
 impl Fields {
-    pub(crate) const fn childless(stat: StatPersisted) -> Self {
-        Self { stat, first_child: NodeId::NIL, child_count: 0 }
+    pub(crate) const fn childless(stat: StatPersisted, share: u32) -> Self {
+        Self { stat, share, first_child: NodeId::NIL, child_count: 0 }
     }
 
     fn put(&self, shape: Shape, out: &mut Vec<u8>) {
@@ -162,8 +167,8 @@ pub(crate) struct Block(Arc<[u8]>);
 impl Block {
     /// A block apart from any arena, of a childless znode: without a parent, and with the open list.
     /// [`Arena::insert_loose`] fills these in. `scratch` is any buffer, to be used again.
-    pub(crate) fn loose(scratch: &mut Vec<u8>, name: &str, stat: &StatPersisted, data: Option<&[u8]>) -> Self {
-        encode(scratch, NodeId::NIL, name, AclKey::OPEN, &Fields::childless(*stat), data)
+    pub(crate) fn loose(scratch: &mut Vec<u8>, name: &str, fields: &Fields, data: Option<&[u8]>) -> Self {
+        encode(scratch, NodeId::NIL, name, AclKey::OPEN, fields, data)
     }
 
     /// Bytes of its own.
@@ -208,6 +213,10 @@ impl Block {
         NodeId(u32_at(&self.0, PARENT_AT))
     }
 
+    pub(crate) fn share(&self) -> u32 {
+        u32_at(&self.0, SHARE_AT)
+    }
+
     pub(crate) fn name_bytes(&self) -> &[u8] {
         &self.0[self.name_range()]
     }
@@ -245,7 +254,7 @@ impl Block {
             pzxid: czxid,
         };
         if self.shape() != Shape::Full {
-            return Fields::childless(stat);
+            return Fields::childless(stat, self.share());
         }
         stat.mzxid = zxid_at(b, 24);
         stat.mtime = i64_at(b, 32);
@@ -253,7 +262,7 @@ impl Block {
         stat.version = u32_at(b, 48).cast_signed();
         stat.cversion = u32_at(b, 52).cast_signed();
         stat.aversion = u32_at(b, 56).cast_signed();
-        Fields { stat, first_child: NodeId(u32_at(b, 60)), child_count: u32_at(b, 64) }
+        Fields { stat, share: self.share(), first_child: NodeId(u32_at(b, 60)), child_count: u32_at(b, 64) }
     }
 
     pub(crate) fn first_child(&self) -> NodeId {
@@ -358,7 +367,7 @@ impl Arena {
     pub(crate) fn insert_loose(&mut self, mut block: Block, parent: NodeId, acl: AclKey) -> NodeId {
         let bytes = Arc::get_mut(&mut block.0).filter(|_| !is_wide(acl));
         if let Some(bytes) = bytes {
-            bytes[PARENT_AT..ACL_AT].copy_from_slice(&parent.0.to_le_bytes());
+            bytes[PARENT_AT..SHARE_AT].copy_from_slice(&parent.0.to_le_bytes());
             bytes[ACL_AT..ACL_AT + 2].copy_from_slice(&acl.to_bits().to_le_bytes()[..2]);
         } else {
             block = encode(&mut self.scratch, parent, block.name(), acl, &block.fields(), block.data());
@@ -404,6 +413,7 @@ impl Arena {
         let block = self.block_mut(id);
         let (full, at) = (block.shape() == Shape::Full, block.stat_at());
         if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| full) {
+            bytes[SHARE_AT..ACL_AT].copy_from_slice(&fields.share.to_le_bytes());
             bytes[at..at + Shape::Full.stat_len()].copy_from_slice(&scratch);
         } else {
             *block = encode(&mut scratch, block.parent(), block.name(), block.acl(), fields, block.data());
@@ -422,6 +432,7 @@ impl Arena {
         if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| in_place) {
             scratch.clear();
             fields.put(Shape::Full, &mut scratch);
+            bytes[SHARE_AT..ACL_AT].copy_from_slice(&fields.share.to_le_bytes());
             bytes[at..at + Shape::Full.stat_len()].copy_from_slice(&scratch);
             bytes[start..].copy_from_slice(data.unwrap_or_default());
         } else {
@@ -534,6 +545,7 @@ fn encode(
     scratch.clear();
     scratch.push(flags);
     scratch.extend_from_slice(&parent.0.to_le_bytes());
+    scratch.extend_from_slice(&fields.share.to_le_bytes());
     scratch.extend_from_slice(&acl.to_bits().to_le_bytes()[..if is_wide(acl) { 4 } else { 2 }]);
     scratch.extend_from_slice(&len[..if long { 4 } else { 1 }]);
     fields.put(shape, scratch);

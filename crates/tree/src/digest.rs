@@ -1,7 +1,7 @@
 //! The digest of the tree, version 2: a sum, modulo 2^64, of CRC-32s of its znodes.
 //!
-//! Owns the formula and the history of digests; the tree adds and subtracts as it changes. Digests of
-//! znodes are computed when needed and stored nowhere.
+//! Owns the formula and the history of digests; the tree adds and subtracts as it changes. Each znode keeps its share,
+//! so that a change computes one CRC and not two.
 
 use farrier_proto::Zxid;
 use farrier_proto::stat::StatPersisted;
@@ -50,12 +50,28 @@ fn crc() -> crc32fast::Hasher {
     NEW.clone()
 }
 
+/// CRC of these pieces, one behind the other.
+fn crc_of(pieces: &[&[u8]]) -> u32 {
+    let mut crc = crc();
+    let mut short = [0; SHORT_MAX];
+    let mut len = 0;
+    for piece in pieces {
+        let Some(place) = short.get_mut(len..len + piece.len()) else {
+            for piece in pieces {
+                crc.update(piece);
+            }
+            return crc.finalize();
+        };
+        place.copy_from_slice(piece);
+        len += piece.len();
+    }
+    crc.update(&short[..len]);
+    crc.finalize()
+}
+
 /// CRC of path and data, with which a znode's digest begins.
 pub(crate) fn prefix(path: &str, data: Option<&[u8]>) -> u32 {
-    let mut crc = crc();
-    crc.update(key(path).as_bytes());
-    crc.update(data.unwrap_or_default());
-    crc.finalize()
+    crc_of(&[key(path).as_bytes(), data.unwrap_or_default()])
 }
 
 /// The digest of a znode from its [`prefix`].
@@ -67,32 +83,11 @@ pub(crate) fn continued(prefix: u32, stat: &StatPersisted) -> u32 {
 
 /// Digest of one znode; 0 for an excluded path. The root's path is `""`.
 #[must_use]
-pub fn node_digest(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u64 {
-    if is_excluded(path) { 0 } else { u64::from(whole(path, data, stat)) }
-}
-
-/// The same where the path is known to be counted.
-pub(crate) fn whole(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
-    let (path, data) = (key(path).as_bytes(), data.unwrap_or_default());
-    let (stat_at, len) = (path.len() + data.len(), path.len() + data.len() + STAT_LEN);
-    let mut short = [0; SHORT_MAX];
-    match short.get_mut(..len) {
-        Some(all) => {
-            all[..path.len()].copy_from_slice(path);
-            all[path.len()..stat_at].copy_from_slice(data);
-            all[stat_at..].copy_from_slice(&stat_bytes(stat));
-            let mut crc = crc();
-            crc.update(all);
-            crc.finalize()
-        }
-        None => {
-            let mut crc = crc();
-            for piece in [path, data, &stat_bytes(stat)] {
-                crc.update(piece);
-            }
-            crc.finalize()
-        }
+pub fn node_digest(path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
+    if is_excluded(path) {
+        return 0;
     }
+    crc_of(&[key(path).as_bytes(), data.unwrap_or_default(), &stat_bytes(stat)])
 }
 
 /// Digests of the past, oldest first.
@@ -139,7 +134,7 @@ mod tests {
             crc.update(&data);
             crc.update(&stat_bytes(&stat));
             let expected = crc.finalize();
-            assert_eq!(node_digest("/a", Some(&data), &stat), u64::from(expected), "{len}");
+            assert_eq!(node_digest("/a", Some(&data), &stat), expected, "{len}");
             assert_eq!(continued(prefix("/a", Some(&data)), &stat), expected, "{len}");
         }
     }

@@ -110,7 +110,7 @@ impl TreeLoader {
     /// # Panics
     /// When the znode was made of a path of another length.
     pub fn ready(&mut self, path: &str, acl_key: i64, node: ReadyNode) -> Result<(), String> {
-        let ReadyNode { block, owner, size, share, path_len, parent_len } = node;
+        let ReadyNode { block, owner, size, path_len, parent_len } = node;
         assert!(path.len() == path_len, "a znode is taken in under the path of which it was made");
         if path.is_empty() {
             return self.root(&block, acl_key);
@@ -125,7 +125,7 @@ impl TreeLoader {
         let acl = self.key(acl_key);
         let placed = self.tree.arena.insert_loose(block, parent, acl);
         assert!(placed == id, "the arena gives the id that it foretold");
-        self.tree.account(parent, id, owner, size, share);
+        self.tree.account(parent, id, owner, size);
         Ok(())
     }
 
@@ -141,22 +141,22 @@ impl TreeLoader {
     }
 
     fn root(&mut self, block: &Block, acl_key: i64) -> Result<(), String> {
-        let (stat, data) = (block.fields().stat, block.data());
+        let (loaded, data) = (block.fields(), block.data());
         if std::mem::replace(&mut self.root_loaded, true) {
             return Err("the root comes twice".to_owned());
         }
-        if self.tree.owner_of(stat.ephemeral_owner) != Owner::Persistent {
-            return Err(format!("the root has the owner {:#x}", stat.ephemeral_owner));
+        let owner = loaded.stat.ephemeral_owner;
+        if self.tree.owner_of(owner) != Owner::Persistent {
+            return Err(format!("the root has the owner {owner:#x}"));
         }
         let acl = self.key(acl_key);
         let tree = &mut self.tree;
-        tree.digest_subtract("", NodeId::ROOT);
         let mut fields = tree.arena.get(NodeId::ROOT).fields();
-        fields.stat = stat;
+        tree.digest_changes(fields.share, loaded.share);
+        (fields.stat, fields.share) = (loaded.stat, loaded.share);
         tree.arena.set_data(NodeId::ROOT, &fields, data);
         tree.arena.set_acl(NodeId::ROOT, acl);
         tree.size += data.map_or(0, <[u8]>::len) as u64;
-        tree.digest_add("", NodeId::ROOT);
         Ok(())
     }
 

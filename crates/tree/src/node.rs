@@ -2,7 +2,6 @@
 
 use crate::acl_table::{AclKey, SharedAcl};
 use crate::arena::{Block, NodeId};
-use crate::digest::node_digest;
 use crate::tree::Tree;
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::{Acl, Owner, Stat};
@@ -112,9 +111,13 @@ impl<'a> Node<'a> {
         self.tree.path_of(self.id)
     }
 
-    /// Share in the tree's digest; see [`node_digest`].
+    /// Share in the tree's digest; see [`crate::digest`].
     #[must_use]
     pub fn digest(&self) -> u64 {
-        node_digest(&self.path(), self.data(), &self.persisted())
+        u64::from(self.share())
+    }
+
+    pub(crate) fn share(&self) -> u32 {
+        self.block().share()
     }
 }

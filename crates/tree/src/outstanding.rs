@@ -9,7 +9,7 @@
 //! first two, so that a change of the stat needs neither the data nor a copy of it.
 
 use crate::acl_table::{AclKey, SharedAcl};
-use crate::digest::{continued, is_excluded, key, prefix, whole};
+use crate::digest::{continued, is_excluded, key, prefix};
 use crate::{Node, Tree};
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::{Acl, Owner, SessionId, Zxid};
@@ -176,7 +176,7 @@ impl Outstanding {
                 slot
             }
             None => {
-                let slot = self.claim(place.hash, path, load(place.node, path, counted));
+                let slot = self.claim(place.hash, path, load(place.node));
                 if let Some(undo) = &mut self.undo {
                     undo.before.push((slot, None));
                 }
@@ -346,7 +346,7 @@ impl Outstanding {
 }
 
 /// The record to start from: the committed znode's, or that of a missing one.
-fn load(node: Option<Node<'_>>, path: &str, counted: bool) -> Record {
+fn load(node: Option<Node<'_>>) -> Record {
     let Some(node) = node else {
         return Record {
             zxid: Zxid::ZERO,
@@ -371,7 +371,7 @@ fn load(node: Option<Node<'_>>, path: &str, counted: bool) -> Record {
         data_len: data.map_or(0, <[u8]>::len),
         acl: PendingAcl::Committed(node.acl_key()),
         prefix: None,
-        digest: if counted { whole(path, data, &stat) } else { 0 },
+        digest: node.share(),
     }
 }
 

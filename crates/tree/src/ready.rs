@@ -3,7 +3,7 @@
 //! Owns what needs no look into the tree: the heap block, the share in the digest, the size. Whoever reads a snapshot
 //! makes them ahead of whoever fills the tree ([`crate::TreeLoader::ready`]), on another thread if there is one.
 
-use crate::arena::Block;
+use crate::arena::{Block, Fields};
 use crate::config::TreeConfig;
 use crate::digest::node_digest;
 use crate::tree::path_size;
@@ -18,8 +18,6 @@ pub struct ReadyNode {
     pub(crate) owner: i64,
     /// What it adds to the size of the tree.
     pub(crate) size: u64,
-    /// What it adds to the digest of the tree.
-    pub(crate) share: u64,
     pub(crate) path_len: usize,
     /// Bytes of the path that are the parent's.
     pub(crate) parent_len: usize,
@@ -60,11 +58,11 @@ impl NodeMaker {
         if farrier_proto::planted!(SequenceForgottenAtRestart) && !path.is_empty() {
             stat.cversion = 0;
         }
+        let share = if self.digest { node_digest(path, data, &stat) } else { 0 };
         Ok(ReadyNode {
-            block: Block::loose(&mut self.scratch, name, &stat, data),
+            block: Block::loose(&mut self.scratch, name, &Fields::childless(stat, share), data),
             owner: stat.ephemeral_owner,
             size: path_size(path) + data.map_or(0, <[u8]>::len) as u64,
-            share: if self.digest { node_digest(path, data, &stat) } else { 0 },
             path_len: path.len(),
             parent_len: parent.len(),
         })

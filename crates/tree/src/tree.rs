@@ -77,15 +77,11 @@ impl Tree {
             // The alias "/" of the root.
             size: 1,
         };
-        let root = tree.arena.insert(
-            NodeId::NIL,
-            "",
-            AclKey::OPEN,
-            &Fields::childless(StatPersisted::ZERO),
-            Some(b"".as_slice()),
-        );
+        let (stat, data) = (StatPersisted::ZERO, Some(b"".as_slice()));
+        let share = tree.share("", data, &stat);
+        let root = tree.arena.insert(NodeId::NIL, "", AclKey::OPEN, &Fields::childless(stat, share), data);
         assert!(root == NodeId::ROOT, "the root comes first");
-        tree.digest_add("", NodeId::ROOT);
+        tree.digest_changes(0, share);
         tree
     }
 
@@ -328,48 +324,37 @@ impl Tree {
         stat: &StatPersisted,
         data: Option<&[u8]>,
     ) -> NodeId {
-        let id = self.arena.insert(parent, name, acl, &Fields::childless(*stat), data);
+        let share = self.share(path, data, stat);
+        let id = self.arena.insert(parent, name, acl, &Fields::childless(*stat, share), data);
         self.index.insert(path, id);
         let size = path_size(path) + data.map_or(0, <[u8]>::len) as u64;
-        self.account(parent, id, stat.ephemeral_owner, size, self.share(path, data, stat));
+        self.account(parent, id, stat.ephemeral_owner, size);
         id
     }
 
     /// What a new znode changes beside arena and index: its parent's children, its owner, size and digest.
-    pub(crate) fn account(&mut self, parent: NodeId, id: NodeId, owner: i64, size: u64, share: u64) {
+    pub(crate) fn account(&mut self, parent: NodeId, id: NodeId, owner: i64, size: u64) {
         self.arena.append(parent, id);
         self.sessions.add(self.owner_of(owner), id);
         self.size += size;
-        self.digest = self.digest.wrapping_add(share);
+        self.digest_changes(0, self.arena.get(id).share());
     }
 
-    pub(crate) fn digest_add(&mut self, path: &str, id: NodeId) {
-        self.digest = self.digest.wrapping_add(self.share_of(path, id));
-    }
-
-    pub(crate) fn digest_subtract(&mut self, path: &str, id: NodeId) {
-        self.digest = self.digest.wrapping_sub(self.share_of(path, id));
-    }
-
-    fn share_of(&self, path: &str, id: NodeId) -> u64 {
-        if !self.config.digest {
-            return 0;
-        }
-        let block = self.arena.get(id);
-        self.share(path, block.data(), &block.fields().stat)
+    /// A znode's share becomes another one.
+    pub(crate) const fn digest_changes(&mut self, old: u32, new: u32) {
+        self.digest = self.digest.wrapping_sub(old as u64).wrapping_add(new as u64);
     }
 
     /// What a znode like this adds to the digest.
-    pub(crate) fn share(&self, path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u64 {
+    pub(crate) fn share(&self, path: &str, data: Option<&[u8]>, stat: &StatPersisted) -> u32 {
         if self.config.digest { node_digest(path, data, stat) } else { 0 }
     }
 
-    /// Replaces fields, which were `before`, and keeps the digest true.
-    pub(crate) fn set_stat(&mut self, path: &str, id: NodeId, before: &StatPersisted, fields: &Fields) {
-        let data = self.arena.get(id).data();
-        let (old, new) = (self.share(path, data, before), self.share(path, data, &fields.stat));
-        self.arena.set_fields(id, fields);
-        self.digest = self.digest.wrapping_sub(old).wrapping_add(new);
+    /// Replaces fields, but for the share, which follows from them, and keeps the digest true.
+    pub(crate) fn set_stat(&mut self, path: &str, id: NodeId, fields: &Fields) {
+        let share = self.share(path, self.arena.get(id).data(), &fields.stat);
+        self.arena.set_fields(id, &Fields { share, ..*fields });
+        self.digest_changes(fields.share, share);
     }
 }
 

@@ -66,7 +66,9 @@ impl Twin {
     }
 
     fn digest(&self) -> u64 {
-        self.nodes.iter().fold(0, |sum, (path, n)| sum.wrapping_add(node_digest(path, n.data.as_deref(), &n.stat)))
+        self.nodes
+            .iter()
+            .fold(0_u64, |sum, (path, n)| sum.wrapping_add(node_digest(path, n.data.as_deref(), &n.stat).into()))
     }
 
     fn children(&self, path: &str) -> BTreeSet<String> {
