@@ -555,9 +555,13 @@ mod tests {
         let (accepted, sockets) = tokio::sync::mpsc::channel(1);
         std::thread::scope(|scope| {
             scope.spawn(|| crate::worker::run(&core, 0, settings, sockets));
-            for _ in 0..100 {
+            // All of them first: a connection that is new may wake the worker, too.
+            let connect = |_| {
                 testing::connect(&core);
-                core.durable(testing::append(&core), false);
+                testing::append(&core)
+            };
+            for id in (0..100).map(connect).collect::<Vec<_>>() {
+                core.durable(id, false);
                 let patience = Instant::now() + Duration::from_secs(60);
                 // Without the replica, or this thread would tell it.
                 while core.durable.load(Ordering::SeqCst) > 0 {
