@@ -18,6 +18,9 @@ impl Weighed for LogCommand {
     }
 }
 
+/// Transactions of a batch that take longer to apply than it takes to wake another thread up for them.
+const MANY: usize = 64;
+
 /// How the thread gathers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gathering {
@@ -36,7 +39,7 @@ pub(crate) struct Gathering {
 pub(crate) struct LogThread<D: Disk> {
     pub(crate) gathering: Gathering,
     /// This server needs no others to commit: what is durable is applied at once, which takes about as long as the sync. So
-    /// a worker does it while the next batch, if there is one, goes to the disk.
+    /// a worker does it for a large batch while the next one, if there is one, goes to the disk.
     pub(crate) alone: bool,
     pub(crate) work: LogWork<D>,
     pub(crate) snapshots: Snapshots,
@@ -105,7 +108,8 @@ impl<'a> LogHost for Host<'a> {
 
     fn committed(&mut self, id: WriteId, done: Committed) {
         let took = self.began.elapsed();
-        self.core.durable(id, !self.alone || self.core.log.is_empty());
+        let soon = !self.alone || done.records < MANY || self.core.log.is_empty();
+        self.core.durable(id, soon);
         if took >= self.slow {
             tracing::warn!(
                 "fsync-ing the write ahead log took {}ms which will adversely effect operation latency; {} transactions were in it",
