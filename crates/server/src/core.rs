@@ -11,7 +11,7 @@ use crate::log_queue::LogQueue;
 use crate::log_reader::{Look, LookQueue};
 use crate::outbox::{Delivery, LITTLE_MAX, Outbox};
 use crate::peers::{PeerCommand, PeerOutbox, Port, Ports};
-use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica};
+use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica, WriteId};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -103,6 +103,8 @@ pub(crate) struct Core {
     /// them, and so does the end of a turn that took long: see [`Session::give_way`].
     engine: parking_lot::Mutex<Engine>,
     desks: Vec<Desk>,
+    /// The newest write that is durable and of which the replica has yet to hear; 0 for none.
+    durable: AtomicU64,
     pub(crate) log: LogQueue<LogCommand>,
     looks: LookQueue,
     peers: PeerOutbox,
@@ -128,6 +130,7 @@ impl Core {
         Self {
             engine: parking_lot::Mutex::new(engine),
             desks: (0..workers).map(|_| Desk::default()).collect(),
+            durable: AtomicU64::new(0),
             log: LogQueue::default(),
             looks: LookQueue::default(),
             peers: PeerOutbox::default(),
@@ -182,6 +185,25 @@ impl Core {
         self.with(|session| session.step(input));
     }
 
+    /// Everything up to this write is durable. The replica hears of it before anything else that comes to it: at once, or,
+    /// if the caller has something better to do than to apply transactions, from whoever has the replica next. A
+    /// worker is woken for that.
+    pub(crate) fn durable(&self, id: WriteId, at_once: bool) {
+        self.durable.store(id.0, Ordering::SeqCst);
+        if at_once {
+            self.tell_durable();
+        } else {
+            self.desks[0].outbox().wake_always();
+        }
+    }
+
+    /// Tells the replica what is durable, if it does not know.
+    pub(crate) fn tell_durable(&self) {
+        if self.durable.load(Ordering::SeqCst) > 0 {
+            self.with(|_| ());
+        }
+    }
+
     /// Runs `f` with the replica locked, then hands over what followed.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
         let mut engine = self.engine.lock();
@@ -190,6 +212,10 @@ impl Core {
         let now = self.clock.now();
         let Engine { replica, out, .. } = &mut *engine;
         let mut session = Session { replica, out, now, gives_way: false };
+        // Taken under the lock, so that no older one comes behind a newer one.
+        if self.durable.load(Ordering::SeqCst) > 0 {
+            session.step(Input::Durable { id: WriteId(self.durable.swap(0, Ordering::SeqCst)) });
+        }
         let result = f(&mut session);
         let gives_way = session.gives_way || now.mono > engine.gave_way;
         let due = if engine.out.list.is_empty() { Due::NOTHING } else { self.hand_over(&mut engine) };
@@ -473,22 +499,15 @@ impl Session<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::Deliveries;
     use crate::testing;
-    use farrier_proto::jute::{put_buffer, put_i32, put_i64};
     use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
 
     #[test]
     fn a_stop_that_cannot_drain_is_a_failure_and_says_what_is_left() {
         let core = testing::core();
-        let conn = core.name_connection(0);
-        core.step(Input::ClientUp { conn, peer: "127.0.0.1:1".parse().expect("an address") });
-        let mut connect = Vec::new();
-        put_i32(&mut connect, 0);
-        put_i64(&mut connect, 0);
-        put_i32(&mut connect, 30_000);
-        put_i64(&mut connect, 0);
-        put_buffer(&mut connect, Some(&[0; 16]));
-        core.step(Input::ClientFrame { conn, frame: &connect });
+        testing::connect(&core);
         core.step(Input::Stop);
         // Nobody writes the log here, so the new session's transaction stays on its way.
         assert_eq!(core.wait_drained(Duration::ZERO), None);
@@ -499,6 +518,59 @@ mod tests {
         let idle = testing::core();
         idle.step(Input::Stop);
         assert_eq!(idle.give_up_draining(), ExitReason::Stopped);
+    }
+
+    /// Frames for clients of the worker, which is about to look.
+    fn sent(core: &Core) -> usize {
+        let (mut waiting, mut sent) = (Deliveries::default(), 0);
+        core.outbox(0).take(&mut waiting);
+        waiting.drain(|_, delivery| sent += usize::from(matches!(delivery, Delivery::Send(_))));
+        core.outbox(0).attend();
+        sent
+    }
+
+    #[test]
+    fn whoever_has_the_replica_next_tells_it_what_is_durable_and_once() {
+        let core = testing::core();
+        testing::connect(&core);
+        let id = testing::append(&core);
+        core.outbox(0).attend();
+        core.durable(id, false);
+        assert_eq!(sent(&core), 0, "the log's thread has something better to do");
+        core.with(|session| assert_eq!(session.replica.outstanding_requests(), 0, "it hears that first"));
+        assert_eq!(sent(&core), 1);
+        core.with(|_| ());
+        core.tell_durable();
+        assert_eq!(sent(&core), 0);
+
+        testing::connect(&core);
+        core.durable(testing::append(&core), true);
+        assert_eq!(sent(&core), 1, "at once");
+    }
+
+    #[test]
+    fn a_worker_wakes_up_for_what_is_durable() {
+        let core = testing::core();
+        let settings = testing::worker_settings(&core);
+        let (accepted, sockets) = tokio::sync::mpsc::channel(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| crate::worker::run(&core, 0, settings, sockets));
+            // All of them first: a connection that is new may wake the worker, too.
+            let connect = |_| {
+                testing::connect(&core);
+                testing::append(&core)
+            };
+            for id in (0..100).map(connect).collect::<Vec<_>>() {
+                core.durable(id, false);
+                let patience = Instant::now() + Duration::from_secs(60);
+                // Without the replica, or this thread would tell it.
+                while core.durable.load(Ordering::SeqCst) > 0 {
+                    assert!(Instant::now() < patience, "nobody told the replica");
+                    std::thread::yield_now();
+                }
+            }
+            drop(accepted);
+        });
     }
 
     /// Two threads want the replica, and one comes back for it in the moment in which it released it. Returns

@@ -434,6 +434,7 @@ fn every_command_reaches_the_log_thread_once_and_in_order() {
                     let mut batch = Vec::new();
                     queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO);
                     if batch.is_empty() {
+                        assert!(queue.is_empty(), "it is closed");
                         return all;
                     }
                     assert!(batch.len() <= 2, "a batch is bounded");

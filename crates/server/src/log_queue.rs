@@ -101,6 +101,11 @@ impl<C: Weighed> LogQueue<C> {
         queue.bytes -= into.iter().map(C::len).sum::<usize>();
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.lock().expect("nothing panics while it holds this lock").commands.is_empty()
+    }
+
     /// Bytes of what waits.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {

@@ -18,6 +18,9 @@ impl Weighed for LogCommand {
     }
 }
 
+/// Transactions of a batch that take longer to apply than it takes to wake another thread up for them.
+const MANY: usize = 64;
+
 /// How the thread gathers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Gathering {
@@ -35,6 +38,9 @@ pub(crate) struct Gathering {
 #[derive(Debug)]
 pub(crate) struct LogThread<D: Disk> {
     pub(crate) gathering: Gathering,
+    /// This server needs no others to commit: what is durable is applied at once, which takes about as long as the sync. So
+    /// a worker does it for a large batch while the next one, if there is one, goes to the disk.
+    pub(crate) alone: bool,
     pub(crate) work: LogWork<D>,
     pub(crate) snapshots: Snapshots,
     pub(crate) files: Arc<Files>,
@@ -44,11 +50,12 @@ pub(crate) struct LogThread<D: Disk> {
 impl<D: Disk> LogThread<D> {
     /// Runs until the queue is closed and empty, or the log fails.
     pub(crate) fn run(self, core: &Core, segment_opened: impl Fn()) {
-        let Self { gathering, mut work, snapshots, files, floor } = self;
+        let Self { gathering, alone, mut work, snapshots, files, floor } = self;
         let Gathering { max_batch, gather, idle, slow } = gathering;
         let mut batch = Vec::new();
         let mut host = Host {
             core,
+            alone,
             snapshots: &snapshots,
             files: &files,
             floor: &floor,
@@ -78,6 +85,7 @@ impl<D: Disk> LogThread<D> {
 /// The server as the work on the log needs it.
 struct Host<'a> {
     core: &'a Core,
+    alone: bool,
     snapshots: &'a Snapshots,
     files: &'a Files,
     floor: &'a Floor,
@@ -100,7 +108,8 @@ impl<'a> LogHost for Host<'a> {
 
     fn committed(&mut self, id: WriteId, done: Committed) {
         let took = self.began.elapsed();
-        self.core.step(Input::Durable { id });
+        let soon = !self.alone || done.records < MANY || self.core.log.is_empty();
+        self.core.durable(id, soon);
         if took >= self.slow {
             tracing::warn!(
                 "fsync-ing the write ahead log took {}ms which will adversely effect operation latency; {} transactions were in it",

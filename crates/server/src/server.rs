@@ -260,6 +260,7 @@ impl Server {
                 idle: config.storage.write_queue_poll.max(Duration::from_millis(1)),
                 slow: config.storage.fsync_warning,
             },
+            alone: member.is_none(),
             work: LogWork {
                 disk: disk.clone(),
                 writer,

@@ -7,7 +7,8 @@ use crate::limits::ConnectionLimits;
 use crate::worker::{WorkerContext, WorkerSettings};
 use crate::{mapping, server};
 use farrier_proto::Zxid;
-use farrier_replica::{Replica, TreeRestore};
+use farrier_proto::jute::{put_buffer, put_i32, put_i64};
+use farrier_replica::{ConnId, Input, LogCommand, Replica, TreeRestore, WriteId};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,14 +25,40 @@ pub(crate) fn core() -> Arc<Core> {
     Arc::new(Core::new(replica, clock, 1))
 }
 
-/// Its worker.
-pub(crate) fn worker(core: &Arc<Core>) -> Rc<WorkerContext> {
+/// What its worker is told.
+pub(crate) fn worker_settings(core: &Core) -> WorkerSettings {
     let config = ServerConfig::standalone("/nowhere", ADDRESS);
-    let settings = WorkerSettings {
+    WorkerSettings {
         frame_max: config.limits.jute_max_buffer,
         sessionless_timeout: Duration::from_secs(600),
         limits: Arc::new(ConnectionLimits::new(0, 0)),
         words: Arc::new(server::word_settings(&config, None, ADDRESS, *core.clock())),
-    };
-    Rc::new(WorkerContext::new(core, 0, settings))
+    }
+}
+
+/// Its worker.
+pub(crate) fn worker(core: &Arc<Core>) -> Rc<WorkerContext> {
+    Rc::new(WorkerContext::new(core, 0, worker_settings(core)))
+}
+
+/// A connection that asks for a session. Its transaction stays on its way: nobody writes the log here.
+pub(crate) fn connect(core: &Core) -> ConnId {
+    let conn = core.name_connection(0);
+    core.step(Input::ClientUp { conn, peer: "127.0.0.1:1".parse().expect("an address") });
+    let mut connect = Vec::new();
+    put_i32(&mut connect, 0);
+    put_i64(&mut connect, 0);
+    put_i32(&mut connect, 30_000);
+    put_i64(&mut connect, 0);
+    put_buffer(&mut connect, Some(&[0; 16]));
+    core.step(Input::ClientFrame { conn, frame: &connect });
+    conn
+}
+
+/// The one transaction that waits for the log.
+pub(crate) fn append(core: &Core) -> WriteId {
+    let mut batch = Vec::new();
+    core.log.take(&mut batch, 2, Duration::ZERO, Duration::ZERO);
+    let [LogCommand::Append { id, .. }] = batch[..] else { panic!("{batch:?}") };
+    id
 }

@@ -127,6 +127,8 @@ pub(crate) fn run(
             tokio::select! {
                 biased;
                 () = context.core.outbox(index).wait() => {
+                    context.attend();
+                    context.core.tell_durable();
                     context.deliver();
                     if context.core.is_closing() {
                         break;
