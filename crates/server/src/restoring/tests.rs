@@ -22,7 +22,7 @@ fn node(path: &str) -> NodeRecord<'_> {
 /// The `n`th transaction of a log: creations, then changes, some of them longer than a batch.
 fn txn(n: u32) -> Vec<u8> {
     let path = |n: u32| if n.is_multiple_of(7) { format!("/n{n}") } else { format!("/n{}/m{n}", n / 7 * 7) }.into();
-    let data = Some(vec![n as u8; if n % 5000 == 77 { BATCH_BYTES_MAX + 1 } else { (n % 50) as usize }].into());
+    let data = Some(vec![n as u8; if n % 5000 == 77 { BATCH_NODES_BYTES_MAX + 1 } else { (n % 50) as usize }].into());
     let txn = if n < MANY / 2 {
         let acl = vec![Acl::world(1 + (n % 31) as i32)];
         Txn::Create(CreateTxn { path: path(n), data, acl, ephemeral: n % 7 == 3, parent_cversion: n as i32 })
