@@ -5,8 +5,9 @@
 //! its buffers, and with what the tree refused of it. So the reading thread knows what is on its way, and waits for all
 //! of it before a snapshot is believed and before anything on disk changes.
 //!
-//! A thread that panics leaves the channel, and the other one panics for want of it: no half-read state is ever judged
-//! as if the disk had been to blame.
+//! Where the reading thread panics, so does the one that waits for its end; where the other one does, the channel
+//! closes, and the reading thread panics for want of it. Neither hangs, and a mistake of the server's is never told as
+//! damage on the disk, for which a member would move files aside.
 
 use crate::server::StartError;
 use farrier_proto::{Acl, SessionId, Zxid};
@@ -25,13 +26,20 @@ use std::thread::{self, Builder};
 /// Records of a batch. Enough that waking up the other thread costs each of them little.
 const BATCH_RECORDS_MAX: usize = 512;
 
-/// Bytes of paths and transactions in a batch, and of the znodes that it hands over; one record may exceed either.
+/// Bytes of paths and transactions in a batch; one record may exceed it.
 const BATCH_BYTES_MAX: usize = 32 << 10;
-const BATCH_NODES_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of the znodes and ACL lists that a batch hands over; one record may exceed it.
+const BATCH_HANDED_MAX: usize = 256 << 10;
 
 /// Batches on their way at a time. One thread may be so far ahead that the other one does not run dry while the system
 /// clears memory for it.
 const BATCHES_MAX: usize = 32;
+
+/// Bytes of paths and transactions on their way at a time; one batch may exceed it. Only long transactions meet it.
+const AHEAD_BYTES_MAX: usize = 2 << 20;
+
+const _: () = assert!(BATCHES_MAX * BATCH_BYTES_MAX < AHEAD_BYTES_MAX);
 
 /// Batches that are given back together, unless the other thread may be waiting for them.
 const GIVEN_BACK: usize = BATCHES_MAX / 4;
@@ -69,19 +77,23 @@ struct Batch {
 }
 
 impl Batch {
+    fn bytes(&self) -> usize {
+        self.paths.len() + self.txns.len()
+    }
+
     fn is_full(&self) -> bool {
         self.records.len() >= BATCH_RECORDS_MAX
-            || self.paths.len() + self.txns.len() >= BATCH_BYTES_MAX
-            || self.handed_over >= BATCH_NODES_BYTES_MAX
+            || self.bytes() >= BATCH_BYTES_MAX
+            || self.handed_over >= BATCH_HANDED_MAX
     }
 
     /// Empties it for the next records. Buffers that one long record made large are given back.
     fn clear(&mut self) {
         self.records.clear();
         self.paths.clear();
-        self.paths.shrink_to(BATCH_BYTES_MAX);
+        self.paths.shrink_to(2 * BATCH_BYTES_MAX);
         self.txns.clear();
-        self.txns.shrink_to(BATCH_BYTES_MAX);
+        self.txns.shrink_to(2 * BATCH_BYTES_MAX);
         self.handed_over = 0;
     }
 
@@ -146,6 +158,8 @@ struct Ahead {
     back: Receiver<Taken>,
     /// Batches that have not come back.
     on_their_way: usize,
+    /// Their bytes.
+    bytes_ahead: usize,
     /// Buffers for later batches.
     spare: Vec<Batch>,
     /// What the tree refused. It has taken in nothing since.
@@ -173,12 +187,15 @@ impl Ahead {
         while let Ok(taken) = self.back.try_recv() {
             self.came_back(taken);
         }
-        if self.on_their_way == BATCHES_MAX {
+        let bytes = self.batch.bytes();
+        while self.on_their_way == BATCHES_MAX || (self.on_their_way > 0 && self.bytes_ahead + bytes > AHEAD_BYTES_MAX)
+        {
             self.wait_for_one();
         }
         let batch = std::mem::replace(&mut self.batch, self.spare.pop().unwrap_or_default());
         self.to.send(batch).expect(TAKER_GONE);
         self.on_their_way += 1;
+        self.bytes_ahead += bytes;
     }
 
     fn wait_for_one(&mut self) {
@@ -188,6 +205,7 @@ impl Ahead {
 
     fn came_back(&mut self, (mut batch, result): Taken) {
         self.on_their_way -= 1;
+        self.bytes_ahead -= batch.bytes();
         if let Err(refused) = result {
             self.refused.get_or_insert(refused);
         }
@@ -287,7 +305,11 @@ fn connect(maker: NodeMaker) -> (Ahead, Receiver<Batch>, SyncSender<Taken>) {
     let (to, from) = sync_channel(BATCHES_MAX);
     let (give_back, back) = sync_channel(BATCHES_MAX);
     let batch = Batch::default();
-    (Ahead { maker, batch, to, back, on_their_way: 0, spare: Vec::new(), refused: None }, from, give_back)
+    (
+        Ahead { maker, batch, to, back, on_their_way: 0, bytes_ahead: 0, spare: Vec::new(), refused: None },
+        from,
+        give_back,
+    )
 }
 
 /// Takes in batches until the reading thread has ended. Owns its ends of the channels: if it panics they close.
