@@ -1,7 +1,8 @@
 use super::*;
+use farrier_proto::Txn;
+use farrier_proto::jute::{put_i32, put_i64};
 use farrier_proto::stat::StatPersisted;
-use farrier_proto::txn::{CreateTxn, SetDataTxn, write_txn};
-use farrier_proto::{Txn, TxnHeader};
+use farrier_proto::txn::{CreateTxn, SetDataTxn};
 use farrier_storage::mem::MemDisk;
 use farrier_storage::snapshot::snapshot_name;
 use farrier_storage::{Compression, Dir, DiskPath, LogOptions, LogWriter, write_snapshot};
@@ -29,10 +30,18 @@ fn txn(n: u32) -> Vec<u8> {
     } else {
         Txn::SetData(SetDataTxn { path: path(n - MANY / 2), data, version: n as i32 })
     };
-    let header =
-        TxnHeader { session: SessionId(9), cxid: 1, zxid: Zxid::new(0, n + 1), time: 1000, kind: txn.kind().code() };
+    logged(Zxid::new(0, n + 1), &txn)
+}
+
+/// A transaction of session 9 as it stands in the log, without a digest.
+fn logged(zxid: Zxid, txn: &Txn<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_txn(&mut bytes, &header, &txn, None);
+    put_i64(&mut bytes, 9);
+    put_i32(&mut bytes, 1);
+    put_i64(&mut bytes, zxid.to_wire());
+    put_i64(&mut bytes, 1000);
+    put_i32(&mut bytes, txn.kind().code());
+    txn.write_body(&mut bytes);
     bytes
 }
 
@@ -198,10 +207,7 @@ fn long_transactions_wait_for_one_another() {
     let (mut ahead, from, give_back) = connect(NodeMaker::new(TREE));
     let data = Some(vec![1; AHEAD_BYTES_MAX / 3].into());
     let long = Txn::SetData(SetDataTxn { path: "/a".into(), data, version: 1 });
-    let header =
-        TxnHeader { session: SessionId(9), cxid: 1, zxid: Zxid::new(1, 1), time: 1000, kind: long.kind().code() };
-    let mut bytes = Vec::new();
-    write_txn(&mut bytes, &header, &long, None);
+    let bytes = logged(Zxid::new(1, 1), &long);
     let long = LoggedTxn::read(&bytes).expect("a transaction");
     thread::scope(|scope| {
         scope.spawn(move || take_in(&mut TreeRestore::new(TREE, 1), from, give_back));
