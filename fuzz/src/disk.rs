@@ -8,9 +8,9 @@ use farrier_storage::mark::{Mark, mark_path, read_mark};
 use farrier_storage::mem::MemDisk;
 use farrier_storage::segment::{header, log_path};
 use farrier_storage::{
-    Compression, Dir, Disk as _, DiskPath, Image as _, LogOptions, LogWriter, RecoverOptions, Recovered, Refusal,
-    Restore as _, SnapshotOptions, read_accepted_epoch, read_current_epoch, read_myid, read_snapshot, record, recover,
-    remove_initialize, verify_snapshot, write_snapshot,
+    Compression, Dir, Disk as _, DiskPath, Image as _, LogOptions, LogWriter, LoggedTxn, RecoverOptions, Recovered,
+    Refusal, Restore as _, SnapshotOptions, read_accepted_epoch, read_current_epoch, read_myid, read_snapshot, record,
+    recover, remove_initialize, verify_snapshot, write_snapshot,
 };
 use farrier_tree::TreeConfig;
 use std::sync::{Arc, OnceLock};
@@ -39,6 +39,17 @@ fn header_of(z: u64, txn: &Txn<'_>) -> TxnHeader {
     TxnHeader { session: SessionId(7), cxid: 1, zxid: zxid(z), time: 9, kind: txn.kind().code() }
 }
 
+/// Header and body of the transaction `z`.
+fn bytes_of(z: u64, txn: &Txn<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_txn(&mut bytes, &header_of(z, txn), txn, None);
+    bytes
+}
+
+fn replay(state: &mut TreeRestore, bytes: &[u8]) {
+    state.replay(&LoggedTxn::read(bytes).expect("it was just written")).expect("it applies");
+}
+
 fn prepared_txn(z: u64) -> Txn<'static> {
     let path = format!("/n{}", z.div_ceil(2));
     let data = vec![z as u8; z as usize * 9];
@@ -65,11 +76,9 @@ fn prepare() -> Prepared {
     let mut log = LogWriter::open(Arc::clone(&disk), &recovered, LOG);
     let mut digests = vec![digest(&mut state)];
     for z in 1..=LAST {
-        let txn = prepared_txn(z);
-        let mut bytes = Vec::new();
-        write_txn(&mut bytes, &header_of(z, &txn), &txn, None);
+        let bytes = bytes_of(z, &prepared_txn(z));
         log.append(zxid(z), &bytes);
-        state.replay(&header_of(z, &txn), &txn, None).expect("it applies");
+        replay(&mut state, &bytes);
         digests.push(digest(&mut state));
         if z.is_multiple_of(3) || z == LAST {
             log.commit().expect("a healthy disk");
@@ -102,10 +111,7 @@ fn start(disk: &Arc<MemDisk>) -> Result<(TreeRestore, Recovered), Refusal> {
 fn goes_on(disk: &Arc<MemDisk>, recovered: &Recovered) {
     let Some(next) = recovered.last_zxid.next() else { return };
     let mut log = LogWriter::open(Arc::clone(disk), recovered, LOG);
-    let txn = Txn::Error(-101);
-    let mut bytes = Vec::new();
-    write_txn(&mut bytes, &header_of(next.get(), &txn), &txn, None);
-    log.append(next, &bytes);
+    log.append(next, &bytes_of(next.get(), &Txn::Error(-101)));
     log.commit().expect("a healthy disk");
     drop(log);
     let (_, again) = start(disk).unwrap_or_else(|e| panic!("refused what it wrote itself: {e}"));
@@ -263,9 +269,7 @@ pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn record_seeds() -> Vec<Vec<u8>> {
     let mut seed = Vec::new();
     for z in 1..=12 {
-        let txn = prepared_txn(z);
-        let mut bytes = Vec::new();
-        write_txn(&mut bytes, &header_of(z, &txn), &txn, None);
+        let bytes = bytes_of(z, &prepared_txn(z));
         seed.push(bytes.len() as u8);
         seed.extend(bytes);
     }
@@ -278,11 +282,9 @@ pub(crate) fn snapshot_seeds() -> Vec<Vec<u8>> {
         let disk = Arc::new(MemDisk::default());
         let mut state = TreeRestore::new(tree_config(), 0);
         for z in 1..=10 {
-            let txn = prepared_txn(z);
-            state.replay(&header_of(z, &txn), &txn, None).expect("it applies");
+            replay(&mut state, &bytes_of(z, &prepared_txn(z)));
         }
-        let session = Txn::CreateSession(4000);
-        state.replay(&header_of(11, &session), &session, None).expect("it applies");
+        replay(&mut state, &bytes_of(11, &Txn::CreateSession(4000)));
         for omit_last_zxid in [false, true] {
             let options = SnapshotOptions { omit_last_zxid, compression };
             let written = write_snapshot(&*disk, &state.image(), &options).expect("a healthy disk");

@@ -13,7 +13,7 @@ use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid, Zxid};
 use farrier_replica::{
     Action, Actions, ConnId, ContainerConfig, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId,
 };
-use farrier_storage::Restore as _;
+use farrier_storage::{LoggedTxn, Restore as _};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -469,7 +469,7 @@ pub fn fuzz_replica(data: &[u8]) {
 /// state that they make survives a snapshot.
 pub fn fuzz_apply(data: &[u8]) {
     use farrier_proto::txn::{
-        CheckVersionTxn, CreateContainerTxn, CreateTtlTxn, CreateTxn, SetAclTxn, SetDataTxn, read_txn, write_txn,
+        CheckVersionTxn, CreateContainerTxn, CreateTtlTxn, CreateTxn, SetAclTxn, SetDataTxn, write_txn,
     };
     use farrier_proto::{Acl, Txn, TxnHeader};
 
@@ -520,8 +520,8 @@ pub fn fuzz_apply(data: &[u8]) {
         let mut bytes = Vec::new();
         write_txn(&mut bytes, &header, &txn, None);
         // What a log cannot hold is no replay.
-        let Ok((header, txn, _)) = read_txn(&bytes) else { continue };
-        if state.replay(&header, &txn, None).is_err() {
+        let Ok(txn) = LoggedTxn::read(&bytes) else { continue };
+        if state.replay(&txn).is_err() {
             return;
         }
     }

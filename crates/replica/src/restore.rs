@@ -1,6 +1,6 @@
 //! Filling a tree from what recovery reads.
 
-use farrier_proto::{Acl, SessionId, TxnDigest, Zxid};
+use farrier_proto::{Acl, SessionId, Txn, TxnDigest, Zxid};
 use farrier_storage::{LoggedTxn, NodeRecord, Restore, RestoreError, SnapshotDigest};
 use farrier_tree::{NodeMaker, ReadyNode, Tree, TreeConfig, TreeLoader};
 
@@ -65,6 +65,14 @@ impl TreeRestore {
     /// When the znode was made of a path of another length.
     pub fn ready(&mut self, path: &str, acl: i64, node: ReadyNode) -> Result<(), RestoreError> {
         self.loader()?.ready(path, acl, node).map_err(RestoreError)
+    }
+
+    /// Tells which transactions are going to be replayed next; see [`Tree::foresee`]. It changes nothing.
+    pub fn foresee(&self, txns: &[LoggedTxn<'_>]) {
+        if let Stage::Replaying(tree) = &self.stage {
+            let paths: Vec<&str> = txns.iter().filter_map(|txn| path_of(&txn.txn)).collect();
+            tree.foresee(&paths);
+        }
     }
 
     /// Ends a state that came over the network, and is the one at `zxid`.
@@ -176,5 +184,23 @@ impl Restore for TreeRestore {
             self.compare(header.zxid, d.tree.cast_unsigned());
         }
         Ok(())
+    }
+}
+
+/// Where a transaction changes something, if that is one place.
+fn path_of<'t>(txn: &'t Txn<'_>) -> Option<&'t str> {
+    match txn {
+        Txn::Create(t) | Txn::Create2(t) => Some(&t.path),
+        Txn::CreateContainer(t) => Some(&t.path),
+        Txn::CreateTtl(t) => Some(&t.path),
+        Txn::Delete(path) | Txn::DeleteContainer(path) => Some(path),
+        Txn::SetData(t) => Some(&t.path),
+        Txn::SetAcl(t) => Some(&t.path),
+        Txn::Error(_)
+        | Txn::CreateSession(_)
+        | Txn::CloseSession(_)
+        | Txn::Reconfig(_)
+        | Txn::Check(_)
+        | Txn::Multi(_) => None,
     }
 }

@@ -4,9 +4,10 @@
 //! words. It knows no rule of the protocol: whatever depends on a request, a session or a transaction is
 //! decided in `farrier-replica`.
 //!
-//! A start reads the files on a thread of its own (`restoring`). Threads of one server: network workers (each with its share of the connections), the log thread, the
+//! Threads of one server: network workers (each with its share of the connections), the log thread, the
 //! timer, and background threads for snapshots, for the next log segment and for purging. A member of an ensemble
 //! has three more: for the sockets between servers, for looks into the log for learners, and for `farrier admin`.
+//! While it starts there is one that reads the files for the one that fills the tree.
 
 #![cfg_attr(
     test,

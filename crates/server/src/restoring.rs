@@ -5,8 +5,9 @@
 //! its buffers, and with what the tree refused of it. So the reading thread knows what is on its way, and waits for all
 //! of it before a snapshot is believed and before anything on disk changes.
 //!
-//! A thread that panics leaves the channel, and the other one panics for want of it: no half-read state is ever judged
-//! as if the disk had been to blame.
+//! Where the reading thread panics, so does the one that waits for its end; where the other one does, the channel
+//! closes, and the reading thread panics for want of it. Neither hangs, and a mistake of the server's is never told as
+//! damage on the disk, for which a member would move files aside.
 
 use crate::server::StartError;
 use farrier_proto::{Acl, SessionId, Zxid};
@@ -22,14 +23,26 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, Builder};
 
-/// Records of a batch. Enough that waking up the other thread costs each of them nothing.
-const BATCH_RECORDS_MAX: usize = 1024;
+/// Records of a batch. Enough that waking up the other thread costs each of them little.
+const BATCH_RECORDS_MAX: usize = 512;
 
-/// Bytes of a batch, its znodes' blocks included; one record may exceed it.
-const BATCH_BYTES_MAX: usize = 256 << 10;
+/// Bytes of paths and transactions in a batch; one record may exceed it.
+const BATCH_BYTES_MAX: usize = 32 << 10;
 
-/// Batches on their way at a time: what one thread may be ahead of the other.
-const BATCHES_MAX: usize = 16;
+/// Bytes of the znodes and ACL lists that a batch hands over; one record may exceed it.
+const BATCH_HANDED_MAX: usize = 256 << 10;
+
+/// Batches on their way at a time. One thread may be so far ahead that the other one does not run dry while the system
+/// clears memory for it.
+const BATCHES_MAX: usize = 32;
+
+/// Bytes of paths and transactions on their way at a time; one batch may exceed it. Only long transactions meet it.
+const AHEAD_BYTES_MAX: usize = 2 << 20;
+
+const _: () = assert!(BATCHES_MAX * BATCH_BYTES_MAX < AHEAD_BYTES_MAX);
+
+/// Batches that are given back together, unless the other thread may be waiting for them.
+const GIVEN_BACK: usize = BATCHES_MAX / 4;
 
 /// What the tree is to take in.
 #[derive(Debug)]
@@ -59,38 +72,47 @@ struct Batch {
     paths: String,
     /// Transactions, as the log has them, one behind the other.
     txns: Vec<u8>,
-    /// Bytes elsewhere: of znodes and ACL lists.
-    elsewhere: usize,
+    /// Bytes of the znodes and ACL lists that go over with it.
+    handed_over: usize,
 }
 
 impl Batch {
+    fn bytes(&self) -> usize {
+        self.paths.len() + self.txns.len()
+    }
+
     fn is_full(&self) -> bool {
-        let bytes = self.paths.len() + self.txns.len() + self.elsewhere;
-        self.records.len() >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX
+        self.records.len() >= BATCH_RECORDS_MAX
+            || self.bytes() >= BATCH_BYTES_MAX
+            || self.handed_over >= BATCH_HANDED_MAX
     }
 
     /// Empties it for the next records. Buffers that one long record made large are given back.
     fn clear(&mut self) {
         self.records.clear();
         self.paths.clear();
-        self.paths.shrink_to(BATCH_BYTES_MAX);
+        self.paths.shrink_to(2 * BATCH_BYTES_MAX);
         self.txns.clear();
-        self.txns.shrink_to(BATCH_BYTES_MAX);
-        self.elsewhere = 0;
+        self.txns.shrink_to(2 * BATCH_BYTES_MAX);
+        self.handed_over = 0;
     }
 
-    /// Has `state` take in the records, up to one that it refuses.
+    /// Has `state` take in the records, up to one that it refuses. From then on it refuses all, until it is reset.
     fn take_in(&mut self, state: &mut TreeRestore, refusing: &mut bool) -> Result<(), RestoreError> {
-        let (mut paths, mut txns) = (&*self.paths, &*self.txns);
-        let mut first = Ok(());
-        for record in self.records.drain(..) {
+        let Self { records, paths, txns, .. } = self;
+        if *refusing && !matches!(records.first(), Some(Record::Reset)) {
+            return Ok(());
+        }
+        let txns: Vec<_> = txns_of(records, txns).collect();
+        state.foresee(&txns);
+        let (mut paths, mut txns) = (paths.as_str(), txns.into_iter());
+        for record in records.drain(..) {
             let result = match record {
                 Record::Reset => {
                     *refusing = false;
                     state.reset();
                     Ok(())
                 }
-                _ if *refusing => Ok(()),
                 Record::Session(session, timeout) => state.session(session, timeout),
                 Record::Acl(key, acl) => state.acl(key, acl),
                 Record::Node { path_len, acl, node } => {
@@ -99,21 +121,29 @@ impl Batch {
                     state.ready(path, acl, node)
                 }
                 Record::Loaded(zxid, digest) => state.loaded(zxid, digest),
-                Record::Txn { len } => {
-                    let (bytes, rest) = txns.split_at(len);
-                    txns = rest;
-                    let txn = LoggedTxn::read(bytes).expect("the reading thread has decoded it");
+                Record::Txn { .. } => {
+                    let txn = txns.next().expect("each was decoded");
                     state.replay(&txn).expect("a tree refuses no transaction");
                     Ok(())
                 }
             };
-            if let Err(error) = result {
+            if result.is_err() {
                 *refusing = true;
-                first = Err(error);
+                return result;
             }
         }
-        first
+        Ok(())
     }
+}
+
+/// The transactions among `records`, whose bytes these are.
+fn txns_of<'b>(records: &[Record], mut bytes: &'b [u8]) -> impl Iterator<Item = LoggedTxn<'b>> {
+    records.iter().filter_map(move |record| {
+        let Record::Txn { len } = record else { return None };
+        let txn;
+        (txn, bytes) = bytes.split_at(*len);
+        Some(LoggedTxn::read(txn).expect("the reading thread has decoded it"))
+    })
 }
 
 /// A batch that was taken in, and what was refused of it.
@@ -128,6 +158,8 @@ struct Ahead {
     back: Receiver<Taken>,
     /// Batches that have not come back.
     on_their_way: usize,
+    /// Their bytes.
+    bytes_ahead: usize,
     /// Buffers for later batches.
     spare: Vec<Batch>,
     /// What the tree refused. It has taken in nothing since.
@@ -155,12 +187,15 @@ impl Ahead {
         while let Ok(taken) = self.back.try_recv() {
             self.came_back(taken);
         }
-        if self.on_their_way == BATCHES_MAX {
+        let bytes = self.batch.bytes();
+        while self.on_their_way == BATCHES_MAX || (self.on_their_way > 0 && self.bytes_ahead + bytes > AHEAD_BYTES_MAX)
+        {
             self.wait_for_one();
         }
         let batch = std::mem::replace(&mut self.batch, self.spare.pop().unwrap_or_default());
         self.to.send(batch).expect(TAKER_GONE);
         self.on_their_way += 1;
+        self.bytes_ahead += bytes;
     }
 
     fn wait_for_one(&mut self) {
@@ -170,6 +205,7 @@ impl Ahead {
 
     fn came_back(&mut self, (mut batch, result): Taken) {
         self.on_their_way -= 1;
+        self.bytes_ahead -= batch.bytes();
         if let Err(refused) = result {
             self.refused.get_or_insert(refused);
         }
@@ -205,7 +241,7 @@ impl Restore for Ahead {
 
     fn acl(&mut self, key: i64, acl: Vec<Acl<'_>>) -> Result<(), RestoreError> {
         let acl: Vec<_> = acl.into_iter().map(Acl::into_owned).collect();
-        self.batch.elsewhere += acl.iter().map(|a| size_of_val(a) + a.scheme.len() + a.id.len()).sum::<usize>();
+        self.batch.handed_over += acl.iter().map(|a| size_of_val(a) + a.scheme.len() + a.id.len()).sum::<usize>();
         self.push(Record::Acl(key, acl))
     }
 
@@ -214,7 +250,7 @@ impl Restore for Ahead {
         match self.maker.make(path, data, stat) {
             Ok(node) => {
                 self.batch.paths.push_str(path);
-                self.batch.elsewhere += node.bytes();
+                self.batch.handed_over += node.bytes();
                 self.push(Record::Node { path_len: path.len(), acl, node })
             }
             // What was refused before it comes first.
@@ -269,18 +305,29 @@ fn connect(maker: NodeMaker) -> (Ahead, Receiver<Batch>, SyncSender<Taken>) {
     let (to, from) = sync_channel(BATCHES_MAX);
     let (give_back, back) = sync_channel(BATCHES_MAX);
     let batch = Batch::default();
-    (Ahead { maker, batch, to, back, on_their_way: 0, spare: Vec::new(), refused: None }, from, give_back)
+    (
+        Ahead { maker, batch, to, back, on_their_way: 0, bytes_ahead: 0, spare: Vec::new(), refused: None },
+        from,
+        give_back,
+    )
 }
 
 /// Takes in batches until the reading thread has ended. Owns its ends of the channels: if it panics they close.
 fn take_in(state: &mut TreeRestore, from: Receiver<Batch>, give_back: SyncSender<Taken>) {
     let mut refusing = false;
-    for mut batch in from {
-        let result = batch.take_in(state, &mut refusing);
-        if give_back.send((batch, result)).is_err() {
-            // The reading thread has ended, and does not ask any more.
-            return;
+    // They go back several at a time, since each time may wake up the reading thread.
+    let mut taken = Vec::new();
+    loop {
+        let waiting = if taken.len() < GIVEN_BACK { from.try_recv().ok() } else { None };
+        if waiting.is_none() {
+            for batch in taken.drain(..) {
+                // Where nobody is left to whom they could go, no batch comes any more either.
+                let _ = give_back.send(batch);
+            }
         }
+        let Some(mut batch) = waiting.or_else(|| from.recv().ok()) else { return };
+        let result = batch.take_in(state, &mut refusing);
+        taken.push((batch, result));
     }
 }
 

@@ -99,9 +99,14 @@ impl AclTable {
 
     /// One user more for a key that has an entry, or is [`AclKey::OPEN`].
     pub(crate) fn retain(&mut self, key: AclKey) {
-        if key != AclKey::OPEN {
+        if key == AclKey::OPEN {
+            return;
+        }
+        if let Some(users) = self.refs.get_mut(&key.0) {
+            *users += 1;
+        } else {
             assert!(self.lists.contains_key(&key.0), "an ACL key in use has an entry");
-            *self.refs.entry(key.0).or_insert(0) += 1;
+            self.refs.insert(key.0, 1);
         }
     }
 

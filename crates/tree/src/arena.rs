@@ -47,6 +47,8 @@ const PARENT_AT: usize = 1;
 const SHARE_AT: usize = 5;
 /// Offset of the ACL key.
 const ACL_AT: usize = 9;
+/// Offset of the first child's id in a full stat; the number of children follows.
+const FIRST_CHILD_AT: usize = 60;
 /// A scratch buffer that grew beyond this for one large znode is given back.
 const SCRATCH_MAX: usize = 1 << 16;
 
@@ -262,15 +264,16 @@ impl Block {
         stat.version = u32_at(b, 48).cast_signed();
         stat.cversion = u32_at(b, 52).cast_signed();
         stat.aversion = u32_at(b, 56).cast_signed();
-        Fields { stat, share: self.share(), first_child: NodeId(u32_at(b, 60)), child_count: u32_at(b, 64) }
+        let (first_child, child_count) = (NodeId(u32_at(b, FIRST_CHILD_AT)), u32_at(b, FIRST_CHILD_AT + 4));
+        Fields { stat, share: self.share(), first_child, child_count }
     }
 
     pub(crate) fn first_child(&self) -> NodeId {
-        if self.shape() == Shape::Full { NodeId(u32_at(&self.0, self.stat_at() + 60)) } else { NodeId::NIL }
+        if self.shape() == Shape::Full { NodeId(u32_at(&self.0, self.stat_at() + FIRST_CHILD_AT)) } else { NodeId::NIL }
     }
 
     pub(crate) fn child_count(&self) -> u32 {
-        if self.shape() == Shape::Full { u32_at(&self.0, self.stat_at() + 64) } else { 0 }
+        if self.shape() == Shape::Full { u32_at(&self.0, self.stat_at() + FIRST_CHILD_AT + 4) } else { 0 }
     }
 }
 
@@ -457,19 +460,25 @@ impl Arena {
 
     /// Appends `child` to the children of `parent`.
     pub(crate) fn append(&mut self, parent: NodeId, child: NodeId) {
-        let mut fields = self.get(parent).fields();
-        let first = fields.first_child;
+        let block = self.block_mut(parent);
+        let (first, count) = (block.first_child(), block.child_count());
+        let now_first = if first == NodeId::NIL { child } else { first };
+        let (full, at) = (block.shape() == Shape::Full, block.stat_at() + FIRST_CHILD_AT);
+        if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| full) {
+            bytes[at..at + 4].copy_from_slice(&now_first.0.to_le_bytes());
+            bytes[at + 4..at + 8].copy_from_slice(&(count + 1).to_le_bytes());
+        } else {
+            let fields = Fields { first_child: now_first, child_count: count + 1, ..block.fields() };
+            self.set_fields(parent, &fields);
+        }
         if first == NodeId::NIL {
             *self.links.at_mut(child) = Link { next: NodeId::NIL, prev: child };
-            fields.first_child = child;
         } else {
             let last = self.links.at(first).prev;
             self.links.at_mut(last).next = child;
             *self.links.at_mut(child) = Link { next: NodeId::NIL, prev: last };
             self.links.at_mut(first).prev = child;
         }
-        fields.child_count += 1;
-        self.set_fields(parent, &fields);
     }
 
     /// Takes `child` from the children that `fields` (of its parent) describes. The caller stores the

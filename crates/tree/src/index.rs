@@ -14,6 +14,8 @@ use hashbrown::hash_table;
 use std::hash::{BuildHasher, Hasher};
 
 const SHARDS: usize = 256;
+/// Paths whose memory is fetched together: more than a processor has on their way at a time.
+const FORESEEN: usize = 32;
 /// Values of the bits of a hash that choose the shard.
 const SLOTS: usize = 4096;
 
@@ -55,6 +57,24 @@ impl Index {
     pub(crate) fn find(&self, arena: &Arena, path: &str) -> Option<NodeId> {
         let (shard, tag) = self.place(path);
         self.shards[shard].find(spread(tag), |e| e.tag == tag && is_at(arena, e.id, path)).map(|e| e.id)
+    }
+
+    /// Touches what [`Self::find`] of these paths and a look at their znodes will need, in steps that do not wait for
+    /// one another, so that the processor fetches for several paths at a time.
+    pub(crate) fn foresee(&self, arena: &Arena, paths: &[&str]) {
+        for paths in paths.chunks(FORESEEN) {
+            let mut places = [(0, 0); FORESEEN];
+            for (place, path) in places.iter_mut().zip(paths) {
+                *place = self.place(path);
+            }
+            let mut ids = [NodeId::NIL; FORESEEN];
+            for (id, (shard, tag)) in ids.iter_mut().zip(&places[..paths.len()]) {
+                *id = self.shards[*shard].find(spread(*tag), |e| e.tag == *tag).map_or(NodeId::NIL, |e| e.id);
+            }
+            for id in ids {
+                std::hint::black_box(arena.chunks().get(id).and_then(|block| block.name_bytes().first()).copied());
+            }
+        }
     }
 
     /// Adds a znode whose path no other has.

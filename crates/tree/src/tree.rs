@@ -278,6 +278,12 @@ impl Tree {
         TreeImage::new(self)
     }
 
+    /// Looks where changes at these paths are going to look, and does nothing else. Among many znodes a change mostly
+    /// waits for memory; whoever has several changes ahead can so wait for all of them at once.
+    pub fn foresee(&self, paths: &[&str]) {
+        self.index.foresee(&self.arena, paths);
+    }
+
     pub(crate) fn find(&self, path: &str) -> Option<NodeId> {
         if path.is_empty() || path == "/" { Some(NodeId::ROOT) } else { self.index.find(&self.arena, path) }
     }

@@ -1,7 +1,8 @@
 use super::*;
+use farrier_proto::Txn;
+use farrier_proto::jute::{put_i32, put_i64};
 use farrier_proto::stat::StatPersisted;
-use farrier_proto::txn::{CreateTxn, SetDataTxn, write_txn};
-use farrier_proto::{Txn, TxnHeader};
+use farrier_proto::txn::{CreateTxn, SetDataTxn};
 use farrier_storage::mem::MemDisk;
 use farrier_storage::snapshot::snapshot_name;
 use farrier_storage::{Compression, Dir, DiskPath, LogOptions, LogWriter, write_snapshot};
@@ -22,17 +23,25 @@ fn node(path: &str) -> NodeRecord<'_> {
 /// The `n`th transaction of a log: creations, then changes, some of them longer than a batch.
 fn txn(n: u32) -> Vec<u8> {
     let path = |n: u32| if n.is_multiple_of(7) { format!("/n{n}") } else { format!("/n{}/m{n}", n / 7 * 7) }.into();
-    let data = Some(vec![n as u8; if n % 5000 == 77 { BATCH_BYTES_MAX + 1 } else { (n % 50) as usize }].into());
+    let data = Some(vec![n as u8; if n % 5000 == 77 { BATCH_HANDED_MAX + 1 } else { (n % 50) as usize }].into());
     let txn = if n < MANY / 2 {
         let acl = vec![Acl::world(1 + (n % 31) as i32)];
         Txn::Create(CreateTxn { path: path(n), data, acl, ephemeral: n % 7 == 3, parent_cversion: n as i32 })
     } else {
         Txn::SetData(SetDataTxn { path: path(n - MANY / 2), data, version: n as i32 })
     };
-    let header =
-        TxnHeader { session: SessionId(9), cxid: 1, zxid: Zxid::new(0, n + 1), time: 1000, kind: txn.kind().code() };
+    logged(Zxid::new(0, n + 1), &txn)
+}
+
+/// A transaction of session 9 as it stands in the log, without a digest.
+fn logged(zxid: Zxid, txn: &Txn<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write_txn(&mut bytes, &header, &txn, None);
+    put_i64(&mut bytes, 9);
+    put_i32(&mut bytes, 1);
+    put_i64(&mut bytes, zxid.to_wire());
+    put_i64(&mut bytes, 1000);
+    put_i32(&mut bytes, txn.kind().code());
+    txn.write_body(&mut bytes);
     bytes
 }
 
@@ -189,6 +198,29 @@ fn to_catch_up_is_to_wait_until_all_is_taken_in() {
             ahead.catch_up();
             assert_eq!(taken.load(Ordering::SeqCst), sent);
         }
+        drop(ahead);
+    });
+}
+
+#[test]
+fn long_transactions_wait_for_one_another() {
+    let (mut ahead, from, give_back) = connect(NodeMaker::new(TREE));
+    let data = Some(vec![1; AHEAD_BYTES_MAX / 3].into());
+    let long = Txn::SetData(SetDataTxn { path: "/a".into(), data, version: 1 });
+    let bytes = logged(Zxid::new(1, 1), &long);
+    let long = LoggedTxn::read(&bytes).expect("a transaction");
+    thread::scope(|scope| {
+        scope.spawn(move || take_in(&mut TreeRestore::new(TREE, 1), from, give_back));
+        let mut most = 0;
+        for _ in 0..20 {
+            ahead.replay(&long).expect("nothing is refused");
+            most = most.max(ahead.bytes_ahead);
+        }
+        assert!((bytes.len()..=AHEAD_BYTES_MAX).contains(&most), "{most}");
+        ahead.catch_up();
+        assert_eq!((ahead.bytes_ahead, ahead.on_their_way), (0, 0));
+        let kept = |batch: &Batch| batch.txns.capacity().max(batch.paths.capacity());
+        assert!(ahead.spare.iter().all(|batch| kept(batch) <= 2 * BATCH_BYTES_MAX), "large buffers are given back");
         drop(ahead);
     });
 }

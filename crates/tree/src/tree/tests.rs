@@ -391,3 +391,15 @@ fn the_membership_stands_outside_of_transactions_and_digest() {
     assert_eq!((stat.version, stat.aversion, stat.mzxid, stat.mtime), (-1, -1, Zxid::new(1, 8), 100));
     assert_eq!((tree.digest(), tree.approximate_data_size(), tree.zxid()), (digest, size + 12, Zxid::ZERO));
 }
+
+#[test]
+fn to_foresee_is_to_look_at_any_paths() {
+    let mut bench = Bench::new(TreeConfig::default());
+    let paths: Vec<String> = (0..100).map(|n| format!("/n{n}")).collect();
+    paths.iter().step_by(3).for_each(|path| assert!(matches!(bench.create(path, None), Outcome::Created { .. })));
+    let mut all: Vec<&str> = paths.iter().map(String::as_str).collect();
+    all.extend(["", "/", "no path", "/n1/below", CONFIG_PATH]);
+    for len in [0, 1, 31, 32, 33, all.len()] {
+        bench.tree.foresee(&all[..len]);
+    }
+}
