@@ -308,7 +308,7 @@ impl Visit for Digest {
         Ok(())
     }
     fn node(&mut self, node: NodeRecord<'_>) -> anyhow::Result<()> {
-        self.0 = self.0.wrapping_add(node_digest(node.path, node.data, &node.stat));
+        self.0 = self.0.wrapping_add(node_digest(node.path, node.data, &node.stat).into());
         Ok(())
     }
 }
