@@ -307,7 +307,7 @@ impl Image for Tree {
         Zxid::new(1, 7)
     }
     fn digest(&self) -> Option<u64> {
-        Some(Self::nodes().iter().map(|(path, data, _, stat)| node_digest(path, *data, stat)).sum())
+        Some(Self::nodes().iter().map(|(path, data, _, stat)| u64::from(node_digest(path, *data, stat))).sum())
     }
     fn sessions(&self) -> Vec<(SessionId, i32)> {
         vec![(SessionId(0x1_0000), 30_000)]
