@@ -158,7 +158,7 @@ pub(crate) fn run_snapshots<D: Disk>(
         if history != files.history() {
             drop(guard);
             let error = "no snapshot was written: a leader's history took the place of the one it belonged to";
-            core.step(Input::SnapshotDone { error: Some(error.into()) });
+            core.step_in_bulk(Input::SnapshotDone { error: Some(error.into()) });
             continue;
         }
         let mut rests = Rests::new(SNAPSHOT_RESTS, &over);
@@ -180,7 +180,7 @@ pub(crate) fn run_snapshots<D: Disk>(
                 "no snapshot was written: {e}. The log keeps everything, so nothing is lost; the next one is tried after snapCount more transactions"
             )),
         };
-        core.step(Input::SnapshotDone { error });
+        core.step_in_bulk(Input::SnapshotDone { error });
     }
 }
 
@@ -229,7 +229,7 @@ pub(crate) fn run_preparer<D: Disk>(
             Err(e) => Some(e.to_string()),
         };
         failed = error.is_some();
-        core.step(Input::SegmentPrepared { error });
+        core.step_in_bulk(Input::SegmentPrepared { error });
     }
 }
 

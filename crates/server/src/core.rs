@@ -185,8 +185,14 @@ impl Core {
         self.with(|session| session.step(input));
     }
 
-    /// Everything up to this write is durable. The replica hears of it before anything else that comes to it: at once, or,
-    /// if the caller has something better to do than to apply transactions, from whoever has the replica next. A
+    /// The same for threads [behind requests](crate::priority::behind_requests), and for inputs that need not come behind
+    /// what is durable: to apply that takes long, and everybody waits for whoever has the replica.
+    pub(crate) fn step_in_bulk(&self, input: Input<'_>) {
+        self.locked(false, |session| session.step(input));
+    }
+
+    /// Everything up to this write is durable. The replica hears of it before anything else that requests bring: at once,
+    /// or, if the caller has something better to do than to apply transactions, from whoever has the replica next. A
     /// worker is woken for that.
     pub(crate) fn durable(&self, id: WriteId, at_once: bool) {
         self.durable.store(id.0, Ordering::SeqCst);
@@ -206,15 +212,21 @@ impl Core {
 
     /// Runs `f` with the replica locked, then hands over what followed.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
+        self.locked(true, f)
+    }
+
+    /// See [`Self::with`]; `hears` tells whether the replica first hears what is durable.
+    fn locked<R>(&self, hears: bool, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
         let mut engine = self.engine.lock();
         let whole = Whole;
         // Read under the lock: whoever waited for it must not bring an older time than whoever had it.
         let now = self.clock.now();
         let Engine { replica, out, .. } = &mut *engine;
-        let mut session = Session { replica, out, now, gives_way: false };
+        let mut session = Session { replica, out, now, emitted_before: 0, gives_way: false };
         // Taken under the lock, so that no older one comes behind a newer one.
-        if self.durable.load(Ordering::SeqCst) > 0 {
+        if hears && self.durable.load(Ordering::SeqCst) > 0 {
             session.step(Input::Durable { id: WriteId(self.durable.swap(0, Ordering::SeqCst)) });
+            session.emitted_before = session.out.bytes.len();
         }
         let result = f(&mut session);
         let gives_way = session.gives_way || now.mono > engine.gave_way;
@@ -472,6 +484,8 @@ pub(crate) struct Session<'a> {
     pub(crate) replica: &'a mut Replica,
     out: &'a mut Actions,
     now: farrier_replica::Time,
+    /// Bytes for clients that have nothing to do with whoever locked it.
+    emitted_before: usize,
     gives_way: bool,
 }
 
@@ -490,9 +504,9 @@ impl Session<'_> {
         self.gives_way = true;
     }
 
-    /// Bytes for clients that were emitted since the replica was locked.
+    /// Bytes for clients that were emitted by what whoever locked the replica did with it.
     pub(crate) const fn emitted(&self) -> usize {
-        self.out.bytes.len()
+        self.out.bytes.len() - self.emitted_before
     }
 }
 
@@ -537,7 +551,12 @@ mod tests {
         core.outbox(0).attend();
         core.durable(id, false);
         assert_eq!(sent(&core), 0, "the log's thread has something better to do");
-        core.with(|session| assert_eq!(session.replica.outstanding_requests(), 0, "it hears that first"));
+        core.step_in_bulk(Input::SegmentPrepared { error: None });
+        assert_eq!(sent(&core), 0, "and so has this one");
+        core.with(|session| {
+            assert_eq!(session.replica.outstanding_requests(), 0, "it hears that first");
+            assert_eq!(session.emitted(), 0, "the reply is not this one's");
+        });
         assert_eq!(sent(&core), 1);
         core.with(|_| ());
         core.tell_durable();
