@@ -302,6 +302,8 @@ fn assert_agree(tree: &Tree, twin: &Twin) {
         assert_eq!(node.stat(), twin.stat(path), "{path}");
         assert_eq!(node.persisted(), twin_node.stat);
         assert_eq!(node.data(), twin_node.data.as_deref());
+        let digest = node_digest(path, twin_node.data.as_deref(), &twin_node.stat);
+        assert_eq!(node.digest(), u64::from(digest), "what {path} keeps");
         assert_eq!(node.acl(), twin_node.acl);
         assert_eq!(node.path(), *path);
         let children: Vec<&str> = node.children().collect();
@@ -582,10 +584,12 @@ proptest! {
             tree.apply(header, txn, None);
         }
         prop_assert_eq!(Twin::of(&tree.image()).without_usage(), twin.without_usage());
+        prop_assert_eq!(tree.digest(), Twin::of(&tree.image()).digest());
         // And once more over the end.
         for (header, txn) in &history[start..] {
             tree.apply(header, txn, None);
         }
         prop_assert_eq!(Twin::of(&tree.image()).without_usage(), twin.without_usage());
+        prop_assert_eq!(tree.digest(), Twin::of(&tree.image()).digest());
     }
 }
