@@ -73,10 +73,9 @@ impl Mark {
     }
 }
 
+/// CRC-32 of so few bytes that tables of its own, which flate2's copies each time, would cost more than the sum.
 fn crc(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
+    crc32fast::hash(bytes)
 }
 
 /// What a slot holds.
