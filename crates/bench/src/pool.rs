@@ -67,7 +67,9 @@ pub enum Pace {
     /// As soon as fewer than so many are outstanding on a connection: a closed loop.
     Depth(usize),
     /// So many per second over all connections, whatever the server does: an open loop. Latency counts from when a
-    /// request was due, so a stall is not hidden by the requests that it holds up.
+    /// request was due, so a stall is not hidden by the requests that it holds up. Where every connection has something
+    /// due within a millisecond, what is due is gathered for so long: one write for each request would keep this thread
+    /// busier than the server, and the server busier than it is with as many requests that come together.
     Rate {
         /// Requests per second.
         per_second: f64,
@@ -129,11 +131,27 @@ pub struct Pool {
 /// Hears how long a run has gone on, and how many replies were counted. An error ends the run.
 pub type Progress<'a> = &'a mut dyn FnMut(Duration, u64) -> Result<()>;
 
+/// How long requests of an open loop wait for each other at most.
+const GATHERED: Duration = Duration::from_millis(1);
+
 /// When the requests of an open loop are due.
 struct Schedule {
     next: Instant,
     period: Duration,
     conn: usize,
+    /// Time between two looks at what is due, at least.
+    pause: Duration,
+    /// Connections that have something to send.
+    filled: Vec<usize>,
+}
+
+impl Schedule {
+    fn new(start: Instant, per_second: f64, conns: usize) -> Self {
+        let period = Duration::from_secs_f64(per_second.recip());
+        let round = period.saturating_mul(u32::try_from(conns).unwrap_or(u32::MAX));
+        let pause = if round <= GATHERED { GATHERED } else { Duration::ZERO };
+        Self { next: start, period, conn: 0, pause, filled: Vec::new() }
+    }
 }
 
 impl Pool {
@@ -236,8 +254,7 @@ impl Pool {
             Pace::Depth(depth) => (depth, None),
             Pace::Rate { per_second, depth_max } => {
                 ensure!(per_second > 0.0, "a rate of {per_second} requests per second");
-                let period = Duration::from_secs_f64(per_second.recip());
-                (depth_max, Some(Schedule { next: start, period, conn: 0 }))
+                (depth_max, Some(Schedule::new(start, per_second, self.clients.len())))
             }
         };
         let mut before = None;
@@ -245,6 +262,8 @@ impl Pool {
         let mut seen = Seen { replies: 0, latency: Histogram::new_with_bounds(1, LATENCY_MAX_US, 3)? };
         let mut events: Vec<epoll::Event> = Vec::with_capacity(self.clients.len());
         let (mut last_reply, mut last_told) = (start, start);
+        // When requests of an open loop are looked for next.
+        let mut look = start;
 
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.exhausted = false;
@@ -270,8 +289,11 @@ impl Pool {
             }
             let mut wait = Duration::from_millis(100);
             if let (Some(schedule), None) = (&mut schedule, &end) {
-                self.send_due(schedule, depth, source, now)?;
-                wait = wait.min(schedule.next.saturating_duration_since(now));
+                if now >= look {
+                    self.send_due(schedule, depth, source, now)?;
+                    look = schedule.next.max(now + schedule.pause);
+                }
+                wait = wait.min(look.saturating_duration_since(now));
             }
             let waits = self.clients.iter().any(|c| !c.pending.is_empty());
             // Until its time is over, a source may wait for events alone.
@@ -365,10 +387,15 @@ impl Pool {
                 .find(|index| !self.clients[*index].exhausted && self.clients[*index].pending.len() < depth);
             let Some(index) = free else { break };
             let client = &mut self.clients[index];
+            if client.out.is_empty() {
+                schedule.filled.push(index);
+            }
             client.refill(index, client.pending.len() + 1, source, schedule.next);
-            client.flush(&self.epoll, index)?;
             schedule.conn = (index + 1) % count;
             schedule.next += schedule.period;
+        }
+        for index in schedule.filled.drain(..) {
+            self.clients[index].flush(&self.epoll, index)?;
         }
         Ok(())
     }

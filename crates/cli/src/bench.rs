@@ -113,7 +113,8 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     depth: u16,
 
-    /// So many requests per second over all connections, whatever the servers do; their time counts from when they were due
+    /// So many requests per second over all connections, whatever the servers do; their time counts from when they were
+    /// due. Where that is more than one each millisecond and connection, they are sent once in a millisecond
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 
