@@ -26,6 +26,9 @@ pub const PATH_DEPTH_MAX: usize = JUTE_MAX_BUFFER / 2 + 1;
 /// a default frame holds fewer; the bound matters where `jute.maxbuffer` was raised.
 pub const MULTI_OPS_MAX: usize = 1 << 20;
 
+/// Operations of a multi for which its decoders have room from the beginning.
+pub const MULTI_USUAL: usize = 16;
+
 /// Length of a session password in bytes.
 pub const PASSWORD_LEN: usize = 16;
 

@@ -2,7 +2,7 @@
 
 use crate::client::{CreateMode, CreateRequest, CreateTtlRequest, PathVersion, PathWatch, SetDataRequest};
 use crate::jute::{Field, Reader, plain_record, put_i32};
-use crate::limits::MULTI_OPS_MAX;
+use crate::limits::{MULTI_OPS_MAX, MULTI_USUAL};
 use crate::{DecodeError, OpCode};
 
 plain_record! {
@@ -87,7 +87,7 @@ fn with_path<'a>(p: PathVersion<'a>) -> Result<PathVersion<'a>, DecodeError> {
 /// Decodes the body of a multi. Every failure is answered by a header with
 /// [`crate::ErrorCode::MarshallingError`], at the cost of one zxid.
 pub fn read_multi<'a>(r: &mut Reader<'a>) -> Result<Vec<MultiOp<'a>>, DecodeError> {
-    let mut ops = Vec::new();
+    let mut ops = Vec::with_capacity(MULTI_USUAL);
     while let Some(kind) = next_header(r, ops.len())? {
         let op = OpCode::from_code(kind)
             .ok_or_else(|| DecodeError::Value { field: "multi operation", value: i64::from(kind) })?;

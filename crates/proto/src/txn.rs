@@ -3,8 +3,8 @@
 //! A transaction's bytes are its header, a body that depends on the type, and since 3.6 a digest of the
 //! tree after it. The same bytes stand in the log, in a PROPOSAL and in the replica's queues.
 
-use crate::jute::{Field, JBuf, Reader, plain_record, put_buffer, put_i32, put_len, record};
-use crate::limits::MULTI_OPS_MAX;
+use crate::jute::{Field, JBuf, Reader, plain_record, put_i32, put_len, record};
+use crate::limits::{MULTI_OPS_MAX, MULTI_USUAL};
 use crate::numbered::numbered;
 use crate::{Acl, DecodeError, ErrorCode, SessionId, Zxid};
 use std::borrow::Cow;
@@ -232,12 +232,13 @@ impl<'a> Txn<'a> {
             Txn::Check(t) => t.write(out),
             Txn::Multi(txns) => {
                 put_len(out, txns.len());
-                let mut body = Vec::new();
                 for t in txns {
                     put_i32(out, t.kind().code());
-                    body.clear();
-                    t.write_body(&mut body);
-                    put_buffer(out, Some(&body));
+                    let start = out.len();
+                    put_i32(out, 0);
+                    t.write_body(out);
+                    let len = i32::try_from(out.len() - start - 4).expect("a transaction is shorter than 2 GiB");
+                    out[start..start + 4].copy_from_slice(&len.to_be_bytes());
                 }
             }
         }
@@ -290,7 +291,7 @@ impl<'a> Txn<'a> {
         if n > MULTI_OPS_MAX {
             return Err(DecodeError::Shape("a multi has more operations than the limit allows"));
         }
-        let mut txns = Vec::new();
+        let mut txns = Vec::with_capacity(n.min(MULTI_USUAL));
         for _ in 0..n {
             let kind = read_kind(r.i32()?)?;
             let body = r.buffer()?.ok_or(DecodeError::Null("buffer"))?;

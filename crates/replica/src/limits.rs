@@ -68,5 +68,8 @@ pub(crate) const SWEEP_CHUNK: usize = 100;
 const _: () = assert!(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 3) * JUTE_MAX_BUFFER < CONN_UNFLUSHED_MAX);
 const _: () = assert!(CONN_WAITING_BYTES_MAX > JUTE_MAX_BUFFER);
 
+/// Bytes for which a transaction, or each of a multi's, has room from the beginning.
+pub(crate) const TXN_USUAL: usize = 256;
+
 /// Places for outputs of a peer that are kept from step to step.
 pub(crate) const OUTPUTS_KEPT_MAX: usize = 1024;

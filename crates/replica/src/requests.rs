@@ -51,8 +51,8 @@ impl Replica {
             // The client moved on, and must not be answered from here.
             return self.close(id, out);
         }
-        let Some(conn) = self.conns.get_mut(&id) else { return };
         if !self.config.enforce_auth_schemes.is_empty() && !matches!(op, Some(OpCode::Auth | OpCode::Sasl)) {
+            let Some(conn) = self.conns.get(&id) else { return };
             let schemes = &self.config.enforce_auth_schemes;
             if !conn.identities.iter().any(|i| schemes.iter().any(|s| **s == *i.scheme)) {
                 return self.answer(now, id, header.xid, 0, Err(ErrorCode::SessionClosedRequireSaslAuth), true, out);
