@@ -6,7 +6,7 @@
 
 use crate::acl_table::SharedAcl;
 use crate::arena::NodeId;
-use crate::node::Node;
+use crate::node::{Node, visible_stat};
 use crate::quota::{LIMITS, QuotaText, STATS, governed_path, stats_path};
 use crate::tree::{Tree, path_size, read_usage};
 use farrier_proto::client::EventType;
@@ -354,13 +354,18 @@ impl Tree {
         fields.share = share;
         self.arena.set_data(id, &fields, data);
         self.size = self.size.checked_add_signed(grown).expect("the size counts what is there");
-        self.add_usage(path, 0, grown);
+        let counted_at = self.add_usage(path, 0, grown);
         told.add(|| Change {
             kind: EventType::NodeDataChanged,
             path: Cow::Borrowed(event_path(path)),
             acl: self.shared_acl(acl),
         });
-        OpOutcome::Stat(Node { tree: self, id }.stat())
+        if counted_at == Some(id) {
+            // What was set is gone already.
+            return OpOutcome::Stat(Node { tree: self, id }.stat());
+        }
+        let owner = self.owner_of(fields.stat.ephemeral_owner);
+        OpOutcome::Stat(visible_stat(&fields.stat, owner, data.map_or(0, <[u8]>::len), fields.child_count))
     }
 
     fn set_acl(&mut self, txn: &SetAclTxn<'_>) -> Outcome {
@@ -392,13 +397,14 @@ impl Tree {
         }
     }
 
-    /// Adds to the usage under the deepest quota that encloses `path`.
-    fn add_usage(&mut self, path: &str, count: i64, bytes: i64) {
-        let Some(governed) = self.quotas.enclosing(path) else { return };
-        let Some(stats) = self.find(&stats_path(governed)) else { return };
+    /// Adds to the usage under the deepest quota that encloses `path`. The znode that tells it, if there is one.
+    fn add_usage(&mut self, path: &str, count: i64, bytes: i64) -> Option<NodeId> {
+        let governed = self.quotas.enclosing(path)?;
+        let stats = self.find(&stats_path(governed))?;
         let mut usage = read_usage(self.arena.get(stats).data());
         usage.add(count, bytes);
         self.write_usage(stats, &usage);
+        Some(stats)
     }
 
     /// Counts the usage under the quota on `path` anew.

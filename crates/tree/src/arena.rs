@@ -49,6 +49,8 @@ const SHARE_AT: usize = 5;
 const ACL_AT: usize = 9;
 /// Offset of the first child's id in a full stat; the number of children follows.
 const FIRST_CHILD_AT: usize = 60;
+/// Bytes of a full stat.
+const FULL_LEN: usize = 68;
 /// A scratch buffer that grew beyond this for one large znode is given back.
 const SCRATCH_MAX: usize = 1 << 16;
 
@@ -78,7 +80,7 @@ impl Shape {
         match self {
             Self::Leaf => 13,
             Self::OwnedLeaf => 21,
-            Self::Full => 68,
+            Self::Full => FULL_LEN,
         }
     }
 
@@ -129,17 +131,26 @@ impl Fields {
             }
             return;
         }
-        out.extend_from_slice(&s.czxid.get().to_le_bytes());
-        out.extend_from_slice(&s.ctime.to_le_bytes());
-        out.extend_from_slice(&s.ephemeral_owner.to_le_bytes());
-        out.extend_from_slice(&s.mzxid.get().to_le_bytes());
-        out.extend_from_slice(&s.mtime.to_le_bytes());
-        out.extend_from_slice(&s.pzxid.get().to_le_bytes());
-        out.extend_from_slice(&s.version.to_le_bytes());
-        out.extend_from_slice(&s.cversion.to_le_bytes());
-        out.extend_from_slice(&s.aversion.to_le_bytes());
-        out.extend_from_slice(&self.first_child.0.to_le_bytes());
-        out.extend_from_slice(&self.child_count.to_le_bytes());
+        out.extend_from_slice(&self.full());
+    }
+
+    /// The stat in the shape that holds everything.
+    fn full(&self) -> [u8; FULL_LEN] {
+        let s = &self.stat;
+        let mut bytes = [0; FULL_LEN];
+        let owner = s.ephemeral_owner.cast_unsigned();
+        let longs =
+            [s.czxid.get(), s.ctime.cast_unsigned(), owner, s.mzxid.get(), s.mtime.cast_unsigned(), s.pzxid.get()];
+        let (long, short) = bytes.split_at_mut(8 * longs.len());
+        for (to, value) in long.chunks_exact_mut(8).zip(longs) {
+            to.copy_from_slice(&value.to_le_bytes());
+        }
+        let versions = [s.version, s.cversion, s.aversion].map(i32::cast_unsigned);
+        let words = versions.into_iter().chain([self.first_child.0, self.child_count]);
+        for (to, value) in short.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&value.to_le_bytes());
+        }
+        bytes
     }
 }
 
@@ -236,15 +247,28 @@ impl Block {
     }
 
     pub(crate) fn fields(&self) -> Fields {
-        let b = &self.0[self.stat_at()..];
-        let (czxid, ctime, owner) = match self.shape() {
-            Shape::Full => (zxid_at(b, 0), i64_at(b, 8), i64_at(b, 16)),
-            leaf => {
-                let owner = if leaf == Shape::OwnedLeaf { i64_at(b, 13) } else { 0 };
-                (Zxid::from_wire(number::<7>(b, 0).cast_signed()), number::<6>(b, 7).cast_signed(), owner)
-            }
-        };
-        let mut stat = StatPersisted {
+        let shape = self.shape();
+        let b = &self.0[self.stat_at()..][..shape.stat_len()];
+        // One length for the compiler, which then needs no check for any of the fields.
+        if let (Shape::Full, Some(b)) = (shape, b.first_chunk::<FULL_LEN>()) {
+            let stat = StatPersisted {
+                czxid: zxid_at(b, 0),
+                mzxid: zxid_at(b, 24),
+                ctime: i64_at(b, 8),
+                mtime: i64_at(b, 32),
+                version: u32_at(b, 48).cast_signed(),
+                cversion: u32_at(b, 52).cast_signed(),
+                aversion: u32_at(b, 56).cast_signed(),
+                ephemeral_owner: i64_at(b, 16),
+                pzxid: zxid_at(b, 40),
+            };
+            let (first_child, child_count) = (NodeId(u32_at(b, FIRST_CHILD_AT)), u32_at(b, FIRST_CHILD_AT + 4));
+            return Fields { stat, share: self.share(), first_child, child_count };
+        }
+        let owner = if shape == Shape::OwnedLeaf { i64_at(b, 13) } else { 0 };
+        let czxid = Zxid::from_wire(number::<7>(b, 0).cast_signed());
+        let ctime = number::<6>(b, 7).cast_signed();
+        let stat = StatPersisted {
             czxid,
             mzxid: czxid,
             ctime,
@@ -255,17 +279,7 @@ impl Block {
             ephemeral_owner: owner,
             pzxid: czxid,
         };
-        if self.shape() != Shape::Full {
-            return Fields::childless(stat, self.share());
-        }
-        stat.mzxid = zxid_at(b, 24);
-        stat.mtime = i64_at(b, 32);
-        stat.pzxid = zxid_at(b, 40);
-        stat.version = u32_at(b, 48).cast_signed();
-        stat.cversion = u32_at(b, 52).cast_signed();
-        stat.aversion = u32_at(b, 56).cast_signed();
-        let (first_child, child_count) = (NodeId(u32_at(b, FIRST_CHILD_AT)), u32_at(b, FIRST_CHILD_AT + 4));
-        Fields { stat, share: self.share(), first_child, child_count }
+        Fields::childless(stat, self.share())
     }
 
     pub(crate) fn first_child(&self) -> NodeId {
@@ -411,13 +425,11 @@ impl Arena {
     /// Replaces the fields. In place when the block has room and no image holds it.
     pub(crate) fn set_fields(&mut self, id: NodeId, fields: &Fields) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        fields.put(Shape::Full, &mut scratch);
         let block = self.block_mut(id);
         let (full, at) = (block.shape() == Shape::Full, block.stat_at());
         if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| full) {
             bytes[SHARE_AT..ACL_AT].copy_from_slice(&fields.share.to_le_bytes());
-            bytes[at..at + Shape::Full.stat_len()].copy_from_slice(&scratch);
+            bytes[at..at + FULL_LEN].copy_from_slice(&fields.full());
         } else {
             *block = encode(&mut scratch, block.parent(), block.name(), block.acl(), fields, block.data());
         }
@@ -430,13 +442,11 @@ impl Arena {
         let block = self.block_mut(id);
         let (at, start) = (block.stat_at(), block.name_range().end);
         let in_place = block.shape() == Shape::Full
-            && block.data().is_some() == data.is_some()
-            && block.data_len() == data.unwrap_or_default().len();
+            && (block.0[0] & NULL_DATA == 0) == data.is_some()
+            && block.len() - start == data.unwrap_or_default().len();
         if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| in_place) {
-            scratch.clear();
-            fields.put(Shape::Full, &mut scratch);
             bytes[SHARE_AT..ACL_AT].copy_from_slice(&fields.share.to_le_bytes());
-            bytes[at..at + Shape::Full.stat_len()].copy_from_slice(&scratch);
+            bytes[at..at + FULL_LEN].copy_from_slice(&fields.full());
             bytes[start..].copy_from_slice(data.unwrap_or_default());
         } else {
             *block = encode(&mut scratch, block.parent(), block.name(), block.acl(), fields, data);

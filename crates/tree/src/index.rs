@@ -55,7 +55,12 @@ impl Index {
 
     /// The znode with this path, which is not the root's.
     pub(crate) fn find(&self, arena: &Arena, path: &str) -> Option<NodeId> {
-        let (shard, tag) = self.place(path);
+        self.find_hashed(arena, path, self.hash(path))
+    }
+
+    /// [`Self::find`] of a path whose [hash](Self::hash) is known.
+    pub(crate) fn find_hashed(&self, arena: &Arena, path: &str, hash: u64) -> Option<NodeId> {
+        let (shard, tag) = self.place_of(hash);
         self.shards[shard].find(spread(tag), |e| e.tag == tag && is_at(arena, e.id, path)).map(|e| e.id)
     }
 
@@ -104,10 +109,18 @@ impl Index {
         found.remove();
     }
 
-    fn place(&self, path: &str) -> (usize, u32) {
+    /// Hash of a path, good for other tables too.
+    pub(crate) fn hash(&self, path: &str) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(path.as_bytes());
-        let hash = hasher.finish();
+        hasher.finish()
+    }
+
+    fn place(&self, path: &str) -> (usize, u32) {
+        self.place_of(self.hash(path))
+    }
+
+    fn place_of(&self, hash: u64) -> (usize, u32) {
         (usize::from(self.shard_of[(hash >> 52) as usize]), (hash & 0xffff_ffff) as u32)
     }
 }

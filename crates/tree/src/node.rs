@@ -1,7 +1,7 @@
 //! A znode of the committed state, as readers see it.
 
 use crate::acl_table::{AclKey, SharedAcl};
-use crate::arena::{Block, NodeId};
+use crate::arena::{Block, Fields, NodeId};
 use crate::tree::Tree;
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::{Acl, Owner, Stat};
@@ -54,6 +54,11 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn data(&self) -> Option<&'a [u8]> {
         self.block().data()
+    }
+
+    /// Bytes of data.
+    pub(crate) fn data_len(&self) -> usize {
+        self.block().data_len()
     }
 
     /// Key of the ACL.
@@ -115,6 +120,10 @@ impl<'a> Node<'a> {
     #[must_use]
     pub fn digest(&self) -> u64 {
         u64::from(self.share())
+    }
+
+    pub(crate) fn fields(&self) -> Fields {
+        self.block().fields()
     }
 
     pub(crate) fn share(&self) -> u32 {

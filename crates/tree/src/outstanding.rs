@@ -9,6 +9,7 @@
 //! first two, so that a change of the stat needs neither the data nor a copy of it.
 
 use crate::acl_table::{AclKey, SharedAcl};
+use crate::arena::Fields;
 use crate::digest::{continued, is_excluded, key, prefix};
 use crate::{Node, Tree};
 use farrier_proto::stat::StatPersisted;
@@ -16,28 +17,41 @@ use farrier_proto::{Acl, Owner, SessionId, Zxid};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use std::collections::{BTreeSet, VecDeque};
-use std::hash::BuildHasher;
+use std::sync::LazyLock;
 
 /// A slot's path buffer that grew beyond this is not kept for the next record.
 const PATH_KEPT_MAX: usize = 256;
+
+/// Room for more changes of one multi than this is not kept for the next.
+const BEFORE_KEPT_MAX: usize = 256;
+
+/// Open lists by permissions: one entry for everybody, the usual case.
+static WORLD: LazyLock<[[Acl<'static>; 1]; WORLDS]> =
+    LazyLock::new(|| std::array::from_fn(|perms| [Acl::world(i32::try_from(perms).expect("five bits"))]));
+/// Combinations of the five permissions.
+const WORLDS: usize = 32;
 
 /// The ACL of a pending znode.
 #[derive(Clone, Debug)]
 pub(crate) enum PendingAcl {
     /// The committed znode's; it holds the key until a later transaction is applied.
     Committed(AclKey),
-    /// One entry for everybody, the usual case, without an allocation.
-    World([Acl<'static>; 1]),
+    /// One entry for everybody, with these permissions.
+    World(u8),
     /// Any other list.
     List(SharedAcl),
 }
 
 impl PendingAcl {
     pub(crate) fn of(list: &[Acl<'static>]) -> Self {
-        match list {
-            [only] if only.is_world() => Self::World([Acl::world(only.perms)]),
-            _ => Self::List(SharedAcl::from(list)),
+        if let [only] = list
+            && only.is_world()
+            && let Ok(perms) = u8::try_from(only.perms)
+            && usize::from(perms) < WORLDS
+        {
+            return Self::World(perms);
         }
+        Self::List(SharedAcl::from(list))
     }
 }
 
@@ -67,6 +81,8 @@ pub(crate) struct Record {
 #[derive(Debug)]
 struct Slot {
     path: String,
+    /// The path's, as the tree computes it.
+    hash: u64,
     /// `None` in a free slot.
     record: Option<Record>,
 }
@@ -78,12 +94,11 @@ enum PendingSession {
 }
 
 /// Where a path is recorded, from one look-up; valid until the next change.
-#[derive(Clone, Copy)]
 pub(crate) struct Place<'t> {
     hash: u64,
     slot: Option<u32>,
     /// The committed znode, when there is no record.
-    node: Option<Node<'t>>,
+    node: Option<(Node<'t>, Fields)>,
 }
 
 impl Place<'_> {
@@ -99,7 +114,6 @@ pub(crate) struct Outstanding {
     slots: Vec<Slot>,
     free: Vec<u32>,
     index: HashTable<u32>,
-    hasher: FixedState,
     /// What each transaction wrote, oldest first.
     queue: VecDeque<(Zxid, u32)>,
     sessions: HashMap<SessionId, (Zxid, PendingSession), FixedState>,
@@ -109,6 +123,8 @@ pub(crate) struct Outstanding {
     /// Digest of the tree after everything that is outstanding; valid while the queue is not empty.
     predicted: u64,
     undo: Option<Undo>,
+    /// Memory for the next [`Undo::before`].
+    before: Vec<(u32, Option<Record>)>,
 }
 
 /// How to take back the operations of a multi.
@@ -133,10 +149,11 @@ impl Outstanding {
 
     pub(crate) fn find<'t>(&self, tree: &'t Tree, path: &str) -> Place<'t> {
         let path = key(path);
-        let hash = self.hasher.hash_one(path);
-        let slot = self.index.find(hash, |slot| self.slots[*slot as usize].path == path).copied();
-        let node = if slot.is_none() { tree.node(path) } else { None };
-        Place { hash, slot, node }
+        let hash = tree.hash_of(path);
+        let slot = self.find_slot(path, hash);
+        let id = if slot.is_none() { tree.find_hashed(path, hash) } else { None };
+        let node = id.map(|id| Node { tree, id });
+        Place { hash, slot, node: node.map(|node| (node, node.fields())) }
     }
 
     fn record(&self, slot: u32) -> &Record {
@@ -147,7 +164,7 @@ impl Outstanding {
     pub(crate) fn view<'a>(&'a self, place: &'a Place<'_>) -> Option<View<'a>> {
         match place.slot {
             Some(slot) => Some(self.record(slot)).filter(|r| r.exists).map(View::Pending),
-            None => place.node.as_ref().map(View::Committed),
+            None => place.node.as_ref().map(|(node, fields)| View::Committed(*node, fields)),
         }
     }
 
@@ -176,7 +193,7 @@ impl Outstanding {
                 slot
             }
             None => {
-                let slot = self.claim(place.hash, path, load(place.node));
+                let slot = self.claim(place.hash, path, load(place.node.as_ref()));
                 if let Some(undo) = &mut self.undo {
                     undo.before.push((slot, None));
                 }
@@ -190,7 +207,7 @@ impl Outstanding {
         record.zxid = zxid;
         record.digest = if counted && record.exists {
             // Whoever sets data sets this too, so that without it they are the committed znode's.
-            let data = || place.node.and_then(|node| node.data());
+            let data = || place.node.as_ref().and_then(|(node, _)| node.data());
             continued(*record.prefix.get_or_insert_with(|| prefix(path, data())), &record.stat)
         } else {
             0
@@ -228,21 +245,22 @@ impl Outstanding {
         let slot = if let Some(slot) = self.free.pop() {
             slot
         } else {
-            self.slots.push(Slot { path: String::new(), record: None });
+            self.slots.push(Slot { path: String::new(), hash, record: None });
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 outstanding changes")
         };
         let entry = &mut self.slots[slot as usize];
         entry.path.push_str(path);
+        entry.hash = hash;
         entry.record = Some(record);
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| hasher.hash_one(slots[*slot as usize].path.as_str()));
+        let slots = &self.slots;
+        self.index.insert_unique(hash, slot, |slot| slots[*slot as usize].hash);
         slot
     }
 
     fn release(&mut self, slot: u32) {
         let entry = &mut self.slots[slot as usize];
         let record = entry.record.take().expect("a slot that is released was in use");
-        let hash = self.hasher.hash_one(entry.path.as_str());
+        let hash = entry.hash;
         entry.path.clear();
         if entry.path.capacity() > PATH_KEPT_MAX {
             entry.path = String::new();
@@ -255,11 +273,16 @@ impl Outstanding {
     /// From here on, [`Self::rollback`] can take changes of znodes back.
     pub(crate) fn begin(&mut self, tree: &Tree) {
         assert!(self.undo.is_none(), "multis do not nest");
-        self.undo = Some(Undo { predicted: self.predicted(tree), queue_len: self.queue.len(), before: Vec::new() });
+        let before = std::mem::take(&mut self.before);
+        self.undo = Some(Undo { predicted: self.predicted(tree), queue_len: self.queue.len(), before });
     }
 
     pub(crate) fn keep(&mut self) {
-        assert!(self.undo.take().is_some(), "a multi that ends has begun");
+        let mut undo = self.undo.take().expect("a multi that ends has begun");
+        if undo.before.capacity() <= BEFORE_KEPT_MAX {
+            undo.before.clear();
+            self.before = undo.before;
+        }
     }
 
     pub(crate) fn rollback(&mut self) {
@@ -326,7 +349,7 @@ impl Outstanding {
     pub(crate) fn ephemerals(&self, tree: &Tree, session: SessionId) -> BTreeSet<String> {
         let mut paths: BTreeSet<String> = tree.ephemerals(session).into_iter().collect();
         if !self.index.is_empty() {
-            paths.retain(|path| match self.find_slot(path) {
+            paths.retain(|path| match self.find_slot(path, tree.hash_of(path)) {
                 None => true,
                 Some(slot) => self.record(slot).exists && self.record(slot).owner == Owner::Ephemeral(session),
             });
@@ -339,15 +362,14 @@ impl Outstanding {
         paths
     }
 
-    fn find_slot(&self, path: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(path);
+    fn find_slot(&self, path: &str, hash: u64) -> Option<u32> {
         self.index.find(hash, |slot| self.slots[*slot as usize].path == path).copied()
     }
 }
 
 /// The record to start from: the committed znode's, or that of a missing one.
-fn load(node: Option<Node<'_>>) -> Record {
-    let Some(node) = node else {
+fn load(node: Option<&(Node<'_>, Fields)>) -> Record {
+    let Some((node, Fields { stat, share, child_count, .. })) = node else {
         return Record {
             zxid: Zxid::ZERO,
             exists: false,
@@ -360,18 +382,16 @@ fn load(node: Option<Node<'_>>) -> Record {
             digest: 0,
         };
     };
-    let stat = node.persisted();
-    let data = node.data();
     Record {
         zxid: Zxid::ZERO,
         exists: true,
-        stat,
+        stat: *stat,
         owner: node.tree.owner_of(stat.ephemeral_owner),
-        children: node.child_count(),
-        data_len: data.map_or(0, <[u8]>::len),
+        children: *child_count as usize,
+        data_len: node.data_len(),
         acl: PendingAcl::Committed(node.acl_key()),
         prefix: None,
-        digest: node.share(),
+        digest: *share,
     }
 }
 
@@ -393,40 +413,40 @@ pub(crate) const fn new_stat(zxid: Zxid, time: i64, owner: Owner) -> StatPersist
 /// An existing znode, as the next transaction will find it.
 pub(crate) enum View<'a> {
     Pending(&'a Record),
-    Committed(&'a Node<'a>),
+    Committed(Node<'a>, &'a Fields),
 }
 
 impl View<'_> {
-    pub(crate) fn stat(&self) -> StatPersisted {
+    pub(crate) const fn stat(&self) -> &StatPersisted {
         match self {
-            Self::Pending(r) => r.stat,
-            Self::Committed(n) => n.persisted(),
+            Self::Pending(r) => &r.stat,
+            Self::Committed(_, fields) => &fields.stat,
         }
     }
 
     pub(crate) fn owner(&self) -> Owner {
         match self {
             Self::Pending(r) => r.owner,
-            Self::Committed(n) => n.owner(),
+            Self::Committed(n, fields) => n.tree.owner_of(fields.stat.ephemeral_owner),
         }
     }
 
-    pub(crate) fn has_children(&self) -> bool {
+    pub(crate) const fn has_children(&self) -> bool {
         self.child_count() > 0
     }
 
     /// Direct children.
-    pub(crate) fn child_count(&self) -> usize {
+    pub(crate) const fn child_count(&self) -> usize {
         match self {
             Self::Pending(r) => r.children,
-            Self::Committed(n) => n.child_count(),
+            Self::Committed(_, fields) => fields.child_count as usize,
         }
     }
 
     pub(crate) fn data_len(&self) -> usize {
         match self {
             Self::Pending(r) => r.data_len,
-            Self::Committed(n) => n.data().map_or(0, <[u8]>::len),
+            Self::Committed(n, _) => n.data_len(),
         }
     }
 
@@ -434,10 +454,10 @@ impl View<'_> {
         match self {
             Self::Pending(r) => match &r.acl {
                 PendingAcl::Committed(key) => tree.acl(*key),
-                PendingAcl::World(list) => list,
+                PendingAcl::World(perms) => &WORLD[usize::from(*perms)],
                 PendingAcl::List(list) => list,
             },
-            Self::Committed(n) => n.acl(),
+            Self::Committed(n, _) => n.acl(),
         }
     }
 }

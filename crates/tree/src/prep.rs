@@ -127,8 +127,15 @@ impl Prep {
         let body_max = self.txn_max.saturating_sub(size::AROUND_BODY);
         // Nearly every request is so small that nobody needs to measure its transaction.
         let measured = size::may_exceed(&request, body_max);
-        let mut op =
-            Op { tree, ctx, auth: &self.auth, body_max, plain_creates: self.plain_creates, pending: &mut self.pending };
+        let mut op = Op {
+            tree,
+            ctx,
+            auth: &self.auth,
+            body_max,
+            plain_creates: self.plain_creates,
+            session_is_open: ctx.session == SessionId::NONE,
+            pending: &mut self.pending,
+        };
         if measured {
             op.pending.begin(tree);
         }
@@ -192,6 +199,8 @@ struct Op<'a> {
     auth: &'a AuthConfig,
     body_max: usize,
     plain_creates: bool,
+    /// Whether the session was found open: it stays so for all operations of a multi.
+    session_is_open: bool,
     pending: &'a mut Outstanding,
 }
 
@@ -396,12 +405,9 @@ impl Op<'_> {
         Ok(Txn::Check(CheckVersionTxn { path, version }))
     }
 
-    fn check_session(&self) -> Result<(), ErrorCode> {
-        if self.ctx.session == SessionId::NONE || self.pending.is_open(self.tree, self.ctx.session) {
-            Ok(())
-        } else {
-            Err(ErrorCode::SessionExpired)
-        }
+    fn check_session(&mut self) -> Result<(), ErrorCode> {
+        self.session_is_open = self.session_is_open || self.pending.is_open(self.tree, self.ctx.session);
+        if self.session_is_open { Ok(()) } else { Err(ErrorCode::SessionExpired) }
     }
 
     fn permit(&self, view: &View<'_>, perm: i32) -> Result<(), ErrorCode> {

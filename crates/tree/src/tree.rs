@@ -288,6 +288,20 @@ impl Tree {
         if path.is_empty() || path == "/" { Some(NodeId::ROOT) } else { self.index.find(&self.arena, path) }
     }
 
+    /// Hash of a path by this tree's seed.
+    pub(crate) fn hash_of(&self, path: &str) -> u64 {
+        self.index.hash(path)
+    }
+
+    /// [`Self::find`] of a path whose [hash](Self::hash_of) is known.
+    pub(crate) fn find_hashed(&self, path: &str, hash: u64) -> Option<NodeId> {
+        if path.is_empty() || path == "/" {
+            Some(NodeId::ROOT)
+        } else {
+            self.index.find_hashed(&self.arena, path, hash)
+        }
+    }
+
     /// The meaning of an owner field. One that is illegal under the configuration is taken for a
     /// session's: it can then be seen and deleted.
     pub(crate) fn owner_of(&self, raw: i64) -> Owner {
