@@ -56,9 +56,7 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
     if who == Who::Apache {
         told = format!("- Apache's live set when full, after a full collection: {}\n", live_set(pid));
     }
-    let rate = snapshot::half_load(&mut stage, options, who)?;
-    stage.verify()?;
-    // Before the turns, which leave logs behind that no snapshot shortens.
+    // Before any load, so that everybody restores the same znodes from as many transactions.
     for round in 0..options.rounds {
         stage.ensemble.stop(0)?;
         let took = stage.ensemble.time_start(0)?;
@@ -66,6 +64,8 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
         note(&format!("restart {round}      {:14} {} s", stage.name(), number(took.as_secs_f64())))?;
         stage.count(options.znodes)?;
     }
+    let rate = snapshot::half_load(&mut stage, options, who)?;
+    stage.verify()?;
     told.push_str(&snapshot::turns(&mut stage, options, who, rate, figures)?);
     stage.verify()?;
     Ok(told)
