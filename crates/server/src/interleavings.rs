@@ -9,6 +9,7 @@ mod sync {
 
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use shuttle::thread::yield_now;
 
     /// As tokio's for one who waits: a call that comes too early is kept.
     #[derive(Debug, Default)]
@@ -432,7 +433,7 @@ fn every_command_reaches_the_log_thread_once_and_in_order() {
                 let mut all: Vec<u8> = Vec::new();
                 loop {
                     let mut batch = Vec::new();
-                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO);
+                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, true);
                     if batch.is_empty() {
                         assert!(queue.is_empty(), "it is closed");
                         return all;
@@ -476,7 +477,7 @@ fn an_abandoned_queue_ends_the_log_thread_with_a_beginning() {
                 let mut all: Vec<u8> = Vec::new();
                 loop {
                     let mut batch = Vec::new();
-                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO);
+                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, true);
                     if batch.is_empty() {
                         return all;
                     }

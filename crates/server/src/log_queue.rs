@@ -1,6 +1,6 @@
 //! The queue between the replica and the log thread.
 
-use super::sync::{Condvar, Mutex};
+use super::sync::{Condvar, Mutex, yield_now};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -71,10 +71,18 @@ impl<C: Weighed> LogQueue<C> {
 
     /// Waits for commands and takes at most `max`, and no more than [`BATCH_BYTES_MAX`] bytes unless the
     /// first is longer. Empty when the queue is closed and empty.
-    pub(crate) fn take(&self, into: &mut Vec<C>, max: usize, gather: Duration, idle: Duration) {
+    ///
+    /// Where there are several commands, or `crowded` expects more than the one, whoever else can run does so first, and
+    /// may add to them: with idle processors this takes no time to speak of, and with busy ones it makes fewer syncs.
+    pub(crate) fn take(&self, into: &mut Vec<C>, max: usize, gather: Duration, idle: Duration, crowded: bool) {
         let empty = |q: &mut Queue<C>| q.commands.is_empty() && !q.closed;
         let guard = self.queue.lock().expect("nothing panics while it holds this lock");
         let mut queue = self.filled.wait_while(guard, empty).expect("nothing panics while it holds this lock");
+        if crowded || queue.commands.len() > 1 {
+            drop(queue);
+            yield_now();
+            queue = self.queue.lock().expect("nothing panics while it holds this lock");
+        }
         let end = (gather > Duration::ZERO).then(|| Instant::now() + gather);
         while let Some(end) = end
             && queue.commands.len() < max

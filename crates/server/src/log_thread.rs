@@ -53,6 +53,9 @@ impl<D: Disk> LogThread<D> {
         let Self { gathering, alone, mut work, snapshots, files, floor } = self;
         let Gathering { max_batch, gather, idle, slow } = gathering;
         let mut batch = Vec::new();
+        // On a server alone that has one write at a time, nobody is going to add to it. Others' proposals had better leave
+        // before this thread goes to the disk.
+        let mut crowded = true;
         let mut host = Host {
             core,
             alone,
@@ -64,7 +67,8 @@ impl<D: Disk> LogThread<D> {
             began: Instant::now(),
         };
         loop {
-            core.log.take(&mut batch, max_batch, gather, idle);
+            core.log.take(&mut batch, max_batch, gather, idle, crowded);
+            crowded = !alone || batch.len() > 1;
             if batch.is_empty() {
                 if core.is_killed() {
                     return;
@@ -160,7 +164,7 @@ mod tests {
         let mut all = Vec::new();
         loop {
             let mut batch = Vec::new();
-            queue.take(&mut batch, max, Duration::ZERO, Duration::ZERO);
+            queue.take(&mut batch, max, Duration::ZERO, Duration::ZERO, true);
             if batch.is_empty() {
                 assert_eq!(queue.bytes(), 0);
                 return all;
