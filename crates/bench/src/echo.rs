@@ -149,12 +149,41 @@ pub fn measure<P>(
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_sent_comes_back_on_its_own_connection() {
+    /// A server that ends with the tests' process.
+    fn served() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
-        // It ends with the tests' process.
         std::thread::spawn(move || serve(&listener));
+        addr
+    }
+
+    /// So many requests.
+    struct Few(u64);
+
+    impl Source for Few {
+        fn next(&mut self, conn: usize, xid: i32, out: &mut Vec<u8>) -> Option<u64> {
+            self.0 = self.0.checked_sub(1)?;
+            Echo.next(conn, xid, out)
+        }
+
+        fn reply(&mut self, conn: usize, tag: u64, error: i32, body: &[u8]) -> Result<()> {
+            Echo.reply(conn, tag, error, body)
+        }
+    }
+
+    #[test]
+    fn an_open_loop_asks_all_that_its_source_has_however_little_room_there_is() {
+        let mut pool = Pool::open_bare(&[served()], 2).expect("an echo");
+        for (per_second, depth_max, requests) in [(500.0, 1, 20), (100_000.0, 1, 300), (100_000.0, 4096, 3000)] {
+            let pace = Pace::Rate { per_second, depth_max };
+            let ran = pool.run(pace, Span::Exhausted, &mut Few(requests), &mut || Ok(())).expect("an echo");
+            assert_eq!(ran.replies, requests, "{pace:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_comes_back_on_its_own_connection() {
+        let addr = served();
         for (conns, depth) in [(1, 1), (4, 64), (2, 600)] {
             let window = measure(addr, conns, depth, Duration::from_millis(50), &mut || Ok(())).expect("an echo");
             assert!(window.replies > 0);

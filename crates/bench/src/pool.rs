@@ -68,8 +68,9 @@ pub enum Pace {
     Depth(usize),
     /// So many per second over all connections, whatever the server does: an open loop. Latency counts from when a
     /// request was due, so a stall is not hidden by the requests that it holds up. Where every connection has something
-    /// due within a millisecond, what is due is gathered for so long: one write for each request would keep this thread
-    /// busier than the server, and the server busier than it is with as many requests that come together.
+    /// due within a millisecond, what is due is gathered for so long, and so much of a latency may be this program's: one
+    /// write for each request would keep it busier than the server, and the server busier than it is with as many
+    /// requests that come together.
     Rate {
         /// Requests per second.
         per_second: f64,
@@ -289,15 +290,20 @@ impl Pool {
             }
             let mut wait = Duration::from_millis(100);
             if let (Some(schedule), None) = (&mut schedule, &end) {
+                // Without room, replies are waited for.
+                let mut has_room = true;
                 if now >= look {
-                    self.send_due(schedule, depth, source, now)?;
-                    look = schedule.next.max(now + schedule.pause);
+                    has_room = self.send_due(schedule, depth, source, now)?;
+                    look = if has_room { schedule.next.max(now + schedule.pause) } else { now };
                 }
-                wait = wait.min(look.saturating_duration_since(now));
+                if has_room {
+                    wait = wait.min(look.saturating_duration_since(now));
+                }
             }
             let waits = self.clients.iter().any(|c| !c.pending.is_empty());
+            let is_exhausted = schedule.is_none() || self.clients.iter().all(|c| c.exhausted);
             // Until its time is over, a source may wait for events alone.
-            if !waits && (until.is_none() || end.is_some()) {
+            if !waits && ((until.is_none() && is_exhausted) || end.is_some()) {
                 break;
             }
             ensure!(!waits || now.duration_since(last_reply) < SILENCE_MAX, "the server answers nothing any more");
@@ -372,20 +378,24 @@ impl Pool {
         Ok(())
     }
 
-    /// Sends what is due, each request on the next connection that has room.
+    /// Sends what is due, each request on the next connection that has room; whether there was room for all.
     fn send_due<S: Source>(
         &mut self,
         schedule: &mut Schedule,
         depth: usize,
         source: &mut S,
         now: Instant,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let count = self.clients.len();
+        let mut has_room = true;
         while schedule.next <= now {
             let free = (0..count)
                 .map(|step| (schedule.conn + step) % count)
                 .find(|index| !self.clients[*index].exhausted && self.clients[*index].pending.len() < depth);
-            let Some(index) = free else { break };
+            let Some(index) = free else {
+                has_room = false;
+                break;
+            };
             let client = &mut self.clients[index];
             if client.out.is_empty() {
                 schedule.filled.push(index);
@@ -397,7 +407,7 @@ impl Pool {
         for index in schedule.filled.drain(..) {
             self.clients[index].flush(&self.epoll, index)?;
         }
-        Ok(())
+        Ok(has_room)
     }
 }
 

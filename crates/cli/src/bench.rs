@@ -114,7 +114,8 @@ pub(crate) struct Arguments {
     depth: u16,
 
     /// So many requests per second over all connections, whatever the servers do; their time counts from when they were
-    /// due. Where that is more than one each millisecond and connection, they are sent once in a millisecond
+    /// due. Where that is more than one each millisecond and connection, they are sent once in a millisecond, which is part
+    /// of their time
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 
