@@ -362,6 +362,7 @@ impl Replica {
 
     fn replace_tree(&mut self, now: Time, state: TreeRestore, since: Since, out: &mut Actions) {
         assert!(self.membership.is_looking(), "the state of a server that serves is its own");
+        assert_eq!(self.prep.outstanding(), 0, "nothing is prepared against a state that is replaced");
         for warning in state.warnings() {
             out.note(Level::Warn, warning.clone());
         }

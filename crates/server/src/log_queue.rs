@@ -73,7 +73,7 @@ impl<C: Weighed> LogQueue<C> {
     /// first is longer. Empty when the queue is closed and empty.
     ///
     /// Where there are several commands, or `crowded` expects more than the one, whoever else can run does so first, and
-    /// may add to them: with idle processors this takes no time to speak of, and with busy ones it makes fewer syncs.
+    /// may add to them: with idle processors that takes some microseconds, and with busy ones it makes fewer syncs.
     pub(crate) fn take(&self, into: &mut Vec<C>, max: usize, gather: Duration, idle: Duration, crowded: bool) {
         let empty = |q: &mut Queue<C>| q.commands.is_empty() && !q.closed;
         let guard = self.queue.lock().expect("nothing panics while it holds this lock");

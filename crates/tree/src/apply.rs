@@ -361,7 +361,7 @@ impl Tree {
             acl: self.shared_acl(acl),
         });
         if counted_at == Some(id) {
-            // What was set is gone already.
+            // The usage was written over what was set.
             return OpOutcome::Stat(Node { tree: self, id }.stat());
         }
         let owner = self.owner_of(fields.stat.ephemeral_owner);

@@ -53,13 +53,8 @@ impl Index {
         }
     }
 
-    /// The znode with this path, which is not the root's.
-    pub(crate) fn find(&self, arena: &Arena, path: &str) -> Option<NodeId> {
-        self.find_hashed(arena, path, self.hash(path))
-    }
-
-    /// [`Self::find`] of a path whose [hash](Self::hash) is known.
-    pub(crate) fn find_hashed(&self, arena: &Arena, path: &str, hash: u64) -> Option<NodeId> {
+    /// The znode with this path, which is not the root's, and this [hash](Self::hash).
+    pub(crate) fn find(&self, arena: &Arena, path: &str, hash: u64) -> Option<NodeId> {
         let (shard, tag) = self.place_of(hash);
         self.shards[shard].find(spread(tag), |e| e.tag == tag && is_at(arena, e.id, path)).map(|e| e.id)
     }

@@ -17,7 +17,6 @@ use farrier_proto::{Acl, Owner, SessionId, Zxid};
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::LazyLock;
 
 /// A slot's path buffer that grew beyond this is not kept for the next record.
 const PATH_KEPT_MAX: usize = 256;
@@ -26,8 +25,15 @@ const PATH_KEPT_MAX: usize = 256;
 const BEFORE_KEPT_MAX: usize = 256;
 
 /// Open lists by permissions: one entry for everybody, the usual case.
-static WORLD: LazyLock<[[Acl<'static>; 1]; WORLDS]> =
-    LazyLock::new(|| std::array::from_fn(|perms| [Acl::world(i32::try_from(perms).expect("five bits"))]));
+static WORLD: [[Acl<'static>; 1]; WORLDS] = {
+    let mut lists = [const { [Acl::world(0)] }; WORLDS];
+    let mut perms = 0;
+    while perms < WORLDS {
+        lists[perms][0].perms = perms as i32;
+        perms += 1;
+    }
+    lists
+};
 /// Combinations of the five permissions.
 const WORLDS: usize = 32;
 
@@ -278,16 +284,20 @@ impl Outstanding {
     }
 
     pub(crate) fn keep(&mut self) {
-        let mut undo = self.undo.take().expect("a multi that ends has begun");
-        if undo.before.capacity() <= BEFORE_KEPT_MAX {
-            undo.before.clear();
-            self.before = undo.before;
+        let undo = self.undo.take().expect("a multi that ends has begun");
+        self.keep_memory(undo.before);
+    }
+
+    fn keep_memory(&mut self, mut before: Vec<(u32, Option<Record>)>) {
+        if before.capacity() <= BEFORE_KEPT_MAX {
+            before.clear();
+            self.before = before;
         }
     }
 
     pub(crate) fn rollback(&mut self) {
-        let undo = self.undo.take().expect("a multi that is taken back has begun");
-        for (slot, before) in undo.before.into_iter().rev() {
+        let mut undo = self.undo.take().expect("a multi that is taken back has begun");
+        for (slot, before) in undo.before.drain(..).rev() {
             let Some(before) = before else {
                 self.release(slot);
                 continue;
@@ -299,6 +309,7 @@ impl Outstanding {
         }
         self.queue.truncate(undo.queue_len);
         self.predicted = undo.predicted;
+        self.keep_memory(undo.before);
     }
 
     /// Forgets what only transactions up to `zxid` wrote.

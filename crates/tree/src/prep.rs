@@ -85,7 +85,7 @@ pub struct Prepared<'r> {
     pub error: Option<ErrorCode>,
 }
 
-/// Prepares requests, one after the other.
+/// Prepares requests, one after the other, against one tree until [`Prep::reset`].
 #[derive(Debug)]
 pub struct Prep {
     auth: Arc<AuthConfig>,

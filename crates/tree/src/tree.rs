@@ -285,7 +285,7 @@ impl Tree {
     }
 
     pub(crate) fn find(&self, path: &str) -> Option<NodeId> {
-        if path.is_empty() || path == "/" { Some(NodeId::ROOT) } else { self.index.find(&self.arena, path) }
+        self.find_hashed(path, self.hash_of(path))
     }
 
     /// Hash of a path by this tree's seed.
@@ -295,11 +295,7 @@ impl Tree {
 
     /// [`Self::find`] of a path whose [hash](Self::hash_of) is known.
     pub(crate) fn find_hashed(&self, path: &str, hash: u64) -> Option<NodeId> {
-        if path.is_empty() || path == "/" {
-            Some(NodeId::ROOT)
-        } else {
-            self.index.find_hashed(&self.arena, path, hash)
-        }
+        if path.is_empty() || path == "/" { Some(NodeId::ROOT) } else { self.index.find(&self.arena, path, hash) }
     }
 
     /// The meaning of an owner field. One that is illegal under the configuration is taken for a

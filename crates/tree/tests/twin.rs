@@ -337,7 +337,7 @@ fn apply_both(tree: &mut Tree, twin: &mut Twin, header: &TxnHeader, txn: &Txn<'_
     assert_eq!(changes, events, "{txn:?}");
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 16] = [
     "/a",
     "/b",
     "/a/a",
@@ -351,6 +351,10 @@ const NAMES: [&str; 13] = [
     "/zookeeper/quota/a/b",
     "/zookeeper/quota/a/b/zookeeper_limits",
     "/zookeeper/quota/a/b/zookeeper_stats",
+    // Tells the usage of what it stands in itself.
+    "/zookeeper/quota/zookeeper",
+    "/zookeeper/quota/zookeeper/zookeeper_limits",
+    "/zookeeper/quota/zookeeper/zookeeper_stats",
 ];
 
 fn acl(which: u8) -> Vec<Acl<'static>> {

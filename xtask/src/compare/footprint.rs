@@ -56,7 +56,8 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
     if who == Who::Apache {
         told = format!("- Apache's live set when full, after a full collection: {}\n", live_set(pid));
     }
-    // Before any load, so that everybody restores the same znodes from as many transactions.
+    // Before any load, so that everybody has made the same transactions since it was empty; and before the turns, which
+    // leave logs behind that no snapshot shortens.
     for round in 0..options.rounds {
         stage.ensemble.stop(0)?;
         let took = stage.ensemble.time_start(0)?;
