@@ -9,7 +9,6 @@ mod sync {
 
     pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
-    pub(crate) use shuttle::thread::yield_now;
 
     /// As tokio's for one who waits: a call that comes too early is kept.
     #[derive(Debug, Default)]
@@ -47,6 +46,7 @@ use files::Files;
 use link_outbox::{LinkOutbox, Piece};
 use log_queue::{LogQueue, Weighed};
 use outbox::{Deliveries, Delivery, LITTLE_MAX, Outbox, Writing};
+use shuttle::thread::yield_now;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -433,7 +433,7 @@ fn every_command_reaches_the_log_thread_once_and_in_order() {
                 let mut all: Vec<u8> = Vec::new();
                 loop {
                     let mut batch = Vec::new();
-                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, all.len().is_multiple_of(2));
+                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, all.len().is_multiple_of(2), &yield_now);
                     if batch.is_empty() {
                         assert!(queue.is_empty(), "it is closed");
                         return all;
@@ -477,7 +477,7 @@ fn an_abandoned_queue_ends_the_log_thread_with_a_beginning() {
                 let mut all: Vec<u8> = Vec::new();
                 loop {
                     let mut batch = Vec::new();
-                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, all.len().is_multiple_of(2));
+                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, all.len().is_multiple_of(2), &yield_now);
                     if batch.is_empty() {
                         return all;
                     }

@@ -1,6 +1,6 @@
 //! The queue between the replica and the log thread.
 
-use super::sync::{Condvar, Mutex, yield_now};
+use super::sync::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -72,15 +72,22 @@ impl<C: Weighed> LogQueue<C> {
     /// Waits for commands and takes at most `max`, and no more than [`BATCH_BYTES_MAX`] bytes unless the
     /// first is longer. Empty when the queue is closed and empty.
     ///
-    /// Where there are several commands, or `crowded` expects more than the one, whoever else can run does so first, and
-    /// may add to them: with idle processors that takes some microseconds, and with busy ones it makes fewer syncs.
-    pub(crate) fn take(&self, into: &mut Vec<C>, max: usize, gather: Duration, idle: Duration, crowded: bool) {
+    /// Where there are several commands, or `crowded` expects more than the one, `others_first` lets others add to them.
+    pub(crate) fn take(
+        &self,
+        into: &mut Vec<C>,
+        max: usize,
+        gather: Duration,
+        idle: Duration,
+        crowded: bool,
+        others_first: &dyn Fn(),
+    ) {
         let empty = |q: &mut Queue<C>| q.commands.is_empty() && !q.closed;
         let guard = self.queue.lock().expect("nothing panics while it holds this lock");
         let mut queue = self.filled.wait_while(guard, empty).expect("nothing panics while it holds this lock");
         if crowded || queue.commands.len() > 1 {
             drop(queue);
-            yield_now();
+            others_first();
             queue = self.queue.lock().expect("nothing panics while it holds this lock");
         }
         let end = (gather > Duration::ZERO).then(|| Instant::now() + gather);

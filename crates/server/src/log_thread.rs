@@ -6,6 +6,7 @@ use crate::core::Core;
 use crate::files::{Claim, Files};
 use crate::log_queue::Weighed;
 use crate::log_reader::Floor;
+use crate::priority::Courtesy;
 use farrier_proto::Zxid;
 use farrier_replica::{Input, LogCommand, LogHost, LogWork, SnapshotImage, WriteId};
 use farrier_storage::{Committed, Disk};
@@ -56,6 +57,7 @@ impl<D: Disk> LogThread<D> {
         // On a server alone that has one write at a time, nobody is going to add to it. Others' proposals had better leave
         // before this thread goes to the disk.
         let mut crowded = true;
+        let courtesy = Courtesy::new();
         let mut host = Host {
             core,
             alone,
@@ -67,7 +69,7 @@ impl<D: Disk> LogThread<D> {
             began: Instant::now(),
         };
         loop {
-            core.log.take(&mut batch, max_batch, gather, idle, crowded);
+            core.log.take(&mut batch, max_batch, gather, idle, crowded, &|| courtesy.others_first());
             crowded = !alone || batch.len() > 1;
             if batch.is_empty() {
                 if core.is_killed() {
@@ -164,7 +166,7 @@ mod tests {
         let mut all = Vec::new();
         loop {
             let mut batch = Vec::new();
-            queue.take(&mut batch, max, Duration::ZERO, Duration::ZERO, true);
+            queue.take(&mut batch, max, Duration::ZERO, Duration::ZERO, true, &|| ());
             if batch.is_empty() {
                 assert_eq!(queue.bytes(), 0);
                 return all;

@@ -1,5 +1,7 @@
-//! The priority of threads that do work in bulk: they take what requests leave of the processors.
+//! Who has the processors first: threads that do work in bulk take what requests leave of them, and those that gather work
+//! from others let these run before them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nice value of a thread in bulk: about a tenth of the weight of one that serves requests, so that it still goes on
@@ -13,6 +15,51 @@ pub(crate) fn behind_requests() {
     if let Err(error) = rustix::process::setpriority_process(None, BULK_NICE) {
         tracing::debug!("the priority of a background thread stays as it is: {error}");
     }
+}
+
+/// Letting others run first is worth no more than this.
+const COURTESY_MAX: Duration = Duration::from_millis(1);
+
+/// When it took longer, nobody is let first for so many times as long.
+const COURTESY_PAUSES: u32 = 30;
+
+/// Lets whoever else can run do so first, for a thread that has the more to do at a time the later it runs. Where
+/// processors are idle this takes about a microsecond. Beside work that does not end by itself, other programs' above all,
+/// it takes a slice of the scheduler's, some milliseconds: then not for a while, so that little of all time goes that way.
+#[derive(Debug)]
+pub(crate) struct Courtesy {
+    began: Instant,
+    /// Nobody is let first until then, in microseconds since the beginning.
+    until: AtomicU64,
+}
+
+impl Courtesy {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now(), until: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn others_first(&self) {
+        let start = self.began.elapsed();
+        if self.is_in_place(start) {
+            std::thread::yield_now();
+            self.took(start, self.began.elapsed());
+        }
+    }
+
+    fn is_in_place(&self, now: Duration) -> bool {
+        micros(now) >= self.until.load(Ordering::Relaxed)
+    }
+
+    fn took(&self, start: Duration, end: Duration) {
+        let took = end.saturating_sub(start);
+        if took > COURTESY_MAX {
+            self.until.store(micros(end + took * COURTESY_PAUSES), Ordering::Relaxed);
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The longest rest.
@@ -60,6 +107,18 @@ impl<'a> Rests<'a> {
 mod tests {
     use super::*;
     use std::cell::Cell;
+
+    #[test]
+    fn others_are_let_first_until_that_takes_long_and_again_later() {
+        let courtesy = Courtesy::new();
+        let at = Duration::from_micros;
+        courtesy.took(at(0), at(900));
+        assert!(courtesy.is_in_place(at(900)));
+        courtesy.took(at(5000), at(7000));
+        assert!(!courtesy.is_in_place(at(7000)) && !courtesy.is_in_place(at(66_999)));
+        assert!(courtesy.is_in_place(at(67_000)));
+        courtesy.others_first();
+    }
 
     #[test]
     fn a_rest_lasts_as_often_as_long_as_the_work_unless_it_is_given_up() {

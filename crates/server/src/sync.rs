@@ -3,5 +3,4 @@
 
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-pub(crate) use std::thread::yield_now;
 pub(crate) use tokio::sync::Notify;

@@ -58,7 +58,7 @@ pub(crate) fn connect(core: &Core) -> ConnId {
 /// The one transaction that waits for the log.
 pub(crate) fn append(core: &Core) -> WriteId {
     let mut batch = Vec::new();
-    core.log.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, true);
+    core.log.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, true, &|| ());
     let [LogCommand::Append { id, .. }] = batch[..] else { panic!("{batch:?}") };
     id
 }

@@ -18,6 +18,7 @@ mod snap;
 
 use crate::activation::Activations;
 use crate::core::Core;
+use crate::priority::Courtesy;
 use address::{Endpoint, Route};
 use election::Election;
 use farrier_proto::ServerId;
@@ -168,12 +169,12 @@ fn report_one(report: &Report, input: farrier_zab::Input) {
 
 /// Runs until the server closes.
 pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListeners) {
+    let courtesy = Courtesy::new();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX)
-        // Before it sleeps, whoever else can run does so first: where processors are busy, more packets have come by then,
-        // and one wake-up is saved.
-        .on_thread_park(std::thread::yield_now)
+        // Where processors are busy, more packets have come by then, and one wake-up is saved.
+        .on_thread_park(move || courtesy.others_first())
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
