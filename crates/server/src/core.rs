@@ -7,7 +7,7 @@
 
 use crate::clock::Clock;
 use crate::desk::Desk;
-use crate::log_queue::LogQueue;
+use crate::log_queue::{Feeder, LogQueue};
 use crate::log_reader::{Look, LookQueue};
 use crate::outbox::{Delivery, LITTLE_MAX, Outbox};
 use crate::peers::{PeerCommand, PeerOutbox, Port, Ports};
@@ -44,6 +44,8 @@ struct Engine {
     replica: Replica,
     out: Actions,
     notes: Vec<(Level, String)>,
+    /// For the log thread, while actions are handed over.
+    commands: Vec<LogCommand>,
     /// The deadline that the timer thread knows of.
     armed: Option<u64>,
     /// The newest millisecond in which the lock was given to whoever waited for it.
@@ -105,7 +107,7 @@ pub(crate) struct Core {
     desks: Vec<Desk>,
     /// The newest write that is durable and of which the replica has yet to hear; 0 for none.
     durable: AtomicU64,
-    pub(crate) log: LogQueue<LogCommand>,
+    pub(crate) log: Arc<LogQueue<LogCommand>>,
     looks: LookQueue,
     peers: PeerOutbox,
     ports: Arc<Ports>,
@@ -126,12 +128,19 @@ impl Core {
     /// A server with so many network workers.
     pub(crate) fn new(replica: Replica, clock: Clock, workers: usize) -> Self {
         assert!((1..=WORKERS_MAX).contains(&workers), "1 to {WORKERS_MAX} network workers");
-        let engine = Engine { replica, out: Actions::default(), notes: Vec::new(), armed: None, gave_way: 0 };
+        let engine = Engine {
+            replica,
+            out: Actions::default(),
+            notes: Vec::new(),
+            commands: Vec::new(),
+            armed: None,
+            gave_way: 0,
+        };
         Self {
             engine: parking_lot::Mutex::new(engine),
             desks: (0..workers).map(|_| Desk::default()).collect(),
             durable: AtomicU64::new(0),
-            log: LogQueue::default(),
+            log: Arc::default(),
             looks: LookQueue::default(),
             peers: PeerOutbox::default(),
             ports: Arc::default(),
@@ -164,6 +173,11 @@ impl Core {
     /// What the peers' thread is to do.
     pub(crate) const fn peers(&self) -> &PeerOutbox {
         &self.peers
+    }
+
+    /// For a thread that brings the replica requests.
+    pub(crate) fn feeder(&self) -> Arc<Feeder<LogCommand>> {
+        Arc::new(Feeder::new(self.log.clone()))
     }
 
     /// The links to peers.
@@ -265,10 +279,9 @@ impl Core {
     }
 
     fn hand_over(&self, engine: &mut Engine) -> Due {
-        let Engine { out, notes, .. } = engine;
+        let Engine { out, notes, commands, .. } = engine;
         let mut due = Due::NOTHING;
         let bytes = &out.bytes;
-        let mut log_has_work = false;
         let mut peers_have_work = false;
         for action in out.list.drain(..) {
             let task = match action {
@@ -308,10 +321,7 @@ impl Core {
                     self.desks[worker].outbox().push(conn, delivery);
                     due.tell(worker);
                 }
-                Task::Log(command) => {
-                    self.log.push(command);
-                    log_has_work = true;
-                }
+                Task::Log(command) => commands.push(command),
                 Task::Look(look) => self.looks.push(look),
                 Task::Peer(command) => {
                     self.peers.push(command);
@@ -334,8 +344,8 @@ impl Core {
         if out.bytes.capacity() > OUT_KEEP_MAX {
             out.bytes.shrink_to(OUT_KEEP_MAX);
         }
-        if log_has_work {
-            self.log.wake();
+        if !commands.is_empty() {
+            self.log.append(commands);
         }
         if peers_have_work {
             self.peers.wake();

@@ -44,7 +44,7 @@ mod outbox;
 
 use files::Files;
 use link_outbox::{LinkOutbox, Piece};
-use log_queue::{LogQueue, Weighed};
+use log_queue::{Feeder, LogQueue, Taking, Weighed};
 use outbox::{Deliveries, Delivery, LITTLE_MAX, Outbox, Writing};
 use shuttle::thread::yield_now;
 use std::io;
@@ -421,6 +421,18 @@ impl Weighed for u8 {
     }
 }
 
+/// In turns, so that both ways are tried. Time does not pass here: nobody is waited for any shorter than for ever.
+fn taking(taken: usize) -> Taking<'static> {
+    Taking {
+        max: 2,
+        gather: Duration::ZERO,
+        idle: Duration::ZERO,
+        crowded: taken.is_multiple_of(2),
+        pressed: taken % 3 > 0,
+        others_first: &yield_now,
+    }
+}
+
 #[test]
 fn every_command_reaches_the_log_thread_once_and_in_order() {
     in_many_orders(|| {
@@ -433,7 +445,7 @@ fn every_command_reaches_the_log_thread_once_and_in_order() {
                 let mut all: Vec<u8> = Vec::new();
                 loop {
                     let mut batch = Vec::new();
-                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, all.len().is_multiple_of(2), &yield_now);
+                    queue.take(&mut batch, &taking(all.len()));
                     if batch.is_empty() {
                         assert!(queue.is_empty(), "it is closed");
                         return all;
@@ -447,11 +459,17 @@ fn every_command_reaches_the_log_thread_once_and_in_order() {
             .map(|_| {
                 let (queue, replica) = (queue.clone(), replica.clone());
                 shuttle::thread::spawn(move || {
-                    for _ in 0..EACH {
+                    let feeder = Feeder::new(queue.clone());
+                    for n in 0..EACH {
                         let mut next = replica.lock().expect("nobody panics");
-                        queue.push(*next);
+                        queue.append(&mut vec![*next]);
                         *next += 1;
-                        queue.wake();
+                        drop(next);
+                        if n == 0 {
+                            feeder.sleeps();
+                            yield_now();
+                            feeder.wakes();
+                        }
                     }
                 })
             })
@@ -466,6 +484,33 @@ fn every_command_reaches_the_log_thread_once_and_in_order() {
     });
 }
 
+/// Nobody closes the queue and no time passes: what waits is taken because those who might add to it sleep.
+#[test]
+fn the_log_thread_waits_for_feeders_no_longer_than_until_the_last_one_sleeps() {
+    in_many_orders(|| {
+        const FEEDERS: u8 = 2;
+        let queue = Arc::new(LogQueue::default());
+        let feeders: Vec<_> = (1..=FEEDERS)
+            .map(|n| {
+                let (queue, feeder) = (queue.clone(), Feeder::new(queue.clone()));
+                shuttle::thread::spawn(move || {
+                    queue.append(&mut vec![n]);
+                    feeder.sleeps();
+                })
+            })
+            .collect();
+        let mut taken: Vec<u8> = Vec::new();
+        while taken.len() < usize::from(FEEDERS) {
+            queue.take(&mut taken, &Taking { max: 10, crowded: false, pressed: true, ..taking(0) });
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, (1..=FEEDERS).collect::<Vec<_>>());
+        for feeder in feeders {
+            feeder.join().expect("nobody panics");
+        }
+    });
+}
+
 /// Whatever is taken before the queue is abandoned is the beginning of what was pushed: the log never has a gap.
 #[test]
 fn an_abandoned_queue_ends_the_log_thread_with_a_beginning() {
@@ -477,7 +522,7 @@ fn an_abandoned_queue_ends_the_log_thread_with_a_beginning() {
                 let mut all: Vec<u8> = Vec::new();
                 loop {
                     let mut batch = Vec::new();
-                    queue.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, all.len().is_multiple_of(2), &yield_now);
+                    queue.take(&mut batch, &taking(all.len()));
                     if batch.is_empty() {
                         return all;
                     }
@@ -489,8 +534,7 @@ fn an_abandoned_queue_ends_the_log_thread_with_a_beginning() {
             let queue = queue.clone();
             shuttle::thread::spawn(move || {
                 for n in 1..=4 {
-                    queue.push(n);
-                    queue.wake();
+                    queue.append(&mut vec![n]);
                 }
             })
         };

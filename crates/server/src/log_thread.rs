@@ -4,7 +4,7 @@
 use crate::background::Snapshots;
 use crate::core::Core;
 use crate::files::{Claim, Files};
-use crate::log_queue::Weighed;
+use crate::log_queue::{Taking, Weighed};
 use crate::log_reader::Floor;
 use crate::priority::Courtesy;
 use farrier_proto::Zxid;
@@ -19,8 +19,14 @@ impl Weighed for LogCommand {
     }
 }
 
-/// Transactions of a batch that take longer to apply than it takes to wake another thread up for them.
+/// A batch of so many transactions takes longer to apply than it takes to wake another thread up for that.
 const MANY: usize = 64;
+
+/// So does one of so many bytes: a few multis may change as much as many other transactions.
+const MANY_BYTES: usize = 8 << 10;
+
+/// Behind a batch of so many transactions there are likely to be others.
+const PRESSED: usize = 32;
 
 /// How the thread gathers.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +62,7 @@ impl<D: Disk> LogThread<D> {
         let mut batch = Vec::new();
         // On a server alone that has one write at a time, nobody is going to add to it. Others' proposals had better leave
         // before this thread goes to the disk.
-        let mut crowded = true;
+        let (mut crowded, mut pressed) = (true, false);
         let courtesy = Courtesy::new();
         let mut host = Host {
             core,
@@ -69,8 +75,9 @@ impl<D: Disk> LogThread<D> {
             began: Instant::now(),
         };
         loop {
-            core.log.take(&mut batch, max_batch, gather, idle, crowded, &|| courtesy.others_first());
-            crowded = !alone || batch.len() > 1;
+            let others_first = &|| courtesy.others_first();
+            core.log.take(&mut batch, &Taking { max: max_batch, gather, idle, crowded, pressed, others_first });
+            (crowded, pressed) = (!alone || batch.len() > 1, batch.len() >= PRESSED);
             if batch.is_empty() {
                 if core.is_killed() {
                     return;
@@ -114,7 +121,8 @@ impl<'a> LogHost for Host<'a> {
 
     fn committed(&mut self, id: WriteId, done: Committed) {
         let took = self.began.elapsed();
-        let soon = !self.alone || done.records < MANY || self.core.log.is_empty();
+        let many = done.records >= MANY || done.bytes >= MANY_BYTES;
+        let soon = !self.alone || !many || self.core.log.is_empty();
         self.core.durable(id, soon);
         if took >= self.slow {
             tracing::warn!(
@@ -155,18 +163,19 @@ impl<'a> LogHost for Host<'a> {
 mod tests {
     use super::*;
     use crate::log_queue::{BATCH_BYTES_MAX, LogQueue};
+    use crate::testing;
 
     fn batches(lens: &[usize], max: usize) -> Vec<Vec<usize>> {
         let queue = LogQueue::default();
         for (n, len) in (1..).zip(lens) {
             let txn = vec![0; *len].into();
-            queue.push(LogCommand::Append { id: WriteId(n), zxid: Zxid::ZERO, txn });
+            queue.append(&mut vec![LogCommand::Append { id: WriteId(n), zxid: Zxid::ZERO, txn }]);
         }
         queue.close();
         let mut all = Vec::new();
         loop {
             let mut batch = Vec::new();
-            queue.take(&mut batch, max, Duration::ZERO, Duration::ZERO, true, &|| ());
+            queue.take(&mut batch, &Taking { max, ..testing::TAKING });
             if batch.is_empty() {
                 assert_eq!(queue.bytes(), 0);
                 return all;

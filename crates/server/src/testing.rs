@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::core::Core;
 use crate::limits::ConnectionLimits;
+use crate::log_queue::Taking;
 use crate::worker::{WorkerContext, WorkerSettings};
 use crate::{mapping, server};
 use farrier_proto::Zxid;
@@ -55,10 +56,20 @@ pub(crate) fn connect(core: &Core) -> ConnId {
     conn
 }
 
+/// Nobody is waited for.
+pub(crate) const TAKING: Taking<'_> = Taking {
+    max: usize::MAX,
+    gather: Duration::ZERO,
+    idle: Duration::ZERO,
+    crowded: true,
+    pressed: false,
+    others_first: &|| (),
+};
+
 /// The one transaction that waits for the log.
 pub(crate) fn append(core: &Core) -> WriteId {
     let mut batch = Vec::new();
-    core.log.take(&mut batch, 2, Duration::ZERO, Duration::ZERO, true, &|| ());
+    core.log.take(&mut batch, &Taking { max: 2, ..TAKING });
     let [LogCommand::Append { id, .. }] = batch[..] else { panic!("{batch:?}") };
     id
 }

@@ -112,14 +112,21 @@ pub(crate) fn run(
     settings: WorkerSettings,
     mut accepted: mpsc::Receiver<(std::net::TcpStream, SocketAddr)>,
 ) {
-    let runtime =
-        match tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(ASIDE_MAX).build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                core.step(Input::WriteFailed { error: format!("a network worker cannot start: {error}") });
-                return;
-            }
-        };
+    let feeder = core.feeder();
+    let feeding = feeder.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(ASIDE_MAX)
+        .on_thread_park(move || feeder.sleeps())
+        .on_thread_unpark(move || feeding.wakes())
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            core.step(Input::WriteFailed { error: format!("a network worker cannot start: {error}") });
+            return;
+        }
+    };
     let context = Rc::new(WorkerContext::new(core, index, settings));
     let local = LocalSet::new();
     local.block_on(&runtime, async {

@@ -73,6 +73,8 @@ pub struct Committed {
     pub zxid: Zxid,
     /// Records in this commit.
     pub records: usize,
+    /// Bytes of these records in the log.
+    pub bytes: usize,
     /// The last segment that was started, if any: a prepared one was used up, and the next should be
     /// prepared.
     pub started: Option<Zxid>,
@@ -300,9 +302,9 @@ impl<D: Disk> LogWriter<D> {
         }
         assert_eq!(from, buffer.len(), "every buffered byte belongs to a record that was written");
         self.finish_commit()?;
-        let records = pending.len();
+        let (records, bytes) = (pending.len(), buffer.len());
         self.recycle(buffer, pending);
-        Ok(Committed { zxid: self.durable, records, started })
+        Ok(Committed { zxid: self.durable, records, bytes, started })
     }
 
     /// Syncs what the commit wrote. Once, whatever comes of it (safety contract 1.4).

@@ -170,11 +170,17 @@ fn report_one(report: &Report, input: farrier_zab::Input) {
 /// Runs until the server closes.
 pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListeners) {
     let courtesy = Courtesy::new();
+    let feeder = core.feeder();
+    let feeding = feeder.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_MAX)
         // Where processors are busy, more packets have come by then, and one wake-up is saved.
-        .on_thread_park(move || courtesy.others_first())
+        .on_thread_park(move || {
+            courtesy.others_first();
+            feeder.sleeps();
+        })
+        .on_thread_unpark(move || feeding.wakes())
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
