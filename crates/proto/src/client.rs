@@ -111,6 +111,11 @@ plain_record! {
     }
 }
 
+impl RequestHeader {
+    /// Bytes on the wire.
+    pub const LEN: usize = 8;
+}
+
 impl ReplyHeader {
     /// Bytes on the wire.
     pub const LEN: usize = 16;

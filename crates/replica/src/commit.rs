@@ -63,7 +63,7 @@ impl Replica {
         }
         let mut changes = Vec::new();
         let told = if self.watches.is_empty() { None } else { Some(&mut changes) };
-        let outcome = self.tree.apply(&header, &txn, told);
+        let outcome = self.tree.apply_prepared(&header, &txn, told, &self.prep);
         self.prep.applied(zxid);
         self.stats.commits += 1;
         self.snapshot.txns += 1;
@@ -112,7 +112,7 @@ impl Replica {
         let mut heard: Vec<ConnId> = Vec::new();
         self.watches.trigger(change.kind, path, &mut |conn| heard.push(conn));
         for conn in heard {
-            let Some(c) = self.conns.get(&conn) else { continue };
+            let Some(c) = self.conns.get(conn) else { continue };
             if self.config.auth.permits(&change.acl, perms::READ, &c.identities) {
                 let start = out.bytes.len();
                 put_event(&mut out.bytes, zxid.to_wire(), change.kind, path);
@@ -132,7 +132,7 @@ impl Replica {
         outcome: &Outcome,
         out: &mut Actions,
     ) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         match conn.waiting.pop_front() {
             Some(Waiting::Write(front)) => assert_eq!(front, zxid, "replies leave in the order of requests"),
             Some(Waiting::Forwarded { asked, bytes }) => {
@@ -166,7 +166,7 @@ impl Replica {
             return;
         }
         for id in std::mem::take(&mut self.throttled) {
-            if let Some(conn) = self.conns.get_mut(&id) {
+            if let Some(conn) = self.conns.get_mut(id) {
                 conn.throttled = false;
             }
             self.balance(id, out);

@@ -198,7 +198,7 @@ impl Replica {
 
     /// Closes every connection for which anything was done.
     pub(crate) fn close_served(&mut self, out: &mut Actions) {
-        let mut served: Vec<ConnId> = self.conns.iter().filter(|(_, c)| !c.is_new()).map(|(id, _)| *id).collect();
+        let mut served: Vec<ConnId> = self.conns.iter().filter(|(_, c)| !c.is_new()).map(|(id, _)| id).collect();
         served.sort_unstable();
         for id in served {
             self.close(id, out);

@@ -83,7 +83,7 @@ impl Replica {
         identities: &[Identity],
         out: &mut Actions,
     ) -> Option<Waiting> {
-        let session = self.conns.get(&id)?.session;
+        let session = self.conns.get(id)?.session;
         let request = ForwardedRequest {
             session,
             cxid: asked.xid.0,
@@ -125,7 +125,7 @@ impl Replica {
         {
             self.close(old, out);
         }
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.phase = Phase::Creating;
         let timeout = conn.timeout;
         let Some(learning) = self.membership.learning() else { return };
@@ -170,7 +170,7 @@ impl Replica {
         let Some((_, id)) = at.and_then(|at| learning.revalidations.remove(at)) else {
             return out.note(Level::Warn, format!("the leader answers for session {session}, which nobody asked for"));
         };
-        if !self.conns.contains_key(&id) {
+        if !self.conns.contains(id) {
             return;
         }
         if valid {
@@ -222,14 +222,14 @@ impl Replica {
             return None;
         };
         self.count_large(id, frame.len(), out)?;
-        let conn = self.conns.get_mut(&id)?;
+        let conn = self.conns.get_mut(id)?;
         conn.waiting_bytes += frame.len();
         conn.reads_waiting += 1;
         Some(Waiting::Sync { ticket, frame: frame.into(), identities: identities.clone(), arrived, done: false })
     }
 
     fn ask_leader(&mut self, id: ConnId, cxid: i32, body: &[u8], identities: &[Identity]) -> Option<SyncTicket> {
-        let session = self.conns.get(&id)?.session;
+        let session = self.conns.get(id)?.session;
         let request = ForwardedRequest {
             session,
             cxid,
@@ -254,7 +254,7 @@ impl Replica {
         let Some(members) = self.membership.members() else { return };
         let Some(at) = members.syncs.iter().position(|(t, _)| *t == ticket) else { return };
         let Some((_, id)) = members.syncs.remove(at) else { return };
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         for item in &mut conn.waiting {
             if let Waiting::Sync { ticket: asked, done, .. } = item
                 && *asked == ticket
@@ -270,7 +270,7 @@ impl Replica {
     /// session sent to the leader, if it has the transaction's number and the transaction can come of it.
     pub(crate) fn origin_here(&self, header: &TxnHeader, txn: &Txn<'_>) -> Origin {
         let attached = self.attached.get(&header.session).copied();
-        let Some((id, conn)) = attached.and_then(|id| Some((id, self.conns.get(&id)?))) else {
+        let Some((id, conn)) = attached.and_then(|id| Some((id, self.conns.get(id)?))) else {
             return Origin::Elsewhere;
         };
         if conn.phase == Phase::Creating {

@@ -26,7 +26,7 @@ impl Replica {
             return self.close(id, out);
         }
         let newest = self.newest_shown();
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.read_only_byte = request.read_only.is_some();
         // Signed, as in Apache: some clients take -1 from the headers of events.
         if request.last_zxid_seen.to_wire() > newest.to_wire() && !farrier_proto::planted!(ClientAheadLetIn) {
@@ -48,7 +48,7 @@ impl Replica {
     fn create_session(&mut self, now: Time, id: ConnId, out: &mut Actions) {
         let session = self.next_session;
         self.next_session = SessionId(session.0.wrapping_add(1));
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.session = session;
         conn.phase = Phase::Creating;
         let timeout = conn.timeout;
@@ -81,7 +81,7 @@ impl Replica {
         }
         match self.doubt(now, Doubt::Conn(id, session)) {
             Doubted::Asked => {
-                if let Some(conn) = self.conns.get_mut(&id) {
+                if let Some(conn) = self.conns.get_mut(id) {
                     conn.phase = Phase::Creating;
                 }
                 self.balance(id, out);
@@ -97,7 +97,7 @@ impl Replica {
         if !self.tracker.contains(session) {
             return self.refuse_session(id, out);
         }
-        let Some(conn) = self.conns.get(&id) else { return };
+        let Some(conn) = self.conns.get(id) else { return };
         self.tracker.add(session, conn.timeout, now);
         self.membership.own_here(session);
         self.attach(now, id, session, out);
@@ -108,7 +108,7 @@ impl Replica {
         if let Some(old) = self.attached.get(&session).copied() {
             self.close(old, out);
         }
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.session = session;
         self.attached.insert(session, id);
         self.establish(now, id, out);
@@ -122,7 +122,7 @@ impl Replica {
 
     /// The session exists: answers the connect request and serves from now on.
     pub(crate) fn establish(&mut self, now: Time, id: ConnId, out: &mut Actions) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.phase = Phase::Serving;
         conn.stats.last_op = "SESS";
         conn.stats.last_response = now.mono;
@@ -132,7 +132,7 @@ impl Replica {
     }
 
     fn answer_connect(&mut self, id: ConnId, session: Option<SessionId>, out: &mut Actions) {
-        let Some(conn) = self.conns.get(&id) else { return };
+        let Some(conn) = self.conns.get(id) else { return };
         let read_only = conn.read_only_byte.then_some(false);
         let response = match session {
             Some(session) => ConnectResponse { timeout: conn.timeout, session, password: password(session), read_only },
@@ -151,7 +151,7 @@ impl Replica {
             // As for any other request: an answer would overtake those before it that get none.
             return;
         }
-        let Some(conn) = self.conns.get(&id) else { return };
+        let Some(conn) = self.conns.get(id) else { return };
         let (peer, max) = (conn.peer, self.config.jute_max_buffer);
         match conn.phase {
             Phase::Fresh | Phase::Held | Phase::Creating => {

@@ -21,7 +21,7 @@ impl Replica {
         if members.held.len() >= HELD_MAX || frame.len() > HELD_FRAME_MAX {
             return self.close(id, out);
         }
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.phase = Phase::Held;
         members.held.push_back(Held { conn: id, frame: frame.into(), until: now.mono + HELD_MS_MAX });
         self.balance(id, out);
@@ -40,7 +40,7 @@ impl Replica {
     pub(crate) fn admit_held(&mut self, now: Time, out: &mut Actions) {
         let Some(members) = self.membership.members() else { return };
         for held in std::mem::take(&mut members.held) {
-            let Some(conn) = self.conns.get_mut(&held.conn) else { continue };
+            let Some(conn) = self.conns.get_mut(held.conn) else { continue };
             conn.phase = Phase::Fresh;
             self.connect(now, held.conn, &held.frame, out);
             self.balance(held.conn, out);

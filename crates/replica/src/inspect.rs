@@ -168,7 +168,7 @@ impl Replica {
             .conns
             .iter()
             .map(|(id, c)| ConnectionInfo {
-                conn: *id,
+                conn: id,
                 peer: c.peer,
                 session: matches!(c.phase, Phase::Serving | Phase::Ending).then_some(c.session),
                 queued: c.waiting.len(),
@@ -192,7 +192,7 @@ impl Replica {
     /// The session of a connection.
     #[must_use]
     pub fn session_of(&self, conn: ConnId) -> Option<SessionId> {
-        self.conns.get(&conn).map(|c| c.session)
+        self.conns.get(conn).map(|c| c.session)
     }
 
     /// Sessions by the moment at which they expire.

@@ -154,7 +154,7 @@ impl Replica {
         let Some(doubt) = self.membership.leading().and_then(|l| l.doubts.remove(&ticket)) else { return false };
         match doubt {
             Doubt::Conn(id, session) => {
-                if self.conns.contains_key(&id) {
+                if self.conns.contains(id) {
                     self.reattach_here(now, id, session, out);
                 }
             }

@@ -16,6 +16,7 @@
 mod commit;
 mod config;
 mod conn;
+mod conns;
 mod fence;
 mod forward;
 mod hand_over;

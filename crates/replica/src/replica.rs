@@ -2,6 +2,7 @@
 
 use crate::config::ReplicaConfig;
 use crate::conn::{Asked, Conn, Phase, Waiting};
+use crate::conns::Conns;
 use crate::fence::{Digests, Since};
 use crate::hand_over::Reluctance;
 use crate::io::{Action, Actions, ConnId, Input, Level, Time};
@@ -52,8 +53,7 @@ pub struct Replica {
     pub(crate) prep: Prep,
     pub(crate) watches: WatchTable<ConnId>,
     pub(crate) tracker: SessionTracker,
-    /// Boxed, since the places of a table are half empty.
-    pub(crate) conns: HashMap<ConnId, Box<Conn>, foldhash::fast::FixedState>,
+    pub(crate) conns: Conns,
     /// The connection that a session is attached to.
     pub(crate) attached: HashMap<SessionId, ConnId, foldhash::fast::FixedState>,
     pub(crate) outstanding: VecDeque<Outstanding>,
@@ -142,7 +142,7 @@ impl Replica {
             prep: Prep::new(config.auth.clone(), config.txn_max).with_plain_creates_in_multi(plain_creates),
             watches: WatchTable::with_hash_seed(config.seed),
             tracker: SessionTracker::new(config.tick_time),
-            conns: HashMap::default(),
+            conns: Conns::default(),
             attached: HashMap::default(),
             outstanding: VecDeque::new(),
             forwarded: 0,
@@ -255,7 +255,7 @@ impl Replica {
     /// Whether frames of this connection may be given.
     #[must_use]
     pub fn takes_frames(&self, conn: ConnId) -> bool {
-        self.conns.get(&conn).is_some_and(|c| !c.paused)
+        self.conns.get(conn).is_some_and(|c| !c.paused)
     }
 
     /// A process that was stopped or starved wakes up with pings waiting in its sockets, and must hear
@@ -275,8 +275,7 @@ impl Replica {
             out.push(Action::CloseClient { conn });
             return;
         }
-        let before = self.conns.insert(conn, Box::new(Conn::new(peer, now)));
-        assert!(before.is_none(), "a connection's name is used once");
+        self.conns.insert(conn, Conn::new(peer, now));
     }
 
     fn timer(&mut self, now: Time, out: &mut Actions) {
@@ -303,7 +302,7 @@ impl Replica {
 
     /// Forgets a connection; its session lives on.
     pub(crate) fn forget(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.remove(&id) else { return };
+        let Some(conn) = self.conns.remove(id) else { return };
         if conn.session != SessionId::NONE && self.attached.get(&conn.session) == Some(&id) {
             self.attached.remove(&conn.session);
         }
@@ -328,7 +327,7 @@ impl Replica {
 
     /// Closes a connection without a word.
     pub(crate) fn close(&mut self, id: ConnId, out: &mut Actions) {
-        if self.conns.contains_key(&id) {
+        if self.conns.contains(id) {
             self.forget(id);
             out.push(Action::CloseClient { conn: id });
         }
@@ -337,7 +336,7 @@ impl Replica {
     /// Emits what was appended to the bytes from `start` on, one frame, and keeps the accounts of what a
     /// connection has not taken yet.
     pub(crate) fn emit(&mut self, id: ConnId, start: usize, out: &mut Actions) {
-        let Some(conn) = self.conns.get_mut(&id) else {
+        let Some(conn) = self.conns.get_mut(id) else {
             out.bytes.truncate(start);
             return;
         };
@@ -362,7 +361,7 @@ impl Replica {
     }
 
     fn flushed(&mut self, now: Time, id: ConnId, out: &mut Actions) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.unflushed = 0;
         conn.flush_asked = None;
         self.run_waiting(now, id, out);
@@ -373,7 +372,7 @@ impl Replica {
     pub(crate) fn balance(&mut self, id: ConnId, out: &mut Actions) {
         let outstanding = self.outstanding_requests();
         let throttle = self.config.request_throttle_max;
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         let throttled = throttle > 0 && outstanding >= throttle;
         let must_wait = match conn.phase {
             Phase::Held | Phase::Creating | Phase::Ending => true,

@@ -9,16 +9,27 @@ use crate::replica::Replica;
 use farrier_proto::client::{AuthPacket, RequestHeader, SaslToken, put_reply};
 use farrier_proto::{ErrorCode, Field, OpCode, Reader, SessionId, Xid};
 use farrier_tree::Identity;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
+/// Frames of a usual turn.
+const FORESEEN: usize = 64;
+
 impl Replica {
+    /// Tells which frames of a connection are going to be given next; see [`Tree::foresee`](farrier_tree::Tree::foresee).
+    /// It changes nothing.
+    pub fn foresee<'f>(&self, frames: impl Iterator<Item = &'f [u8]>) {
+        let paths: SmallVec<[&[u8]; FORESEEN]> = frames.filter_map(path_of).collect();
+        self.tree.foresee(&paths);
+    }
+
     pub(crate) fn client_frame(&mut self, now: Time, id: ConnId, frame: &[u8], out: &mut Actions) {
         if self.is_stopping() {
             // Not begun, so the client will know that it was not done.
             return;
         }
         let handing_over = self.membership.is_handing_over();
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         if handing_over && conn.phase != Phase::Fresh {
             return;
         }
@@ -39,7 +50,7 @@ impl Replica {
         let Ok(header) = RequestHeader::read(&mut body) else {
             return self.close(id, out);
         };
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.stats.last_cxid = i64::from(header.xid.0);
         let (session, timeout) = (conn.session, conn.timeout);
         if !self.touch(now, session, timeout) {
@@ -52,7 +63,7 @@ impl Replica {
             return self.close(id, out);
         }
         if !self.config.enforce_auth_schemes.is_empty() && !matches!(op, Some(OpCode::Auth | OpCode::Sasl)) {
-            let Some(conn) = self.conns.get(&id) else { return };
+            let Some(conn) = self.conns.get(id) else { return };
             let schemes = &self.config.enforce_auth_schemes;
             if !conn.identities.iter().any(|i| schemes.iter().any(|s| **s == *i.scheme)) {
                 return self.answer(now, id, header.xid, 0, Err(ErrorCode::SessionClosedRequireSaslAuth), true, out);
@@ -99,7 +110,7 @@ impl Replica {
 
     /// Runs a request that needs no transaction, or queues it behind the connection's unfinished writes.
     fn read(&mut self, now: Time, id: ConnId, frame: &[u8], out: &mut Actions) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         let identities = conn.identities.clone();
         if (conn.waiting.is_empty() || farrier_proto::planted!(ReadPassesOwnWrite)) && !conn.is_stalled() {
             self.run_read(now, id, frame, &identities, now.mono, out);
@@ -123,7 +134,7 @@ impl Replica {
                 tree: &self.tree,
                 watches: &mut self.watches,
                 auth: &self.config.auth,
-                session: self.conns.get(&id).map_or(SessionId::NONE, |c| c.session),
+                session: self.conns.get(id).map_or(SessionId::NONE, |c| c.session),
                 conn: id,
                 identities,
                 reply_max: self.config.jute_max_buffer,
@@ -143,7 +154,7 @@ impl Replica {
     }
 
     fn balance_after_output(&mut self, id: ConnId, out: &mut Actions) {
-        if self.conns.get(&id).is_some_and(|c| c.is_stalled() != c.paused) {
+        if self.conns.get(id).is_some_and(|c| c.is_stalled() != c.paused) {
             self.balance(id, out);
         }
     }
@@ -152,7 +163,7 @@ impl Replica {
     pub(crate) fn finish(&mut self, now: Time, id: ConnId, op: &'static str, arrived: u64, zxid: i64) {
         let latency = now.mono.saturating_sub(arrived);
         self.stats.latency.record(latency);
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.stats.latency.record(latency);
         conn.stats.last_op = op;
         conn.stats.last_latency = latency;
@@ -180,7 +191,7 @@ impl Replica {
     }
 
     fn answer_frame(&mut self, now: Time, id: ConnId, frame: Vec<u8>, close: bool, out: &mut Actions) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         if close {
             conn.phase = Phase::Ending;
         }
@@ -193,7 +204,7 @@ impl Replica {
     pub(crate) fn refuse_oversized(&mut self, now: Time, id: ConnId, head: [u8; 8], out: &mut Actions) {
         let [a, b, c, d, ..] = head;
         let xid = Xid(i32::from_be_bytes([a, b, c, d]));
-        let Some(conn) = self.conns.get(&id) else { return };
+        let Some(conn) = self.conns.get(id) else { return };
         if self.touch(now, conn.session, conn.timeout) {
             self.answer(now, id, xid, self.tree.zxid().to_wire(), Err(ErrorCode::MarshallingError), false, out);
         }
@@ -204,7 +215,7 @@ impl Replica {
         let Ok(packet) = AuthPacket::read(body) else {
             return self.close(id, out);
         };
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         let accepted = self.config.auth.authenticate(packet.scheme.as_deref(), packet.auth.as_deref());
         let result = accepted.and_then(|new| {
             let mut all: Vec<Identity> = conn.identities.to_vec();
@@ -241,5 +252,27 @@ impl Replica {
         let mut frame = Vec::new();
         put_reply(&mut frame, xid, 0, Ok(()), |out| SaslToken { token: None }.write(out));
         self.answer_frame(now, id, frame, false, out);
+    }
+}
+
+/// The path with which most requests begin, if that is what the frame looks like.
+fn path_of(frame: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = frame.get(RequestHeader::LEN..)?.split_first_chunk::<4>()?;
+    let path = rest.get(..usize::try_from(i32::from_be_bytes(*len)).ok()?)?;
+    path.starts_with(b"/").then_some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_tells_its_path_if_it_has_one() {
+        let frame = |len: i32, rest: &[u8]| [&[0; 8], &len.to_be_bytes()[..], rest].concat();
+        assert_eq!(path_of(&frame(2, b"/ab")), Some(b"/a".as_slice()));
+        assert_eq!(path_of(&frame(3, b"/ab")), Some(b"/ab".as_slice()));
+        for without in [frame(4, b"/ab"), frame(-1, b"/ab"), frame(0, b""), frame(2, b"ab"), vec![0; 11], vec![]] {
+            assert_eq!(path_of(&without), None, "{without:?}");
+        }
     }
 }

@@ -22,7 +22,7 @@ impl Replica {
         if self.count_large(id, frame.len(), out).is_none() {
             return;
         }
-        let conn = self.conns.get_mut(&id).expect("who asks is connected, and was not closed for the size");
+        let conn = self.conns.get_mut(id).expect("who asks is connected, and was not closed for the size");
         conn.waiting_bytes += frame.len();
         conn.reads_waiting += 1;
         conn.waiting.push_back(Waiting::Frame { frame: frame.into(), identities, arrived: now.mono });
@@ -33,7 +33,7 @@ impl Replica {
     /// long for the others follows with the next timer, which is due at once.
     pub(crate) fn run_waiting(&mut self, now: Time, id: ConnId, out: &mut Actions) {
         self.walked = 0;
-        while let Some(conn) = self.conns.get_mut(&id)
+        while let Some(conn) = self.conns.get_mut(id)
             && !conn.is_stalled()
             && conn.waiting.front().is_some_and(|front| !front.blocks())
         {
@@ -49,7 +49,7 @@ impl Replica {
     /// in the replies of earlier requests. There is no choice any more whether the connection takes them, so
     /// a write is only proposed while few requests wait ([`Replica::write`]).
     pub(crate) fn run_before(&mut self, now: Time, id: ConnId, zxid: Zxid, out: &mut Actions) {
-        while let Some(conn) = self.conns.get_mut(&id) {
+        while let Some(conn) = self.conns.get_mut(id) {
             match conn.waiting.front() {
                 Some(Waiting::Write(front)) => {
                     assert_eq!(*front, zxid, "writes of a connection commit in the order of its requests");
@@ -67,7 +67,7 @@ impl Replica {
     }
 
     fn run_front(&mut self, now: Time, id: ConnId, out: &mut Actions) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         let timeout = u64::from(conn.timeout.unsigned_abs());
         match conn.waiting.pop_front() {
             None => {}
@@ -118,7 +118,7 @@ impl Replica {
         arrived: u64,
         out: &mut Actions,
     ) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         conn.writes_deferred -= 1;
         let session = conn.session;
         let ends = matches!(RequestHeader::read(&mut Reader::new(frame)), Ok(h) if h.op == OpCode::CloseSession.code());
@@ -127,11 +127,11 @@ impl Replica {
             // and nothing behind this one may be answered in its place.
             return self.close(id, out);
         }
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         // Whatever is behind it must not be answered before it.
         let behind = std::mem::take(&mut conn.waiting);
         let submitted = self.submit(now, id, frame, identities, arrived, out);
-        let Some(conn) = self.conns.get_mut(&id) else {
+        let Some(conn) = self.conns.get_mut(id) else {
             // It was closed, and this was not in its queue then.
             self.drop_waiting(&behind);
             return;
@@ -156,7 +156,7 @@ impl Replica {
             return false;
         }
         if self.is_submitted(frame)
-            && let Some(conn) = self.conns.get_mut(&id)
+            && let Some(conn) = self.conns.get_mut(id)
         {
             conn.writes_deferred -= 1;
         }

@@ -23,7 +23,7 @@ impl Replica {
     /// before that. So it is not submitted, but waits its turn like a read, while the connection does not take
     /// its replies, or too many reads would have to run at once.
     pub(crate) fn write(&mut self, now: Time, id: ConnId, header: &RequestHeader, frame: &[u8], out: &mut Actions) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let Some(conn) = self.conns.get_mut(id) else { return };
         if header.op == OpCode::CloseSession.code() {
             conn.phase = Phase::Ending;
         }
@@ -33,7 +33,7 @@ impl Replica {
             return self.enqueue(now, id, frame, identities, out);
         }
         if let Some(item) = self.submit(now, id, frame, &identities, now.mono, out)
-            && let Some(conn) = self.conns.get_mut(&id)
+            && let Some(conn) = self.conns.get_mut(id)
         {
             conn.waiting.push_back(item);
         }
@@ -63,7 +63,7 @@ impl Replica {
             self.answer(now, id, header.xid, zxid, Err(ErrorCode::MarshallingError), false, out);
             return None;
         };
-        let session = self.conns.get(&id)?.session;
+        let session = self.conns.get(id)?.session;
         let large = self.count_large(id, frame.len(), out)?;
         let asked = Asked { xid: header.xid, op, arrived, large, create2: create2_of(&request) };
         if self.membership.is_learning() {

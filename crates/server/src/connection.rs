@@ -43,6 +43,9 @@ const OUT_KEEP_MAX: usize = 4 << 10;
 /// Most frames in one turn under the replica's lock. Other connections get theirs before the next turn.
 const TURN_FRAMES_MAX: usize = 64;
 
+/// In so many bytes there are usually several frames.
+const FORESEEN_MIN: usize = 512;
+
 /// A turn whose frames were answered with so many bytes ends.
 const TURN_OUTPUT_MAX: usize = 256 << 10;
 
@@ -203,6 +206,16 @@ impl Turn {
     const fn end(&self) -> Taken {
         if self.frames > 1 { Taken::TurnOver } else { Taken::More }
     }
+}
+
+/// The frames with which `bytes` begin, as long as they are whole.
+fn whole_frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (len, rest) = bytes.split_first_chunk::<4>()?;
+        let (frame, rest) = rest.split_at_checked(usize::try_from(i32::from_be_bytes(*len)).ok()?)?;
+        bytes = rest;
+        Some(frame)
+    })
 }
 
 /// Serves one socket until it ends.
@@ -432,6 +445,9 @@ impl Task<'_> {
         self.context.attend();
         self.core.with(|session| {
             let mut turn = Turn::default();
+            if buffer.len() >= FORESEEN_MIN && matches!(stage, Stage::Frames) {
+                session.replica.foresee(whole_frames(&buffer[*used..]).take(TURN_FRAMES_MAX));
+            }
             loop {
                 if !session.replica.takes_frames(id) {
                     return Taken::Paused;
@@ -507,6 +523,16 @@ mod tests {
             let _ = done.send(());
         });
         ended.recv_timeout(Duration::from_secs(60)).expect("the connection's task lets others run, and ends");
+    }
+
+    #[test]
+    fn whole_frames_end_with_what_is_no_whole_frame() {
+        let frames = |bytes: &[u8]| whole_frames(bytes).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let two = [0, 0, 0, 2, 7, 8, 0, 0, 0, 0];
+        assert_eq!(frames(&two), [vec![7, 8], vec![]]);
+        for rest in [[].as_slice(), &[0, 0, 0], &[0, 0, 0, 1], &[0xff; 9]] {
+            assert_eq!(frames(&[&two, rest].concat()), [vec![7, 8], vec![]], "{rest:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@
 use crate::acl_table::SharedAcl;
 use crate::arena::NodeId;
 use crate::node::{Node, visible_stat};
+use crate::outstanding::Places;
+use crate::prep::Prep;
 use crate::quota::{LIMITS, QuotaText, STATS, governed_path, stats_path};
 use crate::tree::{Tree, path_size, read_usage};
 use farrier_proto::client::EventType;
@@ -29,16 +31,21 @@ pub struct Change<'t> {
     pub acl: SharedAcl,
 }
 
-/// The changes of a transaction, for whoever wants to hear of them: where nobody does they cost nothing.
-struct Told<'a, 't>(Option<&'a mut Vec<Change<'t>>>);
+/// What goes with the application of a transaction.
+struct Scope<'a, 't> {
+    /// Its changes, for whoever wants to hear of them: where nobody does they cost nothing.
+    changes: Option<&'a mut Vec<Change<'t>>>,
+    /// Where its znodes are likely to be.
+    places: Places<'a>,
+}
 
-impl<'t> Told<'_, 't> {
+impl<'t> Scope<'_, 't> {
     const fn is_wanted(&self) -> bool {
-        self.0.is_some()
+        self.changes.is_some()
     }
 
-    fn add(&mut self, change: impl FnOnce() -> Change<'t>) {
-        if let Some(changes) = &mut self.0 {
+    fn tell(&mut self, change: impl FnOnce() -> Change<'t>) {
+        if let Some(changes) = &mut self.changes {
             changes.push(change());
         }
     }
@@ -125,7 +132,21 @@ impl Tree {
         txn: &'t Txn<'_>,
         changes: Option<&mut Vec<Change<'t>>>,
     ) -> Outcome {
-        let told = &mut Told(changes);
+        self.apply_in(header, txn, &mut Scope { changes, places: Places::UNKNOWN })
+    }
+
+    /// [`Self::apply`] of a transaction that `prep` prepared, and that is its oldest.
+    pub fn apply_prepared<'t>(
+        &mut self,
+        header: &TxnHeader,
+        txn: &'t Txn<'_>,
+        changes: Option<&mut Vec<Change<'t>>>,
+        prep: &Prep,
+    ) -> Outcome {
+        self.apply_in(header, txn, &mut Scope { changes, places: prep.places(header.zxid) })
+    }
+
+    fn apply_in<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, scope: &mut Scope<'_, 't>) -> Outcome {
         let outcome = match txn {
             Txn::Error(code) => Outcome::Failed(*code),
             Txn::CreateSession(timeout) => {
@@ -133,11 +154,11 @@ impl Tree {
                 Outcome::Done
             }
             Txn::CloseSession(listed) => {
-                self.close_session(header, listed.as_deref().unwrap_or_default(), told);
+                self.close_session(header, listed.as_deref().unwrap_or_default(), scope);
                 Outcome::Done
             }
-            Txn::SetAcl(t) => self.set_acl(t),
-            Txn::Multi(txns) => Outcome::Multi(self.apply_multi(header, txns, told)),
+            Txn::SetAcl(t) => self.set_acl(t, scope),
+            Txn::Multi(txns) => Outcome::Multi(self.apply_multi(header, txns, scope)),
             Txn::Create(_)
             | Txn::Create2(_)
             | Txn::CreateContainer(_)
@@ -146,7 +167,7 @@ impl Tree {
             | Txn::DeleteContainer(_)
             | Txn::SetData(_)
             | Txn::Reconfig(_)
-            | Txn::Check(_) => self.apply_op(header, txn, told).into(),
+            | Txn::Check(_) => self.apply_op(header, txn, scope).into(),
         };
         self.zxid = self.zxid.max(header.zxid);
         if self.config.digest {
@@ -155,16 +176,21 @@ impl Tree {
         outcome
     }
 
-    fn apply_multi<'t>(&mut self, header: &TxnHeader, txns: &'t [Txn<'_>], told: &mut Told<'_, 't>) -> Vec<OpOutcome> {
+    fn apply_multi<'t>(
+        &mut self,
+        header: &TxnHeader,
+        txns: &'t [Txn<'_>],
+        scope: &mut Scope<'_, 't>,
+    ) -> Vec<OpOutcome> {
         let code = |t: &Txn<'_>| if let Txn::Error(code) = t { Some(*code) } else { None };
         if txns.iter().any(|t| code(t).is_some()) {
             return txns.iter().map(|t| OpOutcome::Failed(code(t).unwrap_or(0))).collect();
         }
-        txns.iter().map(|t| self.apply_op(header, t, told)).collect()
+        txns.iter().map(|t| self.apply_op(header, t, scope)).collect()
     }
 
     /// An operation that may stand in a multi.
-    fn apply_op<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, told: &mut Told<'_, 't>) -> OpOutcome {
+    fn apply_op<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, scope: &mut Scope<'_, 't>) -> OpOutcome {
         match txn {
             Txn::Create(t) | Txn::Create2(t) => {
                 let creation = Creation {
@@ -175,7 +201,7 @@ impl Tree {
                     owner: if t.ephemeral { header.session.0 } else { 0 },
                     fixes_parent: matches!(txn, Txn::Create(_)),
                 };
-                self.create(header, &creation, told)
+                self.create(header, &creation, scope)
             }
             Txn::CreateContainer(t) => {
                 let creation = Creation {
@@ -186,7 +212,7 @@ impl Tree {
                     owner: Owner::Container.encode(),
                     fixes_parent: false,
                 };
-                self.create(header, &creation, told)
+                self.create(header, &creation, scope)
             }
             Txn::CreateTtl(t) => {
                 // Other TTLs have no encoding; a leader that lets one pass dies of it.
@@ -203,10 +229,10 @@ impl Tree {
                     owner: Owner::Ttl(ttl).encode(),
                     fixes_parent: false,
                 };
-                self.create(header, &creation, told)
+                self.create(header, &creation, scope)
             }
-            Txn::Delete(path) | Txn::DeleteContainer(path) => self.delete(header.zxid, Cow::Borrowed(path), told),
-            Txn::SetData(t) | Txn::Reconfig(t) => self.set_data(header, t, told),
+            Txn::Delete(path) | Txn::DeleteContainer(path) => self.delete(header.zxid, Cow::Borrowed(path), scope),
+            Txn::SetData(t) | Txn::Reconfig(t) => self.set_data(header, t, scope),
             Txn::Check(_) => OpOutcome::Done,
             Txn::Error(code) => OpOutcome::Failed(*code),
             Txn::SetAcl(_) | Txn::CreateSession(_) | Txn::CloseSession(_) | Txn::Multi(_) => {
@@ -216,13 +242,16 @@ impl Tree {
         }
     }
 
-    fn create<'t>(&mut self, header: &TxnHeader, creation: &Creation<'t>, told: &mut Told<'_, 't>) -> OpOutcome {
+    fn create<'t>(&mut self, header: &TxnHeader, creation: &Creation<'t>, scope: &mut Scope<'_, 't>) -> OpOutcome {
         let path = creation.path;
         let Some((parent_path, name)) = split(path) else { return failed(ErrorCode::NoNode) };
         if name.is_empty() {
             return failed(ErrorCode::BadArguments);
         }
-        let Some(parent) = self.find(parent_path) else { return failed(ErrorCode::NoNode) };
+        let near = scope.places.next();
+        // The znode itself was nowhere.
+        let _ = scope.places.next();
+        let Some(parent) = self.find_near(parent_path, near) else { return failed(ErrorCode::NoNode) };
         let acl = self.acls.intern(creation.acl);
         if let Some(id) = self.find(path) {
             let old = self.arena.get(id).acl();
@@ -254,12 +283,12 @@ impl Tree {
             }
         }
         self.add_usage(path, 1, creation.data.map_or(0, <[u8]>::len) as i64);
-        told.add(|| Change {
+        scope.tell(|| Change {
             kind: EventType::NodeCreated,
             path: Cow::Borrowed(path),
             acl: SharedAcl::clone(self.acls.get(acl)),
         });
-        told.add(|| Change {
+        scope.tell(|| Change {
             kind: EventType::NodeChildrenChanged,
             path: Cow::Borrowed(event_path(parent_path)),
             acl: self.shared_acl(self.arena.get(parent).acl()),
@@ -281,9 +310,10 @@ impl Tree {
         self.set_stat(path, id, &fields);
     }
 
-    fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, told: &mut Told<'_, 't>) -> OpOutcome {
+    fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, scope: &mut Scope<'_, 't>) -> OpOutcome {
         let Some((parent_path, name)) = split(&path) else { return failed(ErrorCode::NoNode) };
-        let Some(parent) = self.find(parent_path) else { return failed(ErrorCode::NoNode) };
+        let (near_parent, near) = (scope.places.next(), scope.places.next());
+        let Some(parent) = self.find_near(parent_path, near_parent) else { return failed(ErrorCode::NoNode) };
         if name.is_empty() || crate::tree::BUILT_IN.contains(&&*path) {
             // No leader lets it pass, and the tree relies on these nodes.
             return failed(ErrorCode::BadArguments);
@@ -293,8 +323,8 @@ impl Tree {
             fields.stat.pzxid = zxid;
             self.set_stat(parent_path, parent, &fields);
         }
-        let Some(id) = self.find(&path) else { return failed(ErrorCode::NoNode) };
-        let acl = told.is_wanted().then(|| self.shared_acl(self.arena.get(id).acl()));
+        let Some(id) = self.find_near(&path, near) else { return failed(ErrorCode::NoNode) };
+        let acl = scope.is_wanted().then(|| self.shared_acl(self.arena.get(id).acl()));
         if self.arena.get(id).child_count() > 0 {
             let mut below = Vec::new();
             self.walk(id, |id| below.push(id));
@@ -309,9 +339,9 @@ impl Tree {
                 Cow::Borrowed(path) => Cow::Borrowed(event_path(&path[..parent_path.len()])),
                 Cow::Owned(_) => Cow::Owned(event_path(parent_path).to_owned()),
             };
-            told.add(|| Change { kind: EventType::NodeDeleted, path, acl });
+            scope.tell(|| Change { kind: EventType::NodeDeleted, path, acl });
             let parent_acl = || self.shared_acl(self.arena.get(parent).acl());
-            told.add(|| Change { kind: EventType::NodeChildrenChanged, path: parent_path, acl: parent_acl() });
+            scope.tell(|| Change { kind: EventType::NodeChildrenChanged, path: parent_path, acl: parent_acl() });
         }
         OpOutcome::Done
     }
@@ -338,9 +368,9 @@ impl Tree {
         self.add_usage(path, -1, -(data_len as i64));
     }
 
-    fn set_data<'t>(&mut self, header: &TxnHeader, txn: &'t SetDataTxn<'_>, told: &mut Told<'_, 't>) -> OpOutcome {
+    fn set_data<'t>(&mut self, header: &TxnHeader, txn: &'t SetDataTxn<'_>, scope: &mut Scope<'_, 't>) -> OpOutcome {
         let path = &*txn.path;
-        let Some(id) = self.find(path) else { return failed(ErrorCode::NoNode) };
+        let Some(id) = self.find_near(path, scope.places.next()) else { return failed(ErrorCode::NoNode) };
         let data = txn.data.as_deref();
         let block = self.arena.get(id);
         let grown = data.map_or(0, <[u8]>::len) as i64 - block.data_len() as i64;
@@ -355,7 +385,7 @@ impl Tree {
         self.arena.set_data(id, &fields, data);
         self.size = self.size.checked_add_signed(grown).expect("the size counts what is there");
         let counted_at = self.add_usage(path, 0, grown);
-        told.add(|| Change {
+        scope.tell(|| Change {
             kind: EventType::NodeDataChanged,
             path: Cow::Borrowed(event_path(path)),
             acl: self.shared_acl(acl),
@@ -368,9 +398,11 @@ impl Tree {
         OpOutcome::Stat(visible_stat(&fields.stat, owner, data.map_or(0, <[u8]>::len), fields.child_count))
     }
 
-    fn set_acl(&mut self, txn: &SetAclTxn<'_>) -> Outcome {
+    fn set_acl(&mut self, txn: &SetAclTxn<'_>, scope: &mut Scope<'_, '_>) -> Outcome {
         let path = &*txn.path;
-        let Some(id) = self.find(path) else { return Outcome::Failed(ErrorCode::NoNode.code()) };
+        let Some(id) = self.find_near(path, scope.places.next()) else {
+            return Outcome::Failed(ErrorCode::NoNode.code());
+        };
         let new = self.acls.intern(&txn.acl);
         let old = self.arena.get(id).acl();
         let mut fields = self.arena.get(id).fields();
@@ -381,19 +413,19 @@ impl Tree {
         Outcome::Stat(Node { tree: self, id }.stat())
     }
 
-    fn close_session<'t>(&mut self, header: &TxnHeader, listed: &'t [Cow<'_, str>], told: &mut Told<'_, 't>) {
+    fn close_session<'t>(&mut self, header: &TxnHeader, listed: &'t [Cow<'_, str>], scope: &mut Scope<'_, 't>) {
         self.sessions.close(header.session);
         if farrier_proto::planted!(EphemeralSurvivesSession) {
             for path in self.ephemerals(header.session).into_iter().skip(1) {
-                self.delete(header.zxid, Cow::Owned(path), told);
+                self.delete(header.zxid, Cow::Owned(path), scope);
             }
             return;
         }
         for path in listed {
-            self.delete(header.zxid, Cow::Borrowed(path), told);
+            self.delete(header.zxid, Cow::Borrowed(path), scope);
         }
         for path in self.ephemerals(header.session) {
-            self.delete(header.zxid, Cow::Owned(path), told);
+            self.delete(header.zxid, Cow::Owned(path), scope);
         }
     }
 

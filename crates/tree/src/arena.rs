@@ -357,9 +357,28 @@ impl Arena {
         &self.chunks
     }
 
+    /// Whether there is a znode `id`.
+    pub(crate) fn is_live(&self, id: NodeId) -> bool {
+        self.chunks.get(id).is_some()
+    }
+
     /// The block of a live znode.
     pub(crate) fn get(&self, id: NodeId) -> &Block {
         self.chunks.get(id).expect("an id that is referred to is live")
+    }
+
+    /// Whether a live znode stands at `path`: its name and those of its ancestors, from the end.
+    pub(crate) fn is_at(&self, id: NodeId, path: &str) -> bool {
+        let mut rest = path.as_bytes();
+        let mut at = id;
+        while at != NodeId::ROOT {
+            let block = self.get(at);
+            let Some(before) = rest.strip_suffix(block.name_bytes()) else { return false };
+            let Some(before) = before.strip_suffix(b"/") else { return false };
+            rest = before;
+            at = block.parent();
+        }
+        rest.is_empty()
     }
 
     /// The id that the next znode gets.

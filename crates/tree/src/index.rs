@@ -56,23 +56,23 @@ impl Index {
     /// The znode with this path, which is not the root's, and this [hash](Self::hash).
     pub(crate) fn find(&self, arena: &Arena, path: &str, hash: u64) -> Option<NodeId> {
         let (shard, tag) = self.place_of(hash);
-        self.shards[shard].find(spread(tag), |e| e.tag == tag && is_at(arena, e.id, path)).map(|e| e.id)
+        self.shards[shard].find(spread(tag), |e| e.tag == tag && arena.is_at(e.id, path)).map(|e| e.id)
     }
 
     /// Touches what [`Self::find`] of these paths and a look at their znodes will need, in steps that do not wait for
     /// one another, so that the processor fetches for several paths at a time.
-    pub(crate) fn foresee(&self, arena: &Arena, paths: &[&str]) {
+    pub(crate) fn foresee(&self, arena: &Arena, paths: &[&[u8]]) {
         for paths in paths.chunks(FORESEEN) {
             let mut places = [(0, 0); FORESEEN];
             for (place, path) in places.iter_mut().zip(paths) {
-                *place = self.place(path);
+                *place = self.place_of(self.hash_bytes(path));
             }
             let mut ids = [NodeId::NIL; FORESEEN];
             for (id, (shard, tag)) in ids.iter_mut().zip(&places[..paths.len()]) {
                 *id = self.shards[*shard].find(spread(*tag), |e| e.tag == *tag).map_or(NodeId::NIL, |e| e.id);
             }
-            for id in ids {
-                std::hint::black_box(arena.chunks().get(id).and_then(|block| block.name_bytes().first()).copied());
+            for id in &ids[..paths.len()] {
+                std::hint::black_box(arena.chunks().get(*id).and_then(|block| block.name_bytes().first()).copied());
             }
         }
     }
@@ -86,7 +86,7 @@ impl Index {
     /// Adds a znode that the arena is about to get, unless there is one with this path; whether it was added.
     pub(crate) fn insert_new(&mut self, arena: &Arena, path: &str, id: NodeId) -> bool {
         let (shard, tag) = self.place(path);
-        let same = |e: &Entry| e.tag == tag && is_at(arena, e.id, path);
+        let same = |e: &Entry| e.tag == tag && arena.is_at(e.id, path);
         match self.shards[shard].entry(spread(tag), same, |e| spread(e.tag)) {
             hash_table::Entry::Occupied(_) => false,
             hash_table::Entry::Vacant(free) => {
@@ -106,8 +106,12 @@ impl Index {
 
     /// Hash of a path, good for other tables too.
     pub(crate) fn hash(&self, path: &str) -> u64 {
+        self.hash_bytes(path.as_bytes())
+    }
+
+    fn hash_bytes(&self, path: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(path.as_bytes());
+        hasher.write(path);
         hasher.finish()
     }
 
@@ -121,17 +125,3 @@ impl Index {
 }
 
 const _: () = assert!(SLOTS == 1 << 12 && SHARDS == 256);
-
-/// Whether `id` stands at `path`: its name and those of its ancestors, from the end.
-fn is_at(arena: &Arena, id: NodeId, path: &str) -> bool {
-    let mut rest = path.as_bytes();
-    let mut at = id;
-    while at != NodeId::ROOT {
-        let block = arena.get(at);
-        let Some(before) = rest.strip_suffix(block.name_bytes()) else { return false };
-        let Some(before) = before.strip_suffix(b"/") else { return false };
-        rest = before;
-        at = block.parent();
-    }
-    rest.is_empty()
-}

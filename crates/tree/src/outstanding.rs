@@ -9,7 +9,7 @@
 //! first two, so that a change of the stat needs neither the data nor a copy of it.
 
 use crate::acl_table::{AclKey, SharedAcl};
-use crate::arena::Fields;
+use crate::arena::{Fields, NodeId};
 use crate::digest::{continued, is_excluded, key, prefix};
 use crate::{Node, Tree};
 use farrier_proto::stat::StatPersisted;
@@ -89,6 +89,8 @@ struct Slot {
     path: String,
     /// The path's, as the tree computes it.
     hash: u64,
+    /// The committed znode from which the record was made; nil if there was none.
+    node: NodeId,
     /// `None` in a free slot.
     record: Option<Record>,
 }
@@ -111,6 +113,32 @@ impl Place<'_> {
     /// Whether an outstanding transaction wrote the record, which may also say that there is no znode.
     pub(crate) const fn is_pending(&self) -> bool {
         self.slot.is_some()
+    }
+}
+
+/// Where the znodes were that a transaction changes, one for each change, in the order of preparation. Good for a first
+/// guess only: whoever is told looks what is there.
+pub(crate) struct Places<'a>(Option<(&'a Outstanding, Zxid, usize)>);
+
+impl<'a> Places<'a> {
+    /// Nobody knows.
+    pub(crate) const UNKNOWN: Self = Self(None);
+
+    /// Of the oldest outstanding transaction, if that is `zxid`.
+    pub(crate) const fn of(pending: &'a Outstanding, zxid: Zxid) -> Self {
+        Self(Some((pending, zxid, 0)))
+    }
+
+    /// The next one; nil where there was none, and behind the last.
+    pub(crate) fn next(&mut self) -> NodeId {
+        let Some((pending, zxid, at)) = &mut self.0 else { return NodeId::NIL };
+        match pending.queue.get(*at) {
+            Some((of, slot)) if of == zxid => {
+                *at += 1;
+                pending.slots[*slot as usize].node
+            }
+            _ => NodeId::NIL,
+        }
     }
 }
 
@@ -199,7 +227,7 @@ impl Outstanding {
                 slot
             }
             None => {
-                let slot = self.claim(place.hash, path, load(place.node.as_ref()));
+                let slot = self.claim(&place, path);
                 if let Some(undo) = &mut self.undo {
                     undo.before.push((slot, None));
                 }
@@ -247,19 +275,21 @@ impl Outstanding {
         }
     }
 
-    fn claim(&mut self, hash: u64, path: &str, record: Record) -> u32 {
+    fn claim(&mut self, place: &Place<'_>, path: &str) -> u32 {
+        let Place { hash, node, .. } = place;
         let slot = if let Some(slot) = self.free.pop() {
             slot
         } else {
-            self.slots.push(Slot { path: String::new(), hash, record: None });
+            self.slots.push(Slot { path: String::new(), hash: *hash, node: NodeId::NIL, record: None });
             u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 outstanding changes")
         };
         let entry = &mut self.slots[slot as usize];
         entry.path.push_str(path);
-        entry.hash = hash;
-        entry.record = Some(record);
+        entry.hash = *hash;
+        entry.node = node.as_ref().map_or(NodeId::NIL, |(node, _)| node.id);
+        entry.record = Some(load(node.as_ref()));
         let slots = &self.slots;
-        self.index.insert_unique(hash, slot, |slot| slots[*slot as usize].hash);
+        self.index.insert_unique(*hash, slot, |slot| slots[*slot as usize].hash);
         slot
     }
 

@@ -13,7 +13,7 @@ mod size;
 
 use crate::Tree;
 use crate::auth::{AuthConfig, Identity};
-use crate::outstanding::{Outstanding, PendingAcl, Place, View, new_stat};
+use crate::outstanding::{Outstanding, PendingAcl, Place, Places, View, new_stat};
 use crate::tree::BUILT_IN;
 use farrier_proto::client::{CreateMode, CreateRequest, PathVersion, SetAclRequest, SetDataRequest};
 use farrier_proto::jute::JStr;
@@ -160,6 +160,11 @@ impl Prep {
 
     fn digest(&self, tree: &Tree) -> Option<TxnDigest> {
         tree.config().digest.then(|| TxnDigest::new(self.pending.predicted(tree)))
+    }
+
+    /// Where the transaction's znodes were.
+    pub(crate) const fn places(&self, zxid: Zxid) -> Places<'_> {
+        Places::of(&self.pending, zxid)
     }
 
     /// The transaction `zxid`, and so every earlier one, is in the tree.

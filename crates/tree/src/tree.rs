@@ -278,14 +278,19 @@ impl Tree {
         TreeImage::new(self)
     }
 
-    /// Looks where changes at these paths are going to look, and does nothing else. Among many znodes a change mostly
-    /// waits for memory; whoever has several changes ahead can so wait for all of them at once.
-    pub fn foresee(&self, paths: &[&str]) {
+    /// Looks where requests and changes at these paths are going to look, and does nothing else. Among many znodes they
+    /// mostly wait for memory; whoever has several of them ahead can so wait for all at once. What is no path does no harm.
+    pub fn foresee(&self, paths: &[&[u8]]) {
         self.index.foresee(&self.arena, paths);
     }
 
     pub(crate) fn find(&self, path: &str) -> Option<NodeId> {
         self.find_hashed(path, self.hash_of(path))
+    }
+
+    /// [`Self::find`] of a path at which `near` is likely to be, if it is anywhere.
+    pub(crate) fn find_near(&self, path: &str, near: NodeId) -> Option<NodeId> {
+        if self.arena.is_live(near) && self.arena.is_at(near, path) { Some(near) } else { self.find(path) }
     }
 
     /// Hash of a path by this tree's seed.

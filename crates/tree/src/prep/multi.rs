@@ -2,8 +2,10 @@
 
 use super::{Checked, Op, size};
 use crate::auth::EXPANDED_MAX;
+use farrier_proto::limits::MULTI_USUAL;
 use farrier_proto::multi::MultiOp;
 use farrier_proto::{Acl, ErrorCode, OpCode, RawAcl, Txn};
+use smallvec::SmallVec;
 
 impl Op<'_> {
     /// Checks the operations in order, each after the effects of those before it. If one fails, all
@@ -11,6 +13,7 @@ impl Op<'_> {
     /// they would have been, the ones behind it were never looked at.
     pub(super) fn multi<'r>(&mut self, ops: Vec<MultiOp<'r>>) -> Checked<'r> {
         let measured = size::multi_may_exceed(&ops, self.body_max);
+        self.foresee(&ops);
         let mut txns = Vec::with_capacity(ops.len());
         let mut failed = false;
         // How much longer scheme `auth` made the lists of all operations together: each list has its own
@@ -48,6 +51,11 @@ impl Op<'_> {
         }
         if fits { Ok(multi) } else { Err(ErrorCode::MarshallingError) }
     }
+
+    fn foresee(&self, ops: &[MultiOp<'_>]) {
+        let paths: SmallVec<[&[u8]; MULTI_USUAL]> = ops.iter().filter_map(path_of).take(MULTI_USUAL).collect();
+        self.tree.foresee(&paths);
+    }
 }
 
 /// Bytes of an entry: permissions, two lengths, two texts.
@@ -58,6 +66,15 @@ fn raw_len(a: &RawAcl<'_>) -> usize {
 /// The same for an entry that is stored.
 fn entry_len(a: &Acl<'_>) -> usize {
     12 + a.scheme.len() + a.id.len()
+}
+
+fn path_of<'r>(op: &'r MultiOp<'_>) -> Option<&'r [u8]> {
+    let path = match op {
+        MultiOp::Create { request, .. } => &request.path,
+        MultiOp::Delete(request) | MultiOp::Check(request) => &request.path,
+        MultiOp::SetData(request) => &request.path,
+    };
+    path.as_deref().map(str::as_bytes)
 }
 
 fn acl_of<'t>(txn: &'t Txn<'_>) -> &'t [Acl<'t>] {

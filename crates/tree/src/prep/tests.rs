@@ -83,7 +83,7 @@ impl Server {
         let bytes = self.unapplied.pop_front().unwrap();
         let (header, txn, digest) = read_txn(&bytes).unwrap();
         let mut changes = Vec::new();
-        let outcome = self.tree.apply(&header, &txn, Some(&mut changes));
+        let outcome = self.tree.apply_prepared(&header, &txn, Some(&mut changes), &self.prep);
         if let Some(digest) = digest {
             assert_eq!(digest, TxnDigest::new(self.tree.digest()), "the digest after {txn:?}");
         }

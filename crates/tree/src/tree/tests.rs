@@ -397,8 +397,9 @@ fn to_foresee_is_to_look_at_any_paths() {
     let mut bench = Bench::new(TreeConfig::default());
     let paths: Vec<String> = (0..100).map(|n| format!("/n{n}")).collect();
     paths.iter().step_by(3).for_each(|path| assert!(matches!(bench.create(path, None), Outcome::Created { .. })));
-    let mut all: Vec<&str> = paths.iter().map(String::as_str).collect();
-    all.extend(["", "/", "no path", "/n1/below", CONFIG_PATH]);
+    let mut all: Vec<&[u8]> = paths.iter().map(String::as_bytes).collect();
+    all.extend(["", "/", "no path", "/n1/below", CONFIG_PATH].map(str::as_bytes));
+    all.push(b"/\xff");
     for len in [0, 1, 31, 32, 33, all.len()] {
         bench.tree.foresee(&all[..len]);
     }

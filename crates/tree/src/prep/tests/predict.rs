@@ -125,3 +125,45 @@ proptest! {
         prop_assert_eq!(late.tree.node_count(), prompt.tree.node_count());
     }
 }
+
+/// Where the newest transaction's znodes are said to be, by path.
+fn places(s: &Server) -> Vec<Option<String>> {
+    let mut places = s.prep.places(s.zxid);
+    let path = |id| s.tree.arena.is_live(id).then(|| s.tree.path_of(id));
+    (0..5).map(|_| path(places.next())).collect()
+}
+
+#[test]
+fn the_places_of_the_oldest_transaction_are_known_in_the_order_of_its_changes() {
+    let mut s = Server::new();
+    s.ok(create("/a", 0));
+    s.ok(create("/b", 0));
+    let (nowhere, root, a, b) = (None, Some(String::new()), Some("/a".to_owned()), Some("/b".to_owned()));
+    let mut expect = |request, expected: [&Option<String>; 5]| {
+        s.prepare(request);
+        assert_eq!(places(&s).iter().collect::<Vec<_>>(), expected);
+        s.apply();
+    };
+    expect(set("/b", b"1", -1), [&b, &nowhere, &nowhere, &nowhere, &nowhere]);
+    expect(create("/c", 0), [&root, &nowhere, &nowhere, &nowhere, &nowhere]);
+    let ops = vec![m_set("/a", b"2", -1), m_check("/b", -1), m_delete("/b", -1), m_set("/a", b"3", -1)];
+    expect(WriteRequest::Multi(ops), [&a, &root, &b, &a, &nowhere]);
+    expect(set("/none", b"", -1), [&nowhere; 5]);
+}
+
+#[test]
+fn a_place_that_went_to_another_znode_meanwhile_is_not_taken_for_the_first_one() {
+    let mut s = Server::new();
+    s.ok(create("/a", 0));
+    let before = s.tree.find("/a");
+    for request in [delete("/a", -1), create("/b", 0), create("/a", 0), set("/a", b"1", 0)] {
+        s.prepare(request);
+    }
+    s.apply();
+    s.apply();
+    assert_eq!(s.tree.find("/b"), before, "the place is used again");
+    s.apply();
+    assert_eq!(places(&s)[0].as_deref(), Some("/b"), "what was known of the place is old");
+    assert!(matches!(s.apply(), Outcome::Stat(_)));
+    assert_eq!((s.stat("/a").version, s.stat("/b").version), (1, 0));
+}
