@@ -189,10 +189,13 @@ impl<'a> Field<'a> for Cow<'a, str> {
     }
 }
 
+/// Items of a list for which there is room from the beginning, if it claims so many.
+const LIST_USUAL: usize = 4;
+
 impl<'a, T: Field<'a>> Field<'a> for Option<Vec<T>> {
     fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let Some(n) = r.count()? else { return Ok(None) };
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(n.min(LIST_USUAL));
         for _ in 0..n {
             items.push(T::read(r)?);
         }
