@@ -222,6 +222,15 @@ impl<'a, T: Field<'a>> Field<'a> for Vec<T> {
     }
 }
 
+/// The path with which most requests and transactions begin, behind their headers, if that is what the bytes look like.
+/// Nothing about it is checked but that it is there and absolute.
+#[must_use]
+pub fn leading_path(bytes: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = bytes.split_first_chunk::<4>()?;
+    let path = rest.get(..usize::try_from(i32::from_be_bytes(*len)).ok()?)?;
+    path.starts_with(b"/").then_some(path)
+}
+
 /// Appends a 32-bit integer.
 pub fn put_i32(out: &mut Vec<u8>, v: i32) {
     out.extend_from_slice(&v.to_be_bytes());
@@ -304,4 +313,19 @@ newtype_field! {
     crate::Zxid, i64, Self::from_wire, |z| z.to_wire();
     crate::SessionId, i64, Self, |s| s.0;
     crate::Xid, i32, Self, |x| x.0;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_tell_the_path_that_they_begin_with_if_there_is_one() {
+        let bytes = |len: i32, rest: &[u8]| [&len.to_be_bytes()[..], rest].concat();
+        assert_eq!(leading_path(&bytes(2, b"/ab")), Some(b"/a".as_slice()));
+        assert_eq!(leading_path(&bytes(3, b"/ab")), Some(b"/ab".as_slice()));
+        for without in [bytes(4, b"/ab"), bytes(-1, b"/ab"), bytes(0, b""), bytes(2, b"ab"), vec![0; 3], vec![]] {
+            assert_eq!(leading_path(&without), None, "{without:?}");
+        }
+    }
 }

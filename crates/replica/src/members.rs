@@ -13,10 +13,11 @@ use crate::replica::{Origin, Replica};
 use crate::restore::TreeRestore;
 use crate::sweep::Sweeper;
 use crate::{ReplicaConfig, WriteId};
+use farrier_proto::jute::leading_path;
 use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::LeaderPacket;
 use farrier_proto::txn::read_txn;
-use farrier_proto::{SessionId, Zxid};
+use farrier_proto::{SessionId, TxnHeader, Zxid};
 use farrier_tree::Tree;
 use farrier_tree::tree::CONFIG_PATH;
 use farrier_zab::{Ensemble, LinkId, Output, Outputs, Peer, Role, SyncTicket};
@@ -390,6 +391,10 @@ impl Replica {
             if outputs.is_empty() {
                 break;
             }
+            if !self.membership.leads() {
+                // A leader has just prepared them.
+                self.tree.foresee(outputs.iter().filter_map(delivered_path));
+            }
             for output in outputs.drain(..) {
                 if self.halted {
                     return;
@@ -532,6 +537,14 @@ fn with_logged(members: Ensemble, tree: &Tree) -> Ensemble {
     let list = logged.and_then(|(text, _)| MemberList::parse(text).ok());
     let pending = list.and_then(|list| Ensemble::of(&list).ok());
     members.with_pending(pending)
+}
+
+/// Where a delivered transaction changes something, if its bytes tell at once.
+fn delivered_path(output: &Output) -> Option<&[u8]> {
+    match output {
+        Output::Deliver { txn, .. } => leading_path(txn.get(TxnHeader::LEN..)?),
+        _ => None,
+    }
 }
 
 const fn level_of(level: farrier_zab::Level) -> Level {

@@ -7,20 +7,17 @@ use crate::limits::{IDENTITIES_MAX, IDENTITY_BYTES_MAX};
 use crate::reads;
 use crate::replica::Replica;
 use farrier_proto::client::{AuthPacket, RequestHeader, SaslToken, put_reply};
+
+use farrier_proto::jute::leading_path;
 use farrier_proto::{ErrorCode, Field, OpCode, Reader, SessionId, Xid};
 use farrier_tree::Identity;
-use smallvec::SmallVec;
 use std::sync::Arc;
-
-/// Frames of a usual turn.
-const FORESEEN: usize = 64;
 
 impl Replica {
     /// Tells which frames of a connection are going to be given next; see [`Tree::foresee`](farrier_tree::Tree::foresee).
     /// It changes nothing.
     pub fn foresee<'f>(&self, frames: impl Iterator<Item = &'f [u8]>) {
-        let paths: SmallVec<[&[u8]; FORESEEN]> = frames.filter_map(path_of).collect();
-        self.tree.foresee(&paths);
+        self.tree.foresee(frames.filter_map(|frame| leading_path(frame.get(RequestHeader::LEN..)?)));
     }
 
     pub(crate) fn client_frame(&mut self, now: Time, id: ConnId, frame: &[u8], out: &mut Actions) {
@@ -252,27 +249,5 @@ impl Replica {
         let mut frame = Vec::new();
         put_reply(&mut frame, xid, 0, Ok(()), |out| SaslToken { token: None }.write(out));
         self.answer_frame(now, id, frame, false, out);
-    }
-}
-
-/// The path with which most requests begin, if that is what the frame looks like.
-fn path_of(frame: &[u8]) -> Option<&[u8]> {
-    let (len, rest) = frame.get(RequestHeader::LEN..)?.split_first_chunk::<4>()?;
-    let path = rest.get(..usize::try_from(i32::from_be_bytes(*len)).ok()?)?;
-    path.starts_with(b"/").then_some(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_tells_its_path_if_it_has_one() {
-        let frame = |len: i32, rest: &[u8]| [&[0; 8], &len.to_be_bytes()[..], rest].concat();
-        assert_eq!(path_of(&frame(2, b"/ab")), Some(b"/a".as_slice()));
-        assert_eq!(path_of(&frame(3, b"/ab")), Some(b"/ab".as_slice()));
-        for without in [frame(4, b"/ab"), frame(-1, b"/ab"), frame(0, b""), frame(2, b"ab"), vec![0; 11], vec![]] {
-            assert_eq!(path_of(&without), None, "{without:?}");
-        }
     }
 }

@@ -70,8 +70,7 @@ impl TreeRestore {
     /// Tells which transactions are going to be replayed next; see [`Tree::foresee`]. It changes nothing.
     pub fn foresee(&self, txns: &[LoggedTxn<'_>]) {
         if let Stage::Replaying(tree) = &self.stage {
-            let paths: Vec<&[u8]> = txns.iter().filter_map(|txn| path_of(&txn.txn)).map(str::as_bytes).collect();
-            tree.foresee(&paths);
+            tree.foresee(txns.iter().filter_map(|txn| path_of(&txn.txn)).map(str::as_bytes));
         }
     }
 

@@ -11,6 +11,7 @@ use crate::arena::{Arena, NodeId};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table;
+use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hasher};
 
 const SHARDS: usize = 256;
@@ -61,18 +62,19 @@ impl Index {
 
     /// Touches what [`Self::find`] of these paths and a look at their znodes will need, in steps that do not wait for
     /// one another, so that the processor fetches for several paths at a time.
-    pub(crate) fn foresee(&self, arena: &Arena, paths: &[&[u8]]) {
-        for paths in paths.chunks(FORESEEN) {
-            let mut places = [(0, 0); FORESEEN];
-            for (place, path) in places.iter_mut().zip(paths) {
-                *place = self.place_of(self.hash_bytes(path));
+    pub(crate) fn foresee<'p>(&self, arena: &Arena, paths: impl IntoIterator<Item = &'p [u8]>) {
+        let mut hashes = paths.into_iter().map(|path| self.hash_bytes(path));
+        loop {
+            let hashes: SmallVec<[u64; FORESEEN]> = hashes.by_ref().take(FORESEEN).collect();
+            if hashes.is_empty() {
+                return;
             }
-            let mut ids = [NodeId::NIL; FORESEEN];
-            for (id, (shard, tag)) in ids.iter_mut().zip(&places[..paths.len()]) {
-                *id = self.shards[*shard].find(spread(*tag), |e| e.tag == *tag).map_or(NodeId::NIL, |e| e.id);
-            }
-            for id in &ids[..paths.len()] {
-                std::hint::black_box(arena.chunks().get(*id).and_then(|block| block.name_bytes().first()).copied());
+            let find =
+                |(shard, tag): (usize, u32)| self.shards[shard].find(spread(tag), |e| e.tag == tag).map(|e| e.id);
+            let ids: SmallVec<[NodeId; FORESEEN]> =
+                hashes.iter().filter_map(|hash| find(self.place_of(*hash))).collect();
+            for id in ids {
+                std::hint::black_box(arena.get(id).name_bytes().first().copied());
             }
         }
     }

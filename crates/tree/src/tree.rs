@@ -280,7 +280,7 @@ impl Tree {
 
     /// Looks where requests and changes at these paths are going to look, and does nothing else. Among many znodes they
     /// mostly wait for memory; whoever has several of them ahead can so wait for all at once. What is no path does no harm.
-    pub fn foresee(&self, paths: &[&[u8]]) {
+    pub fn foresee<'p>(&self, paths: impl IntoIterator<Item = &'p [u8]>) {
         self.index.foresee(&self.arena, paths);
     }
 

@@ -2,10 +2,8 @@
 
 use super::{Checked, Op, size};
 use crate::auth::EXPANDED_MAX;
-use farrier_proto::limits::MULTI_USUAL;
 use farrier_proto::multi::MultiOp;
 use farrier_proto::{Acl, ErrorCode, OpCode, RawAcl, Txn};
-use smallvec::SmallVec;
 
 impl Op<'_> {
     /// Checks the operations in order, each after the effects of those before it. If one fails, all
@@ -13,7 +11,7 @@ impl Op<'_> {
     /// they would have been, the ones behind it were never looked at.
     pub(super) fn multi<'r>(&mut self, ops: Vec<MultiOp<'r>>) -> Checked<'r> {
         let measured = size::multi_may_exceed(&ops, self.body_max);
-        self.foresee(&ops);
+        self.tree.foresee(ops.iter().filter_map(path_of));
         let mut txns = Vec::with_capacity(ops.len());
         let mut failed = false;
         // How much longer scheme `auth` made the lists of all operations together: each list has its own
@@ -50,11 +48,6 @@ impl Op<'_> {
             self.pending.keep();
         }
         if fits { Ok(multi) } else { Err(ErrorCode::MarshallingError) }
-    }
-
-    fn foresee(&self, ops: &[MultiOp<'_>]) {
-        let paths: SmallVec<[&[u8]; MULTI_USUAL]> = ops.iter().filter_map(path_of).take(MULTI_USUAL).collect();
-        self.tree.foresee(&paths);
     }
 }
 
