@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-/// A snapshot has a tenth of the disk's time, and more only where its pieces take long: where one is due after the other
+/// A snapshot has a sixth of the disk's time, and more only where its pieces take long: where one is due after the other
 /// they are written without end, and the log's syncs must not notice.
-const SNAPSHOT_RESTS: u32 = 9;
+const SNAPSHOT_RESTS: u32 = 5;
 
 /// The next segment has half of it: it has to be there before the one in use is full.
 const PREPARER_RESTS: u32 = 1;

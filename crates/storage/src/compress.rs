@@ -8,12 +8,9 @@ use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use std::io::{self, BufRead, Read, Write};
 
-/// Bytes gathered before the file is written.
-const WRITE_CHUNK: usize = 1 << 20;
-
-/// Bytes between two syncs while a file grows, so that no sync meets so many dirty pages that it holds up the
-/// log's syncs on the same device.
-pub(crate) const SYNC_EVERY: u64 = 4 << 20;
+/// Bytes gathered before the file is written, and synced: so few that a sync of the log on the same device, which may have
+/// to wait for this one, hardly takes longer.
+const WRITE_CHUNK: usize = 256 << 10;
 
 /// Bytes asked from the file at once.
 pub(crate) const READ_CHUNK: usize = 256 << 10;
@@ -95,7 +92,6 @@ struct Sink<'p, F> {
     file: F,
     buffer: Vec<u8>,
     offset: u64,
-    synced: u64,
     failed: bool,
     pace: &'p mut dyn FnMut(u64) -> DiskResult<()>,
 }
@@ -110,10 +106,7 @@ impl<F: DiskFile> Sink<'_, F> {
         let written = self.buffer.len() as u64;
         self.offset += written;
         self.buffer.clear();
-        if self.offset - self.synced >= SYNC_EVERY {
-            self.file.sync()?;
-            self.synced = self.offset;
-        }
+        self.file.sync()?;
         (self.pace)(written)?;
         self.failed = false;
         Ok(())
@@ -190,7 +183,7 @@ pub(crate) struct Writer<'p, F: DiskFile>(Encoder<'p, F>);
 impl<'p, F: DiskFile> Writer<'p, F> {
     /// Starts at the beginning of the empty `file`; `pace` hears how many bytes each write took.
     pub(crate) fn new(file: F, compression: Compression, pace: &'p mut dyn FnMut(u64) -> DiskResult<()>) -> Self {
-        let sink = Sink { file, buffer: Vec::with_capacity(WRITE_CHUNK), offset: 0, synced: 0, failed: false, pace };
+        let sink = Sink { file, buffer: Vec::with_capacity(WRITE_CHUNK), offset: 0, failed: false, pace };
         Self(match compression {
             Compression::Plain => Encoder::Plain(sink),
             Compression::Gz => Encoder::Gz(Box::new(GzEncoder::new(sink, flate2::Compression::fast()))),

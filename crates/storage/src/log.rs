@@ -20,7 +20,6 @@ mod epochs;
 pub(crate) mod install;
 mod truncate;
 
-use crate::compress::SYNC_EVERY;
 use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, ZEROS_CHUNK};
 use crate::mark::{Mark, MarkFile};
 use crate::record;
@@ -46,6 +45,10 @@ pub const RESERVE: u64 = 2 * TXN_MAX as u64;
 
 /// Bytes written at once while a segment is zero-filled.
 const FILL_CHUNK: u64 = ZEROS_CHUNK as u64;
+
+/// Bytes between two syncs while a segment is filled, so that none has so much to write that the log's syncs on the same
+/// device wait for long.
+const FILL_SYNC_EVERY: u64 = 4 << 20;
 
 /// How the log is written.
 #[derive(Clone, Copy, Debug)]
@@ -493,7 +496,7 @@ fn fill<D: Disk>(disk: &D, tmp: &DiskPath, len: u64, pace: &mut dyn FnMut(u64)) 
         let n = (FILL_CHUNK - at % FILL_CHUNK).min(len - at);
         file.write_zeros(at, n)?;
         at += n;
-        if at - synced >= SYNC_EVERY {
+        if at - synced >= FILL_SYNC_EVERY {
             file.sync()?;
             synced = at;
         }
