@@ -392,7 +392,7 @@ impl Replica {
                 break;
             }
             if !self.membership.leads() {
-                // A leader has just prepared them.
+                // What a leader delivers it has prepared, as a rule.
                 self.tree.foresee(outputs.iter().filter_map(delivered_path));
             }
             for output in outputs.drain(..) {

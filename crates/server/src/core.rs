@@ -598,6 +598,11 @@ mod tests {
                     std::thread::yield_now();
                 }
             }
+            let patience = Instant::now() + Duration::from_secs(60);
+            while core.log.awake() > 0 {
+                assert!(Instant::now() < patience, "the worker has nothing to do, and the log thread is told so");
+                std::thread::yield_now();
+            }
             drop(accepted);
         });
     }

@@ -421,14 +421,17 @@ impl Weighed for u8 {
     }
 }
 
-/// In turns, so that both ways are tried. Time does not pass here: nobody is waited for any shorter than for ever.
+/// Waits have no end here but that somebody ends them.
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+/// In turns, so that both ways are tried.
 fn taking(taken: usize) -> Taking<'static> {
     Taking {
         max: 2,
         gather: Duration::ZERO,
         idle: Duration::ZERO,
         crowded: taken.is_multiple_of(2),
-        pressed: taken % 3 > 0,
+        patience: if taken.is_multiple_of(3) { Duration::ZERO } else { FOR_EVER },
         others_first: &yield_now,
     }
 }
@@ -500,9 +503,7 @@ fn the_log_thread_waits_for_feeders_no_longer_than_until_the_last_one_sleeps() {
             })
             .collect();
         let mut taken: Vec<u8> = Vec::new();
-        while taken.len() < usize::from(FEEDERS) {
-            queue.take(&mut taken, &Taking { max: 10, crowded: false, pressed: true, ..taking(0) });
-        }
+        queue.take(&mut taken, &Taking { max: 10, crowded: false, patience: FOR_EVER, ..taking(0) });
         taken.sort_unstable();
         assert_eq!(taken, (1..=FEEDERS).collect::<Vec<_>>());
         for feeder in feeders {

@@ -12,9 +12,6 @@ pub(crate) const BATCH_BYTES_MAX: usize = 8 << 20;
 /// So many bytes are worth a sync, whoever may have more to add: some hundred small transactions.
 const WORTH_A_SYNC: usize = 64 << 10;
 
-/// What is not worth a sync yet waits no longer than this.
-const PATIENCE: Duration = Duration::from_micros(500);
-
 /// What waits in a [`LogQueue`].
 pub(crate) trait Weighed {
     /// Bytes that it adds to a batch.
@@ -28,7 +25,7 @@ enum Waits {
     No,
     /// Any command.
     ForAny,
-    /// So many commands, bytes that are [worth a sync](WORTH_A_SYNC), or the sleep of the last feeder.
+    /// So many commands, or bytes that are [worth a sync](WORTH_A_SYNC). For any once the last feeder sleeps.
     ForMany(usize),
 }
 
@@ -83,9 +80,9 @@ pub(crate) struct Taking<'a> {
     pub(crate) idle: Duration,
     /// Others may add to the batch even if it is a single command.
     pub(crate) crowded: bool,
-    /// The batch before had so much that the threads that feed the queue are likely to be at more of it. A small batch is
-    /// then not worth a sync before they sleep; see [`Feeder`].
-    pub(crate) pressed: bool,
+    /// How long a batch that is not [worth a sync](WORTH_A_SYNC) yet waits for the threads that feed the queue to sleep
+    /// (see [`Feeder`]); zero where they are not likely to be at more of it.
+    pub(crate) patience: Duration,
     /// Lets others run, who may add to the batch.
     pub(crate) others_first: &'a dyn Fn(),
 }
@@ -122,8 +119,8 @@ impl<C: Weighed> LogQueue<C> {
     }
 
     /// Waits for commands and takes as many as `how` says, and no more than [`BATCH_BYTES_MAX`] bytes unless the
-    /// first is longer. Empty when the queue is closed and empty.
-    pub(crate) fn take(&self, into: &mut Vec<C>, how: &Taking<'_>) {
+    /// first is longer. None when the queue is closed and empty. Tells whether patience ran out and brought nothing.
+    pub(crate) fn take(&self, into: &mut Vec<C>, how: &Taking<'_>) -> bool {
         let mut queue = self.lock();
         queue.waits = Waits::ForAny;
         let empty = |q: &mut Queue<C>| q.commands.is_empty() && !q.closed;
@@ -134,8 +131,9 @@ impl<C: Weighed> LogQueue<C> {
             (how.others_first)();
             queue = self.lock();
         }
-        if how.pressed {
-            queue = self.wait_for_feeders(queue, how.max);
+        let mut in_vain = false;
+        if how.patience > Duration::ZERO {
+            (queue, in_vain) = self.wait_for_feeders(queue, how);
         }
         queue = self.gather(queue, how);
         queue.waits = Waits::No;
@@ -146,22 +144,29 @@ impl<C: Weighed> LogQueue<C> {
         };
         let n = queue.commands.iter().take(how.max).take_while(fits).count();
         let n = n.max(usize::from(!queue.commands.is_empty()));
+        let before = into.len();
         into.extend(queue.commands.drain(..n));
-        queue.bytes -= into.iter().map(C::len).sum::<usize>();
+        queue.bytes -= into[before..].iter().map(C::len).sum::<usize>();
+        in_vain
     }
 
-    /// Until enough waits, or nobody is about to add to it.
-    fn wait_for_feeders<'q>(&'q self, mut queue: MutexGuard<'q, Queue<C>>, most: usize) -> MutexGuard<'q, Queue<C>> {
-        let end = Instant::now() + PATIENCE;
-        queue.waits = Waits::ForMany(most);
+    /// Until enough waits, or nobody is about to add to it. Whether patience ran out and brought nothing.
+    fn wait_for_feeders<'q>(
+        &'q self,
+        mut queue: MutexGuard<'q, Queue<C>>,
+        how: &Taking<'_>,
+    ) -> (MutexGuard<'q, Queue<C>>, bool) {
+        let (end, before) = (Instant::now() + how.patience, queue.commands.len());
+        queue.waits = Waits::ForMany(how.max);
         while !queue.is_enough() && !queue.closed && self.awake.load(Ordering::SeqCst) > 0 {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break;
+                let in_vain = queue.commands.len() == before;
+                return (queue, in_vain);
             }
             queue = self.filled.wait_timeout(queue, left).expect("nothing panics while it holds this lock").0;
         }
-        queue
+        (queue, false)
     }
 
     /// As long as the operator asks.
@@ -195,6 +200,12 @@ impl<C: Weighed> LogQueue<C> {
         self.queue.lock().expect("nothing panics while it holds this lock")
     }
 
+    /// Feeders that are awake.
+    #[cfg(test)]
+    pub(crate) fn awake(&self) -> u64 {
+        self.awake.load(Ordering::SeqCst)
+    }
+
     /// Bytes of what waits.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
@@ -226,9 +237,15 @@ impl<C: Weighed> Feeder<C> {
 
     pub(crate) fn sleeps(&self) {
         let is_last = self.awake.swap(false, Ordering::SeqCst) && self.queue.awake.fetch_sub(1, Ordering::SeqCst) == 1;
-        // Under the lock: the log thread has not looked yet, or it waits.
-        if is_last && matches!(self.queue.lock().waits, Waits::ForMany(_)) {
-            self.queue.filled.notify_one();
+        if is_last {
+            // Under the lock the log thread has not looked yet, or it waits. By the time at which it runs, one of the feeders may
+            // be awake again.
+            let mut queue = self.queue.lock();
+            if matches!(queue.waits, Waits::ForMany(_)) {
+                queue.waits = Waits::ForAny;
+                drop(queue);
+                self.queue.filled.notify_one();
+            }
         }
     }
 }

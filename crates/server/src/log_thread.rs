@@ -22,11 +22,18 @@ impl Weighed for LogCommand {
 /// A batch of so many transactions takes longer to apply than it takes to wake another thread up for that.
 const MANY: usize = 64;
 
-/// So does one of so many bytes: a few multis may change as much as many other transactions.
+/// So do several of so many bytes: a few multis may change as much as many other transactions.
 const MANY_BYTES: usize = 8 << 10;
 
 /// Behind a batch of so many transactions there are likely to be others.
 const PRESSED: usize = 32;
+
+/// What is not worth a sync yet waits for others no longer than the sync before took, nor than this.
+const PATIENCE_MAX: Duration = Duration::from_micros(500);
+
+/// Where it waited in vain, nothing waits for so many batches: those who write have all they want in the log, and others,
+/// who only read, keep the threads awake.
+const IMPATIENT: u32 = 30;
 
 /// How the thread gathers.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +69,8 @@ impl<D: Disk> LogThread<D> {
         let mut batch = Vec::new();
         // On a server alone that has one write at a time, nobody is going to add to it. Others' proposals had better leave
         // before this thread goes to the disk.
-        let (mut crowded, mut pressed) = (true, false);
+        let mut crowded = true;
+        let (mut patience, mut impatient) = (Duration::ZERO, 0_u32);
         let courtesy = Courtesy::new();
         let mut host = Host {
             core,
@@ -73,11 +81,14 @@ impl<D: Disk> LogThread<D> {
             slow,
             segment_opened: &segment_opened,
             began: Instant::now(),
+            took: Duration::ZERO,
         };
         loop {
             let others_first = &|| courtesy.others_first();
-            core.log.take(&mut batch, &Taking { max: max_batch, gather, idle, crowded, pressed, others_first });
-            (crowded, pressed) = (!alone || batch.len() > 1, batch.len() >= PRESSED);
+            let in_vain =
+                core.log.take(&mut batch, &Taking { max: max_batch, gather, idle, crowded, patience, others_first });
+            crowded = !alone || batch.len() > 1;
+            let pressed = batch.len() >= PRESSED;
             if batch.is_empty() {
                 if core.is_killed() {
                     return;
@@ -91,6 +102,8 @@ impl<D: Disk> LogThread<D> {
             if let Err(error) = work.run(&mut batch, &mut host) {
                 return core.step(Input::WriteFailed { error });
             }
+            impatient = if in_vain { IMPATIENT } else { impatient.saturating_sub(1) };
+            patience = if pressed && impatient == 0 { host.took.min(PATIENCE_MAX) } else { Duration::ZERO };
         }
     }
 }
@@ -106,6 +119,8 @@ struct Host<'a> {
     segment_opened: &'a dyn Fn(),
     /// When the commit began that runs.
     began: Instant,
+    /// How long the last one took.
+    took: Duration,
 }
 
 impl<'a> LogHost for Host<'a> {
@@ -121,7 +136,8 @@ impl<'a> LogHost for Host<'a> {
 
     fn committed(&mut self, id: WriteId, done: Committed) {
         let took = self.began.elapsed();
-        let many = done.records >= MANY || done.bytes >= MANY_BYTES;
+        self.took = took;
+        let many = done.records >= MANY || (done.records > 1 && done.bytes >= MANY_BYTES);
         let soon = !self.alone || !many || self.core.log.is_empty();
         self.core.durable(id, soon);
         if took >= self.slow {
@@ -182,6 +198,27 @@ mod tests {
             }
             all.push(batch.iter().map(LogCommand::bytes).collect());
         }
+    }
+
+    #[test]
+    fn patience_is_in_vain_only_where_nothing_came_while_a_feeder_was_awake() {
+        let queue = Arc::new(LogQueue::default());
+        let append = || LogCommand::Append { id: WriteId(1), zxid: Zxid::ZERO, txn: vec![0].into() };
+        let patient = Taking { patience: Duration::from_millis(1), ..testing::TAKING };
+        let take = |how: &Taking<'_>| {
+            queue.append(&mut vec![append()]);
+            let mut batch = Vec::new();
+            let in_vain = queue.take(&mut batch, how);
+            assert_eq!(batch.len(), 1);
+            in_vain
+        };
+        assert!(!take(&patient), "nobody might add to it");
+        let feeder = crate::log_queue::Feeder::new(queue.clone());
+        assert!(take(&patient), "it might have");
+        assert!(!take(&testing::TAKING), "there was no patience");
+        assert!(!take(&Taking { max: 1, ..patient }), "that is all it may have");
+        feeder.sleeps();
+        assert!(!take(&patient));
     }
 
     #[test]

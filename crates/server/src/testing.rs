@@ -62,7 +62,7 @@ pub(crate) const TAKING: Taking<'_> = Taking {
     gather: Duration::ZERO,
     idle: Duration::ZERO,
     crowded: true,
-    pressed: false,
+    patience: Duration::ZERO,
     others_first: &|| (),
 };
 

@@ -97,6 +97,7 @@ struct Sink<'p, F> {
 }
 
 impl<F: DiskFile> Sink<'_, F> {
+    /// Writes what was gathered, and syncs it.
     fn spill(&mut self) -> Result<(), DiskError> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -106,7 +107,9 @@ impl<F: DiskFile> Sink<'_, F> {
         let written = self.buffer.len() as u64;
         self.offset += written;
         self.buffer.clear();
-        self.file.sync()?;
+        if !farrier_proto::planted!(SnapshotNotSynced) {
+            self.file.sync()?;
+        }
         (self.pace)(written)?;
         self.failed = false;
         Ok(())
@@ -204,7 +207,7 @@ impl<'p, F: DiskFile> Writer<'p, F> {
         }
     }
 
-    /// Writes what is left and syncs the file. Returns its length.
+    /// Writes and syncs what is left. Returns the file's length.
     pub(crate) fn finish(self) -> io::Result<u64> {
         let mut sink = match self.0 {
             Encoder::Plain(sink) => sink,
@@ -215,9 +218,6 @@ impl<'p, F: DiskFile> Writer<'p, F> {
             }
         };
         sink.spill().map_err(io::Error::other)?;
-        if !farrier_proto::planted!(SnapshotNotSynced) {
-            sink.file.sync().map_err(io::Error::other)?;
-        }
         Ok(sink.offset)
     }
 }
