@@ -493,9 +493,12 @@ fn the_log_thread_waits_for_feeders_no_longer_than_until_the_last_one_sleeps() {
     in_many_orders(|| {
         const FEEDERS: u8 = 2;
         let queue = Arc::new(LogQueue::default());
-        let feeders: Vec<_> = (1..=FEEDERS)
-            .map(|n| {
-                let (queue, feeder) = (queue.clone(), Feeder::new(queue.clone()));
+        // All of them are awake before the first can sleep.
+        let feeders: Vec<_> = (1..=FEEDERS).map(|n| (n, Feeder::new(queue.clone()))).collect();
+        let feeders: Vec<_> = feeders
+            .into_iter()
+            .map(|(n, feeder)| {
+                let queue = queue.clone();
                 shuttle::thread::spawn(move || {
                     queue.append(&mut vec![n]);
                     feeder.sleeps();
@@ -509,6 +512,7 @@ fn the_log_thread_waits_for_feeders_no_longer_than_until_the_last_one_sleeps() {
         for feeder in feeders {
             feeder.join().expect("nobody panics");
         }
+        assert_eq!((queue.awake(), queue.bytes()), (0, 0));
     });
 }
 
