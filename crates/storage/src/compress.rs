@@ -8,9 +8,28 @@ use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use std::io::{self, BufRead, Read, Write};
 
-/// Bytes gathered before the file is written, and synced: so few that a sync of the log on the same device, which may have
-/// to wait for this one, hardly takes longer.
+/// Bytes gathered before the file is written.
 const WRITE_CHUNK: usize = 256 << 10;
+
+/// How a file is written beside others' work on the same device.
+pub(crate) struct Pace<'p> {
+    /// Bytes between two syncs while the file grows.
+    pub(crate) sync_every: u64,
+    /// Hears how many bytes each write took.
+    pub(crate) written: &'p mut dyn FnMut(u64) -> DiskResult<()>,
+}
+
+impl<'p> Pace<'p> {
+    /// Beside requests: so little at a time that a sync of the log, which may have to wait for the file's, hardly takes longer.
+    pub(crate) fn beside_requests(written: &'p mut dyn FnMut(u64) -> DiskResult<()>) -> Self {
+        Self { sync_every: WRITE_CHUNK as u64, written }
+    }
+
+    /// Somebody waits for the file: no sync meets so many dirty pages that it holds up others for long, and there are few.
+    pub(crate) fn at_once(written: &'p mut dyn FnMut(u64) -> DiskResult<()>) -> Self {
+        Self { sync_every: 4 << 20, written }
+    }
+}
 
 /// Bytes asked from the file at once.
 pub(crate) const READ_CHUNK: usize = 256 << 10;
@@ -92,12 +111,12 @@ struct Sink<'p, F> {
     file: F,
     buffer: Vec<u8>,
     offset: u64,
+    synced: u64,
     failed: bool,
-    pace: &'p mut dyn FnMut(u64) -> DiskResult<()>,
+    pace: Pace<'p>,
 }
 
 impl<F: DiskFile> Sink<'_, F> {
-    /// Writes what was gathered, and syncs it.
     fn spill(&mut self) -> Result<(), DiskError> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -107,11 +126,19 @@ impl<F: DiskFile> Sink<'_, F> {
         let written = self.buffer.len() as u64;
         self.offset += written;
         self.buffer.clear();
-        if !farrier_proto::planted!(SnapshotNotSynced) {
-            self.file.sync()?;
+        if self.offset - self.synced >= self.pace.sync_every {
+            self.sync()?;
         }
-        (self.pace)(written)?;
+        (self.pace.written)(written)?;
         self.failed = false;
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), DiskError> {
+        if self.synced < self.offset && !farrier_proto::planted!(SnapshotNotSynced) {
+            self.file.sync()?;
+            self.synced = self.offset;
+        }
         Ok(())
     }
 }
@@ -184,9 +211,9 @@ enum Encoder<'p, F: DiskFile> {
 pub(crate) struct Writer<'p, F: DiskFile>(Encoder<'p, F>);
 
 impl<'p, F: DiskFile> Writer<'p, F> {
-    /// Starts at the beginning of the empty `file`; `pace` hears how many bytes each write took.
-    pub(crate) fn new(file: F, compression: Compression, pace: &'p mut dyn FnMut(u64) -> DiskResult<()>) -> Self {
-        let sink = Sink { file, buffer: Vec::with_capacity(WRITE_CHUNK), offset: 0, failed: false, pace };
+    /// Starts at the beginning of the empty `file`; see [`Pace`].
+    pub(crate) fn new(file: F, compression: Compression, pace: Pace<'p>) -> Self {
+        let sink = Sink { file, buffer: Vec::with_capacity(WRITE_CHUNK), offset: 0, synced: 0, failed: false, pace };
         Self(match compression {
             Compression::Plain => Encoder::Plain(sink),
             Compression::Gz => Encoder::Gz(Box::new(GzEncoder::new(sink, flate2::Compression::fast()))),
@@ -217,7 +244,7 @@ impl<'p, F: DiskFile> Writer<'p, F> {
                 w.to
             }
         };
-        sink.spill().map_err(io::Error::other)?;
+        sink.spill().and_then(|()| sink.sync()).map_err(io::Error::other)?;
         Ok(sink.offset)
     }
 }

@@ -552,7 +552,7 @@ fn the_quick_check_is_apaches() {
 #[test]
 fn bytes_and_names_are_durable_in_this_order() {
     let disk = MemDisk::new(true);
-    let written = write_snapshot(&disk, &TestState::large(), &SnapshotOptions::default()).unwrap();
+    let written = write_snapshot_paced(&disk, &TestState::large(), &SnapshotOptions::default(), &mut |_| {}).unwrap();
     let ops = disk.ops();
     let (renamed, file) = ops
         .iter()

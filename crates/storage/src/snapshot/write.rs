@@ -2,7 +2,7 @@
 
 use super::body::{GATHER, write_body};
 use super::{END, MAGIC, VERSION, snapshot_name, zxid_of_name};
-use crate::compress::{Compression, Writer, split_error};
+use crate::compress::{Compression, Pace, Writer, split_error};
 use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::log::keep_reserve;
 use crate::own;
@@ -51,10 +51,10 @@ pub fn write_snapshot<D: Disk, I: Image>(
     image: &I,
     options: &SnapshotOptions,
 ) -> DiskResult<SnapshotWritten> {
-    write(disk, image, options, &mut |_| Ok(()))
+    write(disk, image, options, Pace::at_once(&mut |_| Ok(())))
 }
 
-/// [`write_snapshot`]; after each write of about 1 MiB `pace` hears how many bytes it took and may block
+/// [`write_snapshot`]; after each write of 256 KiB and its sync `pace` hears how many bytes it took and may block
 /// for a while, so that a large snapshot leaves the disk to others.
 ///
 /// # Errors
@@ -66,17 +66,18 @@ pub fn write_snapshot_paced<D: Disk, I: Image>(
     pace: &mut dyn FnMut(u64),
 ) -> DiskResult<SnapshotWritten> {
     keep_reserve(disk, Dir::DataVersion, 0)?;
-    write(disk, image, options, &mut |bytes| {
+    let mut written = |bytes| {
         pace(bytes);
         keep_reserve(disk, Dir::DataVersion, 0)
-    })
+    };
+    write(disk, image, options, Pace::beside_requests(&mut written))
 }
 
 fn write<D: Disk, I: Image>(
     disk: &D,
     image: &I,
     options: &SnapshotOptions,
-    pace: &mut dyn FnMut(u64) -> DiskResult<()>,
+    pace: Pace<'_>,
 ) -> DiskResult<SnapshotWritten> {
     let path = path_of(disk, image.zxid(), options)?;
     let temporary = DiskPath::new(Dir::DataVersion, format!("{TEMPORARY}{:x}", image.zxid().get()));
@@ -102,7 +103,7 @@ pub(crate) fn write_unnamed<D: Disk, I: Image>(
     temporary: &DiskPath,
 ) -> DiskResult<SnapshotWritten> {
     let path = path_of(disk, image.zxid(), options)?;
-    write_temporary(disk, image, options, &mut |_| Ok(()), temporary, path)
+    write_temporary(disk, image, options, Pace::at_once(&mut |_| Ok(())), temporary, path)
 }
 
 fn path_of<D: Disk>(disk: &D, zxid: Zxid, options: &SnapshotOptions) -> DiskResult<DiskPath> {
@@ -136,7 +137,7 @@ fn write_temporary<D: Disk, I: Image>(
     disk: &D,
     image: &I,
     options: &SnapshotOptions,
-    pace: &mut dyn FnMut(u64) -> DiskResult<()>,
+    pace: Pace<'_>,
     temporary: &DiskPath,
     path: DiskPath,
 ) -> DiskResult<SnapshotWritten> {
