@@ -172,5 +172,7 @@ fn address_of(text: &str) -> Option<(&str, u16)> {
     };
     // A sign would be accepted by parse.
     let digits = port.bytes().all(|b| b.is_ascii_digit());
-    (!host.is_empty() && digits).then_some((host, port.parse().ok()?))
+    // Brackets stand around a host, never within one.
+    let bare = !host.is_empty() && !host.contains(['[', ']']);
+    (bare && digits).then_some((host, port.parse().ok()?))
 }

@@ -418,7 +418,8 @@ fn addresses_in_brackets_in_rows_and_wild() {
     assert_eq!(parse("[::]:1"), Ok(header(3, &[])));
     let bad =
         ["a", "a:", ":1", "a:b", "a:1:2", "::1:3888", "[::1]", "[::1:3888", "a:65536", "a:-1", "a:+1", "a:1|", "|"];
-    for text in bad {
+    let brackets = ["[[::1]]:38", "[a]b]:1", "[[a]:1", "a]:1", "a[b:1", "[]:1"];
+    for text in bad.into_iter().chain(brackets) {
         assert!(matches!(parse(text), Err(DecodeError::Shape(_))), "{text}");
     }
 }
