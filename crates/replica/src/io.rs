@@ -173,7 +173,7 @@ pub enum Action {
         /// Header, body and digest.
         txn: Bytes,
     },
-    /// Begin a new log segment with the next append.
+    /// Begin a new log segment with the next append, if the current one is full enough to be left.
     RollLog,
     /// Write a snapshot once every append before this is durable, then give [`Input::SnapshotDone`].
     TakeSnapshot {

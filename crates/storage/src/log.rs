@@ -112,6 +112,11 @@ impl<F> Current<F> {
     const fn takes(&self, len: u64) -> bool {
         self.pos.saturating_add(len) <= self.capacity
     }
+
+    /// Without prepared zeros, or half full.
+    const fn is_worth_leaving(&self) -> bool {
+        self.pos >= self.zeros_end / 2
+    }
 }
 
 /// Writes the log.
@@ -214,9 +219,11 @@ impl<D: Disk> LogWriter<D> {
         self.try_commit().map_err(|e| self.fail(e))
     }
 
-    /// The next append starts a new segment.
-    pub const fn roll(&mut self) {
-        self.roll = true;
+    /// The next append starts a new segment, as behind a snapshot, so that what lies before it can be purged. Not if the
+    /// current one was prepared and is less than half full: its zeros were written to the disk, and would be for nothing.
+    /// What recovery then reads too much is the half of a segment at most.
+    pub fn roll(&mut self) {
+        self.roll |= self.current.as_ref().is_none_or(Current::is_worth_leaving);
     }
 
     /// From now on marks carry this currentEpoch and this floor for differences.

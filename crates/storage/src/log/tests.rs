@@ -224,6 +224,34 @@ fn segments_end_where_their_zeros_end() {
     assert_eq!(state, Nodes { loaded: Some(Zxid::ZERO), ..Nodes::up_to(13) });
 }
 
+/// Zeros are written for a segment before it is used: it is not left for a snapshot while most of them are to come.
+#[test]
+fn a_prepared_segment_is_left_once_it_is_half_full() {
+    let disk = Arc::new(MemDisk::default());
+    let (_, recovered) = start(&disk).unwrap();
+    prepare_segment(&*disk, 2000, &mut |_| {}).unwrap();
+    let mut log = LogWriter::open(Arc::clone(&disk), &recovered, TEST_LOG);
+    let mut starts = Vec::new();
+    for z in 1..=40 {
+        log.append(zxid(z), &txn(z));
+        let committed = log.commit().unwrap();
+        let pos = log.current.as_ref().map_or(0, |c| c.pos);
+        starts.extend(committed.started.map(|first| (first, pos)));
+        log.roll();
+        if pos >= 1000 && starts.len() == 1 {
+            // The next one has no zeros, and is left at once, as Apache would.
+            starts.push((zxid(z), pos));
+        }
+    }
+    let [(first, _), (last, half), (next, _), (then, _), ..] = starts[..] else { panic!("{starts:?}") };
+    assert_eq!(first, zxid(1));
+    assert!((1000..1200).contains(&half), "it is left at the first roll behind its half: {half}");
+    assert_eq!((next.get(), then.get()), (last.get() + 1, last.get() + 2));
+    let mut state = Nodes::default();
+    recover(&disk, &RecoverOptions::default(), &mut state).unwrap();
+    assert_eq!(state, Nodes { loaded: Some(Zxid::ZERO), ..Nodes::up_to(40) });
+}
+
 #[test]
 fn a_name_with_history_is_not_overwritten() {
     let disk = Arc::new(MemDisk::default());
