@@ -49,14 +49,24 @@ impl History {
     /// The transaction directly behind `zxid`, which is at or above the floor.
     pub(crate) fn after(&self, zxid: Zxid) -> Option<&(Zxid, Bytes)> {
         assert!(zxid >= self.floor, "{zxid} is below the history in memory, which begins behind {}", self.floor);
-        self.entries.get(self.entries.partition_point(|(z, _)| *z <= zxid))
+        self.entries.get(self.place_behind(zxid))
+    }
+
+    /// How many entries are at or below `zxid`. Within an epoch zxids are consecutive, so that it mostly follows from the
+    /// last one's.
+    fn place_behind(&self, zxid: Zxid) -> usize {
+        let behind = self.last().get().checked_sub(zxid.get()).and_then(|n| usize::try_from(n).ok());
+        let place = behind.and_then(|n| self.entries.len().checked_sub(n));
+        match place.and_then(|n| n.checked_sub(1)) {
+            Some(i) if self.entries[i].0 == zxid => i + 1,
+            _ => self.entries.partition_point(|(z, _)| *z <= zxid),
+        }
     }
 
     /// The newest transaction at or below `zxid`, which is at or above the floor.
     pub(crate) fn at_or_before(&self, zxid: Zxid) -> Zxid {
         assert!(zxid >= self.floor, "{zxid} is below the history in memory, which begins behind {}", self.floor);
-        let n = self.entries.partition_point(|(z, _)| *z <= zxid);
-        n.checked_sub(1).map_or(self.floor, |i| self.entries[i].0)
+        self.place_behind(zxid).checked_sub(1).map_or(self.floor, |i| self.entries[i].0)
     }
 
     /// The next transaction to deliver, which is delivered with this.
@@ -119,6 +129,21 @@ mod tests {
         assert_eq!(h.after(Zxid::new(2, 1)), None);
         assert_eq!(h.at_or_before(Zxid::new(1, 9)), Zxid::new(1, 5));
         assert_eq!(h.at_or_before(Zxid::new(1, 3)), Zxid::new(1, 3));
+    }
+
+    /// The guess and the search find the same place, wherever epochs begin.
+    #[test]
+    fn the_place_behind_any_zxid() {
+        let mut h = History::new(Zxid::new(1, 3));
+        for (epoch, counters) in [(1, 4..9), (2, 1..3), (5, 1..2), (6, 1..12)] {
+            for counter in counters {
+                h.append(Zxid::new(epoch, counter), Bytes::from_static(b"x"));
+            }
+        }
+        for zxid in (1..8).flat_map(|epoch| (0..14).map(move |counter| Zxid::new(epoch, counter))) {
+            let expected = h.entries.iter().filter(|(z, _)| *z <= zxid).count();
+            assert_eq!(h.place_behind(zxid), expected, "behind {zxid}");
+        }
     }
 
     #[test]
