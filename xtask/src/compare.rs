@@ -26,12 +26,15 @@ use farrier_bench::plan::{GENERATOR_BUSY, allow_connections};
 use farrier_testkit::apache::Apache;
 use figures::{Figures, Metric, Who};
 use requests::{Contest, ROWS, Row};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 /// Connections that this process and the servers may need.
 const CONNS_MAX: u32 = 12_000;
+/// Bytes that have to be free where the servers' directories are; the largest are those of a million znodes that are set
+/// all the time.
+const ROOM: u64 = 20 << 30;
 /// The rows that are no requests, with the lines' rows that each fills.
 const PARTS: [(&str, &[&str]); 4] = [
     ("failover", &["failover-survivor", "failover-leader", "failover-return"]),
@@ -120,6 +123,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let options = Options::new(arguments, arguments.common.dir()?);
     servers::end_on_signals()?;
     allow_connections(CONNS_MAX)?;
+    if !arguments.quick {
+        enough_room(&options.dir)?;
+    }
     let jvm: Vec<String> = arguments.jvm.split_ascii_whitespace().map(str::to_owned).collect();
     let apache = Apache::newest()?;
     let apache_name = format!("Apache {}", apache.version);
@@ -177,6 +183,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     report.push_str(&everything(&figures));
     arguments.common.publish(&mut report)?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Servers stop on a full disk, and half an hour of measuring is lost.
+fn enough_room(dir: &Path) -> Result<()> {
+    let stat = rustix::fs::statvfs(dir).with_context(|| format!("how much is free in {}", dir.display()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    ensure!(
+        free >= ROOM,
+        "{} GiB are free in {}, and the servers' logs and snapshots take up to {} GiB: make room, or name another \
+         directory with --dir",
+        free >> 30,
+        dir.display(),
+        ROOM >> 30
+    );
+    Ok(())
 }
 
 fn starts(
