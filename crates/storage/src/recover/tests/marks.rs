@@ -115,4 +115,12 @@ fn a_mark_is_borne_out_after_every_start() {
         check(&disk, 6, 6, "ahead of the log");
         assert_eq!((mark_of(&disk).segment, mark_of(&disk).zxid), (Zxid::ZERO, zxid(6)));
     }
+    // Nor does one that is in force, and no difference may reach across what the log lacks.
+    let disk = used(&[4]);
+    snapshot_of(&disk, 6);
+    for _ in 0..2 {
+        check(&disk, 6, 6, "ahead of a marked log");
+        let mark = mark_of(&disk);
+        assert_eq!((mark.segment, mark.zxid, mark.floor), (Zxid::ZERO, zxid(6), zxid(6)));
+    }
 }
