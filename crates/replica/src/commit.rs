@@ -186,8 +186,9 @@ impl Replica {
         }
         self.redraw_snapshot();
         self.snapshot.running = true;
-        out.push(Action::RollLog);
         out.push(Action::TakeSnapshot { image: self.image() });
+        // How full the segment is shows once everything before is in it.
+        out.push(Action::RollLog);
     }
 
     /// The tree as it is now.

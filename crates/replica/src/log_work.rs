@@ -184,7 +184,10 @@ impl<D: Disk> LogWork<D> {
         let final_error = |error| failure(&error);
         match command {
             LogCommand::Append { .. } | LogCommand::Roll => unreachable!("these gather in a batch"),
-            LogCommand::TakeSnapshot { image } => host.take_snapshot(image),
+            LogCommand::TakeSnapshot { image } => {
+                self.writer.settle().map_err(final_error)?;
+                host.take_snapshot(image);
+            }
             LogCommand::SaveAcceptedEpoch { id, epoch } => {
                 self.writer.save_accepted_epoch(epoch).map_err(final_error)?;
                 host.step(Input::Durable { id });

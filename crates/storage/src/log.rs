@@ -220,10 +220,17 @@ impl<D: Disk> LogWriter<D> {
     }
 
     /// The next append starts a new segment, as behind a snapshot, so that what lies before it can be purged. Not if the
-    /// current one was prepared and is less than half full: its zeros were written to the disk, and would be for nothing.
-    /// What recovery then reads too much is the half of a segment at most.
+    /// current one was prepared and what was committed fills less than half of it: its zeros were written to the disk, and
+    /// would be for nothing. Recovery then reads up to half a segment that the snapshot has.
     pub fn roll(&mut self) {
-        self.roll |= self.current.as_ref().is_none_or(Current::is_worth_leaving);
+        self.roll |= self.current.as_ref().is_some_and(Current::is_worth_leaving);
+    }
+
+    /// Makes what was appended durable, and the mark that tells so, whatever `forceSync` says: before a snapshot is begun,
+    /// so that whatever of the log it has is below the mark, and damage there is never taken for a torn tail. An error is
+    /// final, as in a commit.
+    pub fn settle(&mut self) -> DiskResult<()> {
+        self.step(|log| log.mark.sync())
     }
 
     /// From now on marks carry this currentEpoch and this floor for differences.

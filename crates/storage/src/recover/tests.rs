@@ -5,7 +5,7 @@ use crate::mark::{MARK_NAME, SLOT_SPACING};
 use crate::mem::{Crash, MemDisk};
 use crate::record::{self, record_len};
 use crate::segment::{header, log_name};
-use crate::snapshot::{SnapshotOptions, snapshot_name, write_snapshot};
+use crate::snapshot::{SnapshotFile, SnapshotOptions, snapshot_name, write_snapshot};
 use crate::testing::{Nodes, TEST_LOG, chooser, start, txn, used, writer, zxid};
 
 mod crashes;

@@ -25,12 +25,13 @@ fn live(disk: &Arc<MemDisk>) -> (u64, u64) {
                 disk.note(acked);
                 log.maintain(i as u64 * 700).map_err(|e| e.to_string())?;
                 if committed.started.is_some() && life != 1 {
-                    prepare_segment(&**disk, 1500, &mut |_| {}).map_err(|e| e.to_string())?;
+                    prepare_segment(&**disk, 9000, &mut |_| {}).map_err(|e| e.to_string())?;
                 }
                 if i == 2 {
                     state.zxids = (1..=acked).collect();
-                    log.roll();
+                    log.settle().map_err(|e| e.to_string())?;
                     write_snapshot(&**disk, &state, &SnapshotOptions::default()).map_err(|e| e.to_string())?;
+                    log.roll();
                 }
             }
             if life == 0 {
@@ -152,6 +153,9 @@ fn a_crash_during_recovery() {
 fn a_failure_at_any_operation() {
     let whole = Arc::new(MemDisk::default());
     live(&whole);
+    let segments = list_segments(&*whole).unwrap();
+    let goes_on = |snapshot: &SnapshotFile| segments.iter().all(|s| s.first.get() != snapshot.zxid.get() + 1);
+    assert!(list_snapshots(&*whole).unwrap().iter().any(|s| s.zxid > Zxid::ZERO && goes_on(s)), "a segment spans one");
     let total = whole.count();
     for n in 1..=total {
         for kind in [DiskErrorKind::Other, DiskErrorKind::Full, DiskErrorKind::ReadOnly] {
