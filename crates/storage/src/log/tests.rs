@@ -4,7 +4,7 @@ use crate::mem::{Crash, MemDisk, Op};
 use crate::recover::{RecoverOptions, recover};
 use crate::segment::list_segments;
 use crate::snapshot::{SnapshotOptions, write_snapshot};
-use crate::testing::{Nodes, TEST_LOG, chooser, start, txn, writer, zxid};
+use crate::testing::{Nodes, TEST_LOG, chooser, start, txn, used, writer, zxid};
 use std::collections::BTreeMap;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -255,6 +255,26 @@ fn a_prepared_segment_is_left_once_it_is_half_full() {
     let mut state = Nodes::default();
     recover(&disk, &RecoverOptions::default(), &mut state).unwrap();
     assert_eq!(state, Nodes { loaded: Some(zxid(2)), ..Nodes::up_to(40) }, "a snapshot within a segment");
+}
+
+/// Apache got a state from a leader, logged nothing, and an epoch later the log seems to go on where it ended.
+#[test]
+fn no_cut_crosses_what_the_log_lacks() {
+    let later = (1 << 32) + 1;
+    for (whole, cut) in [(true, true), (false, false)] {
+        let disk = used(&[4]);
+        write_snapshot(&*disk, &Nodes::up_to(6), &SnapshotOptions::default()).unwrap();
+        let (_, recovered) = start(&disk).unwrap();
+        let mut log = writer(&disk, &recovered);
+        for z in [later, later + 1] {
+            log.append(zxid(z), &txn(z));
+        }
+        log.commit().unwrap();
+        if !whole {
+            disk.remove(&DiskPath::new(Dir::DataVersion, "snapshot.6")).unwrap();
+        }
+        assert_eq!(log.truncate(zxid(later)).unwrap(), cut);
+    }
 }
 
 /// Whatever of the log a snapshot has is below a durable mark.

@@ -32,7 +32,7 @@ struct Cut {
 impl<D: Disk> LogWriter<D> {
     /// Cuts the log behind `after`, which is the last transaction from then on, and all that is durable. Answers
     /// false, and changes nothing, if no whole snapshot at or below remains, or the log does not hold `after`
-    /// and everything up to it from there on. The next append starts a new segment. An error is final, as in a
+    /// and everything up to it from there on, or the floor lies between. The next append starts a new segment. An error is final, as in a
     /// commit.
     ///
     /// Nobody may be writing or removing snapshots meanwhile.
@@ -67,6 +67,10 @@ impl<D: Disk> LogWriter<D> {
             }
         }
         let Some(base) = base else { return Ok(None) };
+        // What the log lacks below the floor looks like no gap where the next epoch follows.
+        if base < self.floor && self.floor <= after {
+            return Ok(None);
+        }
         cut.base = base;
         Ok(self.follow(after, &mut cut)?.then_some(cut))
     }
