@@ -195,6 +195,8 @@ pub enum ServerEvent {
         /// What it would send from its log, were it the leader, to a learner that is as far behind as the log reaches:
         /// the transaction behind which that begins, and all that follow. `None` if it would send no difference.
         difference: Option<(Zxid, Vec<Zxid>)>,
+        /// There is a log with something in it, and it ends before the snapshot that would be loaded.
+        falls_short: bool,
     },
     /// What the same start would make of a fuzzy snapshot, as Apache takes them: with all of the end in it, and the name of
     /// the one that was loaded, so that everything behind that is replayed on its own effects.

@@ -93,6 +93,7 @@ mod tests {
             digest: None,
             recovering: false,
             difference: None,
+            falls_short: false,
         }
     }
 

@@ -1,5 +1,6 @@
 //! Wherever a machine might fail, a start would find what was durable, no epoch that went back, nothing that was never in
-//! its log, and in its log what a leader may send on: the history, without a gap or a foreign record.
+//! its log, and in its log what a leader may send on: the history, without a gap or a foreign record. A log that is there
+//! reaches up to the snapshot: own ones are of what is durable, and a leader's comes in the place of everything.
 
 use super::{Checker, Facts};
 use crate::observe::{Ending, Fault, Observation, Replacement, Role, ServerEvent, What};
@@ -28,6 +29,9 @@ pub(super) struct WouldStart {
     synchronizing: BTreeSet<ServerId>,
     /// Servers on whose disk another one ran, until they are started again.
     taken: BTreeSet<ServerId>,
+    /// The same until a leader's snapshot has taken the place of everything there: another one's log may end before its
+    /// snapshot.
+    inherited: BTreeSet<ServerId>,
 }
 
 impl Checker for WouldStart {
@@ -50,6 +54,7 @@ impl Checker for WouldStart {
             }
             What::FaultBegan(_, Fault::TakenOver(server)) => {
                 self.taken.insert(*server);
+                self.inherited.insert(*server);
                 return Ok(());
             }
             _ => return Ok(()),
@@ -78,8 +83,12 @@ impl Checker for WouldStart {
             ServerEvent::StateReplaced { why: Replacement::Snap, .. } => {
                 self.replaced.entry(me).or_insert(before);
             }
-            ServerEvent::StateReplaced { why: Replacement::Reload, .. } | ServerEvent::SnapshotInstalled { .. } => {
+            ServerEvent::StateReplaced { why: Replacement::Reload, .. } => {
                 self.replaced.remove(&me);
+            }
+            ServerEvent::SnapshotInstalled { .. } => {
+                self.replaced.remove(&me);
+                self.inherited.remove(&me);
             }
             ServerEvent::Role { role: Role::Learning { epoch: None, .. }, .. } => {
                 self.synchronizing.insert(me);
@@ -104,7 +113,12 @@ impl Checker for WouldStart {
                 self.remembers(facts, me, *last)?;
             }
             ServerEvent::WouldStart { .. } if self.rotten.contains(&me) || self.taken.contains(&me) => {}
-            ServerEvent::WouldStart { accepted, current, last, difference, .. } => {
+            ServerEvent::WouldStart { accepted, current, last, difference, falls_short, .. } => {
+                if *falls_short && !self.inherited.contains(&me) {
+                    return Err(format!(
+                        "server {me} would start with a snapshot at {last} beside a log that ends before it: two histories"
+                    ));
+                }
                 self.epochs(me, *accepted, *current)?;
                 self.history(facts, me, *last)?;
                 if let Some((from, txns)) = difference {
@@ -180,7 +194,8 @@ mod tests {
 
     fn would(last: Zxid, difference: Option<(Zxid, Vec<Zxid>)>) -> ServerEvent {
         let (accepted, current) = (AcceptedEpoch(1), CurrentEpoch(1));
-        ServerEvent::WouldStart { power: true, accepted, current, last, digest: None, recovering: false, difference }
+        let (power, digest, recovering, falls_short) = (true, None, false, false);
+        ServerEvent::WouldStart { power, accepted, current, last, digest, recovering, difference, falls_short }
     }
 
     fn verdict(event: ServerEvent) -> bool {
@@ -213,8 +228,25 @@ mod tests {
             last,
             digest,
             recovering: false,
-            difference
+            difference,
+            falls_short: false,
         }));
+    }
+
+    #[test]
+    fn a_log_that_ends_before_the_snapshot_is_caught() {
+        let mut event = would(z(1, 3), None);
+        assert!(verdict(event.clone()));
+        let ServerEvent::WouldStart { falls_short, .. } = &mut event else { unreachable!("it is one") };
+        *falls_short = true;
+        assert!(!verdict(event.clone()));
+        let mut play = Play::elected();
+        (0..3).for_each(|n| drop(play.commit(set_data("/", n, "x"))));
+        play.fault(FaultId(1), Fault::TakenOver(ServerId(3)));
+        play.server(3, ServerEvent::Ended(Ending::ProcessCrash));
+        play.server(3, started(z(1, 3), false));
+        play.server(3, event);
+        assert!(play.verdict(Box::<WouldStart>::default()).is_ok(), "the other one's log");
     }
 
     #[test]
@@ -251,8 +283,10 @@ mod tests {
         for recovering in [true, false] {
             let mut play = play.clone();
             let (last, digest, difference) = (z(1, 2), None, None);
-            let power = false;
-            play.server(3, ServerEvent::WouldStart { power, accepted, current, last, digest, recovering, difference });
+            let (power, falls_short) = (false, false);
+            let event =
+                ServerEvent::WouldStart { power, accepted, current, last, digest, recovering, difference, falls_short };
+            play.server(3, event);
             assert_eq!(play.verdict(Box::<WouldStart>::default()).is_ok(), recovering);
         }
     }

@@ -8,9 +8,10 @@ use farrier_proto::limits::TXN_MAX;
 use farrier_proto::{Acl, ServerId, SessionId, Zxid};
 use farrier_replica::{RestoreFailed, SnapshotImage, durable, restore};
 use farrier_storage::mem::{Crash, MemDisk};
-use farrier_storage::segment::list_segments;
+use farrier_storage::segment::{SegmentReader, list_segments, log_path};
 use farrier_storage::{
-    Dir, Disk as _, DiskPath, DiskResult, Image, LogCursor, NodeRecord, SnapshotOptions, locate, write_snapshot,
+    Dir, Disk as _, DiskPath, DiskResult, Image, LogCursor, LoggedTxn, NodeRecord, Recovered, SnapshotOptions, locate,
+    write_snapshot,
 };
 use farrier_zab::Recovering;
 use std::sync::Arc;
@@ -54,9 +55,14 @@ impl World {
             Ok(difference) => difference,
             Err(error) => return self.engine_fails(format!("{id} could not read its log if it failed now: {error}")),
         };
+        let falls_short = match falls_short(&copy, &recovered) {
+            Ok(falls_short) => falls_short,
+            Err(error) => return self.engine_fails(format!("{id} could not read its log if it failed now: {error}")),
+        };
         let digest = Some(state.digest());
         let (accepted, current) = (recovered.accepted, recovered.current);
-        let would = ServerEvent::WouldStart { power, accepted, current, last, digest, recovering, difference };
+        let would =
+            ServerEvent::WouldStart { power, accepted, current, last, digest, recovering, difference, falls_short };
         self.tell_server(id, would);
         // What may be without its middle leads to no tree that anybody had.
         let whole = recovered.snapshot_zxid.filter(|zxid| *zxid < last && !recovering);
@@ -105,6 +111,25 @@ fn take_for_snapshot(disk: &MemDisk, image: &Fuzzy, options: &SnapshotOptions) -
         }
     }
     write_snapshot(disk, image, options).map(drop)
+}
+
+/// Whether there is a log with something in it that ends before the snapshot that was loaded.
+fn falls_short(disk: &MemDisk, recovered: &Recovered) -> DiskResult<bool> {
+    if recovered.mark.segment != Zxid::ZERO {
+        return Ok(false);
+    }
+    // The last one may have been begun, and have nothing in it.
+    for segment in list_segments(disk)?.iter().rev() {
+        let mut end = None;
+        SegmentReader::open(disk, &log_path(segment.first), TXN_MAX)?.walk(&mut |_, txn| {
+            end = LoggedTxn::read(txn).ok().map(|txn| txn.header.zxid);
+            end.is_some()
+        })?;
+        if let Some(end) = end {
+            return Ok(end < recovered.last_zxid);
+        }
+    }
+    Ok(false)
 }
 
 /// What a leader would send to a learner that has the first transaction of the log, or else what the floor allows: the
