@@ -106,7 +106,7 @@ pub trait LogHost {
     fn committing(&mut self);
     /// What was appended up to `id` is durable: the replica is to hear of it.
     fn committed(&mut self, id: WriteId, done: Committed);
-    /// A snapshot is wanted of a state whose transactions are all durable. Whoever writes it gives
+    /// A snapshot is wanted of a state whose transactions are all durable, and below a durable mark. Whoever writes it gives
     /// [`Input::SnapshotDone`], and gives up if the history is claimed before it is finished.
     fn take_snapshot(&mut self, image: Box<SnapshotImage>);
     /// The history is about to change: what was begun with snapshots and segments is given up.

@@ -83,6 +83,7 @@ impl Rig {
                     // A snapshot ahead of the log would be a state that a crash has no way to.
                     assert!(image.zxid() <= self.writer.durable(), "the log is durable up to the snapshot");
                     self.snapshots += 1;
+                    self.writer.settle().expect("a healthy disk");
                     write_snapshot(&*self.disk, &*image, &SnapshotOptions::default()).expect("a healthy disk");
                     snapshots += 1;
                 }

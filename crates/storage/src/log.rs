@@ -14,7 +14,7 @@
 //! record, with another name.
 //!
 //! **Without `forceSync`** the syncs of ordinary commits are left out and the mark stays where it is. The
-//! syncs above stay, once per segment, because recovery relies on them.
+//! syncs above stay, once per segment, because recovery relies on them, and so do those [before a snapshot](LogWriter::settle).
 
 mod epochs;
 pub(crate) mod install;
@@ -221,7 +221,7 @@ impl<D: Disk> LogWriter<D> {
 
     /// The next append starts a new segment, as behind a snapshot, so that what lies before it can be purged. Not if the
     /// current one was prepared and what was committed fills less than half of it: its zeros were written to the disk, and
-    /// would be for nothing. Recovery then reads up to half a segment that the snapshot has.
+    /// would be for nothing. Recovery then begins in the middle of a segment, and reads up to one that the snapshot has.
     pub fn roll(&mut self) {
         self.roll |= self.current.as_ref().is_some_and(Current::is_worth_leaving);
     }
