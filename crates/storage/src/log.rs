@@ -14,7 +14,8 @@
 //! record, with another name.
 //!
 //! **Without `forceSync`** the syncs of ordinary commits are left out and the mark stays where it is. The
-//! syncs above stay, once per segment, because recovery relies on them, and so do those [before a snapshot](LogWriter::settle).
+//! syncs above stay, once per segment, because recovery relies on them, and so do those
+//! [before a snapshot](LogWriter::settle).
 
 mod epochs;
 pub(crate) mod install;

@@ -32,8 +32,8 @@ struct Cut {
 impl<D: Disk> LogWriter<D> {
     /// Cuts the log behind `after`, which is the last transaction from then on, and all that is durable. Answers
     /// false, and changes nothing, if no whole snapshot at or below remains, or the log does not hold `after`
-    /// and everything up to it from there on, or the floor lies between. The next append starts a new segment. An error is final, as in a
-    /// commit.
+    /// and everything up to it from there on, or the floor lies between. The next append starts a new segment. An
+    /// error is final, as in a commit.
     ///
     /// Nobody may be writing or removing snapshots meanwhile.
     pub fn truncate(&mut self, after: Zxid) -> DiskResult<bool> {
