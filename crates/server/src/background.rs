@@ -176,12 +176,21 @@ pub(crate) fn run_snapshots<D: Disk>(
                 tracing::info!("a snapshot was given up because the server stops; the log keeps everything");
                 return;
             }
-            Err(e) => Some(format!(
-                "no snapshot was written: {e}. The log keeps everything, so nothing is lost; the next one is tried after snapCount more transactions"
-            )),
+            Err(e) => Some(unwritten(&e)),
         };
         core.step_in_bulk(Input::SnapshotDone { error });
     }
+}
+
+/// Why there is no snapshot, and what that means.
+fn unwritten(error: &DiskError) -> String {
+    let remedy = match error.kind {
+        DiskErrorKind::Full => ". Make room on the disk that holds dataDir",
+        _ => "",
+    };
+    format!(
+        "no snapshot was written: {error}. The log keeps everything, so nothing is lost; the next one is tried after snapCount more transactions{remedy}"
+    )
 }
 
 fn next_image(core: &Core, images: &Receiver<SnapshotTask>) -> Option<SnapshotTask> {
@@ -286,6 +295,13 @@ mod tests {
     use super::*;
     use crate::disk::RealDisk;
     use crate::testing;
+
+    #[test]
+    fn a_snapshot_for_which_there_is_no_room_says_what_to_do() {
+        let error = |kind| DiskError { operation: "write", path: "/p".into(), kind, message: "why".into() };
+        assert!(unwritten(&error(DiskErrorKind::Full)).ends_with(". Make room on the disk that holds dataDir"));
+        assert!(unwritten(&error(DiskErrorKind::Other)).ends_with("snapCount more transactions"));
+    }
 
     #[test]
     fn files_fail_once_the_server_closes_and_no_image_is_taken_up() {

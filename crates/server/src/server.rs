@@ -19,7 +19,7 @@ use crate::restoring;
 use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
 use farrier_replica::{Input, LogWork, Replica, durable};
-use farrier_storage::{DiskError, LogWriter, Refusal, RefusalKind};
+use farrier_storage::{DiskError, DiskErrorKind, LogWriter, Refusal, RefusalKind};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -70,7 +70,7 @@ pub enum StartError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The disk failed during the start.
-    #[error("{0}. Nothing was acknowledged; mend the disk and start again")]
+    #[error("{0}. Nothing was acknowledged; {remedy} and start again", remedy = disk_remedy(.0))]
     Disk(#[from] DiskError),
     /// The system gives no thread, socket or random number.
     #[error("the operating system refused a resource: {0}")]
@@ -94,6 +94,13 @@ fn peer_bind_remedy(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::PermissionDenied => "Ports below 1024 need a privilege; choose others",
         _ => "See this server's own server.N line",
+    }
+}
+
+const fn disk_remedy(error: &DiskError) -> &'static str {
+    match error.kind {
+        DiskErrorKind::Full => "make room on that disk",
+        _ => "mend the disk",
     }
 }
 
@@ -600,5 +607,20 @@ const fn canonical(peer: SocketAddr) -> SocketAddr {
             None => peer,
         },
         SocketAddr::V4(_) => peer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_has_its_own_remedy() {
+        let error = |kind| {
+            StartError::from(DiskError { operation: "write", path: "/p".into(), kind, message: "why".into() })
+                .to_string()
+        };
+        assert!(error(DiskErrorKind::Full).ends_with("; make room on that disk and start again"));
+        assert!(error(DiskErrorKind::Other).ends_with("; mend the disk and start again"));
     }
 }

@@ -99,6 +99,12 @@ pub struct DiskError {
 /// Result of a disk operation.
 pub type DiskResult<T> = Result<T, DiskError>;
 
+/// A directory as the operator knows it.
+pub(crate) fn dir_name<D: Disk>(disk: &D, dir: Dir) -> String {
+    let file = disk.describe(&DiskPath::new(dir, "x"));
+    file.strip_suffix("/x").unwrap_or(&file).to_owned()
+}
+
 /// The disk. Operations block; the shell calls from threads of their own, never while it holds the
 /// replica.
 pub trait Disk: Send + Sync + fmt::Debug + 'static {

@@ -21,7 +21,9 @@ mod epochs;
 pub(crate) mod install;
 mod truncate;
 
-use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, ZEROS_CHUNK};
+use crate::disk::{
+    Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, ZEROS_CHUNK, dir_name,
+};
 use crate::mark::{Mark, MarkFile};
 use crate::record;
 use crate::recover::Recovered;
@@ -494,9 +496,14 @@ pub(crate) fn keep_reserve<D: Disk>(disk: &D, dir: Dir, len: u64) -> DiskResult<
     match disk.free_bytes(dir)? {
         Some(free) if free < len.saturating_add(RESERVE) => Err(DiskError {
             operation: "take more room in",
-            path: disk.describe(&DiskPath::new(dir, ".")),
+            path: dir_name(disk, dir),
             kind: DiskErrorKind::Full,
-            message: format!("{free} bytes are free, {len} are needed, and {RESERVE} are kept for the log"),
+            message: match len {
+                0 => format!("{free} bytes are free, and the last {RESERVE} are kept for the log"),
+                _ => format!(
+                    "{len} bytes are needed, and {free} are free, of which the last {RESERVE} are kept for the log"
+                ),
+            },
         }),
         _ => Ok(()),
     }

@@ -356,7 +356,16 @@ fn what_can_wait_leaves_room_for_the_log() {
     let disk = MemDisk::default();
     disk.set_capacity(RESERVE + 99_999);
     let before = disk.count();
-    assert_eq!(prepare_segment(&disk, 100_000, &mut |_| {}).unwrap_err().kind, DiskErrorKind::Full);
+    let error = prepare_segment(&disk, 100_000, &mut |_| {}).unwrap_err();
+    assert_eq!(error.kind, DiskErrorKind::Full);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot take more room in /data/version-2: 100000 bytes are needed, and {} are free, of which the last \
+             {RESERVE} are kept for the log",
+            RESERVE + 99_999
+        )
+    );
     assert_eq!(disk.count(), before, "not even begun");
     // The room goes while it is being filled: it is given back.
     disk.set_capacity(RESERVE + (4 << 20));
@@ -370,5 +379,7 @@ fn what_can_wait_leaves_room_for_the_log() {
     disk.set_capacity((3 << 20) + RESERVE);
     let error = crate::snapshot::write_snapshot_paced(&disk, &Nodes::up_to(5), &options, &mut |_| {}).unwrap_err();
     assert_eq!(error.kind, DiskErrorKind::Full);
+    let said = error.to_string();
+    assert!(said.ends_with(&format!(" bytes are free, and the last {RESERVE} are kept for the log")), "{said}");
     assert_eq!(disk.names(Dir::DataVersion), [NEXT_NAME]);
 }

@@ -1,7 +1,7 @@
 //! Why a server does not start, told for a person: where, what, and what to do.
 
 use super::RecoverOptions;
-use crate::disk::{Dir, Disk, DiskError, DiskPath};
+use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, dir_name};
 use std::fmt;
 
 /// What kind of refusal it is.
@@ -69,13 +69,17 @@ impl std::error::Error for Refusal {}
 
 impl Refusal {
     pub(crate) fn disk(e: &DiskError) -> Self {
+        let remedy = match e.kind {
+            DiskErrorKind::Full => "make room on that disk",
+            _ => "check the disk",
+        };
         Self {
             kind: RefusalKind::Disk,
             file: None,
             offset: None,
             found: e.to_string(),
             expected: String::new(),
-            remedy: "Nothing was lost by this start; check the disk and start again".to_owned(),
+            remedy: format!("Nothing was lost by this start; {remedy} and start again"),
         }
     }
 
@@ -93,11 +97,7 @@ impl From<DiskError> for Refusal {
 
 /// The directories, as an operator would name them on a command line.
 fn command_line_dirs<D: Disk>(disk: &D) -> String {
-    let plain = |dir| {
-        let file = disk.describe(&DiskPath::new(dir, "x"));
-        file.strip_suffix("/x").unwrap_or(&file).to_owned()
-    };
-    let (data, log) = (plain(Dir::Data), plain(Dir::Log));
+    let (data, log) = (dir_name(disk, Dir::Data), dir_name(disk, Dir::Log));
     if data == log { data } else { format!("{data} --log-dir {log}") }
 }
 
