@@ -361,6 +361,9 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
 
 fn finding<D: Disk>(disk: &D, damage: &Damage) -> Finding {
     let remedy = match damage.offset {
+        None if damage.missing => {
+            "the mark is set back to what is there; better bring the file back, if it still exists"
+        }
         None => "the mark is set back to what is there",
         Some(offset) if offset <= FIRST_RECORD => "this segment and all later ones are moved aside",
         Some(_) => "the segment is copied aside and cut here, and all later ones are moved aside",

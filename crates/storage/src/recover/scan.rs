@@ -4,7 +4,7 @@
 //! wrong.
 
 use super::{RecoverOptions, Refusal, RefusalKind};
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Dir, Disk, DiskError, dir_name};
 use crate::log::follows;
 use crate::mark::Mark;
 use crate::record::{Decoded, Stop, record_len};
@@ -20,6 +20,8 @@ pub(crate) struct Damage {
     pub(crate) offset: Option<u64>,
     pub(crate) found: String,
     pub(crate) expected: String,
+    /// The segment's file isn't there at all.
+    pub(crate) missing: bool,
 }
 
 /// Why a scan ended early.
@@ -55,14 +57,27 @@ impl ScanError {
             },
             Self::Damage(d) => Refusal {
                 kind: RefusalKind::Damage,
-                file: d.segment.map(|s| disk.describe(&log_path(s))),
+                file: match d.segment {
+                    Some(segment) => Some(disk.describe(&log_path(segment))),
+                    None => d.missing.then(|| dir_name(disk, Dir::LogVersion)),
+                },
                 offset: d.offset,
                 found: d.found,
                 expected: d.expected,
-                remedy: super::repair_remedy(disk, options),
+                remedy: if d.missing { missing_remedy(disk, options) } else { super::repair_remedy(disk, options) },
             },
         }
     }
+}
+
+/// A disk that isn't mounted looks like that, and then nothing is lost.
+fn missing_remedy<D: Disk>(disk: &D, options: &RecoverOptions) -> String {
+    let what = super::repair_what(disk, options);
+    format!(
+        "Nothing was changed. Is the right disk mounted there, and are dataDir and dataLogDir the right ones? If files were \
+         moved away, bring them back. Only if they are lost for good: `farrier repair {what}` shows what that may cost, and \
+         with --accept-loss goes on without them"
+    )
 }
 
 /// A segment's good part.
@@ -166,14 +181,28 @@ impl<D: Disk> Scanner<'_, D> {
         }
         self.judge_tail(&mut scan)?;
         if let Some(mark) = self.mark.filter(|mark| scan.last < mark.zxid) {
-            return Err(ScanError::Damage(Damage {
-                segment: Some(mark.segment).filter(|s| *s > Zxid::ZERO),
-                offset: None,
-                found: format!("the data ends with zxid {}", scan.last),
-                expected: format!("all up to zxid {}, which was acknowledged and synced", mark.zxid),
-            }));
+            return Err(ScanError::Damage(self.cut_short(mark, scan.last)));
         }
         Ok(scan)
+    }
+
+    /// The data ends with `last`, before what the mark tells of.
+    fn cut_short(&self, mark: Mark, last: Zxid) -> Damage {
+        let segment = Some(mark.segment).filter(|s| *s > Zxid::ZERO);
+        let is_there = |first: Zxid| self.segments.iter().any(|s| s.first == first);
+        let nothing = self.bare && self.segments.is_empty();
+        let missing = nothing || segment.is_some_and(|first| !is_there(first));
+        let found = match segment {
+            _ if !missing => format!("the data ends with zxid {last}"),
+            None => "there is neither a log nor a snapshot".to_owned(),
+            Some(_) if nothing => "the file is missing, and there is neither another log nor a snapshot".to_owned(),
+            Some(_) if self.segments.is_empty() => {
+                format!("the file is missing, and there is no other log; the data ends with zxid {last}")
+            }
+            Some(_) => format!("the file is missing; the data ends with zxid {last}"),
+        };
+        let expected = format!("all up to zxid {}, which was acknowledged and synced", mark.zxid);
+        Damage { segment, offset: None, found, expected, missing }
     }
 
     fn read(&self, segment: &Segment, scan: &mut Scan, visit: &mut Visit<'_>) -> Result<Extent, ScanError> {
@@ -212,6 +241,7 @@ impl<D: Disk> Scanner<'_, D> {
                 offset: Some(0),
                 found: why.to_string(),
                 expected: "a log segment's header".to_owned(),
+                missing: false,
             }));
         }
         if let Why::Record(Stop::Length(len)) = why
@@ -225,6 +255,7 @@ impl<D: Disk> Scanner<'_, D> {
                 offset: Some(extent.end),
                 found: why.to_string(),
                 expected: "a good record, since this part of the log was acknowledged and synced".to_owned(),
+                missing: false,
             }));
         }
         if !reader.is_zero_from(extent.end)? {
@@ -243,7 +274,13 @@ impl<D: Disk> Scanner<'_, D> {
         visit: &mut Visit<'_>,
     ) -> Result<Zxid, ScanError> {
         let damage = |found: String, expected: String| {
-            Err(ScanError::Damage(Damage { segment: Some(segment), offset: Some(offset), found, expected }))
+            Err(ScanError::Damage(Damage {
+                segment: Some(segment),
+                offset: Some(offset),
+                found,
+                expected,
+                missing: false,
+            }))
         };
         let header = match read_header(txn) {
             Ok(header) => header,
@@ -306,6 +343,7 @@ impl<D: Disk> Scanner<'_, D> {
             offset: Some(extent.end),
             found: format!("{}, and the next good record has zxid {zxid}", rest.why),
             expected: format!("the record that follows zxid {}", scan.last),
+            missing: false,
         }))
     }
 
@@ -321,6 +359,7 @@ impl<D: Disk> Scanner<'_, D> {
                 offset: Some(offset),
                 found: rest.why.to_string(),
                 expected: expected.to_owned(),
+                missing: false,
             }))
         };
         if second.is_some() {

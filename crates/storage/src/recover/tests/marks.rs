@@ -33,6 +33,48 @@ fn a_mark_bad_anywhere() {
     }
 }
 
+/// A disk that isn't mounted, or a file that was moved: the refusal says that something is missing, and which way on
+/// loses nothing.
+#[test]
+fn what_is_missing_is_told_as_missing() {
+    let refusal = |disk: &Arc<MemDisk>| {
+        let refusal = start(disk).unwrap_err();
+        assert_eq!(refusal.kind, RefusalKind::Damage);
+        let said = refusal.to_string();
+        let (mounted, repair) = (said.find("the right disk mounted").unwrap(), said.find("--accept-loss").unwrap());
+        assert!(mounted < repair, "{said}");
+        said
+    };
+    // The newest of two segments.
+    let disk = used(&[3, 1]);
+    let older = log_path(mark_of(&disk).segment);
+    let mut log = writer(&disk, &start(&disk).unwrap().1);
+    log.append(zxid(5), &txn(5));
+    log.close().unwrap();
+    let last = log_path(mark_of(&disk).segment);
+    assert_ne!(older, last);
+    disk.remove(&last).unwrap();
+    let said = refusal(&disk);
+    let file = disk.describe(&last);
+    assert!(
+        said.starts_with(&format!("{file}: the file is missing; the data ends with zxid 0x4; expected all up to")),
+        "{said}"
+    );
+    // All that there was below version-2.
+    for name in disk.names(Dir::LogVersion) {
+        disk.remove(&DiskPath::new(Dir::LogVersion, name)).unwrap();
+    }
+    let said = refusal(&disk);
+    assert!(said.contains("the file is missing, and there is neither another log nor a snapshot; expected"), "{said}");
+    // A file that is there and too short is no missing one.
+    let disk = used(&[3, 1]);
+    let mark = mark_of(&disk);
+    let path = log_path(mark.segment);
+    disk.put(&path, Vec::new());
+    let said = start(&disk).unwrap_err().to_string();
+    assert!(!said.contains("missing") && !said.contains("mounted"), "{said}");
+}
+
 #[test]
 fn a_mark_of_a_newer_version_is_refused() {
     let disk = used(&[1]);
