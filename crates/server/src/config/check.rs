@@ -25,14 +25,15 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
     let mut lines = Vec::new();
     for key in KEYS {
         let note = match key.support {
-            Support::Used | Support::Demand(_) => None,
+            Support::Used | Support::Alone(_) | Support::Demand(_) => None,
             Support::Ensemble => Some("concerns ensembles".to_owned()),
             Support::Mapped(how) => Some(how.to_owned()),
             Support::Ignored(why) => Some(format!("no effect: {why}")),
             Support::NotRunning(what) => Some(format!("not running: {what}")),
         };
         let mut set = sources.assignments().filter(|a| std::ptr::eq(a.key, key)).peekable();
-        if set.peek().is_none() && key.support == Support::Used && key.family().is_none() {
+        let is_read = matches!(key.support, Support::Used | Support::Alone(_));
+        if set.peek().is_none() && is_read && key.family().is_none() {
             if let Some(value) = value_in_force(key.name, key.default, config) {
                 lines.push(Effective { name: key.name.to_owned(), value, origin: Origin::Default, note });
             }
@@ -42,7 +43,13 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
             let raised = value::raised(key.kind, &a.text).map(|bound| bound.to_string());
             let (name, origin) = (a.name.clone(), a.origin.clone());
             let value = raised.unwrap_or_else(|| a.shown().to_owned());
-            lines.push(Effective { name, value, origin, note: note.clone() });
+            let note = match key.support {
+                Support::Alone(what) if config.ensemble.is_some() && !a.is_off() => {
+                    Some(format!("not running in an ensemble: {what}"))
+                }
+                _ => note.clone(),
+            };
+            lines.push(Effective { name, value, origin, note });
         }
     }
     lines
@@ -102,6 +109,9 @@ pub fn reference() -> String {
         };
         let here = match key.support {
             Support::Used => "honoured".to_owned(),
+            Support::Alone(what) => {
+                format!("honoured by a server that runs alone; not running yet in an ensemble: {what}")
+            }
             Support::Ensemble => "concerns ensembles".to_owned(),
             Support::Mapped(how) => format!("accepted: {how}"),
             Support::Ignored(why) => format!("accepted, no effect: {why}"),

@@ -8,7 +8,7 @@ use Fallback::{Derived, Required, Unset, Value};
 use Kind::{Bool, Choice, Host, Int, Opaque, Path, Period, Port, Raised, Real, Text, Word, Words};
 use Mark::{Map, Must, Warn};
 use Property::{Both, Plain, Prefixed};
-use Support::{Demand, Ensemble, Ignored, Mapped, NotRunning, Used};
+use Support::{Alone, Demand, Ensemble, Ignored, Mapped, NotRunning, Used};
 
 /// One row.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +94,8 @@ pub(super) enum Mark {
 pub(super) enum Support {
     /// Read by the server.
     Used,
+    /// Read by a server that runs alone. In an ensemble it belongs to this feature, which isn't running yet.
+    Alone(&'static str),
     /// Means something in an ensemble only; silent on a lone server, as in Apache.
     Ensemble,
     /// Accepted; the text says what does the same here.
@@ -311,7 +313,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("autopurge.purgeInterval", Period, Value("1h")).file_only(),
     Key::new("syncEnabled", Bool, YES).file_only().support(Ensemble),
     Key::new("observer.syncEnabled", Bool, YES).support(Ensemble),
-    Key::new("readonlymode.enabled", Bool, NO).property(Plain),
+    Key::new("readonlymode.enabled", Bool, NO).property(Plain).support(Alone("read-only mode, so nothing is served without a quorum")),
     // Learner synchronisation
     Key::new("leader.maxConcurrentSnapSyncs", POSITIVE, Value("10")).alias(&["maxConcurrentSnapSyncs"]).support(Ensemble),
     Key::new("leader.maxConcurrentDiffSyncs", POSITIVE, Value("100")).alias(&["maxConcurrentDiffSyncs"]).support(Ensemble),

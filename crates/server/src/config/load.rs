@@ -96,6 +96,7 @@ fn finish(mut sources: Sources, file: Option<&Path>, overrides: &Overrides<'_>) 
     let membership = membership(&mut sources, &data_dir);
     let client = client_listener(&mut sources, file, membership.as_ref());
     let ensemble = membership.filter(EnsembleConfig::is_distributed);
+    sources.judge_alone(ensemble.is_none());
     if let Some(ensemble) = &ensemble {
         check_distributed(&mut sources, ensemble, &data_dir, file);
     }

@@ -209,10 +209,6 @@ pub(super) fn check_distributed(
             sources.warnings.push(format!("{key}=false: no effect: an observer always writes its log and snapshots"));
         }
     }
-    if sources.flag("readonlymode.enabled") {
-        let text = "not running in this version: read-only mode; without a quorum nothing is served";
-        sources.warnings.push(text.to_owned());
-    }
 }
 
 fn tuning(sources: &Sources) -> Tuning {

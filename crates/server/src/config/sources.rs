@@ -63,6 +63,8 @@ pub(super) struct Sources {
     set: BTreeMap<String, Assignment>,
     pub(super) warnings: Vec<String>,
     pub(super) problems: Vec<Problem>,
+    /// Warnings that are true of a server that runs alone.
+    if_alone: Vec<String>,
 }
 
 impl Sources {
@@ -148,7 +150,11 @@ impl Sources {
                 Property::Plain => format!("Apache reads it from -D{} only", key.name),
                 _ => format!("Apache ignores this spelling of `{}`", canonical(key, bare)),
             };
-            self.warnings.push(format!("{origin}: {name}={} is applied, although {reason}", shown(key.name, text)));
+            let applied = format!("{origin}: {name}={} is applied, although {reason}", shown(key.name, text));
+            match key.support {
+                Support::Alone(_) => self.if_alone.push(applied),
+                _ => self.warnings.push(applied),
+            }
         }
         self.assign(key, bare, text, origin, spelling);
     }
@@ -301,6 +307,21 @@ impl Sources {
         self.problems.push(problem);
     }
 
+    /// Whether the server runs alone is known: tells what only then is true, or only then is not.
+    pub(super) fn judge_alone(&mut self, alone: bool) {
+        if alone {
+            self.warnings.append(&mut self.if_alone);
+            return;
+        }
+        for a in self.set.values().filter(|a| !a.is_off()) {
+            if let Support::Alone(feature) = a.key.support {
+                let place = format!("{} ({})", a.name, a.origin);
+                self.warnings
+                    .push(format!("not running in an ensemble in this version: {feature}; without effect: {place}"));
+            }
+        }
+    }
+
     /// One warning for each feature that the file sets up and that isn't running, one for all keys
     /// that only mean something inside a JVM; a demand for security is refused.
     pub(super) fn judge_support(&mut self) {
@@ -310,7 +331,7 @@ impl Sources {
         for a in self.set.values() {
             let place = format!("{} ({})", a.name, a.origin);
             match a.key.support {
-                Support::Used | Support::Ensemble | Support::Mapped(_) => {}
+                Support::Used | Support::Alone(_) | Support::Ensemble | Support::Mapped(_) => {}
                 Support::Ignored(reason) => ignored.push(format!("{place}: {reason}")),
                 Support::NotRunning(_) if a.is_off() => {}
                 Support::NotRunning(feature) => missing.entry(feature).or_default().push(place),
@@ -347,7 +368,7 @@ impl Assignment {
     }
 
     /// Whether the value switches off or unsets what the key belongs to.
-    fn is_off(&self) -> bool {
+    pub(super) fn is_off(&self) -> bool {
         match value::parse(self.key.kind, &self.text) {
             Ok(Parsed::Bool(value)) => !value,
             Ok(Parsed::Int(value)) => self.key.kind == Kind::Port && value <= 0,

@@ -503,6 +503,31 @@ fn the_list_says_who_votes_and_what_is_set_counts() {
     }
 }
 
+/// What only a lone server does is not told as done in an ensemble, and the table says so.
+#[test]
+fn read_only_mode_is_told_as_what_it_is() {
+    let alone = accepted("readonlymode.enabled=true");
+    assert!(warnings(&alone).contains("readonlymode.enabled=true is applied, although"), "{}", warnings(&alone));
+    assert!(!render(&alone.effective).contains("not running"), "{}", render(&alone.effective));
+
+    let of = |value| {
+        let text = format!("clientPort=2181\n{THREE}readonlymode.enabled={value}\n");
+        let loaded = load_member(Some("1"), &text).expect("valid");
+        (loaded.warnings.join("\n"), render(&loaded.effective))
+    };
+    let (warned, table) = of("true");
+    assert!(!warned.contains("applied"), "{warned}");
+    assert!(warned.contains("not running in an ensemble in this version: read-only mode, so nothing"), "{warned}");
+    assert!(warned.contains("without effect: readonlymode.enabled ("), "{warned}");
+    let line = table.lines().find(|l| l.starts_with("readonlymode.enabled=true")).expect("it is set");
+    assert!(
+        line.ends_with("; not running in an ensemble: read-only mode, so nothing is served without a quorum)"),
+        "{line}"
+    );
+    let (warned, table) = of("false");
+    assert!(!warned.contains("read-only") && !table.contains("read-only"), "{warned}{table}");
+}
+
 #[test]
 fn the_dynamic_file_is_read() {
     let dir = Dir::new();
