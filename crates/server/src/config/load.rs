@@ -201,12 +201,17 @@ fn client_listener(sources: &mut Sources, file: Option<&Path>, members: Option<&
             let why =
                 "this version has no TLS, and there is no plain port beside it; set clientPort to serve without TLS";
             sources.refuse("secureClientPort", why);
-        } else if sources.problems.is_empty() {
+        } else if sources.problems.is_empty() && !members.is_some_and(lacks_own_line) {
             let message = "clientPort isn't set, so no client could connect".to_owned();
             sources.problems.push(Problem::at(place_of(file), message));
         }
     }
     listener(sources, address.filter(|ip| !ip.is_unspecified()), chosen.unwrap_or(0))
+}
+
+/// Whether the port for clients may stand in this server's line, which is not known without `myid`.
+fn lacks_own_line(members: &EnsembleConfig) -> bool {
+    members.is_distributed() && members.my_id.is_none() && members.members.values().any(|m| m.client.is_some())
 }
 
 fn port(sources: &Sources, key: &str) -> Option<u16> {

@@ -13,6 +13,9 @@ use super::{ConfigError, Problem, properties};
 /// Longest `myid` that is read, in bytes.
 const MYID_MAX: usize = 4096;
 
+/// Name of the file in dataDir with this server's number.
+const MYID: &str = "myid";
+
 impl EnsembleConfig {
     /// `myid` must be there and name a member of the list.
     pub(super) fn check_own_id(&self, data_dir: &Path) -> Result<(), ConfigError> {
@@ -28,7 +31,7 @@ impl EnsembleConfig {
             }
             Some(_) => return Ok(()),
         };
-        Err(ConfigError::one(Problem::at(data_dir.join("myid").display().to_string(), message)))
+        Err(ConfigError::one(Problem::at(data_dir.join(MYID).display().to_string(), message)))
     }
 
     /// Apache's rule: more than one voter, or one that insists.
@@ -174,14 +177,20 @@ pub(super) fn check_distributed(
     data_dir: &Path,
     file: Option<&Path>,
 ) {
-    for (key, value) in [("initLimit", ensemble.init_limit), ("syncLimit", ensemble.sync_limit)] {
-        if value == 0 && sources.assignment(key).is_none() {
-            sources.problems.push(Problem::at(place_of(file), format!("{key} isn't set; an ensemble requires it")));
+    // A missing file is told with what else is missing; whether its number is listed shows in a list without mistakes.
+    let missing = sources.text("dataDir").is_some() && !data_dir.join(MYID).exists();
+    let judged = missing || sources.problems.is_empty();
+    let limits = [
+        ("initLimit", "ticks that a server may take to connect to its leader and to get what it lacks; 10 is usual"),
+        ("syncLimit", "ticks that a server may be behind its leader; 5 is usual"),
+    ];
+    for (key, what) in limits {
+        if sources.assignment(key).is_none() {
+            let message = format!("{key} isn't set; an ensemble requires it: {what}");
+            sources.problems.push(Problem::at(place_of(file), message));
         }
     }
-    if sources.problems.is_empty()
-        && let Err(error) = ensemble.check_own_id(data_dir)
-    {
+    if judged && let Err(error) = ensemble.check_own_id(data_dir) {
         sources.problems.extend(error.problems);
     }
     for (id, member) in &ensemble.members {
@@ -234,12 +243,16 @@ fn tuning(sources: &Sources) -> Tuning {
 
 /// The number in `dataDir/myid`; blanks around it are forgiven.
 fn read_my_id(sources: &mut Sources, data_dir: &Path) -> Option<i64> {
-    let path = data_dir.join("myid");
+    let path = data_dir.join(MYID);
     if !path.exists() {
         return None;
     }
     let read = read_bounded(&path, MYID_MAX).and_then(|bytes| {
         let text = String::from_utf8_lossy(&bytes);
+        if text.trim().is_empty() {
+            return Err("the file is empty; in an ensemble it holds this server's number, the N of its server.N line"
+                .to_owned());
+        }
         let first = text.lines().next().unwrap_or_default().trim();
         first.parse::<i64>().map_err(|_| format!("serverid `{first}` is not a number"))
     });

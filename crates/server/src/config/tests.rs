@@ -465,6 +465,25 @@ fn an_ensemble_is_read() {
 }
 
 #[test]
+fn all_that_an_ensemble_lacks_is_told_at_once() {
+    // The client's port stands in the line that only myid tells.
+    for members in ["clientPort=1\nserver.1=a:1:2\nserver.2=b:1:2", "server.1=a:1:2;1\nserver.2=b:1:2;1"] {
+        let error = load_member(None, members).expect_err("much is missing");
+        for part in
+            ["initLimit isn't set", "10 is usual", "syncLimit isn't set", "5 is usual", "myid: the file is missing"]
+        {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert_eq!(error.lines().count(), 3, "{error}");
+    }
+    for empty in ["", "\n", " "] {
+        let error = load_member(Some(empty), &format!("clientPort=1\n{THREE}")).expect_err("no number");
+        assert!(error.contains("myid: the file is empty; "), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
 fn one_listed_server_runs_standalone() {
     let loaded = load_member(Some("1"), "server.1=localhost:2888:3888;127.0.0.1:2185").expect("valid");
     assert_eq!(loaded.config.ensemble, None);
