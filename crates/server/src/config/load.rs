@@ -23,13 +23,30 @@ pub fn load(path: &Path, overrides: &Overrides<'_>) -> Result<Loaded, ConfigErro
     sources.add_jvm_flags(overrides.jvm_flags);
     match read_bounded(path, properties::FILE_MAX) {
         Ok(text) => sources.add_file(path, &text),
-        Err(error) => return Err(ConfigError::one(Problem::at(path.display().to_string(), error))),
+        Err(error) => {
+            return Err(ConfigError::one(Problem::at(path.display().to_string(), unreadable(path, &error))));
+        }
     }
     if !sources.problems.is_empty() {
         // Whatever else would be found follows from the part of the file that can't be read.
         return Err(ConfigError { problems: sources.problems });
     }
     finish(sources, Some(path), overrides)
+}
+
+/// Why what was named is no configuration file, and what to name instead.
+fn unreadable(path: &Path, error: &str) -> String {
+    const INIT: &str = "`farrier init` writes one: see `farrier init --help`";
+    let inside = path.join("zoo.cfg");
+    if inside.is_file() {
+        format!("this is a directory; name its configuration file: {}", inside.display())
+    } else if path.is_dir() {
+        format!("this is a directory, and has no zoo.cfg; name a configuration file. {INIT}")
+    } else if !path.exists() {
+        format!("{error}. {INIT}")
+    } else {
+        error.to_owned()
+    }
 }
 
 /// Apache's bare form: `port datadir [ticktime] [maxcnxns]`, without a limit of connections per
@@ -89,7 +106,12 @@ fn finish(mut sources: Sources, file: Option<&Path>, overrides: &Overrides<'_>) 
     let data_dir = data_dir.unwrap_or_default();
     for key in ["dataDir", "dataLogDir"] {
         if let Some(path) = sources.text(key) {
-            warn_if_relative(&mut sources, key, Path::new(&path));
+            let path = Path::new(&path);
+            warn_if_relative(&mut sources, key, path);
+            if path.exists() && !path.is_dir() {
+                sources
+                    .refuse(key, "this is a file, not a directory; name the directory that holds the server's files");
+            }
         }
     }
 

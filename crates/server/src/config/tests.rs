@@ -199,7 +199,27 @@ fn missing_basics_are_refused() {
         of("dataDir=/data\nclientPortAddress=127.0.0.1").contains("clientPortAddress=127.0.0.1: clientPort isn't set")
     );
     let missing = load(&dir.0.path().join("none.cfg"), &Overrides::default()).expect_err("no file").to_string();
-    assert!(missing.contains("none.cfg: can't be opened"), "{missing}");
+    assert!(missing.contains("none.cfg: can't be opened") && missing.contains("`farrier init`"), "{missing}");
+}
+
+#[test]
+fn what_is_no_file_or_no_directory_is_told_with_what_to_name_instead() {
+    let dir = Dir::new();
+    let of = |path: &Path| load(path, &Overrides::default()).expect_err("refused").to_string();
+    let bare = of(dir.0.path());
+    assert!(bare.contains("this is a directory, and has no zoo.cfg") && bare.contains("`farrier init`"), "{bare}");
+    let data = dir.write("data", "");
+    let file = dir.write("zoo.cfg", &format!("clientPort=2181\ndataDir=/tmp\ndataLogDir={}\n", data.display()));
+    let inside = of(dir.0.path());
+    assert!(
+        inside.ends_with(&format!("this is a directory; name its configuration file: {}", file.display())),
+        "{inside}"
+    );
+    let said = of(&file);
+    assert!(
+        said.starts_with(&format!("{}:3: dataLogDir={}: this is a file", file.display(), data.display())),
+        "{said}"
+    );
 }
 
 #[test]
