@@ -189,6 +189,21 @@ fn a_server_whose_port_is_taken_touches_no_directory() {
     assert_eq!(fs::read_dir(&data).expect("it exists").count(), 0, "nothing was written");
 }
 
+/// The second server on a directory hears of that, and not of the ports, which are taken for the same reason.
+#[test]
+fn a_directory_in_use_is_told_before_its_ports() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let data = temp.path().join("zk");
+    let first = Dev::start(&["--port", &port(6), "--data", &data.display().to_string()], temp.path());
+    let taken = first.address.rsplit(':').next().expect("a port");
+    let second = output(farrier(&["server", taken]).arg(data.join("1")));
+    assert_eq!(second.status.code(), Some(1));
+    let said = text(&second.stderr);
+    let holder = format!("is in use by another server (process {})", first.child.id());
+    assert!(said.contains(&holder) && !said.contains("cannot listen"), "{said}");
+    assert_eq!(first.end(Signal::TERM).1, Some(0));
+}
+
 #[test]
 fn data_and_port_are_kept() {
     let temp = tempfile::tempdir().expect("a temporary directory");

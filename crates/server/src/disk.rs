@@ -396,9 +396,9 @@ pub enum LockError {
 
 /// The locks on `farrier.lock` in dataDir and dataLogDir, held until it is dropped or the process ends,
 /// however it ends. That the files exist means nothing, and neither does what is in them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct DirectoryLock {
-    _files: Vec<File>,
+    files: Vec<(File, (u64, u64))>,
 }
 
 impl DirectoryLock {
@@ -407,34 +407,63 @@ impl DirectoryLock {
     /// # Errors
     /// [`LockError`]; nothing is locked then.
     pub fn acquire(data_dir: &Path, data_log_dir: &Path) -> Result<Self, LockError> {
-        let mut files: Vec<(File, (u64, u64))> = Vec::new();
+        Self::default().complete(data_dir, data_log_dir)
+    }
+
+    /// Takes only the locks whose files are there, and creates nothing, so that whoever else runs on these directories is
+    /// found before anything is written there. [`Self::complete`] takes the rest.
+    ///
+    /// # Errors
+    /// [`LockError::Held`]; nothing is locked then.
+    pub fn existing(data_dir: &Path, data_log_dir: &Path) -> Result<Self, LockError> {
+        let mut lock = Self::default();
         for dir in [data_dir, data_log_dir] {
-            let path = dir.join(LOCK);
-            let refused = |operation, error| LockError::Failed { operation, path: path.clone(), error };
-            // Not truncated: until it is locked, it may be somebody else's.
-            let mut file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-                .map_err(|e| refused("open", e))?;
-            let id = identity(&file.metadata().map_err(|e| refused("examine", e))?);
-            if files.iter().any(|(_, locked)| *locked == id) {
-                continue;
+            match lock.take(dir, false) {
+                Err(held @ LockError::Held { .. }) => return Err(held),
+                // Mostly there is no such file; what else it may be, `complete` meets again.
+                Ok(()) | Err(LockError::Failed { .. }) => {}
             }
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(LockError::Held { dir: dir.to_owned(), holder: holder(&mut file) });
-                }
-                Err(TryLockError::Error(e)) => return Err(refused("lock", e)),
-            }
-            // For the message above, in the process that comes second. A full disk does not matter.
-            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-            files.push((file, id));
         }
-        Ok(Self { _files: files.into_iter().map(|(file, _)| file).collect() })
+        Ok(lock)
+    }
+
+    /// Locks what is not locked yet of both directories, which must exist and may be one.
+    ///
+    /// # Errors
+    /// [`LockError`]; nothing is locked then.
+    pub fn complete(mut self, data_dir: &Path, data_log_dir: &Path) -> Result<Self, LockError> {
+        for dir in [data_dir, data_log_dir] {
+            self.take(dir, true)?;
+        }
+        Ok(self)
+    }
+
+    fn take(&mut self, dir: &Path, create: bool) -> Result<(), LockError> {
+        let path = dir.join(LOCK);
+        let refused = |operation, error| LockError::Failed { operation, path: path.clone(), error };
+        // Not truncated: until it is locked, it may be somebody else's.
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| refused("open", e))?;
+        let id = identity(&file.metadata().map_err(|e| refused("examine", e))?);
+        if self.files.iter().any(|(_, locked)| *locked == id) {
+            return Ok(());
+        }
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::Held { dir: dir.to_owned(), holder: holder(&mut file) });
+            }
+            Err(TryLockError::Error(e)) => return Err(refused("lock", e)),
+        }
+        // For the message above, in the process that comes second. A full disk does not matter.
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        self.files.push((file, id));
+        Ok(())
     }
 }
 

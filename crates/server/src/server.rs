@@ -166,14 +166,16 @@ impl Server {
     /// Starts a server and returns once it serves.
     ///
     /// The ports are bound before any directory is written, since Apache takes no lock: a Java server that
-    /// still runs there keeps us out.
+    /// still runs there keeps us out. Where a server of ours has run its lock comes first, since whoever holds that has
+    /// the ports too, and the directory is the better reason.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let member = Membership::of(&config)?;
+        let locked = DirectoryLock::existing(&config.data_dir, &config.data_log_dir)?;
         let listener = bind(&config)?;
         let peer_listeners = member.as_ref().map(bind_peers).transpose()?;
         let address = listener.local_addr()?;
         let disk = RealDisk::open(&config.data_dir, &config.data_log_dir, config.storage.datadir_autocreate)?;
-        let directories = Arc::new(DirectoryLock::acquire(&config.data_dir, &config.data_log_dir)?);
+        let directories = Arc::new(locked.complete(&config.data_dir, &config.data_log_dir)?);
         let disk = Arc::new(disk);
 
         let clock = Clock::new();

@@ -153,6 +153,17 @@ fn a_second_lock_is_refused_and_names_the_first() {
     DirectoryLock::acquire(&other, &other).expect("a refused attempt keeps nothing");
     drop(lock);
     DirectoryLock::acquire(&data, &log).expect("the files are there, the lock is not");
+
+    // What is there is locked, and nothing is made.
+    let fresh = dir.path().join("fresh");
+    std::fs::create_dir(&fresh).unwrap();
+    let part = DirectoryLock::existing(&data, &fresh).unwrap();
+    assert_eq!(std::fs::read_dir(&fresh).unwrap().count(), 0);
+    assert!(matches!(DirectoryLock::existing(&fresh, &data), Err(LockError::Held { .. })));
+    let whole = part.complete(&data, &fresh).unwrap();
+    assert!(matches!(DirectoryLock::existing(&fresh, &fresh), Err(LockError::Held { .. })));
+    drop(whole);
+    DirectoryLock::existing(&dir.path().join("nowhere"), &fresh).expect("nobody holds it");
 }
 
 #[test]
