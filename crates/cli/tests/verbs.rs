@@ -119,6 +119,16 @@ fn znodes_come_change_and_go() {
 }
 
 /// Names can hold what a terminal would not show but do.
+/// Whoever probes every few seconds fills nobody's log.
+#[test]
+fn a_probe_leaves_no_line_in_the_log() {
+    let at = Place::new();
+    assert!(at.run(&["status"]).ok().contains("standalone"));
+    at.server.signal(Signal::TERM);
+    let said = at.server.wait_said(|said| said.contains("stopping"));
+    assert!(said.contains("stopping") && !said.contains("srvr"), "{said}");
+}
+
 #[test]
 fn names_cannot_hide_what_they_are() {
     let at = Place::new();

@@ -248,7 +248,8 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
     core.step(Input::ClientDown { conn: id });
     context.deliver();
     if let Some(word) = word {
-        tracing::info!("processing {} command from {peer}", word.name());
+        // Probes ask every few seconds.
+        tracing::debug!("processing {} command from {peer}", word.name());
         conn.queue(words::answer(&context, word, peer).await.as_bytes());
     }
     if finish(&conn, LINGER_BYTES + context.frame_max()).await && !conn.ended.load(SeqCst) {
