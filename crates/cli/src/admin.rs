@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::output::{complain, print};
 use crate::server::{load_file, refuse};
+use crate::span::{self, HOUR, MS};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,9 +61,9 @@ struct Place {
     #[arg(long, value_name = "DIR|ZOO.CFG")]
     dir: PathBuf,
 
-    /// Seconds that the server, or the move of the leader, may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
+    /// Time that the server, or the move of the leader, may take: seconds, or with a unit as in `500ms`, `5m`
+    #[arg(long, value_name = "TIME", default_value = "10", allow_hyphen_values = true, value_parser = span::seconds(MS, HOUR))]
+    timeout: Duration,
 }
 
 /// Longest answer that is read.
@@ -82,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Ok(dir) => dir,
         Err(code) => return code,
     };
-    let end = Instant::now() + Duration::from_secs(place.timeout);
+    let end = Instant::now() + place.timeout;
     let result = match arguments.command {
         Command::TransferLeader(_) => transfer_leader(&dir, end),
         Command::Status(_) => ask(&dir, "status", end).map(|status| status.to_string()),

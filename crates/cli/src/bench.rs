@@ -21,6 +21,7 @@ use tokio::task::spawn_blocking;
 use crate::delete::Subtree;
 use crate::output::{FAILED, Failure, Out, complain, conclude};
 use crate::session::{self, SessionOptions};
+use crate::span::{self, HOUR};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,6 +36,9 @@ acknowledged write is read back on every server. CPU and memory of the servers a
 machine whose --pid is given. A server that is not on this machine has users, perhaps: it needs --yes.
 
 Exit codes: 0 done, 1 refused, or an answer was wrong, 2 usage, 3 no server.";
+
+/// The shortest row that tells anything.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// Seconds of every row that do not count.
 const RAMP: Duration = Duration::from_millis(500);
@@ -127,9 +131,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     keys: u32,
 
-    /// Seconds of every row
-    #[arg(short, long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    seconds: u64,
+    /// Length of every row: seconds, or with a unit as in `5m`
+    #[arg(short, long, value_name = "TIME", default_value = "5", allow_hyphen_values = true, value_parser = span::seconds(SECOND, HOUR))]
+    seconds: Duration,
 
     /// Znodes of `delete` and `fill`
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
@@ -232,7 +236,7 @@ async fn measure(
         conns: arguments.connections,
         pace,
         ramp: RAMP,
-        window: Duration::from_secs(arguments.seconds),
+        window: arguments.seconds,
         count: arguments.count,
         pids: arguments.pid.clone(),
     };

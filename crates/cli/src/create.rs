@@ -14,6 +14,7 @@ use crate::input::DataOptions;
 use crate::output::{FAILED, complain};
 use crate::session::{self, AclOption, SessionOptions};
 use crate::signals::StopSignals;
+use crate::span::{self, MS};
 use crate::values::{plain, stat_json};
 
 const EXAMPLES: &str = "\
@@ -58,8 +59,9 @@ pub(crate) struct Arguments {
     #[arg(short, long, conflicts_with_all = ["ttl", "sequential"])]
     container: bool,
 
-    /// The servers delete it when it has no children and its data was not set for so long: `30s`, `1h`
-    #[arg(short, long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    /// The servers delete it when it has no children and its data was not set for so long: seconds, or with a unit as
+    /// in `500ms`, `1h`
+    #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, value_parser = span::seconds(MS, Duration::MAX))]
     ttl: Option<Duration>,
 
     #[command(flatten)]

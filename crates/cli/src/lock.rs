@@ -11,6 +11,7 @@ use farrier_recipes::{Error, Guard, Layout, Lock};
 use crate::command::{End, Errand, LOST, NOT_ACQUIRED, Signals, code_of_signal, run_under};
 use crate::output::complain;
 use crate::session::{self, AclOption, SessionOptions};
+use crate::span;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -60,17 +61,21 @@ pub(crate) struct Arguments {
     command: Vec<OsString>,
 }
 
+/// Longest that somebody waits who doesn't wait for ever, in seconds that fit 32 bits.
+const WAIT_MAX: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// How long to wait for others.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WaitOption {
-    /// Seconds to wait until it can be had, 0 to try once [default: for ever]
-    #[arg(long, value_name = "SECONDS")]
-    wait: Option<u32>,
+    /// How long to wait until it can be had, 0 to try once: seconds, or with a unit as in `500ms`, `5m`
+    /// [default: for ever]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = span::seconds(Duration::ZERO, WAIT_MAX))]
+    wait: Option<Duration>,
 }
 
 impl WaitOption {
-    pub(crate) fn span(&self) -> Option<Duration> {
-        self.wait.map(|seconds| Duration::from_secs(seconds.into()))
+    pub(crate) const fn span(&self) -> Option<Duration> {
+        self.wait
     }
 }
 

@@ -39,6 +39,7 @@ mod set;
 mod shell;
 mod signals;
 mod snapshot;
+mod span;
 mod stat;
 mod status;
 mod sync;

@@ -13,6 +13,7 @@ use farrier_recipes::Error as RecipeError;
 
 use crate::command::{LOST, NOT_STARTED};
 use crate::output::{FAILED, Failure, NO_SERVER, Out, USAGE, complain, conclude, conclude_as};
+use crate::span::{self, HOUR, MS};
 use crate::values::AclList;
 
 /// Most bytes of a file with credentials.
@@ -26,13 +27,13 @@ pub(crate) struct SessionOptions {
     #[arg(long, env = "FARRIER_SERVER", value_name = "HOST:PORT,…[/PATH]", default_value = "127.0.0.1:2181")]
     server: String,
 
-    /// Seconds for the connection, and again for every request
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
+    /// Time for the connection, and again for every request: seconds, or with a unit as in `500ms`, `5m`
+    #[arg(long, value_name = "TIME", default_value = "10", allow_hyphen_values = true, value_parser = span::seconds(MS, HOUR))]
+    timeout: Duration,
 
-    /// Seconds after which the servers give up on this client if they don't hear of it
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=86400))]
-    session_timeout: u64,
+    /// Time after which the servers give up on this client if they don't hear of it
+    #[arg(long, value_name = "TIME", default_value = "15", allow_hyphen_values = true, value_parser = span::seconds(MS, HOUR * 24))]
+    session_timeout: Duration,
 
     /// Longest request that is sent; the servers' jute.maxbuffer has to allow it as well [default: 1048575]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=67_108_864))]
@@ -114,11 +115,10 @@ impl SessionOptions {
 
     /// A session. Whether another one follows it when it has expired is for those to say who live on.
     pub(crate) async fn connect(&self, renew: bool) -> anyhow::Result<Client> {
-        let timeout = Duration::from_secs(self.timeout);
         let mut builder = Client::builder(&self.server)
-            .connect_timeout(timeout)
-            .request_timeout(timeout)
-            .session_timeout(Duration::from_secs(self.session_timeout))
+            .connect_timeout(self.timeout)
+            .request_timeout(self.timeout)
+            .session_timeout(self.session_timeout)
             .renew_session(renew);
         if let Some(max) = self.request_max.and_then(|max| usize::try_from(max).ok()) {
             builder = builder.request_max(max);

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::hints;
 use crate::output::{complain, print};
 use crate::session;
+use crate::span::{self, HOUR, MS};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -44,9 +45,9 @@ pub(crate) struct Arguments {
     )]
     server: Vec<Host>,
 
-    /// Seconds that a server may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    timeout: u64,
+    /// Time that a server may take: seconds, or with a unit as in `500ms`, `5m`
+    #[arg(long, value_name = "TIME", default_value = "10", allow_hyphen_values = true, value_parser = span::seconds(MS, HOUR))]
+    timeout: Duration,
 
     /// One JSON array instead of a table
     #[arg(long)]
@@ -103,7 +104,7 @@ struct Facts {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let timeout = Duration::from_secs(arguments.timeout);
+    let timeout = arguments.timeout;
     let runtime = match session::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {

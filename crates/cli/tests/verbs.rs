@@ -406,6 +406,39 @@ fn wide_trees_are_walked_in_order() {
     assert_eq!(at.run(&["delete", "-r", "/wide", "--yes"]).ok(), "deleted 301 znodes\n");
 }
 
+/// Every span of time is written in the same ways.
+#[test]
+fn spans_of_time_have_one_form() {
+    let at = Place::new();
+    for words in [
+        &["get", "/", "--timeout", "2m", "--session-timeout", "30s"][..],
+        &["get", "/", "--timeout", "60"],
+        &["status", "--timeout", "60s"],
+        &["create", "--ttl", "3600", "/seconds"],
+        &["create", "--ttl", "1h", "/hours"],
+        &["lock", "/l", "--wait", "500ms", "--", "true"],
+        &["lock", "/l", "--wait", "0", "--", "true"],
+    ] {
+        at.run(words).ok();
+    }
+    let typed = b"create -t 60000 /ms\ncreate -t 1m /minute\n";
+    assert_eq!(at.feed(&["shell"], typed).ok(), "Created /ms\nCreated /minute\n");
+    let form = "expected a number of seconds, or one with its unit: 500ms, 10s, 5m, 1h";
+    for wrong in [
+        &["get", "/", "--timeout", "-1"][..],
+        &["get", "/", "--session-timeout", "soon"],
+        &["lock", "/l", "--wait", "abc", "--", "true"],
+        &["status", "--timeout", "-1"],
+        &["admin", "status", "--dir", ".", "--timeout", "1x"],
+        &["bench", "get", "--seconds", "-5"],
+        &["create", "--ttl", "-1s", "/x"],
+    ] {
+        at.run(wrong).fails(2, form);
+    }
+    at.run(&["get", "/", "--timeout", "2h"]).fails(2, "it has to be from 1ms to 1h");
+    at.run(&["get", "/", "--timeout", "0"]).fails(2, "it has to be from 1ms to 1h");
+}
+
 #[test]
 fn no_server_is_another_code_than_no_znode() {
     let at = Place::new();

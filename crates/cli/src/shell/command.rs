@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::span::{self, Bare};
 use crate::values::AclList;
 
 /// A line of the shell.
@@ -147,8 +148,8 @@ pub(super) struct Create {
     /// Container: it goes with its last child
     #[arg(short, conflicts_with_all = ["ttl", "sequential"])]
     pub(super) container: bool,
-    /// It goes when it has no children and was not set for so many milliseconds
-    #[arg(short, value_name = "TTL", value_parser = milliseconds)]
+    /// It goes when it has no children and was not set for so long: milliseconds, or with a unit as in `5m`
+    #[arg(short, value_name = "TTL", allow_hyphen_values = true, value_parser = milliseconds)]
     pub(super) ttl: Option<Duration>,
     /// The znode
     pub(super) path: String,
@@ -160,8 +161,7 @@ pub(super) struct Create {
 }
 
 fn milliseconds(text: &str) -> Result<Duration, String> {
-    let ms = text.parse().map_err(|_| "expected a number of milliseconds".to_owned())?;
-    Ok(Duration::from_millis(ms))
+    span::parse(text, Bare::Milliseconds)
 }
 
 #[derive(Debug, Args)]
