@@ -99,7 +99,7 @@ fn exit_codes_environment_and_guards() {
     let node = lines[1].to_owned();
     let holder = place.start(&["lock", "/l", "--", "sh", "-c", "echo > held; while [ ! -e go ]; do sleep 0.05; done"]);
     place.written("held");
-    place.fails(&["lock", "/l", "--wait", "0", "--", "true"], 124, "others hold it");
+    place.fails(&["lock", "/l", "--wait", "0", "--", "true"], 124, "not acquired at once; others hold it");
     place.fails(&["lock", "/l", "--layout", "kazoo", "--", "true"], 125, "Curator's layout");
     let waiter = place.start(&["lock", "/l", "--", "sh", "-c", "[ -e go ]"]);
     fs::write(place.file("go"), "").expect("written");

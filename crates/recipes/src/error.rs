@@ -10,7 +10,7 @@ pub enum Error {
     #[error(transparent)]
     Client(#[from] farrier_client::Error),
     /// It was not acquired in the time that the caller gave; nothing is left of the attempt.
-    #[error("{path}: not acquired within {}.{:03} s; others hold it", waited.as_secs(), waited.subsec_millis())]
+    #[error("{path}: not acquired {}; others hold it", within(*waited))]
     NotAcquired {
         /// The lock, election, semaphore or barrier.
         path: String,
@@ -63,4 +63,27 @@ pub enum Error {
         /// The rule that it breaks.
         reason: String,
     },
+}
+
+/// How long was long enough, in words.
+fn within(waited: Duration) -> String {
+    match (waited.as_secs(), waited.subsec_millis()) {
+        (0, 0) => "at once".to_owned(),
+        (seconds, 0) => format!("within {seconds} s"),
+        (0, millis) => format!("within {millis} ms"),
+        (seconds, millis) => format!("within {seconds}.{millis:03} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_as_it_was_given() {
+        for (ms, told) in [(0, "at once"), (60_000, "within 60 s"), (500, "within 500 ms"), (1500, "within 1.500 s")] {
+            let error = Error::NotAcquired { path: "/l".to_owned(), waited: Duration::from_millis(ms) };
+            assert_eq!(error.to_string(), format!("/l: not acquired {told}; others hold it"));
+        }
+    }
 }
