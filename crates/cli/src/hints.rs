@@ -50,6 +50,9 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
                 Some((parent, _)) => parent,
             };
             Some(match *op {
+                "set" => {
+                    format!("`farrier create {path}` makes it; `farrier ls {parent}` shows whether it has another name")
+                }
                 "create" => format!("`farrier create -p {parent}` makes what is missing above {path}"),
                 _ => format!("`farrier ls {parent}` shows whether {path} has another name"),
             })

@@ -142,11 +142,7 @@ fn watches_are_told_before_the_next_line() {
 fn the_exit_code_is_that_of_the_last_failure_and_messages_name_the_line() {
     let place = Place::new();
     for (lines, code, why) in [
-        (
-            "ls /\nget /none\nls /",
-            1,
-            "line 2: get /none: the znode, or the parent of a new one, does not exist (NoNode",
-        ),
+        ("ls /\nget /none\nls /", 1, "line 2: get /none: the znode does not exist (NoNode"),
         ("get /none\nlss /\nls /", 2, "line 2: unrecognized subcommand 'lss'"),
         ("lss /\nget /none", 1, "line 2: get /none"),
         ("set /a two words", 2, "line 1: unexpected argument 'words'"),

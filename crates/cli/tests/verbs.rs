@@ -80,7 +80,7 @@ fn ran(mut command: Command) -> Ran {
 #[test]
 fn znodes_come_change_and_go() {
     let at = Place::new();
-    at.run(&["create", "/app/config/db"]).fails(1, "create /app/config/db: the znode, or the parent");
+    at.run(&["create", "/app/config/db"]).fails(1, "create /app/config/db: its parent does not exist");
     assert_eq!(at.run(&["create", "-p", "/app/config/db", "v1"]).ok(), "/app/config/db\n");
     at.run(&["create", "/app/config/db"]).fails(1, "exists already");
     assert_eq!(at.run(&["get", "/app/config/db"]).ok(), "v1");
@@ -107,6 +107,7 @@ fn znodes_come_change_and_go() {
     at.run(&["get", "no/path"]).fails(2, "Paths begin with a slash: /no/path");
     at.run(&["create", "/no/parent"]).fails(1, "farrier create -p /no");
     at.run(&["get", "/app/confg"]).fails(1, "farrier ls /app");
+    at.run(&["set", "/app/confg", "x"]).fails(1, "`farrier create /app/confg` makes it");
     at.run(&["set", "/app", "-5"]).ok();
     assert_eq!(at.run(&["get", "/app"]).ok(), "-5");
     at.run(&["set", "/app", "x", "--version", "-1"]).fails(2, "-1 is not in 0..");
@@ -460,7 +461,7 @@ fn no_server_is_another_code_than_no_znode() {
 #[test]
 fn a_configuration_keeps_its_past() {
     let at = Place::new();
-    at.run(&["config", "get", "/app/config"]).fails(1, "get /app/config: the znode, or the parent");
+    at.run(&["config", "get", "/app/config"]).fails(1, "get /app/config: the znode does not exist");
     assert_eq!(at.run(&["config", "set", "/app/config", "one"]).ok(), "version 0\n");
     at.run(&["config", "set", "/app/config", "x", "--new"]).fails(1, "the znode exists already");
     assert_eq!(at.feed(&["config", "set", "/app/config", "--file", "-", "--version", "0"], b"two").ok(), "version 1\n");

@@ -134,7 +134,12 @@ impl fmt::Display for Error {
                 if let Some(index) = index {
                     write!(f, " (operation {index} of the multi, counted from 0)")?;
                 }
-                write!(f, ": {} ({code}, from {server})", remedy(*code))
+                let meaning = match (*code, *op) {
+                    (ErrorCode::NoNode, "create") => "its parent does not exist",
+                    (ErrorCode::NoNode, op) if op != "multi" => "the znode does not exist",
+                    (code, _) => remedy(code),
+                };
+                write!(f, ": {meaning} ({code}, from {server})")
             }
             Self::Unknown { op, path, server, reason } => write!(
                 f,
@@ -225,6 +230,11 @@ mod tests {
         );
         assert!(refused(Some(2)).to_string().starts_with("delete /a (operation 2 of the multi"));
         assert!(refused(None).is_not_empty() && !refused(None).is_unknown());
+        for (op, meaning) in [("create", "its parent does not exist"), ("set", "the znode does not exist")] {
+            let (path, server) = ("/a/b".to_owned(), Arc::clone(&server));
+            let missing = Error::Refused { code: ErrorCode::NoNode, op, path, index: None, server };
+            assert!(missing.to_string().starts_with(&format!("{op} /a/b: {meaning} (NoNode")), "{missing}");
+        }
         let reason = "the connection was lost".into();
         let unknown = Error::Unknown { op: "set", path: "/a".into(), server, reason };
         assert!(unknown.is_unknown() && unknown.code().is_none());
