@@ -103,7 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 fn data_dir(place: &Place) -> Result<PathBuf, ExitCode> {
     let file = if place.dir.is_file() { place.dir.clone() } else { place.dir.join("zoo.cfg") };
     if file.is_file() {
-        return Ok(load_file(&file, &[]).map_err(|error| refuse(&error))?.config.data_dir);
+        return Ok(load_file(&file, &[]).map_err(|error| refuse("admin", &error))?.config.data_dir);
     }
     if place.dir.is_dir() {
         return Ok(place.dir.clone());

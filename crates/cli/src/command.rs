@@ -33,7 +33,8 @@ const NOT_FOUND: u8 = 127;
 /// Time between two looks for what is left of a group: not all of its ends are told.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// First argument of this program where it is to become another one.
+/// First argument of this program where it is to become another one; the verb for which it does so follows, and whose child
+/// it is.
 const BECOME: &str = "--become-command-of";
 
 /// Signals that are passed on.
@@ -116,6 +117,7 @@ struct NotRun(String, u8);
 impl Group {
     /// With `input`, the command finds that on its standard input.
     fn start(
+        verb: &str,
         command: &[OsString],
         environment: &[(&str, String)],
         input: Option<&[u8]>,
@@ -127,7 +129,7 @@ impl Group {
         let Some((program, words)) = command.split_first() else {
             return Ok(Err(NotRun("there is no command".to_owned(), NOT_FOUND)));
         };
-        let mut spawned = below_us(program);
+        let mut spawned = below_us(verb, program);
         spawned.args(words).envs(environment.iter().map(|(name, value)| (name, value))).process_group(0);
         if input.is_some() {
             spawned.stdin(Stdio::piped());
@@ -198,11 +200,11 @@ fn code_of_failure(error: &io::Error) -> u8 {
 
 /// `program`, made to die with us where the system can do that: by way of this program, which asks for that in the new
 /// process and becomes the other one.
-fn below_us(program: &OsStr) -> Command {
+fn below_us(verb: &str, program: &OsStr) -> Command {
     if cfg!(target_os = "linux") {
         // Whatever became of the file that it was started from.
         let mut command = Command::new("/proc/self/exe");
-        command.arg(BECOME).arg(std::process::id().to_string()).arg(program);
+        command.args([BECOME, verb, &std::process::id().to_string()]).arg(program);
         return command;
     }
     Command::new(program)
@@ -214,7 +216,7 @@ pub(crate) fn become_another() -> Option<ExitCode> {
     if words.next()? != BECOME {
         return None;
     }
-    let (parent, program) = (words.next()?, words.next()?);
+    let (verb, parent, program) = (words.next()?, words.next()?, words.next()?);
     #[cfg(target_os = "linux")]
     {
         let parent = parent.to_str()?.parse().ok().and_then(Pid::from_raw);
@@ -226,7 +228,7 @@ pub(crate) fn become_another() -> Option<ExitCode> {
         }
     }
     let error = Command::new(&program).args(words).exec();
-    complain("farrier: error", cannot_run(&program, &error));
+    complain(&format!("farrier {}: error", verb.display()), cannot_run(&program, &error));
     Some(ExitCode::from(code_of_failure(&error)))
 }
 
@@ -291,7 +293,7 @@ pub(crate) async fn run_under(
     signals: &mut Signals,
 ) -> anyhow::Result<End> {
     let Errand { verb, command, environment, input } = errand;
-    let mut group = match Group::start(command, environment, input)? {
+    let mut group = match Group::start(verb, command, environment, input)? {
         Ok(group) => group,
         Err(NotRun(why, code)) => {
             complain(&format!("farrier {verb}: error"), why);

@@ -22,7 +22,7 @@ fn in_flags(message: &str) -> String {
 }
 
 /// Why there is no session, without what was said a moment before: every layer names the server.
-fn once(reason: &str, servers: &str) -> String {
+pub(crate) fn once(reason: &str, servers: &str) -> String {
     let part = |part: &str| {
         let mut words: Vec<&str> = part.split(": ").collect();
         words.dedup();

@@ -80,8 +80,8 @@ fn config(arguments: &Arguments) -> Result<ServerConfig, ExitCode> {
         if arguments.log_dir.is_some() {
             return Err(usage("--log-dir goes with a directory; a configuration file names both".to_owned()));
         }
-        let loaded = load_file(&arguments.what, &arguments.set).map_err(|error| refuse(&error))?;
-        loaded.config.runnable().map_err(|error| refuse(&error))?;
+        let loaded = load_file(&arguments.what, &arguments.set).map_err(|error| refuse("repair", &error))?;
+        loaded.config.runnable().map_err(|error| refuse("repair", &error))?;
         loaded.config
     };
     Ok(config)

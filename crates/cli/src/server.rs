@@ -57,13 +57,13 @@ pub(crate) fn parse_set(text: &str) -> Result<(String, String), String> {
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let loaded = match load(arguments) {
         Ok(loaded) => loaded,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse("server", &error),
     };
     if arguments.check {
         return check(&loaded);
     }
     if let Err(error) = loaded.config.runnable() {
-        return refuse(&error);
+        return refuse("server", &error);
     }
     logging::start(&arguments.log, "info");
     serve(loaded)
@@ -90,24 +90,25 @@ fn with_overrides<T>(set: &[(String, String)], load: impl FnOnce(&Overrides<'_>)
     load(&Overrides { jvm_flags: &flags, sets: set })
 }
 
-pub(crate) fn refuse(error: &ConfigError) -> ExitCode {
+/// Tells why a configuration is of no use to `command`.
+pub(crate) fn refuse(command: &str, error: &ConfigError) -> ExitCode {
     for problem in &error.problems {
-        complain("farrier: error", format_args!("{}: {}", problem.place, problem.message));
+        complain(&format!("farrier {command}: error"), format_args!("{}: {}", problem.place, problem.message));
     }
     ExitCode::from(ConfigError::EXIT_CODE)
 }
 
 fn check(loaded: &Loaded) -> ExitCode {
     for warning in &loaded.warnings {
-        complain("farrier: warning", warning);
+        complain("farrier server: warning", warning);
     }
     if let Err(error) = print(&config::render(&loaded.effective)) {
-        complain("farrier: error", format_args!("standard output can't be written: {error}"));
+        complain("farrier server: error", format_args!("standard output can't be written: {error}"));
         return ExitCode::FAILURE;
     }
     match loaded.config.runnable() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&error),
+        Err(error) => refuse("server", &error),
     }
 }
 
@@ -117,7 +118,7 @@ fn serve(loaded: Loaded) -> ExitCode {
     }
     let (send, events) = signals::events(1);
     if let Err(error) = signals::listen(send.clone()) {
-        complain("farrier: error", format_args!("signals can't be handled: {error:#}"));
+        complain("farrier server: error", format_args!("signals can't be handled: {error:#}"));
         return ExitCode::FAILURE;
     }
     memory::grow(&loaded.config.data_dir);

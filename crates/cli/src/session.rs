@@ -12,12 +12,16 @@ use farrier_client::{Acl, Client, ClientTls, Error};
 use farrier_recipes::Error as RecipeError;
 
 use crate::command::{LOST, NOT_STARTED};
+use crate::hints;
 use crate::output::{FAILED, Failure, NO_SERVER, Out, USAGE, complain, conclude, conclude_as};
 use crate::span::{self, HOUR, MS};
 use crate::values::AclList;
 
 /// Most bytes of a file with credentials.
 const AUTH_FILE_MAX: u64 = 64 << 10;
+
+/// Who waits longer than this for a session is told why.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Options of every command that speaks to a server.
 #[derive(Clone, Debug, Args)]
@@ -114,7 +118,8 @@ impl SessionOptions {
     }
 
     /// A session. Whether another one follows it when it has expired is for those to say who live on.
-    pub(crate) async fn connect(&self, renew: bool) -> anyhow::Result<Client> {
+    /// What is to be told meanwhile is told as of `command`.
+    pub(crate) async fn connect(&self, command: &str, renew: bool) -> anyhow::Result<Client> {
         let mut builder = Client::builder(&self.server)
             .connect_timeout(self.timeout)
             .request_timeout(self.timeout)
@@ -123,7 +128,7 @@ impl SessionOptions {
         if let Some(max) = self.request_max.and_then(|max| usize::try_from(max).ok()) {
             builder = builder.request_max(max);
         }
-        for (scheme, credentials) in self.identities()? {
+        for (scheme, credentials) in self.identities(command)? {
             builder = builder.auth(&scheme, credentials);
         }
         if let Some(ca) = &self.tls_ca {
@@ -133,27 +138,38 @@ impl SessionOptions {
             }
             builder = builder.tls(tls);
         }
-        Ok(builder.connect().await?)
+        let note = |reason: &str, left: Duration| {
+            let (server, reason) = (&self.server, hints::once(reason, &self.server));
+            let left = left.as_secs_f64().ceil();
+            complain(
+                &format!("farrier {command}"),
+                format_args!("connecting to {server}: {reason}; trying for {left} s more"),
+            );
+        };
+        Ok(builder.connect_noting(PATIENCE, note).await?)
     }
 
-    fn identities(&self) -> anyhow::Result<Vec<(String, String)>> {
+    fn identities(&self, command: &str) -> anyhow::Result<Vec<(String, String)>> {
         let mut all = self.auth.clone();
         if let Some(file) = &self.auth_file {
-            all.extend(read_identities(file)?);
+            all.extend(read_identities(command, file)?);
         }
         Ok(all)
     }
 }
 
 /// The identities in a file: one a line; empty lines and those that begin with `#` count for nothing.
-fn read_identities(file: &Path) -> anyhow::Result<Vec<(String, String)>> {
+fn read_identities(command: &str, file: &Path) -> anyhow::Result<Vec<(String, String)>> {
     let shown = file.display();
     let metadata = file.metadata().map_err(|error| Failure::usage(format!("--auth-file {shown}: {error}")))?;
     if metadata.len() > AUTH_FILE_MAX {
         return Err(Failure::usage(format!("--auth-file {shown}: longer than {AUTH_FILE_MAX} bytes")));
     }
     if metadata.permissions().mode() & 0o077 != 0 {
-        complain("farrier: warning", format_args!("others may read {shown}, which has credentials: chmod 600 {shown}"));
+        complain(
+            &format!("farrier {command}: warning"),
+            format_args!("others may read {shown}, which has credentials: chmod 600 {shown}"),
+        );
     }
     let text = fs::read_to_string(file).map_err(|error| Failure::usage(format!("--auth-file {shown}: {error}")))?;
     let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty() && !line.starts_with('#'));
@@ -170,7 +186,7 @@ pub(crate) fn run(
     options: &SessionOptions,
     work: impl AsyncFnOnce(&Client, &mut Out) -> anyhow::Result<u8>,
 ) -> ExitCode {
-    conclude(command, within(options, false, work))
+    conclude(command, within(command, options, false, work))
 }
 
 /// The same for a command that goes on in a new session when one is lost.
@@ -179,7 +195,7 @@ pub(crate) fn run_renewing(
     options: &SessionOptions,
     work: impl AsyncFnOnce(&Client, &mut Out) -> anyhow::Result<u8>,
 ) -> ExitCode {
-    conclude(command, within(options, true, work))
+    conclude(command, within(command, options, true, work))
 }
 
 /// Runs a command that runs another one. A new session follows one that has expired, and what fails by itself ends with
@@ -189,16 +205,17 @@ pub(crate) fn run_command(
     options: &SessionOptions,
     work: impl AsyncFnOnce(&Client) -> anyhow::Result<u8>,
 ) -> ExitCode {
-    conclude_as(command, within(options, true, async |client, _| work(client).await), NOT_STARTED)
+    conclude_as(command, within(command, options, true, async |client, _| work(client).await), NOT_STARTED)
 }
 
 fn within(
+    command: &str,
     options: &SessionOptions,
     renew: bool,
     work: impl AsyncFnOnce(&Client, &mut Out) -> anyhow::Result<u8>,
 ) -> anyhow::Result<u8> {
     runtime()?.block_on(async {
-        let client = options.connect(renew).await?;
+        let client = options.connect(command, renew).await?;
         let mut out = Out::open();
         let result = work(&client, &mut out).await;
         // What was printed before a failure is true.

@@ -381,7 +381,7 @@ impl Shell {
         if let Some(server) = server {
             self.session = self.session.at(server);
         }
-        let client = self.session.connect(true).await?;
+        let client = self.session.connect("shell", true).await?;
         let mut state = client.session();
         state.mark_unchanged();
         self.state = Some(state);

@@ -138,6 +138,7 @@ fn a_refused_configuration_exits_with_2() {
         for check in [&["server", "--check"][..], &["server"]] {
             let found = output(farrier(check).arg(&file));
             assert_eq!(found.status.code(), Some(2), "{lines}");
+            assert!(text(&found.stderr).starts_with("farrier server: error: "), "{}", text(&found.stderr));
             assert!(text(&found.stderr).contains(why), "{lines}: {}", text(&found.stderr));
         }
     }

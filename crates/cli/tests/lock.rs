@@ -80,7 +80,7 @@ fn exit_codes_environment_and_guards() {
     for (script, code) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143)] {
         place.fails(&["lock", "/l", "--", "sh", "-c", script], code, "");
     }
-    place.fails(&["lock", "/l", "--", "no-such-command"], 127, "no-such-command can't be run");
+    place.fails(&["lock", "/l", "--", "no-such-command"], 127, "farrier lock: error: no-such-command can't be run");
     place.fails(&["lock", "/l", "--", "/"], 126, "can't be run");
     place.fails(&["lock", "/l"], 2, "CMD");
     place.fails(&["lock", "l", "--", "true"], 125, "does not start with /");

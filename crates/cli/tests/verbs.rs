@@ -259,6 +259,7 @@ fn acls_and_identities() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("changed");
     let open = at.run(&["get", "/a", "--auth-file", "identities"]);
     assert!(open.code == Some(0) && open.stderr.contains("chmod 600"), "{open:?}");
+    assert!(open.stderr.starts_with("farrier get: warning: "), "{open:?}");
     fs::write(&file, "password\n").expect("written");
     let wrong = at.run(&["get", "/a", "--auth-file", "identities"]);
     assert!(!wrong.stderr.contains("`password`"), "{wrong:?}");

@@ -98,7 +98,8 @@ impl Client {
         Self { shared: Arc::clone(shared), _farewell, connect, chroot: chroot.into(), timeout }
     }
 
-    pub(crate) async fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
+    /// Waits for a session; an error speaks of `whole`, of which this is the last part.
+    pub(crate) async fn wait_connected(&self, timeout: Duration, whole: Duration) -> Result<(), Error> {
         let mut state = self.session();
         let wanted = state.wait_for(|s| {
             matches!(s, SessionState::Connected { .. } | SessionState::AuthFailed | SessionState::Closed)
@@ -113,7 +114,7 @@ impl Client {
             Some(SessionState::Connected { .. }) => Ok(()),
             Some(SessionState::AuthFailed) => Err(Error::AuthFailed),
             Some(_) | None => {
-                let reason = format!("{} (after {timeout:?})", self.shared.describe()).into();
+                let reason = format!("{} (after {whole:?})", self.shared.describe()).into();
                 Err(Error::NoServer { servers: self.connect.to_string(), reason })
             }
         }

@@ -124,6 +124,16 @@ impl ClientBuilder {
     /// [`Error::ConnectString`], [`Error::Tls`], [`Error::AuthFailed`], or [`Error::NoServer`] when no server gave a
     /// session in time.
     pub async fn connect(self) -> Result<Client, Error> {
+        let timeout = self.connect_timeout;
+        self.connect_noting(timeout, |_, _| {}).await
+    }
+
+    /// [`Self::connect`], which calls `note` once if there is no session after `patience`: with why there is none, and
+    /// with the time for which it is tried on.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_noting(self, patience: Duration, note: impl FnOnce(&str, Duration)) -> Result<Client, Error> {
         let (tls, timeout) = (self.tls.clone(), self.connect_timeout);
         if let Some(tls) = &tls {
             // Files that can't be used are told now, not with the first connection.
@@ -135,7 +145,14 @@ impl ClientBuilder {
         })?;
         let (client, engine) = self.build(Arc::new(BootClock), seed, Chance::System)?;
         driver::spawn(engine, tls);
-        client.wait_connected(timeout).await?;
+        let (first, rest) = (patience.min(timeout), timeout.saturating_sub(patience));
+        match client.wait_connected(first, timeout).await {
+            Err(Error::NoServer { .. }) if !rest.is_zero() => {
+                note(&client.shared.describe(), rest);
+                client.wait_connected(rest, timeout).await?;
+            }
+            other => other?,
+        }
         Ok(client)
     }
 
