@@ -1,6 +1,6 @@
 //! What to do about a failure, in the words of the command line: libraries speak of their own methods.
 
-use farrier_client::Error;
+use farrier_client::{Error, ErrorCode};
 
 /// The libraries' names of what is an option here, and that option.
 const FLAGS: [(&str, &str); 2] = [
@@ -37,9 +37,11 @@ pub(crate) fn once(reason: &str, servers: &str) -> String {
 /// What to do next.
 pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
     match client_error(error)? {
-        Error::NoServer { .. } | Error::NotDone { .. } => {
-            Some("Is a server running there? --server or FARRIER_SERVER names others".to_owned())
+        Error::NoServer { servers, reason } => {
+            let servers = servers.split('/').next().unwrap_or_default();
+            Some(no_session(reason, &format!(" --server {servers}")))
         }
+        Error::NotDone { reason, .. } => Some(no_session(reason, "")),
         Error::ConnectString(error) => bracketed(&error.to_string()),
         Error::Invalid { path, .. } if !path.starts_with('/') && !path.is_empty() => {
             Some(format!("Paths begin with a slash: /{path}"))
@@ -56,6 +58,30 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
                 "create" => format!("`farrier create -p {parent}` makes what is missing above {path}"),
                 _ => format!("`farrier ls {parent}` shows whether {path} has another name"),
             })
+        }
+        Error::Refused { op: "delete", path, code: ErrorCode::BadArguments, .. } => reserved(path),
+        _ => None,
+    }
+}
+
+/// What to look at, where there is no session. Somebody who listens and gives none is there, and serves nobody.
+fn no_session(reason: &str, servers: &str) -> String {
+    let said_by_somebody =
+        ["the server closed it", "gave no session", "refuses to give a session", "Connection reset by peer"];
+    if said_by_somebody.iter().any(|said| reason.contains(said)) {
+        return format!(
+            "A server is there and gives no session, perhaps since it has no quorum: `farrier status{servers}` shows that"
+        );
+    }
+    "Is a server running there? --server or FARRIER_SERVER names others".to_owned()
+}
+
+/// Why a server never deletes that.
+fn reserved(path: &str) -> Option<String> {
+    match path {
+        "/" => Some("/ is the root of all, and always there".to_owned()),
+        "/zookeeper" | "/zookeeper/config" | "/zookeeper/quota" => {
+            Some(format!("{path} is reserved for what the servers keep themselves, and is never deleted"))
         }
         _ => None,
     }
@@ -104,5 +130,11 @@ mod tests {
         let path = Error::Invalid { op: "get", path: "a/b".to_owned(), reason };
         assert!(next(path).is_some_and(|hint| hint.ends_with(": /a/b")));
         assert_eq!(next(Error::Closed), None);
+        let silent = |reason: &str| Error::NoServer { servers: "a:1,b:2/app".to_owned(), reason: reason.into() };
+        assert!(
+            next(silent("a:1: Connection refused")).is_some_and(|hint| hint.starts_with("Is a server running there?"))
+        );
+        let hint = next(silent("a:1: Connection refused; b:2: it took the connection and gave no session in time"));
+        assert!(hint.is_some_and(|hint| hint.contains("`farrier status --server a:1,b:2`")));
     }
 }

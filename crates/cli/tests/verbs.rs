@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -108,6 +108,10 @@ fn znodes_come_change_and_go() {
     at.run(&["create", "/no/parent"]).fails(1, "farrier create -p /no");
     at.run(&["get", "/app/confg"]).fails(1, "farrier ls /app");
     at.run(&["set", "/app/confg", "x"]).fails(1, "`farrier create /app/confg` makes it");
+    for path in ["/zookeeper", "/zookeeper/config"] {
+        at.run(&["delete", path]).fails(1, &format!("{path} is reserved"));
+    }
+    at.run(&["delete", "/"]).fails(1, "/ is the root of all");
     at.run(&["set", "/app", "-5"]).ok();
     assert_eq!(at.run(&["get", "/app"]).ok(), "-5");
     at.run(&["set", "/app", "x", "--version", "-1"]).fails(2, "-1 is not in 0..");
@@ -439,6 +443,30 @@ fn spans_of_time_have_one_form() {
     }
     at.run(&["get", "/", "--timeout", "2h"]).fails(2, "it has to be from 1ms to 1h");
     at.run(&["get", "/", "--timeout", "0"]).fails(2, "it has to be from 1ms to 1h");
+}
+
+/// Where nobody gives a session, the wait for one is told, and what there is instead of it.
+#[test]
+fn a_wait_for_a_session_is_told() {
+    let at = Place::new();
+    let dead = at.run(&["get", "/", "--server", "127.0.0.1:1", "--timeout", "1500ms"]);
+    let lines: Vec<&str> = dead.stderr.lines().collect();
+    assert!(lines[0].starts_with("farrier get: connecting to 127.0.0.1:1: Connection refused"), "{dead:?}");
+    assert!(lines[0].ends_with("; trying for 1 s more"), "{dead:?}");
+    assert_eq!(lines.len(), 3, "{dead:?}");
+    dead.fails(3, "(after 1.5s)\n  Is a server running there?");
+
+    // Somebody takes connections and gives no session, as a member without a quorum does.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let _ = connection.read(&mut [0; 64]);
+        }
+    });
+    let silent = at.run(&["get", "/", "--server", &address, "--timeout", "500ms"]);
+    assert_eq!(silent.stderr.lines().count(), 2, "{silent:?}");
+    silent.fails(3, &format!("A server is there and gives no session, perhaps since it has no quorum: `farrier status --server {address}`"));
 }
 
 #[test]
