@@ -115,6 +115,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         }
         out.flush()?;
         let Some(mut signals) = signals else { return Ok(0) };
+        let here = format_args!("{} is there until this command ends: by Ctrl-C or SIGTERM", created.path);
+        complain("farrier create", here);
         let mut state = client.session();
         let lost = state
             .wait_for(|s| matches!(s, SessionState::Expired { .. } | SessionState::AuthFailed | SessionState::Closed));

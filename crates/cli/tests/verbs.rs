@@ -161,8 +161,12 @@ fn every_mode_can_be_created() {
     at.run(&["create", "--acl", "world:anyone:x", "/m/bad"]).fails(2, "cdrwa");
 
     // An ephemeral one lives as long as the command, and goes with it at once.
-    let mut child = at.command(&["create", "--ephemeral", "/m/here"]).stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut command = at.command(&["create", "--ephemeral", "/m/here"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     assert_eq!(first_line(&mut child).0, "/m/here\n");
+    let mut told = String::new();
+    BufReader::new(child.stderr.take().expect("it is piped")).read_line(&mut told).expect("text");
+    assert_eq!(told, "farrier create: /m/here is there until this command ends: by Ctrl-C or SIGTERM\n");
     let stat = at.run(&["stat", "/m/here", "--json"]).json();
     assert_ne!(stat["stat"]["ephemeralOwner"], "0x0");
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
