@@ -1,14 +1,16 @@
 //! How values look: in lines for people, in JSON, and on the command line.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use clap::builder::{TypedValueParser, ValueParserFactory};
+use clap::error::ErrorKind;
+use clap::{Arg, Command};
 use farrier_proto::{Acl, Owner, Stat, Zxid, perms};
 use serde_json::{Value, json};
-
-use crate::output::complain;
 
 /// Years beyond 9999 have no form that everybody reads.
 const TIME_MAX_MS: u64 = 253_402_300_799_999;
@@ -154,31 +156,47 @@ pub(crate) fn parse_acl(text: &str) -> Result<Vec<Acl<'static>>, String> {
 #[derive(Clone, Debug)]
 pub(crate) struct AclList(pub(crate) Vec<Acl<'static>>);
 
-impl std::str::FromStr for AclList {
-    type Err = String;
+impl ValueParserFactory for AclList {
+    type Parser = AclParser;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let list = parse_acl(text)?;
-        for acl in list.iter().filter(|acl| acl.scheme == "digest" && !is_digest(&acl.id)) {
-            let user = acl.id.split(':').next().unwrap_or_default();
-            complain(
-                "farrier: warning",
-                format_args!(
-                    "nobody can be digest:{0}: behind the user an ACL has the hash of USER:PASSWORD, as \
-                     `printf %s USER:PASSWORD | openssl dgst -sha1 -binary | base64` prints it; whoever has the identity \
-                     (--auth-file) can write auth::cdrwa instead",
-                    plain(user)
-                ),
-            );
-        }
-        Ok(Self(list))
+    fn value_parser() -> AclParser {
+        AclParser
     }
+}
+
+/// Reads an [`AclList`], and refuses what would lock everybody out.
+#[derive(Clone, Debug)]
+pub(crate) struct AclParser;
+
+impl TypedValueParser for AclParser {
+    type Value = AclList;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<AclList, clap::Error> {
+        let of_text = |text: &str| -> Result<AclList, String> { parse_acl(text).map(AclList) };
+        let list = of_text.parse_ref(command, arg, value)?;
+        match list.0.iter().find(|acl| acl.scheme == "digest" && !is_digest(&acl.id)) {
+            // The value holds a password, so it isn't repeated.
+            Some(acl) => Err(command.clone().error(ErrorKind::ValueValidation, no_digest(acl))),
+            None => Ok(list),
+        }
+    }
+}
+
+/// Why nobody is let in by an entry with a password, and what to write instead.
+fn no_digest(acl: &Acl<'_>) -> String {
+    let user = plain(acl.id.split(':').next().unwrap_or_default());
+    let letters = permissions(acl.perms);
+    format!(
+        "nobody can be digest:{user}: an ACL holds no password, but the hash of USER:PASSWORD. Write auth::{letters} and show \
+         who you are: --auth-file FILE, with a line digest:USER:PASSWORD in FILE. Or write digest:{user}:HASH:{letters}, with \
+         the HASH that `printf %s USER:PASSWORD | openssl dgst -sha1 -binary | base64` prints"
+    )
 }
 
 /// Whether a client can show that it is this: a user and, in base64, a hash that some server makes.
 fn is_digest(id: &str) -> bool {
     let hash = id.split_once(':').and_then(|(_, hash)| STANDARD.decode(hash).ok());
-    hash.is_some_and(|hash| matches!(hash.len(), 20 | 28 | 32 | 48 | 64))
+    hash.is_some_and(|hash| matches!(hash.len(), 16 | 20 | 28 | 32 | 48 | 64))
 }
 
 /// A stat in JSON, under the names of ZooKeeper's record.

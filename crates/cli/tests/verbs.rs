@@ -263,7 +263,15 @@ fn acls_and_identities() {
     );
     let useless = at.run(&["create", "/useless", "--acl", "digest:me:password:cdrwa"]);
     assert!(!useless.stderr.contains("me:password"), "{useless:?}");
-    assert!(useless.stderr.contains("nobody can be digest:me") && useless.code == Some(0), "{useless:?}");
+    assert!(useless.stderr.contains("Write auth::cdrwa") && useless.stderr.contains("--auth-file"), "{useless:?}");
+    useless.fails(2, "nobody can be digest:me");
+    at.run(&["stat", "/useless"]).fails(1, "no such znode");
+    // As it is meant: with the hash, and by way of what this session shows.
+    let hashed = "digest:me:0DPiKuNIrrVmD8IUCuw1hQxNqZc=:r";
+    assert_eq!(at.run(&["create", "/hashed", "--acl", hashed]).ok(), "/hashed\n");
+    let own = ["create", "/own", "mine", "--acl", "auth::r", "--auth-file", "identities"];
+    assert_eq!(at.run(&own).ok(), "/own\n");
+    assert_eq!(at.run(&["get", "/own", "--auth-file", "identities"]).ok(), "mine");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("changed");
     let open = at.run(&["get", "/a", "--auth-file", "identities"]);
     assert!(open.code == Some(0) && open.stderr.contains("chmod 600"), "{open:?}");
