@@ -152,13 +152,7 @@ async fn find_members(named: &[Host], timeout: Duration) -> Vec<Member> {
     }
     let members = listed.and_then(|(address, data)| {
         let members = members_of(&String::from_utf8_lossy(&data), named, address.port);
-        if members.is_none() {
-            complain(
-                "farrier status: warning",
-                "/zookeeper/config names no client ports, and several servers share a host; asking those of --server",
-            );
-        }
-        members
+        members.map_err(|shared| complain("farrier status: warning", shared)).ok()
     });
     match members {
         Some(members) if !members.is_empty() => members,
@@ -186,8 +180,11 @@ async fn read_config(address: &Host, timeout: Duration) -> anyhow::Result<Vec<u8
 }
 
 /// Reads the list of members. A line without a client port means a server whose port stands in its own
-/// file: then it is the one under which that host was named, else `port`. `None` if two would be one.
-fn members_of(config: &str, named: &[Host], port: u16) -> Option<Vec<Member>> {
+/// file: then it is the one under which that host was named, else `port`.
+///
+/// # Errors
+/// Two would be one.
+fn members_of(config: &str, named: &[Host], port: u16) -> Result<Vec<Member>, String> {
     let mut members = Vec::new();
     for line in config.lines() {
         let Some((number, value)) = line.trim().strip_prefix("server.").and_then(|l| l.split_once('=')) else {
@@ -208,7 +205,15 @@ fn members_of(config: &str, named: &[Host], port: u16) -> Option<Vec<Member>> {
         members.push(Member { id: Some(id), address });
     }
     let distinct: BTreeMap<&Host, ()> = members.iter().map(|m| (&m.address, ())).collect();
-    if distinct.len() == members.len() { Some(members) } else { None }
+    if distinct.len() == members.len() {
+        return Ok(members);
+    }
+    let example = config.lines().map(str::trim).find(|line| line.starts_with("server.") && !line.contains(';'));
+    Err(format!(
+        "several servers share a host, and their server.N lines name no port for clients, so that nobody knows which of them \
+         is which; asking those of --server. To see all with their numbers, write each one's port into every zoo.cfg: {};PORT",
+        example.unwrap_or("server.1=HOST:2888:3888"),
+    ))
 }
 
 fn any(port: u16) -> Host {
@@ -431,7 +436,7 @@ mod tests {
     }
 
     fn found(config: &str, named: &str) -> Option<Vec<String>> {
-        let members = members_of(config, &[address(named)], address(named).port)?;
+        let members = members_of(config, &[address(named)], address(named).port).ok()?;
         Some(members.iter().map(|m| format!("{} {}", m.id.expect("it was listed"), m.address)).collect())
     }
 
@@ -449,7 +454,8 @@ mod tests {
     fn a_missing_client_port_is_the_one_that_was_named_unless_hosts_are_shared() {
         let config = "server.1=zk1:1:2:participant\nserver.2=zk2:1:2:participant\nversion=0";
         assert_eq!(found(config, "zk1:9"), Some(vec!["1 zk1:9".to_owned(), "2 zk2:9".to_owned()]));
-        assert_eq!(found("server.1=h:1:2\nserver.2=h:3:4\n", "h:9"), None);
+        let shared = members_of("server.1=h:1:2\nserver.2=h:3:4\n", &[address("h:9")], 9).expect_err("one host");
+        assert!(shared.ends_with("write each one's port into every zoo.cfg: server.1=h:1:2;PORT"), "{shared}");
     }
 
     #[test]
