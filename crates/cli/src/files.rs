@@ -72,6 +72,9 @@ pub(crate) fn find(arguments: &[PathBuf], kind: Kind) -> anyhow::Result<Vec<Grou
         } else {
             let name = argument.file_name().and_then(|n| n.to_str());
             let name = name.ok_or_else(|| Failure::usage(format!("{shown}: this name is no text")))?.to_owned();
+            if kind == Kind::Snapshot && kind.zxid(&name).is_none() {
+                return Err(Failure::usage(no_snapshot(argument, &name)));
+            }
             let dir = match argument.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
                 Some(_) | None => PathBuf::from("."),
@@ -87,6 +90,15 @@ pub(crate) fn find(arguments: &[PathBuf], kind: Kind) -> anyhow::Result<Vec<Grou
         Ok(Group { disk: ReadOnly::open(&dir)?, names, whole })
     };
     groups.into_iter().map(group).collect()
+}
+
+/// Only a snapshot's name tells up to which transaction it goes.
+fn no_snapshot(argument: &Path, name: &str) -> String {
+    let hint = if Kind::Log.zxid(name).is_some() { "; this is a log: try `farrier log`" } else { "" };
+    format!(
+        "{}: not the name of a snapshot; expected snapshot.ZXID, as in snapshot.100000002{hint}",
+        argument.display()
+    )
 }
 
 fn names(dir: &Path, kind: Kind) -> anyhow::Result<Vec<String>> {

@@ -142,16 +142,19 @@ impl Dump {
     fn file(&self, group: &Group, name: &str, out: &mut Out) -> anyhow::Result<bool> {
         let path = DiskPath::new(Dir::LogVersion, name);
         let file = group.disk.describe(&path);
-        let wrong = |out: &mut Out, message: &dyn std::fmt::Display| {
-            // In the order of what was printed.
+        // In the order of what was printed.
+        let tell = |out: &mut Out, kind: &str, message: &dyn std::fmt::Display| {
             out.flush()?;
-            complain("farrier log dump: warning", format_args!("{file}{message}"));
-            anyhow::Ok(false)
+            complain(&format!("farrier log dump{kind}"), format_args!("{file}{message}"));
+            anyhow::Ok(())
         };
         let mut reader = SegmentReader::open(&group.disk, &path, ANY_TXN)?;
         let header = reader.header()?;
         if let Some(why) = header_fault(header) {
-            return if header == SegmentHeader::Empty { Ok(true) } else { wrong(out, &format_args!(": {why}")) };
+            // A server that ended before its first write leaves such a file.
+            let is_empty = header == SegmentHeader::Empty;
+            tell(out, if is_empty { "" } else { ": error" }, &format_args!(": {why}"))?;
+            return Ok(is_empty);
         }
         if !self.json {
             out.line(out.paint(HEAD, &file))?;
@@ -173,7 +176,8 @@ impl Dump {
         }
         if !reader.is_zero_from(end)? {
             let at = format_args!(", offset {end}: no good record; `farrier log verify` tells why");
-            return wrong(out, &at);
+            tell(out, ": warning", &at)?;
+            return Ok(false);
         }
         Ok(good)
     }
@@ -210,7 +214,9 @@ fn header_fault(header: SegmentHeader) -> Option<String> {
         SegmentHeader::Empty => Some("the file is empty".to_owned()),
         SegmentHeader::Short => Some(format!("the file is shorter than a header, which has {HEADER_LEN} bytes")),
         SegmentHeader::BadMagic(SNAPSHOT) => Some("this is a snapshot; try `farrier snapshot`".to_owned()),
-        SegmentHeader::BadMagic(magic) => Some(format!("the file starts with {magic:#010x}, not \"ZKLG\"")),
+        SegmentHeader::BadMagic(magic) => {
+            Some(format!("this is no log: the file starts with {magic:#010x}, not \"ZKLG\""))
+        }
     }
 }
 

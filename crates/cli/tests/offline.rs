@@ -223,6 +223,25 @@ fn damage_has_a_place_and_an_exit_code() {
     fs::write(&file, unhex("5a4b534e00000002ffffffffffffffff")).expect("written");
     let (_, stderr, code) = farrier(&["log", "dump", name(&file)]);
     assert!(code == Some(1) && stderr.contains("this is a snapshot"), "{stderr}");
+    fs::write(&file, "# Notes\n\nand more of them\n").expect("written");
+    let (stdout, stderr, code) = farrier(&["log", "dump", name(&file)]);
+    assert!(code == Some(1) && stdout.is_empty(), "{stdout}{stderr}");
+    assert!(stderr.starts_with("farrier log dump: error: ") && stderr.contains(": this is no log: "), "{stderr}");
+    fs::write(&file, "").expect("written");
+    let (stdout, stderr, code) = farrier(&["log", "dump", name(&file)]);
+    assert_eq!((code, stdout.as_str()), (Some(0), ""));
+    assert_eq!(stderr, format!("farrier log dump: {}: the file is empty\n", name(&file)));
+
+    // What has another name is no damaged snapshot.
+    let readme = dir.path().join("README.md");
+    fs::write(&readme, "# Notes\n").expect("written");
+    for verb in ["dump", "verify"] {
+        let (stdout, stderr, code) = farrier(&["snapshot", verb, name(&readme)]);
+        assert!(code == Some(2) && stdout.is_empty(), "{stdout}{stderr}");
+        assert!(stderr.contains("README.md: not the name of a snapshot; expected snapshot.ZXID"), "{stderr}");
+        let (_, stderr, code) = farrier(&["snapshot", verb, name(&file)]);
+        assert!(code == Some(2) && stderr.contains("; this is a log: try `farrier log`"), "{stderr}");
+    }
 
     for wrong in [&["log", "dump", "/nonexistent"][..], &["log", "verify"], &["snapshot", "dump", "/nonexistent"]] {
         let (_, stderr, code) = farrier(wrong);
