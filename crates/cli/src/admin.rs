@@ -1,5 +1,6 @@
 //! `farrier admin`: what only those who run a server may ask of it, over the socket in its data directory.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use farrier_server::admin::SOCKET;
-use farrier_server::config::ConfigError;
+use farrier_server::config::{ConfigError, Member};
 use serde_json::Value;
 
 use crate::output::{complain, print};
@@ -79,13 +80,13 @@ enum Failure {
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let (Command::TransferLeader(place) | Command::Status(place)) = &arguments.command;
-    let dir = match data_dir(place) {
-        Ok(dir) => dir,
+    let Site { dir, members } = match site(place) {
+        Ok(site) => site,
         Err(code) => return code,
     };
     let end = Instant::now() + place.timeout;
     let result = match arguments.command {
-        Command::TransferLeader(_) => transfer_leader(&dir, end),
+        Command::TransferLeader(_) => transfer_leader(&dir, &members, end),
         Command::Status(_) => ask(&dir, "status", end).map(|status| status.to_string()),
     };
     let (message, code) = match result {
@@ -100,23 +101,38 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn data_dir(place: &Place) -> Result<PathBuf, ExitCode> {
+/// The server that was named.
+struct Site {
+    dir: PathBuf,
+    /// Where each member is, as far as a configuration file tells.
+    members: BTreeMap<i64, String>,
+}
+
+fn site(place: &Place) -> Result<Site, ExitCode> {
     let file = if place.dir.is_file() { place.dir.clone() } else { place.dir.join("zoo.cfg") };
     if file.is_file() {
-        return Ok(load_file(&file, &[]).map_err(|error| refuse("admin", &error))?.config.data_dir);
+        let config = load_file(&file, &[]).map_err(|error| refuse("admin", &error))?.config;
+        let members = config.ensemble.map(|ensemble| ensemble.members).unwrap_or_default();
+        let host = |(id, member): (i64, Member)| Some((id, member.addresses.into_iter().next()?.host));
+        return Ok(Site { dir: config.data_dir, members: members.into_iter().filter_map(host).collect() });
     }
     if place.dir.is_dir() {
-        return Ok(place.dir.clone());
+        return Ok(Site { dir: place.dir.clone(), members: BTreeMap::new() });
     }
     let dir = place.dir.display();
-    complain("farrier admin: error", format_args!("{dir} is neither a data directory nor a configuration file"));
+    let what =
+        if place.dir.exists() { "is neither a data directory nor a configuration file" } else { "does not exist" };
+    complain("farrier admin: error", format_args!("{dir} {what}"));
     Err(ExitCode::from(ConfigError::EXIT_CODE))
 }
 
 /// Asks for it, and waits until the server follows another one.
-fn transfer_leader(dir: &Path, end: Instant) -> Result<String, Failure> {
+fn transfer_leader(dir: &Path, members: &BTreeMap<i64, String>, end: Instant) -> Result<String, Failure> {
     let before = ask(dir, "status", end)?;
-    ask(dir, "transfer-leader", end)?;
+    let answer = answer(dir, "transfer-leader", end)?;
+    if let Some(refused) = refusal(&answer) {
+        return Err(Failure::Refused(elsewhere(refused, answer.get("leader").and_then(Value::as_i64), members)));
+    }
     let me = before.get("server").and_then(Value::as_i64);
     loop {
         let now = ask(dir, "status", end)?;
@@ -138,16 +154,32 @@ fn transfer_leader(dir: &Path, end: Instant) -> Result<String, Failure> {
     }
 }
 
-/// One request and its answer.
+/// Why it was refused, and where it would not be.
+fn elsewhere(refused: &str, leader: Option<i64>, members: &BTreeMap<i64, String>) -> String {
+    let Some(leader) = leader else { return refused.to_owned() };
+    let at = members.get(&leader).map(|host| format!(" ({host})")).unwrap_or_default();
+    format!("{refused}. Run this on the machine of server {leader}{at}, with its --dir")
+}
+
+/// One request that must be done, and its answer.
 fn ask(dir: &Path, command: &str, end: Instant) -> Result<Value, Failure> {
-    let path = dir.join(SOCKET);
-    let text = exchange(&path, command, end).map_err(|error| Failure::Unreachable(why(&path, &error)))?;
-    let answer: Value = serde_json::from_str(&text)
-        .map_err(|_| Failure::Unreachable(format!("{} answers what is no JSON: {text:?}", path.display())))?;
-    match answer.get("error").and_then(Value::as_str) {
-        Some(error) => Err(Failure::Refused(error.to_owned())),
+    let answer = answer(dir, command, end)?;
+    match refusal(&answer) {
+        Some(refused) => Err(Failure::Refused(refused.to_owned())),
         None => Ok(answer),
     }
+}
+
+fn refusal(answer: &Value) -> Option<&str> {
+    answer.get("error").and_then(Value::as_str)
+}
+
+/// One request and its answer.
+fn answer(dir: &Path, command: &str, end: Instant) -> Result<Value, Failure> {
+    let path = dir.join(SOCKET);
+    let text = exchange(&path, command, end).map_err(|error| Failure::Unreachable(why(&path, &error)))?;
+    serde_json::from_str(&text)
+        .map_err(|_| Failure::Unreachable(format!("{} answers what is no JSON: {text:?}", path.display())))
 }
 
 fn exchange(path: &Path, command: &str, end: Instant) -> io::Result<String> {
@@ -171,4 +203,21 @@ fn why(path: &Path, error: &io::Error) -> String {
         _ => "is the server going down?",
     };
     format!("{}: {error}: {remedy}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_names_the_machine_of_the_leader() {
+        let refused = "this server does not lead; server 2 does";
+        let members = BTreeMap::from([(1, "zk1".to_owned()), (2, "zk2".to_owned())]);
+        assert_eq!(
+            elsewhere(refused, Some(2), &members),
+            format!("{refused}. Run this on the machine of server 2 (zk2), with its --dir")
+        );
+        assert!(elsewhere(refused, Some(2), &BTreeMap::new()).contains("of server 2, with"));
+        assert_eq!(elsewhere("nobody leads", None, &members), "nobody leads");
+    }
 }

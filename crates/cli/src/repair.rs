@@ -80,6 +80,9 @@ fn config(arguments: &Arguments) -> Result<ServerConfig, ExitCode> {
         if arguments.log_dir.is_some() {
             return Err(usage("--log-dir goes with a directory; a configuration file names both".to_owned()));
         }
+        if !arguments.what.exists() {
+            return Err(usage(format!("{} does not exist", arguments.what.display())));
+        }
         let loaded = load_file(&arguments.what, &arguments.set).map_err(|error| refuse("repair", &error))?;
         loaded.config.runnable().map_err(|error| refuse("repair", &error))?;
         loaded.config

@@ -161,5 +161,7 @@ fn the_leader_moves_and_no_acknowledged_write_is_lost() {
     assert!((1..=3).contains(&leader()));
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
-    assert_eq!(admin("status", &temp.path().join("nowhere")).status.code(), Some(2));
+    let nowhere = admin("status", &temp.path().join("nowhere"));
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(text(&nowhere.stderr).contains("nowhere does not exist"), "{}", text(&nowhere.stderr));
 }

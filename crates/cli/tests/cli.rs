@@ -284,4 +284,6 @@ fn repair_looks_first_and_moves_aside_on_demand() {
 
     let nothing = output(farrier(&["repair"]).arg(temp.path()));
     assert_eq!(nothing.status.code(), Some(2), "{}", text(&nothing.stderr));
+    let nowhere = output(farrier(&["repair"]).arg(temp.path().join("nowhere")));
+    assert!(nowhere.status.code() == Some(2) && text(&nowhere.stderr).contains("nowhere does not exist"));
 }
