@@ -24,7 +24,9 @@ impl Place {
     fn ok(&self, lines: &str) -> String {
         let output = self.feed(lines);
         assert_eq!(output.status.code(), Some(0), "{lines}: {output:?}");
-        assert!(output.stderr.is_empty(), "{output:?}");
+        // On a busy machine it may tell that it still waits for its session.
+        let said = text(&output.stderr);
+        assert!(said.lines().all(|line| line.contains(": connecting to ")), "{output:?}");
         text(&output.stdout)
     }
 

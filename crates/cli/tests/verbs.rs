@@ -164,9 +164,10 @@ fn every_mode_can_be_created() {
     let mut command = at.command(&["create", "--ephemeral", "/m/here"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
     assert_eq!(first_line(&mut child).0, "/m/here\n");
-    let mut told = String::new();
-    BufReader::new(child.stderr.take().expect("it is piped")).read_line(&mut told).expect("text");
-    assert_eq!(told, "farrier create: /m/here is there until this command ends: by Ctrl-C or SIGTERM\n");
+    // On a busy machine it may tell before that it still waits for its session.
+    let mut told = BufReader::new(child.stderr.take().expect("it is piped")).lines().map(|line| line.expect("text"));
+    let told = told.find(|line| !line.contains(": connecting to "));
+    assert_eq!(told.as_deref(), Some("farrier create: /m/here is there until this command ends: by Ctrl-C or SIGTERM"));
     let stat = at.run(&["stat", "/m/here", "--json"]).json();
     assert_ne!(stat["stat"]["ephemeralOwner"], "0x0");
     kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
@@ -251,7 +252,8 @@ fn acls_and_identities() {
     assert_eq!(at.run(&["acl", "set", "/a", "auth::cdrwa", "--auth-file", "identities"]).ok(), "");
     at.run(&["get", "/a"]).fails(1, "the ACL does not permit it");
     let mine = at.run(&["get", "/a", "--auth-file", "identities"]);
-    assert_eq!((mine.stderr.as_str(), mine.stdout.as_str()), ("", "secret"));
+    assert!(!mine.stderr.contains("warning"), "{mine:?}");
+    assert_eq!(mine.ok(), "secret");
     let mut command = at.command(&["get", "/a"]);
     command.env("FARRIER_AUTH", "identities");
     assert_eq!(ran(command).ok(), "secret");
