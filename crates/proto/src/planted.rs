@@ -163,6 +163,9 @@ mod bugs {
         EpochFileNotSynced,
         /// A difference from the disk reaches below the last installed snapshot (safety contract 4.3).
         DiffBelowFloor,
+        /// Where the log ends before the snapshot, a mark in force is the floor of differences, and what comes behind the
+        /// snapshot looks as if it followed the log's end (safety contract 4.3).
+        DiffAcrossSnapshot,
         /// currentEpoch is written while the installed snapshot has no name yet.
         EpochBeforeInstall,
         /// A start makes no directory durable (safety contract 1.2).

@@ -43,7 +43,8 @@ pub enum FaultKind {
     /// A leader is cut off with writes that nobody else has, and comes back when another leads that has committed
     /// nothing yet.
     Deposition,
-    /// The same, but before the one that was deposed comes back, a server that writes as Apache does runs on its directory.
+    /// The same, but before the one that was deposed comes back, a server that writes as Apache does runs on its directory;
+    /// or a learner is stopped, and that happens to it before it comes back.
     Takeover,
     /// The others leave a leader that hears nothing of it: it leads on for a while, and clients that are attached to
     /// it read and sync there while others write elsewhere.

@@ -110,6 +110,7 @@ impl World {
             self.clients_back(index);
         }
         self.faults.power.clear();
+        self.faults.taken = None;
         let all: Vec<ServerId> = self.machines.iter().map(|m| m.id).collect();
         for id in all {
             self.machine(id).disk.heal();
@@ -257,8 +258,7 @@ impl World {
 
     /// The server that is hit: half of the time the leader, if there is one.
     fn victim(&self, fault: &PlannedFault) -> ServerId {
-        let of_leader =
-            fault.whom.is_multiple_of(2) || matches!(fault.kind, FaultKind::Deposition | FaultKind::Takeover);
+        let of_leader = fault.whom.is_multiple_of(2) || fault.kind == FaultKind::Deposition;
         if of_leader && let Some(leader) = self.established() {
             return leader;
         }
@@ -376,12 +376,18 @@ impl World {
                 self.divide(index, fault, &BTreeSet::from([victim]));
             }
             FaultKind::Deposition | FaultKind::Takeover => {
+                if self.faults.deposing.is_some() || self.faults.taken.is_some() || !self.can_spare(fault, &[victim]) {
+                    return false;
+                }
                 let leads = self.established().is_some_and(|leader| leader == victim);
-                if !leads
-                    || self.faults.deposing.is_some()
-                    || self.faults.taken.is_some()
-                    || !self.can_spare(fault, &[victim])
-                {
+                if !leads && fault.kind == FaultKind::Takeover && runs {
+                    // Until the fault ends the others go on without it.
+                    self.tell_fault(Fault::ProcessCrash(victim));
+                    self.end(victim, &Death::Process(Ending::ProcessCrash));
+                    self.faults.taken = Some((index, victim));
+                    return true;
+                }
+                if !leads {
                     return false;
                 }
                 self.faults.deposing = Some((index, victim));
