@@ -61,6 +61,13 @@ impl<'a> Reader<'a> {
         Ok(out)
     }
 
+    /// Goes past these bytes if they come next.
+    pub(crate) fn skip(&mut self, known: &[u8]) -> bool {
+        let is_next = self.rest().starts_with(known);
+        self.pos += if is_next { known.len() } else { 0 };
+        is_next
+    }
+
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
         let have = self.bytes.len() - self.pos;
         let Some(chunk) = self.bytes[self.pos..].first_chunk::<N>() else {

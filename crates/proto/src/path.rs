@@ -61,7 +61,8 @@ const fn is_legal(c: char) -> bool {
 /// root's key. `None` without a slash.
 #[must_use]
 pub fn split(path: &str) -> Option<(&str, &str)> {
-    let at = path.rfind('/')?;
+    // Names are short: to look byte by byte is quicker than what searches long texts.
+    let at = path.bytes().rposition(|byte| byte == b'/')?;
     Some((&path[..at], &path[at + 1..]))
 }
 
