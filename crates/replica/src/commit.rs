@@ -11,7 +11,7 @@ use farrier_proto::jute::{put_buffer, put_str};
 use farrier_proto::multi::{put_end, put_error_result, put_result};
 use farrier_proto::txn::read_txn;
 use farrier_proto::{ErrorCode, Field, OpCode, Txn, Zxid, perms};
-use farrier_tree::{Change, OpOutcome, Outcome};
+use farrier_tree::{Change, Outcome};
 use farrier_zab::WriteId;
 
 impl Replica {
@@ -202,7 +202,7 @@ fn is_moved(outcome: &Outcome) -> bool {
     const MOVED: i32 = ErrorCode::SessionMoved.code();
     match outcome {
         Outcome::Failed(code) => *code == MOVED,
-        Outcome::Multi(results) => results.contains(&OpOutcome::Failed(MOVED)),
+        Outcome::Multi(results) => results.contains(&Outcome::Failed(MOVED)),
         Outcome::Done | Outcome::Created { .. } | Outcome::Stat(_) => false,
     }
 }
@@ -234,19 +234,17 @@ fn put_write_reply(out: &mut Vec<u8>, asked: &Asked, zxid: Zxid, txn: &Txn<'_>, 
     }
 }
 
-fn put_multi_results(out: &mut Vec<u8>, txns: &[Txn<'_>], results: &[OpOutcome], create2: &[bool]) {
+fn put_multi_results(out: &mut Vec<u8>, txns: &[Txn<'_>], results: &[Outcome], create2: &[bool]) {
     assert_eq!(txns.len(), results.len(), "one outcome per operation");
     for (i, (txn, result)) in txns.iter().zip(results).enumerate() {
         match result {
-            OpOutcome::Failed(code) => put_error_result(out, *code),
-            OpOutcome::Done => {
-                put_result(out, if matches!(txn, Txn::Check(_)) { OpCode::Check } else { OpCode::Delete })
-            }
-            OpOutcome::Stat(stat) => {
+            Outcome::Failed(code) => put_error_result(out, *code),
+            Outcome::Done => put_result(out, if matches!(txn, Txn::Check(_)) { OpCode::Check } else { OpCode::Delete }),
+            Outcome::Stat(stat) => {
                 put_result(out, OpCode::SetData);
                 stat.write(out);
             }
-            OpOutcome::Created { path, stat } => {
+            Outcome::Created { path, stat } => {
                 let plain = matches!(txn, Txn::Create(_)) && !create2.get(i).is_some_and(|is| *is);
                 put_result(out, if plain { OpCode::Create } else { OpCode::Create2 });
                 put_str(out, path);
@@ -254,6 +252,7 @@ fn put_multi_results(out: &mut Vec<u8>, txns: &[Txn<'_>], results: &[OpOutcome],
                     stat.write(out);
                 }
             }
+            Outcome::Multi(_) => unreachable!("multis do not nest"),
         }
     }
     put_end(out);

@@ -5,7 +5,7 @@
 //! reasons of content: codes like "no node" are ordinary results.
 
 use crate::acl_table::SharedAcl;
-use crate::arena::NodeId;
+use crate::arena::{Fields, NodeId};
 use crate::node::{Node, visible_stat};
 use crate::outstanding::Places;
 use crate::prep::Prep;
@@ -51,10 +51,10 @@ impl<'t> Scope<'_, 't> {
     }
 }
 
-/// Result of a transaction.
+/// Result of a transaction, or of one operation of a multi.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// Applied; there is nothing to tell.
+    /// Applied (or checked); there is nothing to tell.
     Done,
     /// A node was created.
     Created {
@@ -65,43 +65,15 @@ pub enum Outcome {
     },
     /// Data, ACL or membership was set: the stat after it.
     Stat(Stat),
-    /// One result per operation.
-    Multi(Vec<OpOutcome>),
-    /// Nothing was applied, or what replay needs only; the code that the client gets.
+    /// One result per operation of a multi, which has no multis in it.
+    Multi(Vec<Self>),
+    /// Nothing was applied, or what replay needs only; the code that the client gets. In a multi that failed all
+    /// operations have it: 0 in front of the one that did.
     Failed(i32),
 }
 
-/// Result of one operation of a multi.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum OpOutcome {
-    /// Applied (delete), or checked.
-    Done,
-    /// A node was created.
-    Created {
-        /// Its path.
-        path: String,
-        /// Its stat after the operation.
-        stat: Stat,
-    },
-    /// Data was set: the stat after it.
-    Stat(Stat),
-    /// The code; 0 in front of the operation that made the multi fail.
-    Failed(i32),
-}
-
-impl From<OpOutcome> for Outcome {
-    fn from(op: OpOutcome) -> Self {
-        match op {
-            OpOutcome::Done => Self::Done,
-            OpOutcome::Created { path, stat } => Self::Created { path, stat },
-            OpOutcome::Stat(stat) => Self::Stat(stat),
-            OpOutcome::Failed(code) => Self::Failed(code),
-        }
-    }
-}
-
-const fn failed(code: ErrorCode) -> OpOutcome {
-    OpOutcome::Failed(code.code())
+const fn failed(code: ErrorCode) -> Outcome {
+    Outcome::Failed(code.code())
 }
 
 /// What the four kinds of create have in common.
@@ -117,6 +89,19 @@ struct Creation<'t> {
 
 fn event_path(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
+}
+
+/// Raises a parent's counter of creations to `to` (-1: by one) and sets its pzxid, unless the counter is there already;
+/// whether it did.
+fn count_creation(parent: &mut Fields, to: i32, zxid: Zxid) -> bool {
+    let stat = &mut parent.stat;
+    let to = if to == -1 { stat.cversion.wrapping_add(1) } else { to };
+    if to <= stat.cversion && !farrier_proto::planted!(ReplayNotIdempotent) {
+        return false;
+    }
+    stat.cversion = to;
+    stat.pzxid = zxid;
+    true
 }
 
 impl Tree {
@@ -167,7 +152,7 @@ impl Tree {
             | Txn::DeleteContainer(_)
             | Txn::SetData(_)
             | Txn::Reconfig(_)
-            | Txn::Check(_) => self.apply_op(header, txn, scope).into(),
+            | Txn::Check(_) => self.apply_op(header, txn, scope),
         };
         self.zxid = self.zxid.max(header.zxid);
         if self.config.digest {
@@ -176,21 +161,16 @@ impl Tree {
         outcome
     }
 
-    fn apply_multi<'t>(
-        &mut self,
-        header: &TxnHeader,
-        txns: &'t [Txn<'_>],
-        scope: &mut Scope<'_, 't>,
-    ) -> Vec<OpOutcome> {
+    fn apply_multi<'t>(&mut self, header: &TxnHeader, txns: &'t [Txn<'_>], scope: &mut Scope<'_, 't>) -> Vec<Outcome> {
         let code = |t: &Txn<'_>| if let Txn::Error(code) = t { Some(*code) } else { None };
         if txns.iter().any(|t| code(t).is_some()) {
-            return txns.iter().map(|t| OpOutcome::Failed(code(t).unwrap_or(0))).collect();
+            return txns.iter().map(|t| Outcome::Failed(code(t).unwrap_or(0))).collect();
         }
         txns.iter().map(|t| self.apply_op(header, t, scope)).collect()
     }
 
     /// An operation that may stand in a multi.
-    fn apply_op<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, scope: &mut Scope<'_, 't>) -> OpOutcome {
+    fn apply_op<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, scope: &mut Scope<'_, 't>) -> Outcome {
         match txn {
             Txn::Create(t) | Txn::Create2(t) => {
                 let creation = Creation {
@@ -233,8 +213,8 @@ impl Tree {
             }
             Txn::Delete(path) | Txn::DeleteContainer(path) => self.delete(header.zxid, Cow::Borrowed(path), scope),
             Txn::SetData(t) | Txn::Reconfig(t) => self.set_data(header, t, scope),
-            Txn::Check(_) => OpOutcome::Done,
-            Txn::Error(code) => OpOutcome::Failed(*code),
+            Txn::Check(_) => Outcome::Done,
+            Txn::Error(code) => Outcome::Failed(*code),
             Txn::SetAcl(_) | Txn::CreateSession(_) | Txn::CloseSession(_) | Txn::Multi(_) => {
                 // The decoder refuses them, so only our own preparation could have put them here.
                 unreachable!("no multi holds a {:?}", txn.kind())
@@ -242,7 +222,7 @@ impl Tree {
         }
     }
 
-    fn create<'t>(&mut self, header: &TxnHeader, creation: &Creation<'t>, scope: &mut Scope<'_, 't>) -> OpOutcome {
+    fn create<'t>(&mut self, header: &TxnHeader, creation: &Creation<'t>, scope: &mut Scope<'_, 't>) -> Outcome {
         let path = creation.path;
         let Some((parent_path, name)) = split(path) else { return failed(ErrorCode::NoNode) };
         if name.is_empty() {
@@ -258,11 +238,13 @@ impl Tree {
             self.arena.set_acl(id, acl);
             self.acls.release(old);
             if creation.fixes_parent {
-                self.count_creation(parent_path, parent, creation.parent_cversion, header.zxid);
+                let mut fields = self.arena.get(parent).fields();
+                if count_creation(&mut fields, creation.parent_cversion, header.zxid) {
+                    self.set_stat(parent_path, parent, &fields);
+                }
             }
             return failed(ErrorCode::NodeExists);
         }
-        self.count_creation(parent_path, parent, creation.parent_cversion, header.zxid);
         let stat = StatPersisted {
             czxid: header.zxid,
             mzxid: header.zxid,
@@ -275,6 +257,12 @@ impl Tree {
             pzxid: header.zxid,
         };
         let id = self.attach(parent, path, name, acl, &stat, creation.data);
+        let mut fields = self.arena.get(parent).fields();
+        if count_creation(&mut fields, creation.parent_cversion, header.zxid) {
+            fields.share = self.share_again(parent_path, parent, &fields);
+        }
+        self.arena.link(&mut fields, id);
+        self.arena.set_fields(parent, &fields);
         if let Some(governed) = governed_path(parent_path) {
             match name {
                 LIMITS => self.quotas.insert(governed),
@@ -294,23 +282,10 @@ impl Tree {
             acl: self.shared_acl(self.arena.get(parent).acl()),
         });
         // Read again: usage may have been written to this very znode.
-        OpOutcome::Created { path: path.to_owned(), stat: Node { tree: self, id }.stat() }
+        Outcome::Created { path: path.to_owned(), stat: Node { tree: self, id }.stat() }
     }
 
-    /// Raises a parent's counter of creations to `to` (-1: by one) and sets its pzxid, unless the counter
-    /// is there already.
-    fn count_creation(&mut self, path: &str, id: NodeId, to: i32, zxid: Zxid) {
-        let mut fields = self.arena.get(id).fields();
-        let to = if to == -1 { fields.stat.cversion.wrapping_add(1) } else { to };
-        if to <= fields.stat.cversion && !farrier_proto::planted!(ReplayNotIdempotent) {
-            return;
-        }
-        fields.stat.cversion = to;
-        fields.stat.pzxid = zxid;
-        self.set_stat(path, id, &fields);
-    }
-
-    fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, scope: &mut Scope<'_, 't>) -> OpOutcome {
+    fn delete<'t>(&mut self, zxid: Zxid, path: Cow<'t, str>, scope: &mut Scope<'_, 't>) -> Outcome {
         let Some((parent_path, name)) = split(&path) else { return failed(ErrorCode::NoNode) };
         let (near_parent, near) = (scope.places.next(), scope.places.next());
         let Some(parent) = self.find_near(parent_path, near_parent) else { return failed(ErrorCode::NoNode) };
@@ -343,7 +318,7 @@ impl Tree {
             let parent_acl = || self.shared_acl(self.arena.get(parent).acl());
             scope.tell(|| Change { kind: EventType::NodeChildrenChanged, path: parent_path, acl: parent_acl() });
         }
-        OpOutcome::Done
+        Outcome::Done
     }
 
     /// Removes a childless znode from everywhere, the quota's usage included. The parent keeps its stat.
@@ -368,7 +343,7 @@ impl Tree {
         self.add_usage(path, -1, -(data_len as i64));
     }
 
-    fn set_data<'t>(&mut self, header: &TxnHeader, txn: &'t SetDataTxn<'_>, scope: &mut Scope<'_, 't>) -> OpOutcome {
+    fn set_data<'t>(&mut self, header: &TxnHeader, txn: &'t SetDataTxn<'_>, scope: &mut Scope<'_, 't>) -> Outcome {
         let path = &*txn.path;
         let Some(id) = self.find_near(path, scope.places.next()) else { return failed(ErrorCode::NoNode) };
         let data = txn.data.as_deref();
@@ -392,10 +367,10 @@ impl Tree {
         });
         if counted_at == Some(id) {
             // The usage was written over what was set.
-            return OpOutcome::Stat(Node { tree: self, id }.stat());
+            return Outcome::Stat(Node { tree: self, id }.stat());
         }
         let owner = self.owner_of(fields.stat.ephemeral_owner);
-        OpOutcome::Stat(visible_stat(&fields.stat, owner, data.map_or(0, <[u8]>::len), fields.child_count))
+        Outcome::Stat(visible_stat(&fields.stat, owner, data.map_or(0, <[u8]>::len), fields.child_count))
     }
 
     fn set_acl(&mut self, txn: &SetAclTxn<'_>, scope: &mut Scope<'_, '_>) -> Outcome {

@@ -489,18 +489,16 @@ impl Arena {
 
     /// Appends `child` to the children of `parent`.
     pub(crate) fn append(&mut self, parent: NodeId, child: NodeId) {
-        let block = self.block_mut(parent);
-        let (first, count) = (block.first_child(), block.child_count());
-        let now_first = if first == NodeId::NIL { child } else { first };
-        let (full, at) = (block.shape() == Shape::Full, block.stat_at() + FIRST_CHILD_AT);
-        if let Some(bytes) = Arc::get_mut(&mut block.0).filter(|_| full) {
-            bytes[at..at + 4].copy_from_slice(&now_first.0.to_le_bytes());
-            bytes[at + 4..at + 8].copy_from_slice(&(count + 1).to_le_bytes());
-        } else {
-            let fields = Fields { first_child: now_first, child_count: count + 1, ..block.fields() };
-            self.set_fields(parent, &fields);
-        }
+        let mut fields = self.get(parent).fields();
+        self.link(&mut fields, child);
+        self.set_fields(parent, &fields);
+    }
+
+    /// Puts `child` behind the children that `fields` (of its parent) describes. The caller stores the fields.
+    pub(crate) fn link(&mut self, fields: &mut Fields, child: NodeId) {
+        let first = fields.first_child;
         if first == NodeId::NIL {
+            fields.first_child = child;
             *self.links.at_mut(child) = Link { next: NodeId::NIL, prev: child };
         } else {
             let last = self.links.at(first).prev;
@@ -508,6 +506,7 @@ impl Arena {
             *self.links.at_mut(child) = Link { next: NodeId::NIL, prev: last };
             self.links.at_mut(first).prev = child;
         }
+        fields.child_count += 1;
     }
 
     /// Takes `child` from the children that `fields` (of its parent) describes. The caller stores the

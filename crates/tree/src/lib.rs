@@ -24,7 +24,7 @@ pub mod tree;
 pub mod watch;
 
 pub use acl_table::{AclKey, SharedAcl};
-pub use apply::{Change, OpOutcome, Outcome};
+pub use apply::{Change, Outcome};
 pub use auth::{AuthConfig, DigestAlgorithm, Identity};
 pub use config::TreeConfig;
 pub use image::{ImageNode, TreeImage};

@@ -125,7 +125,8 @@ impl TreeLoader {
         let acl = self.key(acl_key);
         let placed = self.tree.arena.insert_loose(block, parent, acl);
         assert!(placed == id, "the arena gives the id that it foretold");
-        self.tree.account(parent, id, owner, size);
+        self.tree.arena.append(parent, id);
+        self.tree.account(id, owner, size);
         Ok(())
     }
 

@@ -98,7 +98,8 @@ impl Tree {
                 acl = self.acls.intern(&[Acl::world(perms::READ)]);
                 stat.aversion = -1;
             }
-            self.attach(parent, path, name, acl, &stat, Some(b""));
+            let id = self.attach(parent, path, name, acl, &stat, Some(b""));
+            self.arena.append(parent, id);
         }
     }
 
@@ -335,7 +336,7 @@ impl Tree {
         }
     }
 
-    /// Stores a new znode everywhere but in the quota's usage. The parent keeps its stat.
+    /// Stores a new znode everywhere but among its parent's children and in the quota's usage.
     pub(crate) fn attach(
         &mut self,
         parent: NodeId,
@@ -349,13 +350,12 @@ impl Tree {
         let id = self.arena.insert(parent, name, acl, &Fields::childless(*stat, share), data);
         self.index.insert(path, id);
         let size = path_size(path) + data.map_or(0, <[u8]>::len) as u64;
-        self.account(parent, id, stat.ephemeral_owner, size);
+        self.account(id, stat.ephemeral_owner, size);
         id
     }
 
-    /// What a new znode changes beside arena and index: its parent's children, its owner, size and digest.
-    pub(crate) fn account(&mut self, parent: NodeId, id: NodeId, owner: i64, size: u64) {
-        self.arena.append(parent, id);
+    /// What a new znode changes beside arena and index: its owner's ephemerals, size and digest.
+    pub(crate) fn account(&mut self, id: NodeId, owner: i64, size: u64) {
         self.sessions.add(self.owner_of(owner), id);
         self.size += size;
         self.digest_changes(0, self.arena.get(id).share());
@@ -373,9 +373,15 @@ impl Tree {
 
     /// Replaces fields, but for the share, which follows from them, and keeps the digest true.
     pub(crate) fn set_stat(&mut self, path: &str, id: NodeId, fields: &Fields) {
-        let share = self.share(path, self.arena.get(id).data(), &fields.stat);
+        let share = self.share_again(path, id, fields);
         self.arena.set_fields(id, &Fields { share, ..*fields });
+    }
+
+    /// The share that these fields of a znode make, which the digest has from now on instead of theirs.
+    pub(crate) fn share_again(&mut self, path: &str, id: NodeId, fields: &Fields) -> u32 {
+        let share = self.share(path, self.arena.get(id).data(), &fields.stat);
         self.digest_changes(fields.share, share);
+        share
     }
 }
 

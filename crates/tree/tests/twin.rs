@@ -12,7 +12,7 @@ use farrier_proto::txn::{
 use farrier_proto::{Acl, ErrorCode, Owner, SessionId, Stat, Txn, Zxid};
 use farrier_tree::digest::node_digest;
 use farrier_tree::quota::QuotaText;
-use farrier_tree::{Change, OpOutcome, Outcome, Tree, TreeConfig, TreeImage, TreeLoader};
+use farrier_tree::{Change, Outcome, Tree, TreeConfig, TreeImage, TreeLoader};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::borrow::Cow;
@@ -136,19 +136,10 @@ impl Twin {
                 Outcome::Done
             }
             Txn::Multi(txns) if txns.iter().any(|t| matches!(t, Txn::Error(_))) => {
-                let code = |t: &Txn<'_>| OpOutcome::Failed(if let Txn::Error(code) = t { *code } else { 0 });
+                let code = |t: &Txn<'_>| Outcome::Failed(if let Txn::Error(code) = t { *code } else { 0 });
                 Outcome::Multi(txns.iter().map(code).collect())
             }
-            Txn::Multi(txns) => {
-                let op = |o| match o {
-                    Outcome::Created { path, stat } => OpOutcome::Created { path, stat },
-                    Outcome::Stat(stat) => OpOutcome::Stat(stat),
-                    Outcome::Failed(code) => OpOutcome::Failed(code),
-                    Outcome::Done => OpOutcome::Done,
-                    Outcome::Multi(_) => unreachable!(),
-                };
-                Outcome::Multi(txns.iter().map(|t| op(self.apply(h, t, events))).collect())
-            }
+            Txn::Multi(txns) => Outcome::Multi(txns.iter().map(|t| self.apply(h, t, events)).collect()),
             Txn::Create(t) | Txn::Create2(t) => {
                 let owner = if t.ephemeral { h.session.0 } else { 0 };
                 let plain = matches!(txn, Txn::Create(_));

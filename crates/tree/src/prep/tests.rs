@@ -7,7 +7,7 @@ mod predict;
 mod sessions;
 
 use super::*;
-use crate::{OpOutcome, Outcome, TreeConfig};
+use crate::{Outcome, TreeConfig};
 use farrier_proto::txn::{read_txn, write_txn};
 use farrier_proto::{RawAcl, Stat, TxnHeader};
 use std::collections::VecDeque;
@@ -125,7 +125,7 @@ impl Server {
         self.tree.node(path).unwrap().stat()
     }
 
-    fn multi(&mut self, ops: Vec<MultiOp<'_>>) -> Vec<OpOutcome> {
+    fn multi(&mut self, ops: Vec<MultiOp<'_>>) -> Vec<Outcome> {
         match self.run(WriteRequest::Multi(ops)) {
             Outcome::Multi(outcomes) => outcomes,
             other => panic!("not a multi: {other:?}"),
@@ -133,7 +133,7 @@ impl Server {
     }
 
     fn codes(&mut self, ops: Vec<MultiOp<'_>>) -> Vec<i32> {
-        let code = |o: &OpOutcome| if let OpOutcome::Failed(code) = o { *code } else { 0 };
+        let code = |o: &Outcome| if let Outcome::Failed(code) = o { *code } else { 0 };
         self.multi(ops).iter().map(code).collect()
     }
 }

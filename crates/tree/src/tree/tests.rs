@@ -1,6 +1,6 @@
 use super::*;
 use crate::quota::STATS;
-use crate::{OpOutcome, Outcome, TreeLoader};
+use crate::{Outcome, TreeLoader};
 use farrier_proto::txn::{CreateTtlTxn, CreateTxn, SetAclTxn, SetDataTxn, TxnHeader};
 use farrier_proto::{Stat, Txn};
 use std::borrow::Cow;
@@ -191,7 +191,7 @@ fn a_failed_multi_changes_nothing() {
     let mut bench = Bench::new(TreeConfig::default());
     let digest = bench.tree.digest();
     let txn = Txn::Multi(vec![Txn::Delete("/x".into()), Txn::Error(-101), Txn::Error(-2)]);
-    let codes = [0, -101, -2].map(OpOutcome::Failed).to_vec();
+    let codes = [0, -101, -2].map(Outcome::Failed).to_vec();
     assert_eq!(bench.apply(&txn), Outcome::Multi(codes));
     assert_eq!((bench.tree.digest(), bench.tree.zxid()), (digest, Zxid::new(1, 1)));
 }

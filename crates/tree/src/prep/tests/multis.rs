@@ -43,7 +43,7 @@ fn a_failure_takes_everything_back_cases_101_and_131() {
     assert!(matches!(txns[0], Txn::Create(_)), "the ones before the failure keep their body");
     assert_eq!(txns[1..], [Txn::Error(-101), Txn::Error(-2), Txn::Error(-2)]);
     let outcome = s.apply();
-    assert_eq!(outcome, Outcome::Multi([0, -101, -2, -2].map(OpOutcome::Failed).to_vec()));
+    assert_eq!(outcome, Outcome::Multi([0, -101, -2, -2].map(Outcome::Failed).to_vec()));
     assert_eq!((s.tree.digest(), s.stat("/p")), before);
     assert_eq!(s.prep.outstanding(), 0);
 }
@@ -60,7 +60,7 @@ fn check_fails_by_version_or_existence_case_103() {
     let mut s = Server::new();
     s.ok(create("/p", 0));
     assert_eq!(s.codes(vec![m_check("/p", 7)]), [-103]);
-    assert_eq!(s.multi(vec![m_check("/p", -1)]), [OpOutcome::Done]);
+    assert_eq!(s.multi(vec![m_check("/p", -1)]), [Outcome::Done]);
     assert_eq!(s.codes(vec![m_check("/nope", 0)]), [-101]);
     assert_eq!(s.codes(vec![m_check("/p/", 0)]), [-8]);
 }
@@ -75,7 +75,7 @@ fn sequence_counters_roll_back_cases_105_and_106() {
     let names: Vec<_> = outcomes
         .iter()
         .map(|o| match o {
-            OpOutcome::Created { path, .. } => path.as_str(),
+            Outcome::Created { path, .. } => path.as_str(),
             other => panic!("{other:?}"),
         })
         .collect();
