@@ -14,6 +14,9 @@ use farrier_proto::{ErrorCode, Field, OpCode, Txn, Zxid, perms};
 use farrier_tree::{Change, Outcome};
 use farrier_zab::WriteId;
 
+/// Commits whose memory is fetched together.
+const FORESEEN: usize = 64;
+
 impl Replica {
     /// Everything up to this write is in the log for good: commit in order.
     pub(crate) fn durable(&mut self, now: Time, id: WriteId, out: &mut Actions) {
@@ -24,9 +27,15 @@ impl Replica {
         let behind = alone.writes_behind(id);
         let durable =
             self.outstanding.len().checked_sub(behind).expect("what was written and is not durable is outstanding");
-        for _ in 0..durable {
-            let next = self.take_outstanding();
-            self.commit(now, next.zxid, &next.txn, next.origin, out);
+        let mut left = durable;
+        while left > 0 {
+            let together = left.min(FORESEEN);
+            self.prep.foresee(&self.tree, self.outstanding[together - 1].zxid);
+            for _ in 0..together {
+                let next = self.take_outstanding();
+                self.commit(now, next.zxid, &next.txn, next.origin, out);
+            }
+            left -= together;
         }
         self.after_commits(out);
     }

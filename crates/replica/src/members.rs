@@ -6,7 +6,7 @@
 use crate::fence::{Digests, Since};
 use crate::forward::Learning;
 use crate::held::Held;
-use crate::io::{Action, Actions, ConnId, Level, Time};
+use crate::io::{Action, Actions, ConnId, Input, Level, Time};
 use crate::leading::{Leading, Owner};
 use crate::limits::OUTPUTS_KEPT_MAX;
 use crate::replica::{Origin, Replica};
@@ -15,7 +15,7 @@ use crate::sweep::Sweeper;
 use crate::{ReplicaConfig, WriteId};
 use farrier_proto::jute::leading_path;
 use farrier_proto::membership::MemberList;
-use farrier_proto::quorum::LeaderPacket;
+use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
 use farrier_proto::txn::read_txn;
 use farrier_proto::{SessionId, TxnHeader, Zxid};
 use farrier_tree::Tree;
@@ -267,6 +267,28 @@ impl Replica {
         replica
     }
 
+    /// Tells which inputs are going to be given next; see [`Tree::foresee`]. It changes nothing.
+    pub fn foresee_inputs(&self, inputs: &[Input<'_>]) {
+        let Membership::Ensemble(members) = &self.membership else { return };
+        let mut commits = 0;
+        let told = inputs.iter().filter_map(|input| match input {
+            Input::Zab(farrier_zab::Input::LearnerPacket { packet: LearnerPacket::Request(request), .. }) => {
+                leading_path(&request.body)
+            }
+            Input::Zab(farrier_zab::Input::LeaderPacket { packet, .. }) => match packet {
+                LeaderPacket::Inform { txn, .. } => changed_path(txn),
+                LeaderPacket::Commit { .. } => {
+                    commits += 1;
+                    None
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+        self.tree.foresee(told);
+        self.tree.foresee(members.peer.undelivered().take(commits).filter_map(|txn| changed_path(txn)));
+    }
+
     /// Gives the peer an input. What comes out is dealt with at the end of the step.
     pub(crate) fn peer_step(&mut self, now: Time, input: farrier_zab::Input) {
         let Membership::Ensemble(m) = &mut self.membership else { unreachable!("a standalone server has no peers") };
@@ -391,9 +413,8 @@ impl Replica {
             if outputs.is_empty() {
                 break;
             }
-            if !self.membership.leads() {
-                // What a leader delivers it has prepared, as a rule.
-                self.tree.foresee(outputs.iter().filter_map(delivered_path));
+            if outputs.len() > 1 {
+                self.foresee_outputs(&outputs);
             }
             for output in outputs.drain(..) {
                 if self.halted {
@@ -411,6 +432,16 @@ impl Replica {
         if !self.halted {
             self.enforce_fence(out);
             self.after_commits(out);
+        }
+    }
+
+    fn foresee_outputs(&self, outputs: &[Output]) {
+        let zxid_of = |output: &Output| if let Output::Deliver { zxid, .. } = output { Some(*zxid) } else { None };
+        if !self.membership.proposes() {
+            self.tree.foresee(outputs.iter().filter_map(delivered_path));
+        } else if let Some(last) = outputs.iter().rev().find_map(zxid_of) {
+            // It prepared what it delivers.
+            self.prep.foresee(&self.tree, last);
         }
     }
 
@@ -539,12 +570,17 @@ fn with_logged(members: Ensemble, tree: &Tree) -> Ensemble {
     members.with_pending(pending)
 }
 
-/// Where a delivered transaction changes something, if its bytes tell at once.
+/// Where a transaction that is delivered changes something.
 fn delivered_path(output: &Output) -> Option<&[u8]> {
     match output {
-        Output::Deliver { txn, .. } => leading_path(txn.get(TxnHeader::LEN..)?),
+        Output::Deliver { txn, .. } => changed_path(txn),
         _ => None,
     }
+}
+
+/// Where a transaction changes something, if its bytes tell at once.
+fn changed_path(txn: &[u8]) -> Option<&[u8]> {
+    leading_path(txn.get(TxnHeader::LEN..)?)
 }
 
 const fn level_of(level: farrier_zab::Level) -> Level {

@@ -7,7 +7,7 @@
 //! size, the largest twice the smallest, so that they grow one after the other: at any number of znodes
 //! some tables are nearly full and others just doubled.
 
-use crate::arena::{Arena, NodeId};
+use crate::arena::{Arena, FORESEEN, NodeId};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use hashbrown::hash_table;
@@ -15,8 +15,6 @@ use smallvec::SmallVec;
 use std::hash::{BuildHasher, Hasher};
 
 const SHARDS: usize = 256;
-/// Paths whose memory is fetched together: more than a processor has on their way at a time.
-const FORESEEN: usize = 32;
 /// Values of the bits of a hash that choose the shard.
 const SLOTS: usize = 4096;
 
@@ -73,9 +71,7 @@ impl Index {
                 |(shard, tag): (usize, u32)| self.shards[shard].find(spread(tag), |e| e.tag == tag).map(|e| e.id);
             let ids: SmallVec<[NodeId; FORESEEN]> =
                 hashes.iter().filter_map(|hash| find(self.place_of(*hash))).collect();
-            for id in ids {
-                std::hint::black_box(arena.get(id).name_bytes().first().copied());
-            }
+            arena.look_at(ids);
         }
     }
 

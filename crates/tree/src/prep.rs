@@ -167,6 +167,12 @@ impl Prep {
         Places::of(&self.pending, zxid)
     }
 
+    /// Looks where the application of what was prepared up to `zxid` is going to look, and does nothing else; see
+    /// [`Tree::foresee`].
+    pub fn foresee(&self, tree: &Tree, zxid: Zxid) {
+        self.pending.foresee(tree, zxid);
+    }
+
     /// The transaction `zxid`, and so every earlier one, is in the tree.
     pub fn applied(&mut self, zxid: Zxid) {
         self.pending.applied(zxid);

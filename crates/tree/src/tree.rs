@@ -285,6 +285,11 @@ impl Tree {
         self.index.foresee(&self.arena, paths);
     }
 
+    /// [`Self::foresee`] of a few znodes that are known.
+    pub(crate) fn look_at(&self, ids: impl IntoIterator<Item = NodeId>) {
+        self.arena.look_at(ids);
+    }
+
     pub(crate) fn find(&self, path: &str) -> Option<NodeId> {
         self.find_hashed(path, self.hash_of(path))
     }

@@ -69,6 +69,11 @@ impl History {
         self.place_behind(zxid).checked_sub(1).map_or(self.floor, |i| self.entries[i].0)
     }
 
+    /// What is not delivered yet, in order.
+    pub(crate) fn undelivered(&self) -> impl Iterator<Item = &Bytes> {
+        self.entries.range(self.place_behind(self.delivered)..).map(|(_, txn)| txn)
+    }
+
     /// The next transaction to deliver, which is delivered with this.
     pub(crate) fn deliver_next(&mut self) -> Option<(Zxid, Bytes)> {
         let next = self.after(self.delivered).cloned()?;
@@ -111,6 +116,20 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_delivered_yet_comes_in_order() {
+        let mut history = History::new(Zxid::new(1, 3));
+        let left = |history: &History| history.undelivered().cloned().collect::<Vec<_>>();
+        assert!(left(&history).is_empty());
+        for (zxid, txn) in [(Zxid::new(1, 4), "a"), (Zxid::new(1, 5), "b"), (Zxid::new(2, 1), "c")] {
+            history.append(zxid, Bytes::from_static(txn.as_bytes()));
+        }
+        for expected in [&["a", "b", "c"][..], &["b", "c"], &["c"], &[]] {
+            assert_eq!(left(&history), expected);
+            history.deliver_next();
+        }
+    }
 
     fn filled() -> History {
         let mut history = History::new(Zxid::new(1, 3));

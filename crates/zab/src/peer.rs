@@ -223,6 +223,11 @@ impl Peer {
         self.settle(now, out);
     }
 
+    /// The transactions that are logged, or about to be, and not delivered yet, in their order.
+    pub fn undelivered(&self) -> impl Iterator<Item = &Bytes> {
+        self.core.history.undelivered()
+    }
+
     /// When [`Input::Timer`] is wanted next. In the past if it is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {

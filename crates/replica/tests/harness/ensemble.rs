@@ -394,6 +394,7 @@ impl Cluster {
         }
         let Some(replica) = &mut self.server(to).replica else { return };
         let mut out = Actions::default();
+        replica.foresee_inputs(std::slice::from_ref(&input));
         replica.step(now, input, &mut out);
         let bytes = std::mem::take(&mut out.bytes);
         for action in out.list {

@@ -192,6 +192,9 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
     let shared = core.clone();
     let report: Report = Rc::new(move |inputs| {
         shared.with(|session| {
+            if inputs.len() > 1 {
+                session.replica.foresee_inputs(inputs);
+            }
             for input in inputs.drain(..) {
                 session.step(input);
             }

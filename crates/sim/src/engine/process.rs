@@ -261,6 +261,7 @@ impl World {
         };
         let time = clock.time(now, process.began);
         let mut out = std::mem::take(&mut process.out);
+        process.replica.foresee_inputs(std::slice::from_ref(&input));
         process.replica.step(time, input, &mut out);
         // A state that came on a link which was closed for it is not adopted.
         let replaced = replaced.and_then(|(link, zxid, why)| {

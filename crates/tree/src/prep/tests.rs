@@ -82,6 +82,8 @@ impl Server {
     fn apply(&mut self) -> Outcome {
         let bytes = self.unapplied.pop_front().unwrap();
         let (header, txn, digest) = read_txn(&bytes).unwrap();
+        // To look ahead changes nothing.
+        self.prep.foresee(&self.tree, self.zxid);
         let mut changes = Vec::new();
         let outcome = self.tree.apply_prepared(&header, &txn, Some(&mut changes), &self.prep);
         if let Some(digest) = digest {
