@@ -44,7 +44,7 @@ pub enum FaultKind {
     /// nothing yet.
     Deposition,
     /// The same, but before the one that was deposed comes back, a server that writes as Apache does runs on its directory;
-    /// or a learner is stopped, and that happens to it before it comes back.
+    /// or another server is stopped for a while, and that happens to it before it comes back.
     Takeover,
     /// The others leave a leader that hears nothing of it: it leads on for a while, and clients that are attached to
     /// it read and sync there while others write elsewhere.

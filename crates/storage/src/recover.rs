@@ -280,8 +280,8 @@ fn recover_files<D: Disk>(
     // A log that ends before the snapshot does not bear out a mark, and nothing of it is needed. What comes behind the
     // snapshot may look as if it followed the log's end, so no difference reaches across that.
     let position = scan.extents.iter().rev().find(|e| e.records > 0).filter(|e| e.last == scan.last);
-    let floor = match (in_force.filter(|_| position.is_some() || farrier_proto::planted!(DiffAcrossSnapshot)), on_disk)
-    {
+    let is_borne_out = position.is_some() || farrier_proto::planted!(DiffAcrossSnapshot);
+    let floor = match (in_force.filter(|_| is_borne_out), on_disk) {
         (Some(mark), _) => mark.floor,
         (None, Some(mark)) => mark.floor.max(after),
         (None, None) => after,

@@ -20,6 +20,8 @@ pub(super) struct DurableSurvives {
     /// Servers that a leader brings up to date: TRUNC and SNAP take away what is durable, and may be carried out without
     /// word of it when the process ends.
     synchronizing: BTreeSet<ServerId>,
+    /// Servers on whose disk another one ran, until they are started again.
+    taken: BTreeSet<ServerId>,
     /// Servers whose disk changed by itself, and that do not have again what is committed.
     behind: BTreeSet<ServerId>,
 }
@@ -44,8 +46,7 @@ impl Checker for DurableSurvives {
             }
             What::FaultBegan(_, Fault::TakenOver(server)) => {
                 self.sound.remove(server);
-                // What it had beyond its leader's history may be gone.
-                self.synchronizing.insert(*server);
+                self.taken.insert(*server);
                 return Ok(());
             }
             What::Server(me, event) => (*me, event),
@@ -78,7 +79,13 @@ impl Checker for DurableSurvives {
                 let durable = self.durable.get(&me).copied().unwrap_or_default();
                 let rotten = self.rotten.remove(&me) & !self.marked.remove(&me);
                 let excused = rotten | self.synchronizing.remove(&me) | *recovering;
-                if !excused && !facts.history.holds(*last, durable) {
+                // What a server had beyond its leader's history may be gone where another one ran on its directory.
+                let has_all = if self.taken.remove(&me) {
+                    !facts.history.lacks(*last, durable)
+                } else {
+                    facts.history.holds(*last, durable)
+                };
+                if !excused && !has_all {
                     return Err(format!("server {me} had {durable} on disk, and starts with {last}"));
                 }
                 if !facts.history.holds(*last, durable) {
@@ -139,7 +146,8 @@ mod tests {
         let mut play = Play::elected();
         play.commit(set_data("/", 0, "x"));
         let lost = |play: &mut Play, server: i64| {
-            play.fault(FaultId(9), Fault::TakenOver(ServerId(server)));
+            let role = Role::Learning { leader: ServerId(1), epoch: None, observing: false };
+            play.server(server, ServerEvent::Role { role, serving: false });
             play.server(server, ServerEvent::Ended(Ending::ProcessCrash));
             play.server(server, started(z(0, 0), false));
         };
@@ -151,5 +159,21 @@ mod tests {
         assert_eq!(rotten.verdict(Box::<DurableSurvives>::default()), Ok(()), "its disk is another one");
         lost(&mut play, 2);
         assert!(play.verdict(Box::<DurableSurvives>::default()).is_err());
+    }
+
+    #[test]
+    fn who_was_taken_over_may_lose_what_was_never_committed() {
+        let mut play = Play::elected();
+        play.commit(set_data("/", 0, "x"));
+        let (proposed, _) = play.propose(set_data("/", 1, "y"));
+        play.server(1, ServerEvent::LogDurable { upto: proposed });
+        play.fault(FaultId(9), Fault::TakenOver(ServerId(1)));
+        play.server(1, ServerEvent::Ended(Ending::ProcessCrash));
+        let mut lawful = play.clone();
+        lawful.server(1, started(z(1, 1), false));
+        assert_eq!(lawful.verdict(Box::<DurableSurvives>::default()), Ok(()));
+        play.server(1, started(z(0, 0), false));
+        let said = play.verdict(Box::<DurableSurvives>::default()).expect_err("the first was committed");
+        assert!(said.contains("server 1 had"), "{said}");
     }
 }

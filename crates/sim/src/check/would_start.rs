@@ -29,9 +29,9 @@ pub(super) struct WouldStart {
     synchronizing: BTreeSet<ServerId>,
     /// Servers on whose disk another one ran, until they are started again.
     taken: BTreeSet<ServerId>,
-    /// The same until a leader's snapshot has taken the place of everything there: another one's log may end before its
-    /// snapshot.
-    inherited: BTreeSet<ServerId>,
+    /// The same until a leader's snapshot has taken the place of everything there, or the log goes on beyond what the first
+    /// start found: another one's log may end before its snapshot.
+    inherited: BTreeMap<ServerId, Option<Zxid>>,
 }
 
 impl Checker for WouldStart {
@@ -54,7 +54,7 @@ impl Checker for WouldStart {
             }
             What::FaultBegan(_, Fault::TakenOver(server)) => {
                 self.taken.insert(*server);
-                self.inherited.insert(*server);
+                self.inherited.insert(*server, None);
                 return Ok(());
             }
             _ => return Ok(()),
@@ -62,9 +62,13 @@ impl Checker for WouldStart {
         let server = facts.server(me);
         let before = self.logged.insert(me, server.logged).unwrap_or_default();
         let had = self.durable.insert(me, server.durable).unwrap_or_default();
+        self.inherited.retain(|id, start| *id != me || start.is_none_or(|start| server.durable <= start));
         match event {
-            ServerEvent::Started { accepted, current, recovering, .. } => {
+            ServerEvent::Started { accepted, current, last, recovering, .. } => {
                 self.disks.insert(me, (*accepted, *current));
+                if let Some(start) = self.inherited.get_mut(&me) {
+                    start.get_or_insert(*last);
+                }
                 if *recovering {
                     self.forgot.entry(me).or_insert(had);
                 } else {
@@ -114,7 +118,7 @@ impl Checker for WouldStart {
             }
             ServerEvent::WouldStart { .. } if self.rotten.contains(&me) || self.taken.contains(&me) => {}
             ServerEvent::WouldStart { accepted, current, last, difference, falls_short, .. } => {
-                if *falls_short && !self.inherited.contains(&me) {
+                if *falls_short && !self.inherited.contains_key(&me) {
                     return Err(format!(
                         "server {me} would start with a snapshot at {last} beside a log that ends before it: two histories"
                     ));

@@ -45,7 +45,7 @@ pub(crate) struct Faults {
     /// The leader that is being deposed, by the fault.
     pub(crate) deposing: Option<(usize, ServerId)>,
     /// The server that another one takes over when the fault ends.
-    taken: Option<(usize, ServerId)>,
+    taken: Option<Taken>,
     /// Servers whose planned crash between disk operations takes the power.
     power: BTreeSet<ServerId>,
     over: bool,
@@ -61,6 +61,16 @@ impl Faults {
     pub(crate) fn crash_takes_power(&mut self, id: ServerId) -> bool {
         self.power.remove(&id)
     }
+}
+
+/// See [`FaultKind::Takeover`].
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// The fault at whose end it happens.
+    of: usize,
+    server: ServerId,
+    /// It was stopped for that, and is left alone if somebody starts it again, or changes its disk, before.
+    is_learner: bool,
 }
 
 impl World {
@@ -87,8 +97,14 @@ impl World {
             self.faults.deposing = None;
             self.queue.plan(self.now, Event::ClientsBack(index));
         }
-        if let Some((_, server)) = self.faults.taken.take_if(|(of, _)| *of == index) {
-            self.take_over(server);
+        if let Some(Taken { server, is_learner, .. }) = self.faults.taken.take_if(|taken| taken.of == index) {
+            let machine = self.machine(server);
+            let undisturbed = machine.process.is_none() && !machine.impaired;
+            if !is_learner || undisturbed {
+                self.take_over(server);
+            } else if machine.process.is_none() {
+                self.plan_start(server, 0);
+            }
         }
         for client in self.faults.mannered.remove(&index).unwrap_or_default() {
             self.client_step(client, ClientInput::Manner(Manner::Free));
@@ -196,7 +212,7 @@ impl World {
             self.transcript.line(self.now, || format!("{deposed} is deposed by {leader}"));
             if self.plan.faults[index].kind == FaultKind::Takeover {
                 // The new leader commits something first.
-                self.faults.taken = Some((index, deposed));
+                self.faults.taken = Some(Taken { of: index, server: deposed, is_learner: false });
                 self.queue.plan(self.now + back, Event::ClientsBack(index));
                 self.queue.plan(self.now + back + served, Event::FaultEnds(index));
                 return;
@@ -379,16 +395,14 @@ impl World {
                 if self.faults.deposing.is_some() || self.faults.taken.is_some() || !self.can_spare(fault, &[victim]) {
                     return false;
                 }
-                let leads = self.established().is_some_and(|leader| leader == victim);
-                if !leads && fault.kind == FaultKind::Takeover && runs {
-                    // Until the fault ends the others go on without it.
+                if self.established() != Some(victim) {
+                    if fault.kind == FaultKind::Deposition || !runs {
+                        return false;
+                    }
                     self.tell_fault(Fault::ProcessCrash(victim));
                     self.end(victim, &Death::Process(Ending::ProcessCrash));
-                    self.faults.taken = Some((index, victim));
+                    self.faults.taken = Some(Taken { of: index, server: victim, is_learner: true });
                     return true;
-                }
-                if !leads {
-                    return false;
                 }
                 self.faults.deposing = Some((index, victim));
                 self.divide(index, fault, &BTreeSet::from([victim]));

@@ -29,7 +29,9 @@ impl World {
         let (recover, snapshots, tree) = (self.recover_options(), self.snapshot_options(), self.tree_config());
         if let Ok((mut state, recovered)) = restore(&disk, &recover, &snapshots, tree, 0) {
             let last = recovered.last_zxid;
-            let given = self.leader_state(id).filter(|(image, _)| image.zxid() > last);
+            // Nobody follows a leader of an older epoch than the one that was promised.
+            let may_follow = |image: &SnapshotImage, epoch| image.zxid() > last && epoch >= recovered.accepted.0;
+            let given = self.leader_state(id).filter(|(image, epoch)| may_follow(image, *epoch));
             let done = match given {
                 // It followed: its leader's state became a snapshot, and older logs stay below it.
                 Some((image, epoch)) => write_as_apache(&disk, &image, &snapshots).and_then(|()| {
