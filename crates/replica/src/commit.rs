@@ -15,7 +15,7 @@ use farrier_tree::{Change, Outcome};
 use farrier_zab::WriteId;
 
 /// Commits whose memory is fetched together.
-const FORESEEN: usize = 64;
+const COMMITS_FORESEEN: usize = 64;
 
 impl Replica {
     /// Everything up to this write is in the log for good: commit in order.
@@ -29,7 +29,7 @@ impl Replica {
             self.outstanding.len().checked_sub(behind).expect("what was written and is not durable is outstanding");
         let mut left = durable;
         while left > 0 {
-            let together = left.min(FORESEEN);
+            let together = left.min(COMMITS_FORESEEN);
             self.prep.foresee(&self.tree, self.outstanding[together - 1].zxid);
             for _ in 0..together {
                 let next = self.take_outstanding();

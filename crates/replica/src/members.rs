@@ -270,22 +270,22 @@ impl Replica {
     /// Tells which inputs are going to be given next; see [`Tree::foresee`]. It changes nothing.
     pub fn foresee_inputs(&self, inputs: &[Input<'_>]) {
         let Membership::Ensemble(members) = &self.membership else { return };
-        let mut commits = 0;
         let told = inputs.iter().filter_map(|input| match input {
             Input::Zab(farrier_zab::Input::LearnerPacket { packet: LearnerPacket::Request(request), .. }) => {
                 leading_path(&request.body)
             }
-            Input::Zab(farrier_zab::Input::LeaderPacket { packet, .. }) => match packet {
-                LeaderPacket::Inform { txn, .. } => changed_path(txn),
-                LeaderPacket::Commit { .. } => {
-                    commits += 1;
-                    None
-                }
-                _ => None,
-            },
+            Input::Zab(farrier_zab::Input::LeaderPacket { packet: LeaderPacket::Inform { txn, .. }, .. }) => {
+                changed_path(txn)
+            }
             _ => None,
         });
         self.tree.foresee(told);
+        // One for each: where a packet commits several, they are looked for when they come out of the peer.
+        let is_commit = |input: &&Input<'_>| {
+            let Input::Zab(farrier_zab::Input::LeaderPacket { packet, .. }) = input else { return false };
+            matches!(packet, LeaderPacket::Commit { .. })
+        };
+        let commits = inputs.iter().filter(is_commit).count();
         self.tree.foresee(members.peer.undelivered().take(commits).filter_map(|txn| changed_path(txn)));
     }
 

@@ -259,7 +259,7 @@ impl Tree {
         let id = self.attach(parent, path, name, acl, &stat, creation.data);
         let mut fields = self.arena.get(parent).fields();
         if count_creation(&mut fields, creation.parent_cversion, header.zxid) {
-            fields.share = self.share_again(parent_path, parent, &fields);
+            self.reshare(parent_path, parent, &mut fields);
         }
         self.arena.link(&mut fields, id);
         self.arena.set_fields(parent, &fields);

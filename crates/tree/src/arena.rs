@@ -196,9 +196,11 @@ impl Block {
         self.0.len()
     }
 
-    /// Something of each of the first lines of memory.
-    pub(crate) fn look(&self) -> u8 {
-        self.0.iter().step_by(LINE).take(LINES_FORESEEN).fold(0, |seen, byte| seen ^ byte)
+    /// Something of the counts and of each of the first lines of memory behind them.
+    pub(crate) fn look(&self) -> usize {
+        let first = &self.0[..self.0.len().min(LINES_FORESEEN * LINE)];
+        let bytes = first.iter().step_by(LINE).chain(first.last());
+        bytes.fold(Arc::strong_count(&self.0), |seen, byte| seen ^ usize::from(*byte))
     }
 
     fn shape(&self) -> Shape {

@@ -25,6 +25,9 @@ const PATH_KEPT_MAX: usize = 256;
 /// Room for more changes of one multi than this is not kept for the next.
 const BEFORE_KEPT_MAX: usize = 256;
 
+/// Beyond so many changes ahead, what is fetched first would be gone again before it is used.
+const CHANGES_FORESEEN: usize = 256;
+
 /// Open lists by permissions: one entry for everybody, the usual case.
 static WORLD: [[Acl<'static>; 1]; WORLDS] = {
     let mut lists = [const { [Acl::world(0)] }; WORLDS];
@@ -343,9 +346,10 @@ impl Outstanding {
         self.keep_memory(undo.before);
     }
 
-    /// Looks where the application of everything up to `zxid` is going to look, and [`Self::applied`].
+    /// Looks where the application of what was prepared up to `zxid`, or its beginning, is going to look, and
+    /// [`Self::applied`].
     pub(crate) fn foresee(&self, tree: &Tree, zxid: Zxid) {
-        let coming = self.queue.iter().take_while(|(written, _)| *written <= zxid);
+        let coming = self.queue.iter().take_while(|(written, _)| *written <= zxid).take(CHANGES_FORESEEN);
         let mut slots = coming.map(|(_, slot)| &self.slots[*slot as usize]);
         loop {
             let mut seen = 0;

@@ -167,8 +167,8 @@ impl Prep {
         Places::of(&self.pending, zxid)
     }
 
-    /// Looks where the application of what was prepared up to `zxid` is going to look, and does nothing else; see
-    /// [`Tree::foresee`].
+    /// Looks where the application of what was prepared up to `zxid`, or its beginning, is going to look, and does nothing
+    /// else; see [`Tree::foresee`].
     pub fn foresee(&self, tree: &Tree, zxid: Zxid) {
         self.pending.foresee(tree, zxid);
     }

@@ -378,15 +378,16 @@ impl Tree {
 
     /// Replaces fields, but for the share, which follows from them, and keeps the digest true.
     pub(crate) fn set_stat(&mut self, path: &str, id: NodeId, fields: &Fields) {
-        let share = self.share_again(path, id, fields);
-        self.arena.set_fields(id, &Fields { share, ..*fields });
+        let mut fields = *fields;
+        self.reshare(path, id, &mut fields);
+        self.arena.set_fields(id, &fields);
     }
 
-    /// The share that these fields of a znode make, which the digest has from now on instead of theirs.
-    pub(crate) fn share_again(&mut self, path: &str, id: NodeId, fields: &Fields) -> u32 {
+    /// Computes the share anew, in the digest too. The caller stores the fields.
+    pub(crate) fn reshare(&mut self, path: &str, id: NodeId, fields: &mut Fields) {
         let share = self.share(path, self.arena.get(id).data(), &fields.stat);
         self.digest_changes(fields.share, share);
-        share
+        fields.share = share;
     }
 }
 
