@@ -98,26 +98,19 @@ impl Client {
         Self { shared: Arc::clone(shared), _farewell, connect, chroot: chroot.into(), timeout }
     }
 
-    /// Waits for a session; an error speaks of `whole`, of which this is the last part.
-    pub(crate) async fn wait_connected(&self, timeout: Duration, whole: Duration) -> Result<(), Error> {
+    /// Waits until there is a session or will never be one; `None` if that takes longer than `timeout`.
+    pub(crate) async fn settled(&self, timeout: Duration) -> Option<SessionState> {
         let mut state = self.session();
         let wanted = state.wait_for(|s| {
             matches!(s, SessionState::Connected { .. } | SessionState::AuthFailed | SessionState::Closed)
         });
         let late = self.sleep(timeout);
         let (mut wanted, mut late) = (std::pin::pin!(wanted), std::pin::pin!(late));
-        let reached = std::future::poll_fn(|cx| match wanted.as_mut().poll(cx) {
+        let settled = std::future::poll_fn(|cx| match wanted.as_mut().poll(cx) {
             std::task::Poll::Ready(state) => std::task::Poll::Ready(state.ok().map(|s| s.clone())),
             std::task::Poll::Pending => late.as_mut().poll(cx).map(|()| None),
         });
-        match reached.await {
-            Some(SessionState::Connected { .. }) => Ok(()),
-            Some(SessionState::AuthFailed) => Err(Error::AuthFailed),
-            Some(_) | None => {
-                let reason = format!("{} (after {whole:?})", self.shared.describe()).into();
-                Err(Error::NoServer { servers: self.connect.to_string(), reason })
-            }
-        }
+        settled.await
     }
 
     // The tree.

@@ -5,6 +5,7 @@ mod dial;
 
 pub(crate) use clock::BootClock;
 
+use crate::error::CLOSED;
 use crate::limits::READ_CHUNK;
 use crate::machine::LinkId;
 use crate::shared::{Action, Engine, Input};
@@ -22,9 +23,6 @@ type Attempt<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Reads and writes without a pause in one poll; then others get their turn.
 const TURNS_MAX: usize = 32;
-
-/// Servers close without a word for many reasons.
-const CLOSED: &str = "the server closed it; it may be without a leader, behind what this client has seen, or full";
 
 enum Link {
     None,

@@ -101,6 +101,14 @@ impl Error {
         matches!(self, Self::Unknown { .. })
     }
 
+    /// Whether one of the servers was there and gave no session, where there is none: mostly it has no quorum, or as many
+    /// connections as it takes.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        let Self::NoServer { reason, .. } = self else { return false };
+        [CLOSED, SILENT, REFUSING, RESET].iter().any(|said| reason.contains(said))
+    }
+
     /// Whether the znode, or the parent of one to be created, does not exist.
     #[must_use]
     pub fn is_no_node(&self) -> bool {
@@ -210,6 +218,14 @@ const fn remedy(code: ErrorCode) -> &'static str {
     }
 }
 
+/// Why a server that is there gave no session. Servers close without a word for many reasons.
+pub(crate) const CLOSED: &str =
+    "the server closed it; it may be without a leader, behind what this client has seen, or full";
+pub(crate) const SILENT: &str = "it took the connection and gave no session in time";
+pub(crate) const REFUSING: &str = "it refuses to give a session";
+/// In the system's words.
+const RESET: &str = "Connection reset by peer";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,5 +255,16 @@ mod tests {
         let unknown = Error::Unknown { op: "set", path: "/a".into(), server, reason };
         assert!(unknown.is_unknown() && unknown.code().is_none());
         assert!(unknown.to_string().contains("h:2181") && unknown.to_string().contains("not sent again"));
+    }
+
+    #[test]
+    fn a_server_that_is_there_and_gives_no_session_is_known() {
+        let error = |reason: &str| Error::NoServer { servers: "a:1,b:2".into(), reason: reason.into() };
+        let reset = std::io::Error::from_raw_os_error(104).to_string();
+        for said in [CLOSED, SILENT, REFUSING, &reset] {
+            assert!(error(&format!("a:1: Connection refused (os error 111); b:2: {said}")).is_turned_away(), "{said}");
+        }
+        assert!(!error("a:1: Connection refused (os error 111)").is_turned_away());
+        assert!(!Error::NotDone { op: "get", path: "/".into(), reason: CLOSED.into() }.is_turned_away());
     }
 }

@@ -26,6 +26,7 @@ pub(crate) use reply::{Part, Response};
 pub(crate) use watches::Registration;
 
 use crate::connect_string::Host;
+use crate::error::SILENT;
 use crate::limits::{DIAL_MAX, DIAL_MIN, IDENTITIES_MAX, PROBE_MAX, STABLE, WATCHES_MAX};
 use crate::watch::{EventQueue, WatchEvent, WatchKind};
 use crate::{Lease, SessionState, Time};
@@ -516,7 +517,7 @@ impl Machine {
             Phase::Waiting { until } if *until <= now => self.dial(now),
             Phase::Dialing { until, .. } if *until <= now => self.hang_up(now, "it does not take the connection"),
             Phase::Handshaking { until, .. } if *until <= now => {
-                self.hang_up(now, "it took the connection and gave no session in time");
+                self.hang_up(now, SILENT);
             }
             Phase::Waiting { .. } | Phase::Dialing { .. } | Phase::Handshaking { .. } | Phase::Ended(_) => {}
             Phase::Connected { state, .. } => {

@@ -5,7 +5,7 @@ use crate::driver::{self, BootClock};
 use crate::limits::{OUTSTANDING_MAX, REPLY_MAX, REQUEST_MAX, UNSENT_BYTES_MAX};
 use crate::machine::Settings;
 use crate::shared::Engine;
-use crate::{Client, Clock, ConnectString, Error};
+use crate::{Client, Clock, ConnectString, Error, SessionState};
 use farrier_tls::ClientTls;
 use std::fmt;
 use std::sync::Arc;
@@ -134,26 +134,31 @@ impl ClientBuilder {
     /// # Errors
     /// As [`Self::connect`].
     pub async fn connect_noting(self, patience: Duration, note: impl FnOnce(&str, Duration)) -> Result<Client, Error> {
-        let (tls, timeout) = (self.tls.clone(), self.connect_timeout);
+        let (servers, tls, timeout) = (self.connect.clone(), self.tls.clone(), self.connect_timeout);
         if let Some(tls) = &tls {
             // Files that can't be used are told now, not with the first connection.
             tls.config()?;
         }
         let seed = getrandom::u64().map_err(|error| Error::NoServer {
-            servers: self.connect.clone(),
+            servers: servers.clone(),
             reason: format!("the system gives no random number: {error}").into(),
         })?;
         let (client, engine) = self.build(Arc::new(BootClock), seed, Chance::System)?;
         driver::spawn(engine, tls);
         let (first, rest) = (patience.min(timeout), timeout.saturating_sub(patience));
-        match client.wait_connected(first, timeout).await {
-            Err(Error::NoServer { .. }) if !rest.is_zero() => {
-                note(&client.shared.describe(), rest);
-                client.wait_connected(rest, timeout).await?;
-            }
-            other => other?,
+        let mut state = client.settled(first).await;
+        if state.is_none() && !rest.is_zero() {
+            note(&client.shared.describe(), rest);
+            state = client.settled(rest).await;
         }
-        Ok(client)
+        let why = client.shared.describe();
+        let reason = match state {
+            Some(SessionState::Connected { .. }) => return Ok(client),
+            Some(SessionState::AuthFailed) => return Err(Error::AuthFailed),
+            Some(_) => why,
+            None => format!("{why} (after {timeout:?})"),
+        };
+        Err(Error::NoServer { servers, reason: reason.into() })
     }
 
     /// A client without sockets, clock or randomness of its own, for simulations: whoever calls this moves the bytes

@@ -6,6 +6,7 @@ use super::{
     Beat, Connected, End, Failure, Grant, LinkId, Machine, Outcome, Output, Part, Phase, Refusal, Registration,
     Response, answer, code, put_identity, put_request,
 };
+use crate::error::REFUSING;
 use crate::limits::PROBE_MIN;
 use crate::machine::line::Entry;
 use crate::watch::WatchKind;
@@ -133,6 +134,9 @@ impl Machine {
 
     fn expired(&mut self, now: Time, host: usize) {
         if !self.settings.renew_session {
+            if self.session.is_none() {
+                self.hosts.failed(host, &REFUSING.into());
+            }
             self.end(End::Expired, &"the session has expired".into());
             return;
         }
@@ -149,7 +153,7 @@ impl Machine {
             self.hosts.prefer(host);
             self.phase = Phase::Waiting { until: now };
         } else {
-            self.hosts.failed(host, &"it refuses to give a session".into());
+            self.hosts.failed(host, &REFUSING.into());
             self.phase = Phase::Waiting { until: now + self.hosts.pause() };
         }
     }

@@ -9,6 +9,7 @@ use farrier_client::{
     WatcherType, perms,
 };
 use farrier_testkit::relay::{Mode, Relay};
+use std::io::{Read as _, Write as _};
 use std::time::Duration;
 use support::{Servers, patient, patiently, reached};
 
@@ -526,9 +527,35 @@ async fn no_server_is_told_with_what_was_tried() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
     let connect = Client::builder(&closed.to_string()).connect_timeout(Duration::from_millis(100)).connect();
     let error = patiently("the end", connect).await.expect_err("nobody listens");
-    assert!(matches!(error, Error::NoServer { .. }), "{error}");
+    assert!(matches!(error, Error::NoServer { .. }) && !error.is_turned_away(), "{error}");
     assert!(error.to_string().contains(&closed.to_string()), "{error}");
     assert!(matches!(Client::connect("a:b").await, Err(Error::ConnectString(_))));
+}
+
+/// What a server says to a client that it gives no session: nothing, or a session of no time.
+#[tokio::test]
+async fn whoever_is_turned_away_is_told_so_at_once() {
+    let mut refusal = vec![0; 41];
+    refusal[3] = 37;
+    refusal[23] = 16;
+    for (answer, renew) in [(refusal, false), (Vec::new(), true)] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        std::thread::spawn(move || {
+            for mut connection in listener.incoming().flatten() {
+                let _ = connection.read(&mut [0; 64]);
+                let _ = connection.write_all(&answer);
+            }
+        });
+        // A client that has ended waits no longer; the other one goes on.
+        let timeout = Duration::from_secs(if renew { 1 } else { 40 });
+        let builder = Client::builder(&address).renew_session(renew).connect_timeout(timeout);
+        let mut noted = false;
+        let connect = builder.connect_noting(timeout / 2, |_, _| noted = true);
+        let error = patiently("the end", connect).await.expect_err("no session");
+        assert!(error.is_turned_away(), "{error}");
+        assert_eq!((noted, error.to_string().ends_with(" (after 1s)")), (renew, renew), "{error}");
+    }
 }
 
 #[test]
