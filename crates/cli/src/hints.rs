@@ -37,11 +37,19 @@ pub(crate) fn once(reason: &str, servers: &str) -> String {
 /// What to do next.
 pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
     match client_error(error)? {
-        Error::NoServer { servers, reason } => {
+        silent @ Error::NoServer { servers, .. } if silent.is_turned_away() => {
             let servers = servers.split('/').next().unwrap_or_default();
-            Some(no_session(reason, &format!(" --server {servers}")))
+            Some(format!(
+                "A server is there and gives no session, perhaps since it has no quorum, or too many connections from here. At \
+                 ports without TLS, `farrier status --server {servers}` tells whether it has a quorum"
+            ))
         }
-        Error::NotDone { reason, .. } => Some(no_session(reason, "")),
+        Error::NoServer { .. } => Some("Is a server running there? --server or FARRIER_SERVER names others".to_owned()),
+        Error::NotDone { .. } => Some(
+            "Is a server running there, and has it a quorum? At ports without TLS, `farrier status` with the same --server \
+             shows that"
+                .to_owned(),
+        ),
         Error::ConnectString(error) => bracketed(&error.to_string()),
         Error::Invalid { path, .. } if !path.starts_with('/') && !path.is_empty() => {
             Some(format!("Paths begin with a slash: /{path}"))
@@ -62,18 +70,6 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
         Error::Refused { op: "delete", path, code: ErrorCode::BadArguments, .. } => reserved(path),
         _ => None,
     }
-}
-
-/// What to look at, where there is no session. Somebody who listens and gives none is there, and serves nobody.
-fn no_session(reason: &str, servers: &str) -> String {
-    let said_by_somebody =
-        ["the server closed it", "gave no session", "refuses to give a session", "Connection reset by peer"];
-    if said_by_somebody.iter().any(|said| reason.contains(said)) {
-        return format!(
-            "A server is there and gives no session, perhaps since it has no quorum: `farrier status{servers}` shows that"
-        );
-    }
-    "Is a server running there? --server or FARRIER_SERVER names others".to_owned()
 }
 
 /// Why a server never deletes that.
@@ -136,5 +132,9 @@ mod tests {
         );
         let hint = next(silent("a:1: Connection refused; b:2: it took the connection and gave no session in time"));
         assert!(hint.is_some_and(|hint| hint.contains("`farrier status --server a:1,b:2`")));
+        // A session that is lost was given before.
+        let reason = "the connection to a:1 was lost: the server closed it".into();
+        let lost = next(Error::NotDone { op: "get", path: "/".to_owned(), reason }).expect("a hint");
+        assert!(lost.contains("has it a quorum?") && lost.contains("same --server") && !lost.contains("no session"));
     }
 }
