@@ -13,6 +13,7 @@ use farrier_server::admin::SOCKET;
 use farrier_server::config::{ConfigError, Member};
 use serde_json::Value;
 
+use crate::files::unfound;
 use crate::output::{complain, print};
 use crate::server::{load_file, refuse};
 use crate::span::{self, HOUR, MS};
@@ -119,10 +120,11 @@ fn site(place: &Place) -> Result<Site, ExitCode> {
     if place.dir.is_dir() {
         return Ok(Site { dir: place.dir.clone(), members: BTreeMap::new() });
     }
-    let dir = place.dir.display();
-    let what =
-        if place.dir.exists() { "is neither a data directory nor a configuration file" } else { "does not exist" };
-    complain("farrier admin: error", format_args!("{dir} {what}"));
+    let message = match place.dir.metadata() {
+        Ok(_) => format!("{} is neither a data directory nor a configuration file", place.dir.display()),
+        Err(error) => unfound(&place.dir, &error),
+    };
+    complain("farrier admin: error", message);
     Err(ExitCode::from(ConfigError::EXIT_CODE))
 }
 

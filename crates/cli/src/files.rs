@@ -4,6 +4,7 @@ mod disk;
 mod report;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -34,6 +35,19 @@ impl Kind {
     /// The zxid in a file's name, also of one that was moved aside.
     pub(crate) fn zxid(self, name: &str) -> Option<Zxid> {
         apache_zxid(name_before_aside(name), self.prefix())
+    }
+}
+
+impl Kind {
+    /// Why what has another name is no file of this kind. Only a snapshot's name tells up to which transaction it goes.
+    pub(crate) fn misnamed(self, file: &Path) -> Option<String> {
+        let name = file.file_name()?.to_str()?;
+        if self == Self::Log || self.zxid(name).is_some() || !file.exists() || file.is_dir() {
+            return None;
+        }
+        let hint = if Self::Log.zxid(name).is_some() { "; this is a log: try `farrier log`" } else { "" };
+        let shown = file.display();
+        Some(format!("{shown}: not the name of a snapshot; expected snapshot.ZXID, as in snapshot.100000002{hint}"))
     }
 }
 
@@ -72,8 +86,8 @@ pub(crate) fn find(arguments: &[PathBuf], kind: Kind) -> anyhow::Result<Vec<Grou
         } else {
             let name = argument.file_name().and_then(|n| n.to_str());
             let name = name.ok_or_else(|| Failure::usage(format!("{shown}: this name is no text")))?.to_owned();
-            if kind == Kind::Snapshot && kind.zxid(&name).is_none() {
-                return Err(Failure::usage(no_snapshot(argument, &name)));
+            if let Some(why) = kind.misnamed(argument) {
+                return Err(Failure::usage(why));
             }
             let dir = match argument.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -92,13 +106,12 @@ pub(crate) fn find(arguments: &[PathBuf], kind: Kind) -> anyhow::Result<Vec<Grou
     groups.into_iter().map(group).collect()
 }
 
-/// Only a snapshot's name tells up to which transaction it goes.
-fn no_snapshot(argument: &Path, name: &str) -> String {
-    let hint = if Kind::Log.zxid(name).is_some() { "; this is a log: try `farrier log`" } else { "" };
-    format!(
-        "{}: not the name of a snapshot; expected snapshot.ZXID, as in snapshot.100000002{hint}",
-        argument.display()
-    )
+/// Why a path leads nowhere: that nothing is there is claimed only where the system says so.
+pub(crate) fn unfound(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{} does not exist", path.display()),
+        _ => format!("{}: {error}", path.display()),
+    }
 }
 
 fn names(dir: &Path, kind: Kind) -> anyhow::Result<Vec<String>> {

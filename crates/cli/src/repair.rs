@@ -8,6 +8,7 @@ use clap::Args;
 use farrier_server::config::{ConfigError, ServerConfig};
 use farrier_server::repair;
 
+use crate::files::unfound;
 use crate::output::{complain, print};
 use crate::server::{load_file, parse_set, refuse};
 
@@ -80,8 +81,8 @@ fn config(arguments: &Arguments) -> Result<ServerConfig, ExitCode> {
         if arguments.log_dir.is_some() {
             return Err(usage("--log-dir goes with a directory; a configuration file names both".to_owned()));
         }
-        if !arguments.what.exists() {
-            return Err(usage(format!("{} does not exist", arguments.what.display())));
+        if let Err(error) = arguments.what.metadata() {
+            return Err(usage(unfound(&arguments.what, &error)));
         }
         let loaded = load_file(&arguments.what, &arguments.set).map_err(|error| refuse("repair", &error))?;
         loaded.config.runnable().map_err(|error| refuse("repair", &error))?;

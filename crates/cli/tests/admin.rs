@@ -164,4 +164,7 @@ fn the_leader_moves_and_no_acknowledged_write_is_lost() {
     let nowhere = admin("status", &temp.path().join("nowhere"));
     assert_eq!(nowhere.status.code(), Some(2));
     assert!(text(&nowhere.stderr).contains("nowhere does not exist"), "{}", text(&nowhere.stderr));
+    let unseen = admin("status", &temp.path().join("n".repeat(300)));
+    let said = text(&unseen.stderr);
+    assert!(unseen.status.code() == Some(2) && said.contains("name too long") && !said.contains("not exist"), "{said}");
 }

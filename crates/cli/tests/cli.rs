@@ -286,4 +286,8 @@ fn repair_looks_first_and_moves_aside_on_demand() {
     assert_eq!(nothing.status.code(), Some(2), "{}", text(&nothing.stderr));
     let nowhere = output(farrier(&["repair"]).arg(temp.path().join("nowhere")));
     assert!(nowhere.status.code() == Some(2) && text(&nowhere.stderr).contains("nowhere does not exist"));
+    // Where nobody can look, nothing is said to be missing.
+    let unseen = output(farrier(&["repair"]).arg(temp.path().join("n".repeat(300))));
+    assert!(unseen.status.code() == Some(2) && text(&unseen.stderr).contains("File name too long"), "{unseen:?}");
+    assert!(!text(&unseen.stderr).contains("does not exist"), "{unseen:?}");
 }

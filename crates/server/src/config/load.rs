@@ -42,7 +42,7 @@ fn unreadable(path: &Path, error: &str) -> String {
         format!("this is a directory; name its configuration file: {}", inside.display())
     } else if path.is_dir() {
         format!("this is a directory, and has no zoo.cfg; name a configuration file. {INIT}")
-    } else if !path.exists() {
+    } else if matches!(path.try_exists(), Ok(false)) {
         format!("{error}. {INIT}")
     } else {
         error.to_owned()

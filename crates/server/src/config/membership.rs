@@ -2,6 +2,7 @@
 //! must hold among them.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -177,8 +178,9 @@ pub(super) fn check_distributed(
     data_dir: &Path,
     file: Option<&Path>,
 ) {
-    // A missing file is told with what else is missing; whether its number is listed shows in a list without mistakes.
-    let missing = sources.text("dataDir").is_some() && !data_dir.join(MYID).exists();
+    // A missing file is told with what else is missing; whether its number is listed shows in a list without mistakes. Where
+    // the directory is a file, that is told, and there can be none.
+    let missing = sources.text("dataDir").is_some() && matches!(data_dir.join(MYID).try_exists(), Ok(false));
     let judged = missing || sources.problems.is_empty();
     let limits = [
         ("initLimit", "ticks that a server may take to connect to its leader and to get what it lacks; 10 is usual"),
@@ -244,7 +246,8 @@ fn tuning(sources: &Sources) -> Tuning {
 /// The number in `dataDir/myid`; blanks around it are forgiven.
 fn read_my_id(sources: &mut Sources, data_dir: &Path) -> Option<i64> {
     let path = data_dir.join(MYID);
-    if !path.exists() {
+    // A data directory that is a file was told before.
+    if path.metadata().is_err_and(|e| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)) {
         return None;
     }
     let read = read_bounded(&path, MYID_MAX).and_then(|bytes| {

@@ -496,6 +496,17 @@ fn all_that_an_ensemble_lacks_is_told_at_once() {
         }
         assert_eq!(error.lines().count(), 3, "{error}");
     }
+    // A data directory that is a file has no myid to be written.
+    let dir = Dir::new();
+    let text = format!("dataDir={}\nclientPort=1\n{THREE}", dir.write("data", "").display());
+    let error = load(&dir.write("zoo.cfg", &text), &Overrides::default()).expect_err("a file").to_string();
+    assert!(error.contains("a file, not a directory") && error.lines().count() == 1, "{error}");
+    // Nothing is said to be missing where nobody can look.
+    let text = format!("dataDir=/{}\nclientPort=1\n{THREE}", "n".repeat(300));
+    let error = load(&dir.write("zoo.cfg", &text), &Overrides::default()).expect_err("a long name").to_string();
+    assert!(error.contains("name too long") && !error.contains("missing"), "{error}");
+    let error = load(Path::new(&"n".repeat(300)), &Overrides::default()).expect_err("a long name").to_string();
+    assert!(error.contains("name too long") && !error.contains("farrier init"), "{error}");
     for empty in ["", "\n", " "] {
         let error = load_member(Some(empty), &format!("clientPort=1\n{THREE}")).expect_err("no number");
         assert!(error.contains("myid: the file is empty; "), "{error}");
