@@ -14,7 +14,7 @@ use farrier_tree::digest::node_digest;
 use serde_json::{Value, json};
 
 use crate::files::{self, Group, Kind, Report};
-use crate::output::{FAILED, GOOD, HEAD, Out, complain, conclude};
+use crate::output::{FAILED, GOOD, HEAD, Out, USAGE, complain, conclude};
 use crate::values::{acl, acl_json, base64, count, hex, length, owner, parse_zxid, plain, quoted, time};
 
 const EXAMPLES: &str = "\
@@ -315,9 +315,19 @@ impl Visit for Digest {
 
 impl Verify {
     fn run(&self) -> anyhow::Result<u8> {
+        // `version-2/*` names other files too: they are told, and the snapshots checked all the same.
+        let (wrong, what): (Vec<_>, Vec<_>) =
+            self.what.iter().cloned().partition(|file| Kind::Snapshot.misnamed(file).is_some());
+        let groups = files::find(&what, Kind::Snapshot)?;
+        for why in wrong.iter().filter_map(|file| Kind::Snapshot.misnamed(file)) {
+            complain("farrier snapshot verify: error", why);
+        }
+        if what.is_empty() {
+            return Ok(USAGE);
+        }
         let mut report = Report::open(self.json);
         let mut nodes = 0;
-        for group in files::find(&self.what, Kind::Snapshot)? {
+        for group in groups {
             for name in &group.names {
                 let file = group.disk.describe(&DiskPath::new(Dir::DataVersion, name));
                 let mut digest = Digest::default();
@@ -334,7 +344,8 @@ impl Verify {
                 }
             }
         }
-        report.conclude(&count(nodes, "znode"))
+        let code = report.conclude(&count(nodes, "znode"))?;
+        Ok(if wrong.is_empty() { code } else { USAGE })
     }
 }
 

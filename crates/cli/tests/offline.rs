@@ -253,6 +253,25 @@ fn damage_has_a_place_and_an_exit_code() {
     assert!(code == Some(2) && stderr.contains("0x100000002"), "{stderr}");
 }
 
+/// A shell names all that is in a directory.
+#[test]
+fn snapshots_are_verified_beside_files_of_other_names() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut server = Process::new(dir.path(), &[]);
+    server.start();
+    server.kill();
+    let version_2 = server.data().join("version-2");
+    fs::write(version_2.join("acceptedEpoch"), "0").expect("written");
+    let mut files: Vec<_> = version_2.read_dir().expect("there").map(|e| e.expect("read").path()).collect();
+    files.sort();
+    let names: Vec<&str> = files.iter().map(|file| name(file)).collect();
+    let (stdout, stderr, code) = farrier(&[&["snapshot", "verify"], &names[..]].concat());
+    assert_eq!(code, Some(2), "{stdout}{stderr}");
+    assert!(stdout.contains("snapshot.0: ") && stdout.contains("sound"), "{stdout}{stderr}");
+    let wrong = files.iter().filter(|f| !f.ends_with("snapshot.0")).count();
+    assert!(wrong > 0 && stderr.matches(": not the name of a snapshot").count() == wrong, "{stderr}");
+}
+
 /// What a server of ours leaves behind, as logs and as a snapshot.
 #[test]
 fn a_servers_directory_is_sound() {
