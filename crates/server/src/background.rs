@@ -189,7 +189,8 @@ fn unwritten(error: &DiskError) -> String {
         _ => "",
     };
     format!(
-        "no snapshot was written: {error}. The log keeps everything, so nothing is lost; the next one is tried after snapCount more transactions{remedy}"
+        "no snapshot was written: {error}{remedy}. The log keeps everything, so nothing is lost; the next one is tried after snapCount \
+         more transactions"
     )
 }
 
@@ -299,7 +300,9 @@ mod tests {
     #[test]
     fn a_snapshot_for_which_there_is_no_room_says_what_to_do() {
         let error = |kind| DiskError { operation: "write", path: "/p".into(), kind, message: "why".into() };
-        assert!(unwritten(&error(DiskErrorKind::Full)).ends_with(". Make room on the disk that holds dataDir"));
+        // In the order in which it is to be done.
+        let full = unwritten(&error(DiskErrorKind::Full));
+        assert!(full.contains(": why. Make room on the disk that holds dataDir. The log keeps everything"), "{full}");
         assert!(unwritten(&error(DiskErrorKind::Other)).ends_with("snapCount more transactions"));
     }
 
