@@ -410,8 +410,8 @@ impl DirectoryLock {
         Self::default().complete(data_dir, data_log_dir)
     }
 
-    /// Takes only the locks whose files are there, and creates nothing, so that whoever else runs on these directories is
-    /// found before anything is written there. [`Self::complete`] takes the rest.
+    /// Takes only the locks whose files are there, creates nothing, and writes nothing but this process's number into them,
+    /// so that whoever else runs on these directories is found before the ports are. [`Self::complete`] takes the rest.
     ///
     /// # Errors
     /// [`LockError::Held`]; nothing is locked then.

@@ -165,8 +165,8 @@ struct Threads {
 impl Server {
     /// Starts a server and returns once it serves.
     ///
-    /// The ports are bound before any directory is written, since Apache takes no lock: a Java server that
-    /// still runs there keeps us out. Where a server of ours has run its lock comes first, since whoever holds that has
+    /// The ports are bound before anything but a lock file that is there already is written, since Apache takes no lock: a
+    /// Java server that still runs there keeps us out. Where a server of ours has run its lock comes first, since whoever holds that has
     /// the ports too, and the directory is the better reason.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let member = Membership::of(&config)?;
