@@ -499,10 +499,10 @@ pub(crate) fn keep_reserve<D: Disk>(disk: &D, dir: Dir, len: u64) -> DiskResult<
             path: dir_name(disk, dir),
             kind: DiskErrorKind::Full,
             message: match len {
-                0 => format!("{free} bytes are free, and the last {RESERVE} are kept for the log"),
-                _ => format!(
-                    "{len} bytes are needed, and {free} are free, of which the last {RESERVE} are kept for the log"
-                ),
+                0 => format!("{free} bytes are free, and up to {RESERVE} of them are kept for the log"),
+                _ => {
+                    format!("{len} bytes are needed, {free} are free, and up to {RESERVE} of them are kept for the log")
+                }
             },
         }),
         _ => Ok(()),

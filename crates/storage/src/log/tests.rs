@@ -361,12 +361,16 @@ fn what_can_wait_leaves_room_for_the_log() {
     assert_eq!(
         error.to_string(),
         format!(
-            "cannot take more room in /data/version-2: 100000 bytes are needed, and {} are free, of which the last \
-             {RESERVE} are kept for the log",
+            "cannot take more room in /data/version-2: 100000 bytes are needed, {} are free, and up to \
+             {RESERVE} of them are kept for the log",
             RESERVE + 99_999
         )
     );
     assert_eq!(disk.count(), before, "not even begun");
+    // Where less is free than is kept, that is true as well.
+    disk.set_capacity(500);
+    let said = prepare_segment(&disk, 100_000, &mut |_| {}).unwrap_err().to_string();
+    assert!(said.contains(&format!("500 are free, and up to {RESERVE} of them are kept")), "{said}");
     // The room goes while it is being filled: it is given back.
     disk.set_capacity(RESERVE + (4 << 20));
     let error = prepare_segment(&disk, 3 << 20, &mut |_| disk.set_capacity(RESERVE + (1 << 20))).unwrap_err();
@@ -380,6 +384,6 @@ fn what_can_wait_leaves_room_for_the_log() {
     let error = crate::snapshot::write_snapshot_paced(&disk, &Nodes::up_to(5), &options, &mut |_| {}).unwrap_err();
     assert_eq!(error.kind, DiskErrorKind::Full);
     let said = error.to_string();
-    assert!(said.ends_with(&format!(" bytes are free, and the last {RESERVE} are kept for the log")), "{said}");
+    assert!(said.ends_with(&format!(" bytes are free, and up to {RESERVE} of them are kept for the log")), "{said}");
     assert_eq!(disk.names(Dir::DataVersion), [NEXT_NAME]);
 }
