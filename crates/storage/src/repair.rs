@@ -369,7 +369,7 @@ fn finding<D: Disk>(disk: &D, damage: &Damage) -> Finding {
         Some(_) => "the segment is copied aside and cut here, and all later ones are moved aside",
     };
     Finding {
-        file: damage.segment.map(|s| disk.describe(&log_path(s))),
+        file: damage.file(disk),
         offset: damage.offset,
         problem: format!("{}; expected {}", damage.found, damage.expected),
         remedy: remedy.to_owned(),

@@ -24,6 +24,17 @@ pub(crate) struct Damage {
     pub(crate) missing: bool,
 }
 
+impl Damage {
+    /// The file that it is about. Without a segment the mark tells of a snapshot that was installed: if nothing is there,
+    /// that is what is missing.
+    pub(crate) fn file<D: Disk>(&self, disk: &D) -> Option<String> {
+        match self.segment {
+            Some(segment) => Some(disk.describe(&log_path(segment))),
+            None => self.missing.then(|| dir_name(disk, Dir::DataVersion)),
+        }
+    }
+}
+
 /// Why a scan ended early.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ScanError {
@@ -57,10 +68,7 @@ impl ScanError {
             },
             Self::Damage(d) => Refusal {
                 kind: RefusalKind::Damage,
-                file: match d.segment {
-                    Some(segment) => Some(disk.describe(&log_path(segment))),
-                    None => d.missing.then(|| dir_name(disk, Dir::LogVersion)),
-                },
+                file: d.file(disk),
                 offset: d.offset,
                 found: d.found,
                 expected: d.expected,

@@ -75,6 +75,25 @@ fn what_is_missing_is_told_as_missing() {
     assert!(!said.contains("missing") && !said.contains("mounted"), "{said}");
 }
 
+/// After an installation the mark names no segment: what it tells of stood in the snapshot.
+#[test]
+fn a_missing_snapshot_is_looked_for_where_snapshots_are() {
+    let disk = Arc::new(MemDisk::new(true));
+    snapshot_of(&disk, 6);
+    disk.put(&log_file(1), apache_log(1..=4, 100));
+    start(&disk).unwrap();
+    assert_eq!(mark_of(&disk).segment, Zxid::ZERO);
+    for dir in [Dir::DataVersion, Dir::LogVersion] {
+        for name in disk.names(dir) {
+            disk.remove(&DiskPath::new(dir, name)).unwrap();
+        }
+    }
+    let said = start(&disk).unwrap_err().to_string();
+    assert!(said.starts_with("/data/version-2: there is neither a log nor a snapshot; expected all up to"), "{said}");
+    let report = crate::repair::examine(&*disk, &RecoverOptions::default(), &mut Nodes::default()).unwrap();
+    assert_eq!(report.findings[0].file.as_deref(), Some("/data/version-2"));
+}
+
 #[test]
 fn a_mark_of_a_newer_version_is_refused() {
     let disk = used(&[1]);
