@@ -210,8 +210,9 @@ fn members_of(config: &str, named: &[Host], port: u16) -> Result<Vec<Member>, St
     }
     let example = config.lines().map(str::trim).find(|line| line.starts_with("server.") && !line.contains(';'));
     Err(format!(
-        "several servers share a host, and their server.N lines name no port for clients, so that nobody knows which of them \
-         is which; asking those of --server. To see all with their numbers, write each one's port into every zoo.cfg: {};PORT",
+        "several servers share a host, and their server.N lines don't each name a port of its own for clients, so that nobody \
+         knows which of them is which; asking those of --server. To see all with their numbers, write each one's port into \
+         every zoo.cfg: {};PORT",
         example.unwrap_or("server.1=HOST:2888:3888"),
     ))
 }
@@ -455,6 +456,13 @@ mod tests {
         let config = "server.1=zk1:1:2:participant\nserver.2=zk2:1:2:participant\nversion=0";
         assert_eq!(found(config, "zk1:9"), Some(vec!["1 zk1:9".to_owned(), "2 zk2:9".to_owned()]));
         let shared = members_of("server.1=h:1:2\nserver.2=h:3:4\n", &[address("h:9")], 9).expect_err("one host");
+        assert!(shared.contains("don't each name a port of its own"), "{shared}");
+        for lines in ["server.1=h:1:2;9\nserver.2=h:3:4\n", "server.1=h:1:2;9\nserver.2=h:3:4;9\n"] {
+            assert_eq!(
+                members_of(lines, &[address("h:9")], 9).expect_err(lines).split("; ").next(),
+                shared.split("; ").next()
+            );
+        }
         assert!(shared.ends_with("write each one's port into every zoo.cfg: server.1=h:1:2;PORT"), "{shared}");
     }
 
