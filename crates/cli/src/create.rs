@@ -14,7 +14,7 @@ use crate::input::DataOptions;
 use crate::output::{FAILED, complain};
 use crate::session::{self, AclOption, SessionOptions};
 use crate::signals::StopSignals;
-use crate::span::{self, MS};
+use crate::span::{self, MS, TTL_MAX};
 use crate::values::{plain, stat_json};
 
 const EXAMPLES: &str = "\
@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
 
     /// The servers delete it when it has no children and its data was not set for so long: seconds, or with a unit as
     /// in `500ms`, `1h`
-    #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, value_parser = span::seconds(MS, Duration::MAX))]
+    #[arg(short, long, value_name = "TIME", allow_hyphen_values = true, value_parser = span::seconds(MS, TTL_MAX))]
     ttl: Option<Duration>,
 
     #[command(flatten)]

@@ -69,7 +69,7 @@ const WAIT_MAX: Duration = Duration::from_secs(u32::MAX as u64);
 pub(crate) struct WaitOption {
     /// How long to wait until it can be had, 0 to try once: seconds, or with a unit as in `500ms`, `5m`
     /// [default: for ever]
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = span::seconds(Duration::ZERO, WAIT_MAX))]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = span::seconds(Duration::ZERO, WAIT_MAX))]
     wait: Option<Duration>,
 }
 

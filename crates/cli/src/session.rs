@@ -35,7 +35,8 @@ pub(crate) struct SessionOptions {
     #[arg(long, value_name = "TIME", default_value = "10", allow_hyphen_values = true, value_parser = span::seconds(MS, HOUR))]
     timeout: Duration,
 
-    /// Time after which the servers give up on this client if they don't hear of it
+    /// Time after which the servers give up on this client if they don't hear of it: seconds, or with a unit as in
+    /// `500ms`, `5m`; the servers keep it within their limits
     #[arg(long, value_name = "TIME", default_value = "15", allow_hyphen_values = true, value_parser = span::seconds(MS, HOUR * 24))]
     session_timeout: Duration,
 

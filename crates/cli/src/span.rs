@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use farrier_proto::Owner;
+
 /// The shortest span but none.
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
 /// The longest that most options take.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// The longest that a server keeps with a znode, 2^40-1 ms.
+pub(crate) const TTL_MAX: Duration = Duration::from_millis(Owner::TTL_MAX.cast_unsigned());
 
 /// What a bare number counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,14 +26,20 @@ pub(crate) fn seconds(
     min: Duration,
     max: Duration,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
-    move |text| {
-        let span = parse(text, Bare::Seconds)?;
-        if (min..=max).contains(&span) {
-            return Ok(span);
-        }
-        let shown = humantime::format_duration;
-        Err(format!("it has to be from {} to {}", shown(min), shown(max)))
+    move |text| within(parse(text, Bare::Seconds)?, min, max)
+}
+
+/// A span, if it is from `min` to `max`.
+pub(crate) fn within(span: Duration, min: Duration, max: Duration) -> Result<Duration, String> {
+    if (min..=max).contains(&span) {
+        return Ok(span);
     }
+    // Two units say enough.
+    let max = humantime::format_duration(max).to_string();
+    let mut units = max.split(' ');
+    let shown = units.by_ref().take(2).collect::<Vec<_>>().join(" ");
+    let about = if units.next().is_some() { "about " } else { "" };
+    Err(format!("it has to be from {} to {about}{shown}", humantime::format_duration(min)))
 }
 
 /// Reads `90`, `500ms`, `10s`, `5m`, `1h`, or several of them in a row.
@@ -83,6 +94,11 @@ mod tests {
         assert_eq!(read("3600"), Ok(Duration::from_secs(3600)));
         for text in ["0", "3601", "2h", "99999999999999999999999"] {
             assert_eq!(read(text), Err("it has to be from 1ms to 1h".to_owned()), "{text}");
+        }
+        let ttl = seconds(MS, TTL_MAX);
+        assert_eq!(ttl("1099511627775ms"), Ok(TTL_MAX));
+        for text in ["0", "1099511627776ms", "35y"] {
+            assert_eq!(ttl(text), Err("it has to be from 1ms to about 34years 10months".to_owned()), "{text}");
         }
     }
 }

@@ -448,6 +448,7 @@ fn spans_of_time_have_one_form() {
         &["get", "/", "--timeout", "-1"][..],
         &["get", "/", "--session-timeout", "soon"],
         &["lock", "/l", "--wait", "abc", "--", "true"],
+        &["lock", "/l", "--wait", "-1s", "--", "true"],
         &["status", "--timeout", "-1"],
         &["admin", "status", "--dir", ".", "--timeout", "1x"],
         &["bench", "get", "--seconds", "-5"],
@@ -456,6 +457,10 @@ fn spans_of_time_have_one_form() {
         at.run(wrong).fails(2, form);
     }
     at.run(&["get", "/", "--timeout", "2h"]).fails(2, "it has to be from 1ms to 1h");
+    let long = at.run(&["create", "-p", "/far/away", "--ttl", "35y"]);
+    long.fails(2, "it has to be from 1ms to about 34years 10months");
+    at.run(&["stat", "/far"]).fails(1, "no such znode");
+    at.feed(&["shell"], b"create -t 0 /far\n").fails(2, "it has to be from 1ms to about 34years 10months");
     at.run(&["get", "/", "--timeout", "0"]).fails(2, "it has to be from 1ms to 1h");
 }
 

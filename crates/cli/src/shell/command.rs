@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::span::{self, Bare};
+use crate::span::{self, Bare, MS, TTL_MAX};
 use crate::values::AclList;
 
 /// A line of the shell.
@@ -161,7 +161,7 @@ pub(super) struct Create {
 }
 
 fn milliseconds(text: &str) -> Result<Duration, String> {
-    span::parse(text, Bare::Milliseconds)
+    span::within(span::parse(text, Bare::Milliseconds)?, MS, TTL_MAX)
 }
 
 #[derive(Debug, Args)]
