@@ -15,7 +15,7 @@ use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::Failure;
 use crate::session::{self, AclOption, SessionOptions};
-use crate::values::{json_problem, parse_acl, plain, stat_json};
+use crate::values::{checked_acl, json_problem, plain, stat_json};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -105,7 +105,7 @@ impl Operation {
             Line::Set { text: None, data: None, .. } => return Err("a set needs `text` or `data`".to_owned()),
             Line::Set { text, data, .. } => (bytes(text.as_deref(), data.as_deref())?, Vec::new()),
             Line::Create { text, data, acl, .. } => {
-                let acl = acl.as_deref().map_or_else(|| Ok(open.to_vec()), parse_acl)?;
+                let acl = acl.as_deref().map_or_else(|| Ok(open.to_vec()), checked_acl)?;
                 (bytes(text.as_deref(), data.as_deref())?, acl)
             }
         };
@@ -200,6 +200,7 @@ mod tests {
             r#"{"op":"delete","path":"/a","verison":1}"#,
             r#"{"op":"destroy","path":"/a"}"#,
             r#"{"op":"create","path":"/a","acl":"x"}"#,
+            r#"{"op":"create","path":"/a","acl":"digest:me:password:r"}"#,
             "[]",
         ] {
             read(wrong).expect_err(wrong);

@@ -1,5 +1,6 @@
 //! A session with an ensemble for the run of one command: where, as whom, for how long.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::builder::TypedValueParser;
+use clap::{Arg, Args, Command};
 use farrier_client::{Acl, Client, ClientTls, Error};
 use farrier_recipes::Error as RecipeError;
 
@@ -15,7 +17,7 @@ use crate::command::{LOST, NOT_STARTED};
 use crate::hints;
 use crate::output::{FAILED, Failure, NO_SERVER, Out, USAGE, complain, conclude, conclude_as};
 use crate::span::{self, HOUR, MS};
-use crate::values::AclList;
+use crate::values::{AclList, secret};
 
 /// Most bytes of a file with credentials.
 const AUTH_FILE_MAX: u64 = 64 << 10;
@@ -49,7 +51,7 @@ pub(crate) struct SessionOptions {
     auth_file: Option<PathBuf>,
 
     /// An identity (repeatable). Everybody on this machine can read it with `ps`: better use --auth-file
-    #[arg(long, value_name = "SCHEME:CREDENTIALS", value_parser = parse_identity)]
+    #[arg(long, value_name = "SCHEME:CREDENTIALS", value_parser = IdentityParser)]
     auth: Vec<(String, String)>,
 
     /// Speak TLS, and trust servers whose certificate one of the CAs in this PEM file signed
@@ -82,6 +84,18 @@ impl AclOption {
 
     pub(crate) fn given(&self) -> Option<&[Acl<'static>]> {
         self.acl.as_ref().map(|list| list.0.as_slice())
+    }
+}
+
+/// Reads an identity of the command line.
+#[derive(Clone, Debug)]
+struct IdentityParser;
+
+impl TypedValueParser for IdentityParser {
+    type Value = (String, String);
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Self::Value, clap::Error> {
+        secret(command, arg, value, parse_identity)
     }
 }
 

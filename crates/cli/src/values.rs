@@ -132,25 +132,41 @@ pub(crate) fn acl_json(list: &[Acl<'_>]) -> Value {
 }
 
 /// An ACL list as [`acl`] shows it. An identity may hold colons: the scheme ends at the first one, the
-/// permissions begin behind the last one. It can't hold a comma here.
+/// permissions begin behind the last one. It can't hold a comma here. No message repeats what may be a password.
 pub(crate) fn parse_acl(text: &str) -> Result<Vec<Acl<'static>>, String> {
-    let entry = |entry: &str| {
-        let form = || format!("`{entry}`: expected SCHEME:ID:PERMISSIONS, as in world:anyone:cdrwa");
+    let entry = |(entry, number): (&str, usize)| {
+        let scheme = entry.split(':').next().unwrap_or_default();
+        let open = SCHEMES.contains(&scheme);
+        let shown = if open { format!("entry {number}, {scheme}:…") } else { format!("entry {number}") };
+        let form = || format!("{shown}: expected SCHEME:ID:PERMISSIONS, as in world:anyone:cdrwa");
         let (rest, letters) = entry.rsplit_once(':').ok_or_else(form)?;
         let (scheme, id) = rest.split_once(':').ok_or_else(form)?;
         let mut bits = 0;
         for letter in letters.chars() {
             let known = LETTERS.iter().find(|(_, known)| *known == letter).map(|(bit, _)| *bit);
-            bits |=
-                known.ok_or_else(|| format!("`{entry}`: {letter} is no permission; there are c, d, r, w, a: cdrwa"))?;
+            bits |= known.ok_or_else(|| {
+                format!("{shown}: what stands behind the last colon are no permissions; there are c, d, r, w, a: cdrwa")
+            })?;
         }
         if scheme.is_empty() || bits == 0 {
             return Err(form());
         }
         Ok(Acl { perms: bits, scheme: scheme.to_owned().into(), id: id.to_owned().into() })
     };
-    text.split(',').map(entry).collect()
+    text.split(',').zip(1..).map(entry).collect()
 }
+
+/// [`parse_acl`] for what somebody writes: refuses entries that nobody can match.
+pub(crate) fn checked_acl(text: &str) -> Result<Vec<Acl<'static>>, String> {
+    let list = parse_acl(text)?;
+    match list.iter().find(|acl| acl.scheme == "digest" && !is_digest(&acl.id)) {
+        Some(acl) => Err(no_digest(acl)),
+        None => Ok(list),
+    }
+}
+
+/// Schemes that servers know: none of them is somebody's password.
+const SCHEMES: [&str; 7] = ["world", "auth", "digest", "ip", "x509", "sasl", "super"];
 
 /// An ACL list as one value of the command line.
 #[derive(Clone, Debug)]
@@ -164,7 +180,7 @@ impl ValueParserFactory for AclList {
     }
 }
 
-/// Reads an [`AclList`], and refuses what would lock everybody out.
+/// Reads an [`AclList`] as [`checked_acl`] does.
 #[derive(Clone, Debug)]
 pub(crate) struct AclParser;
 
@@ -172,22 +188,31 @@ impl TypedValueParser for AclParser {
     type Value = AclList;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<AclList, clap::Error> {
-        let of_text = |text: &str| -> Result<AclList, String> { parse_acl(text).map(AclList) };
-        let list = of_text.parse_ref(command, arg, value)?;
-        match list.0.iter().find(|acl| acl.scheme == "digest" && !is_digest(&acl.id)) {
-            // The value holds a password, so it isn't repeated.
-            Some(acl) => Err(command.clone().error(ErrorKind::ValueValidation, no_digest(acl))),
-            None => Ok(list),
-        }
+        secret(command, arg, value, |text| checked_acl(text).map(AclList))
     }
+}
+
+/// Parses a value that may hold a password: the parser of arguments would repeat one that is wrong.
+pub(crate) fn secret<T>(
+    command: &Command,
+    arg: Option<&Arg>,
+    value: &OsStr,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, clap::Error> {
+    let parsed = value.to_str().ok_or_else(|| "the value is no text".to_owned()).and_then(parse);
+    parsed.map_err(|why| {
+        let of = arg.map(|arg| format!("'{arg}': ")).unwrap_or_default();
+        command.clone().error(ErrorKind::ValueValidation, format!("invalid value for {of}{why}"))
+    })
 }
 
 /// Why nobody is let in by an entry with a password, and what to write instead.
 fn no_digest(acl: &Acl<'_>) -> String {
-    let user = plain(acl.id.split(':').next().unwrap_or_default());
+    // Without a second colon it may be the password alone.
+    let user = acl.id.split_once(':').map_or_else(|| "USER".to_owned(), |(user, _)| plain(user));
     let letters = permissions(acl.perms);
     format!(
-        "nobody can be digest:{user}: an ACL holds no password, but the hash of USER:PASSWORD. Write auth::{letters} and show \
+        "nobody can be this digest: an ACL holds no password, but the hash of USER:PASSWORD. Write auth::{letters} and show \
          who you are: --auth-file FILE, with a line digest:USER:PASSWORD in FILE. Or write digest:{user}:HASH:{letters}, with \
          the HASH that `printf %s USER:PASSWORD | openssl dgst -sha1 -binary | base64` prints"
     )
@@ -304,6 +329,20 @@ mod tests {
             parse_acl(wrong).expect_err(wrong);
         }
         assert_eq!(acl_json(&list[..1]), json!([{"scheme": "world", "id": "anyone", "perms": "cdrwa"}]));
+    }
+
+    #[test]
+    fn no_message_repeats_a_password() {
+        for text in
+            ["digest:me:secret", "digest:secret:cdrwa", "digest:me:secret:cdrwa", "secret", "secret:me:x", "secret:r"]
+        {
+            let said = checked_acl(text).expect_err(text);
+            assert!(!said.contains("secret"), "{text}: {said}");
+        }
+        assert!(checked_acl("digest:me:x:r").expect_err("no hash").contains("Or write digest:me:HASH:r"));
+        assert!(
+            checked_acl("world:anyone:r,ip:::1:z").expect_err("z").starts_with("entry 2, ip:…: what stands behind")
+        );
     }
 
     #[test]

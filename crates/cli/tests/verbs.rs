@@ -266,7 +266,19 @@ fn acls_and_identities() {
     let useless = at.run(&["create", "/useless", "--acl", "digest:me:password:cdrwa"]);
     assert!(!useless.stderr.contains("me:password"), "{useless:?}");
     assert!(useless.stderr.contains("Write auth::cdrwa") && useless.stderr.contains("--auth-file"), "{useless:?}");
-    useless.fails(2, "nobody can be digest:me");
+    useless.fails(2, "nobody can be this digest");
+    for words in [
+        &["--acl", "digest:me:hidden"][..],
+        &["--acl", "digest:hidden:cdrwa"],
+        &["--acl", "digest:me:hidden:cdrwa"],
+        &["--auth", "hidden"],
+    ] {
+        let refused = at.run(&[&["create", "/useless"][..], words].concat());
+        assert!(refused.code == Some(2) && !refused.stderr.contains("hidden"), "{refused:?}");
+        assert!(refused.stderr.contains(&format!("invalid value for '{} <", words[0])), "{refused:?}");
+    }
+    let line = r#"{"op": "create", "path": "/useless", "acl": "digest:me:hidden:r"}"#;
+    at.feed(&["multi", "-"], line.as_bytes()).fails(2, "line 1: nobody can be this digest");
     at.run(&["stat", "/useless"]).fails(1, "no such znode");
     // As it is meant: with the hash, and by way of what this session shows.
     let hashed = "digest:me:0DPiKuNIrrVmD8IUCuw1hQxNqZc=:r";
