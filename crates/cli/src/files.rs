@@ -36,9 +36,7 @@ impl Kind {
     pub(crate) fn zxid(self, name: &str) -> Option<Zxid> {
         apache_zxid(name_before_aside(name), self.prefix())
     }
-}
 
-impl Kind {
     /// Why what has another name is no file of this kind. Only a snapshot's name tells up to which transaction it goes.
     pub(crate) fn misnamed(self, file: &Path) -> Option<String> {
         let name = file.file_name()?.to_str()?;

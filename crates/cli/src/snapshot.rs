@@ -345,7 +345,8 @@ impl Verify {
             }
         }
         let code = report.conclude(&count(nodes, "znode"))?;
-        Ok(if wrong.is_empty() { code } else { USAGE })
+        // Damage is what whoever asks wants to know first.
+        Ok(if code == 0 && !wrong.is_empty() { USAGE } else { code })
     }
 }
 

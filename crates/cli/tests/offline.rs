@@ -270,6 +270,11 @@ fn snapshots_are_verified_beside_files_of_other_names() {
     assert!(stdout.contains("snapshot.0: ") && stdout.contains("sound"), "{stdout}{stderr}");
     let wrong = files.iter().filter(|f| !f.ends_with("snapshot.0")).count();
     assert!(wrong > 0 && stderr.matches(": not the name of a snapshot").count() == wrong, "{stderr}");
+    // Damage is told by the code before a wrong name is.
+    fs::write(version_2.join("snapshot.5"), "damaged").expect("written");
+    let damaged = version_2.join("snapshot.5");
+    let (stdout, stderr, code) = farrier(&[&["snapshot", "verify", name(&damaged)], &names[..]].concat());
+    assert_eq!(code, Some(1), "{stdout}{stderr}");
 }
 
 /// What a server of ours leaves behind, as logs and as a snapshot.
