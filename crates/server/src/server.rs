@@ -165,9 +165,9 @@ struct Threads {
 impl Server {
     /// Starts a server and returns once it serves.
     ///
-    /// The ports are bound before anything but a lock file that is there already is written, since Apache takes no lock: a
-    /// Java server that still runs there keeps us out. Where a server of ours has run its lock comes first, since whoever holds that has
-    /// the ports too, and the directory is the better reason.
+    /// The ports are bound before anything is written but a lock file that is there already, since Apache takes no lock: a
+    /// Java server that still runs there keeps us out. Where a server of ours has run, its lock comes before the ports:
+    /// whoever holds that mostly has them too, and the directory is the better reason.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let member = Membership::of(&config)?;
         let locked = DirectoryLock::existing(&config.data_dir, &config.data_log_dir)?;
