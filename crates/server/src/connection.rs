@@ -4,17 +4,19 @@ use crate::core::Core;
 use crate::words;
 use crate::worker::WorkerContext;
 use farrier_replica::{ConnId, FRAME_SKIP_MAX, Input};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// First size of a read buffer; it grows while reads fill it.
 const READ_MIN: usize = 512;
@@ -68,8 +70,8 @@ pub(crate) struct Conn {
     broken: AtomicBool,
     /// The client closed its end.
     ended: AtomicBool,
-    /// Wakes the connection's task: read on, wait for room to write, or end.
-    wake: Notify,
+    /// Of the connection's task, which looks at all of the above when it is woken.
+    task: Waker,
 }
 
 #[derive(Debug, Default)]
@@ -98,12 +100,12 @@ impl Conn {
 
     pub(crate) fn resume(&self) {
         self.paused.store(false, SeqCst);
-        self.wake.notify_one();
+        self.task.wake_by_ref();
     }
 
     pub(crate) fn close(&self) {
         self.closing.store(true, SeqCst);
-        self.wake.notify_one();
+        self.task.wake_by_ref();
     }
 
     /// True if the connection is now due in this round's flush.
@@ -118,25 +120,25 @@ impl Conn {
         out.bytes.len() - out.sent
     }
 
+    /// Sends these at once, as far as the socket takes them, unless others wait before them: then false.
+    pub(crate) fn send(&self, frames: &[u8]) -> bool {
+        let mut out = self.out.lock();
+        if !out.bytes.is_empty() {
+            return false;
+        }
+        let sent = self.write(frames);
+        out.bytes.extend_from_slice(&frames[sent..]);
+        true
+    }
+
     /// Writes what the socket takes. True when everything is sent and somebody wants to know.
     pub(crate) fn flush(&self) -> bool {
         let mut guard = self.out.lock();
         let out = &mut *guard;
         out.dirty = false;
-        while out.sent < out.bytes.len() {
-            match self.write.try_write(&out.bytes[out.sent..]) {
-                Ok(n) => out.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.full.store(true, SeqCst);
-                    self.wake.notify_one();
-                    return false;
-                }
-                Err(_) => {
-                    self.broken.store(true, SeqCst);
-                    self.wake.notify_one();
-                    break;
-                }
-            }
+        out.sent += self.write(&out.bytes[out.sent..]);
+        if out.sent < out.bytes.len() {
+            return false;
         }
         out.bytes.clear();
         out.sent = 0;
@@ -148,6 +150,27 @@ impl Conn {
             self.full.store(false, SeqCst);
         }
         std::mem::take(&mut out.report)
+    }
+
+    /// How many bytes nobody has to send any more: what the socket took, or all once it is broken.
+    fn write(&self, bytes: &[u8]) -> usize {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.write.try_write(&bytes[sent..]) {
+                Ok(n) => sent += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.full.store(true, SeqCst);
+                    self.task.wake_by_ref();
+                    break;
+                }
+                Err(_) => {
+                    self.broken.store(true, SeqCst);
+                    self.task.wake_by_ref();
+                    return bytes.len();
+                }
+            }
+        }
+        sent
     }
 }
 
@@ -227,6 +250,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
     let core = context.core();
     let id = core.name_connection(context.index());
     let (mut read, write) = stream.into_split();
+    let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let conn = Arc::new(Conn {
         id,
         write,
@@ -236,7 +260,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
         closing: AtomicBool::new(false),
         broken: AtomicBool::new(false),
         ended: AtomicBool::new(false),
-        wake: Notify::new(),
+        task,
     });
     context.register(&conn);
     core.step(Input::ClientUp { conn: id, peer });
@@ -304,13 +328,25 @@ fn discard(read: &OwnedReadHalf, left: &mut usize) -> bool {
     }
 }
 
-/// Reads what is there into the buffer, which gets its memory only once something is. Loses nothing when it is dropped.
-async fn receive(read: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> io::Result<usize> {
+/// Reads what is there into the buffer, which gets its memory only once something is.
+fn poll_receive(read: &mut OwnedReadHalf, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
     if buffer.capacity() == 0 {
-        read.readable().await?;
+        ready!(read.as_ref().poll_read_ready(cx))?;
         buffer.reserve(READ_MIN);
     }
-    read.read_buf(buffer).await
+    pin!(read.read_buf(buffer)).poll(cx)
+}
+
+/// What a connection's task waits for.
+enum Event {
+    /// Others want something of it, which its [`Conn`] tells.
+    Woken,
+    /// So many bytes came, none at the client's end of them.
+    Received(io::Result<usize>),
+    /// The socket takes more.
+    Writable(io::Result<()>),
+    /// The client has said nothing for too long.
+    Late,
 }
 
 struct Task<'a> {
@@ -326,9 +362,7 @@ struct Task<'a> {
 impl Task<'_> {
     /// Returns the four-letter word that the connection turned out to be, if it did.
     async fn run(mut self, read: &mut OwnedReadHalf) -> Option<words::Word> {
-        let sessionless = Instant::now() + self.context.sessionless_timeout();
-        // One for many reads: to wait and to stop waiting costs a lock each.
-        let mut woken = std::pin::pin!(self.conn.wake.notified());
+        let mut sessionless = Some(Box::pin(sleep_until(Instant::now() + self.context.sessionless_timeout())));
         loop {
             if self.conn.closing.load(SeqCst) || self.conn.broken.load(SeqCst) || self.core.is_closing() {
                 return None;
@@ -358,33 +392,54 @@ impl Task<'_> {
                 }
             }
             self.reserve();
-            let conn = self.conn;
-            let started = self.started;
-            tokio::select! {
-                biased;
-                () = &mut woken => woken.set(conn.wake.notified()),
-                got = receive(read, &mut self.buffer), if may_read => match got {
-                    Ok(0) | Err(_) => {
-                        conn.ended.store(true, SeqCst);
-                        return None;
-                    }
-                    Ok(_) => {}
-                },
-                ready = conn.write.writable(), if conn.full.load(SeqCst) => {
-                    if ready.is_err() {
-                        return None;
-                    }
-                    if conn.flush() {
-                        self.core.step(Input::Flushed { conn: conn.id });
+            if self.started {
+                sessionless = None;
+            }
+            match poll_fn(|cx| self.poll_event(read, sessionless.as_mut(), may_read, cx)).await {
+                Event::Woken | Event::Received(Ok(1..)) => {}
+                Event::Received(Ok(0) | Err(_)) => {
+                    self.conn.ended.store(true, SeqCst);
+                    return None;
+                }
+                Event::Writable(Err(_)) => return None,
+                Event::Writable(Ok(())) => {
+                    if self.conn.flush() {
+                        self.core.step(Input::Flushed { conn: self.conn.id });
                         self.context.deliver();
                     }
                 }
-                () = sleep_until(sessionless), if !started => {
+                Event::Late => {
                     tracing::debug!("closing a connection that sent no connect request");
                     return None;
                 }
             }
         }
+    }
+
+    /// `may_read` is what the caller knows about a pause. Whoever changes what is looked at here wakes the task behind that.
+    fn poll_event(
+        &mut self,
+        read: &mut OwnedReadHalf,
+        sessionless: Option<&mut Pin<Box<Sleep>>>,
+        may_read: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Event> {
+        let conn = self.conn;
+        if conn.closing.load(SeqCst) || conn.broken.load(SeqCst) || conn.paused.load(SeqCst) == may_read {
+            return Poll::Ready(Event::Woken);
+        }
+        if may_read && let Poll::Ready(got) = poll_receive(read, &mut self.buffer, cx) {
+            return Poll::Ready(Event::Received(got));
+        }
+        if conn.full.load(SeqCst)
+            && let Poll::Ready(ready) = conn.write.as_ref().poll_write_ready(cx)
+        {
+            return Poll::Ready(Event::Writable(ready));
+        }
+        if sessionless.is_some_and(|at| at.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Event::Late);
+        }
+        Poll::Pending
     }
 
     /// Room for the next read: none while idle, more while reads come back full or a frame is long.
@@ -490,6 +545,9 @@ impl Task<'_> {
                 *started = true;
                 session.step(Input::ClientFrame { conn: id, frame });
                 *used += 4 + len;
+                if *used == buffer.len() {
+                    return turn.end();
+                }
             }
         })
     }
@@ -528,6 +586,47 @@ mod tests {
             let _ = done.send(());
         });
         ended.recv_timeout(Duration::from_secs(60)).expect("the connection's task lets others run, and ends");
+    }
+
+    #[tokio::test]
+    async fn frames_keep_their_order_whether_the_socket_takes_them_or_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let mut client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (stream, _) = listener.accept().await.expect("a connection");
+        let (_read, write) = stream.into_split();
+        let conn = Conn {
+            id: ConnId(0),
+            write,
+            out: parking_lot::Mutex::default(),
+            full: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            task: Waker::noop().clone(),
+        };
+        conn.write.writable().await.expect("room");
+        let frame = |n: u32| [n.to_be_bytes(); 1 << 16].concat();
+        let mut sent = 0;
+        while conn.send(&frame(sent)) {
+            sent += 1;
+        }
+        assert!(sent > 0 && conn.full.load(SeqCst) && conn.backlog() > 0);
+        // What was refused is queued, behind what waits.
+        assert!(conn.queue(&frame(sent)) && !conn.flush());
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            io::Read::read_to_end(&mut client, &mut all).expect("everything, then the end");
+            all
+        });
+        while conn.backlog() > 0 {
+            conn.write.writable().await.expect("room");
+            conn.flush();
+        }
+        assert!(!conn.full.load(SeqCst), "and the task does not wait for room any more");
+        drop(conn);
+        let all = reader.join().expect("it read");
+        assert!(all == (0..=sent).flat_map(frame).collect::<Vec<_>>(), "{} bytes of {sent} frames", all.len());
     }
 
     #[test]

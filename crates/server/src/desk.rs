@@ -71,6 +71,12 @@ impl Conns {
     /// wants to know.
     fn write(&mut self, batch: &mut Deliveries) -> Vec<ConnId> {
         let Self { by_id, dirty } = self;
+        if let Some((id, frames)) = batch.only_frames()
+            && by_id.get(&id).is_none_or(|conn| conn.send(frames))
+        {
+            batch.clear();
+            return Vec::new();
+        }
         batch.drain(|id, delivery| {
             let Some(conn) = by_id.get(&id) else { return };
             let newly = match delivery {

@@ -39,6 +39,7 @@ mod files;
 mod link_outbox;
 #[path = "log_queue.rs"]
 mod log_queue;
+#[expect(dead_code, reason = "no socket is written to here")]
 #[path = "outbox.rs"]
 mod outbox;
 

@@ -37,6 +37,17 @@ pub(crate) struct Deliveries {
 }
 
 impl Deliveries {
+    /// The frames, if that is all there is.
+    pub(crate) fn only_frames(&self) -> Option<(ConnId, &[u8])> {
+        let [(conn, Kind::Send(_))] = self.items[..] else { return None };
+        Some((conn, &self.bytes))
+    }
+
+    /// Is empty afterwards.
+    pub(crate) fn clear(&mut self) {
+        self.drain(|_, _| ());
+    }
+
     /// Hands every delivery to `f`, in order, and is empty afterwards.
     pub(crate) fn drain(&mut self, mut f: impl FnMut(ConnId, Delivery<'_>)) {
         let mut at = 0;

@@ -34,3 +34,23 @@ fn deliveries_keep_their_order_and_bytes() {
     outbox.take(&mut batch);
     batch.drain(|_, _| panic!("everything was taken before"));
 }
+
+#[test]
+fn only_frames_are_frames_of_one_connection_and_nothing_else() {
+    let mut batch = Deliveries::default();
+    let outbox = Outbox::default();
+    let mut only = |deliveries: &[(u64, Delivery<'_>)]| {
+        for (conn, delivery) in deliveries {
+            outbox.push(ConnId(*conn), *delivery);
+        }
+        outbox.take(&mut batch);
+        let only = batch.only_frames().map(|(conn, frames)| (conn.0, frames.to_vec()));
+        batch.clear();
+        assert_eq!(batch.only_frames(), None);
+        only
+    };
+    assert_eq!(only(&[]), None);
+    assert_eq!(only(&[(7, Delivery::Send(b"one"))]), Some((7, b"one".to_vec())));
+    assert_eq!(only(&[(7, Delivery::Send(b"one")), (7, Delivery::Close)]), None);
+    assert_eq!(only(&[(7, Delivery::ReportFlush)]), None);
+}
