@@ -15,8 +15,17 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Time {
-        let mono = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Time { mono, wall: wall_millis() }
+        Time { mono: self.mono(), wall: wall_millis() }
+    }
+
+    /// [`Self::now`] for whoever knows a time before it: in the same millisecond the wall's clock is not read again.
+    pub(crate) fn now_after(&self, before: Time) -> Time {
+        let mono = self.mono();
+        if mono == before.mono { before } else { Time { mono, wall: wall_millis() } }
+    }
+
+    fn mono(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Milliseconds of wall time at which the monotonic clock shows `mono`.

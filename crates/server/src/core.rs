@@ -11,7 +11,8 @@ use crate::log_queue::{Feeder, LogQueue};
 use crate::log_reader::{Look, LookQueue};
 use crate::outbox::{Delivery, LITTLE_MAX, Outbox};
 use crate::peers::{PeerCommand, PeerOutbox, Port, Ports};
-use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica, WriteId};
+use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica, Time, WriteId};
+use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -48,21 +49,20 @@ struct Engine {
     commands: Vec<LogCommand>,
     /// The deadline that the timer thread knows of.
     armed: Option<u64>,
-    /// The newest millisecond in which the lock was given to whoever waited for it.
-    gave_way: u64,
+    /// When the lock was had last.
+    newest: Time,
 }
 
 /// What whoever stepped the replica does once it released the lock.
+#[derive(Default)]
 struct Due {
     /// Links that are to be flushed.
-    ports: [Option<Arc<Port>>; PORTS_MAX],
+    ports: SmallVec<[Arc<Port>; PORTS_MAX]>,
     /// Workers that have to hear of what is in their outboxes, a bit for each.
     workers: [u64; WORKERS_MAX / 64],
 }
 
 impl Due {
-    const NOTHING: Self = Self { ports: [const { None }; PORTS_MAX], workers: [0; WORKERS_MAX / 64] };
-
     const fn tell(&mut self, worker: usize) {
         self.workers[worker / 64] |= 1 << (worker % 64);
     }
@@ -73,12 +73,11 @@ impl Due {
 
     /// Something was put into the outbox of this link.
     fn flush(&mut self, port: Arc<Port>) {
-        for place in &mut self.ports {
-            match place {
-                Some(known) if Arc::ptr_eq(known, &port) => return,
-                Some(_) => {}
-                None => return *place = Some(port),
-            }
+        if self.ports.iter().any(|known| Arc::ptr_eq(known, &port)) {
+            return;
+        }
+        if self.ports.len() < PORTS_MAX {
+            return self.ports.push(port);
         }
         port.leave_to_task();
     }
@@ -134,7 +133,7 @@ impl Core {
             notes: Vec::new(),
             commands: Vec::new(),
             armed: None,
-            gave_way: 0,
+            newest: clock.now(),
         };
         Self {
             engine: parking_lot::Mutex::new(engine),
@@ -234,7 +233,7 @@ impl Core {
         let mut engine = self.engine.lock();
         let whole = Whole;
         // Read under the lock: whoever waited for it must not bring an older time than whoever had it.
-        let now = self.clock.now();
+        let now = self.clock.now_after(engine.newest);
         let Engine { replica, out, .. } = &mut *engine;
         let mut session = Session { replica, out, now, emitted_before: 0, gives_way: false };
         // Taken under the lock, so that no older one comes behind a newer one.
@@ -243,8 +242,9 @@ impl Core {
             session.emitted_before = session.out.bytes.len();
         }
         let result = f(&mut session);
-        let gives_way = session.gives_way || now.mono > engine.gave_way;
-        let due = if engine.out.list.is_empty() { Due::NOTHING } else { self.hand_over(&mut engine) };
+        let gives_way = session.gives_way || now.mono > engine.newest.mono;
+        engine.newest = now;
+        let due = if engine.out.list.is_empty() { Due::default() } else { self.hand_over(&mut engine) };
         let deadline = engine.replica.next_deadline();
         if deadline != engine.armed && deadline.is_some_and(|d| engine.armed.is_none_or(|a| d < a)) {
             self.timer.notify_one();
@@ -252,7 +252,6 @@ impl Core {
         let notes = std::mem::take(&mut engine.notes);
         std::mem::forget(whole);
         if gives_way {
-            engine.gave_way = now.mono;
             parking_lot::MutexGuard::unlock_fair(engine);
         } else {
             drop(engine);
@@ -263,7 +262,7 @@ impl Core {
                 desk.deliver_or_wake(self, &mut budget);
             }
         }
-        for port in due.ports.into_iter().flatten() {
+        for port in due.ports {
             port.flush();
         }
         for (level, text) in notes {
@@ -280,7 +279,7 @@ impl Core {
 
     fn hand_over(&self, engine: &mut Engine) -> Due {
         let Engine { out, notes, commands, .. } = engine;
-        let mut due = Due::NOTHING;
+        let mut due = Due::default();
         let bytes = &out.bytes;
         let mut peers_have_work = false;
         for action in out.list.drain(..) {
@@ -493,7 +492,7 @@ impl Drop for Whole {
 pub(crate) struct Session<'a> {
     pub(crate) replica: &'a mut Replica,
     out: &'a mut Actions,
-    now: farrier_replica::Time,
+    now: Time,
     /// Bytes for clients that have nothing to do with whoever locked it.
     emitted_before: usize,
     gives_way: bool,
