@@ -238,6 +238,8 @@ mod bugs {
         EphemeralSurvivesDiff,
         /// An older connection of a session stays while the leader is asked for the session again (ZOOKEEPER-2926).
         SessionMovedTwice,
+        /// A session's requests do not wait for what it wrote on an earlier connection.
+        SessionOrderLost,
     }
 
     impl Bug {

@@ -44,6 +44,9 @@ pub(crate) enum Waiting {
     /// A write that was sent to the leader, with the bytes of the request; the commit of a transaction with its
     /// session and xid answers it.
     Forwarded { asked: Asked, bytes: usize },
+    /// Writes that are not this connection's own, up to this one; `None` until the last of them has a number. What is behind
+    /// it waits until that is applied.
+    Earlier(Option<Zxid>),
     /// A sync that was asked for, and whether it is confirmed.
     Sync { ticket: SyncTicket, frame: Box<[u8]>, identities: Arc<[Identity]>, arrived: u64, done: bool },
     /// A request that may only run when the writes before it are applied, with the identities that the
@@ -54,10 +57,11 @@ pub(crate) enum Waiting {
 }
 
 impl Waiting {
-    /// Whether what is behind it has to wait.
-    pub(crate) const fn blocks(&self) -> bool {
+    /// Whether what is behind it has to wait, where everything up to `applied` is in the tree.
+    pub(crate) fn blocks(&self, applied: Zxid) -> bool {
         match self {
             Self::Write(_) | Self::Forwarded { .. } => true,
+            Self::Earlier(until) => until.is_none_or(|until| until > applied),
             Self::Sync { done, .. } => !*done,
             Self::Frame { .. } | Self::Answer { .. } => false,
         }

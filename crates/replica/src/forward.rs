@@ -2,6 +2,7 @@
 //! and tells who is alive.
 
 use crate::conn::{Asked, Phase, Waiting};
+use crate::earlier::LeftBehind;
 use crate::io::{Actions, ConnId, Level, Time};
 use crate::limits::ASKED_MAX;
 use crate::members::Term;
@@ -23,11 +24,12 @@ pub(crate) struct Learning {
     touched: BTreeMap<SessionId, i32>,
     /// Connections whose session the leader was asked for, in the order of the questions.
     revalidations: VecDeque<(SessionId, ConnId)>,
+    pub(crate) left: LeftBehind,
 }
 
 impl Learning {
-    pub(crate) const fn new(epoch: u32) -> Self {
-        Self { epoch, touched: BTreeMap::new(), revalidations: VecDeque::new() }
+    pub(crate) fn new(epoch: u32) -> Self {
+        Self { epoch, touched: BTreeMap::new(), revalidations: VecDeque::new(), left: LeftBehind::default() }
     }
 }
 
@@ -67,6 +69,7 @@ impl Replica {
         }
         if let Some(learning) = self.membership.learning() {
             learning.touched.remove(&session);
+            learning.left.end(session);
         }
     }
 
@@ -268,7 +271,10 @@ impl Replica {
 
     /// The request here that a transaction from elsewhere answers: the oldest write that the connection of its
     /// session sent to the leader, if it has the transaction's number and the transaction can come of it.
-    pub(crate) fn origin_here(&self, header: &TxnHeader, txn: &Txn<'_>) -> Origin {
+    pub(crate) fn origin_here(&mut self, header: &TxnHeader, txn: &Txn<'_>) -> Origin {
+        if self.answers_left_behind(header, txn) {
+            return Origin::Elsewhere;
+        }
         let attached = self.attached.get(&header.session).copied();
         let Some((id, conn)) = attached.and_then(|id| Some((id, self.conns.get(id)?))) else {
             return Origin::Elsewhere;
@@ -279,7 +285,11 @@ impl Replica {
         }
         let oldest = conn.waiting.iter().find_map(|item| match item {
             Waiting::Forwarded { asked, .. } => Some(asked),
-            Waiting::Write(_) | Waiting::Sync { .. } | Waiting::Frame { .. } | Waiting::Answer { .. } => None,
+            Waiting::Write(_)
+            | Waiting::Earlier(_)
+            | Waiting::Sync { .. }
+            | Waiting::Frame { .. }
+            | Waiting::Answer { .. } => None,
         });
         match oldest {
             Some(asked) if asked.xid.0 == header.cxid && can_answer(asked.op, txn) => {
@@ -292,7 +302,7 @@ impl Replica {
 }
 
 /// Whether a request of this type can have become that transaction.
-const fn can_answer(op: OpCode, txn: &Txn<'_>) -> bool {
+pub(crate) const fn can_answer(op: OpCode, txn: &Txn<'_>) -> bool {
     match txn {
         Txn::Error(_) => true,
         Txn::Create(_) | Txn::Create2(_) | Txn::CreateContainer(_) | Txn::CreateTtl(_) => {

@@ -111,6 +111,7 @@ impl Replica {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.session = session;
         self.attached.insert(session, id);
+        self.wait_for_session(id, session);
         self.establish(now, id, out);
     }
 

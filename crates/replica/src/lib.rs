@@ -17,6 +17,7 @@ mod commit;
 mod config;
 mod conn;
 mod conns;
+mod earlier;
 mod fence;
 mod forward;
 mod hand_over;

@@ -431,7 +431,7 @@ impl Replica {
         }
         if !self.halted {
             self.enforce_fence(out);
-            self.after_commits(out);
+            self.after_commits(now, out);
         }
     }
 
@@ -531,6 +531,7 @@ impl Replica {
     /// Ends what was served. Whether a write that was not answered takes place is for its client to find out.
     fn leave_term(&mut self, out: &mut Actions) {
         self.outstanding.clear();
+        self.awaited.clear();
         self.prep.reset();
         self.track_nobody();
         if let Some(members) = self.membership.members() {

@@ -21,7 +21,7 @@ use farrier_proto::session::first_session_id;
 use farrier_proto::{SessionId, Zxid};
 use farrier_tree::{Prep, Tree, WatchTable};
 use hashbrown::HashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Who waits for the commit of a transaction.
 #[derive(Debug)]
@@ -40,6 +40,8 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) struct Outstanding {
     pub(crate) zxid: Zxid,
+    /// Whose it is.
+    pub(crate) session: SessionId,
     pub(crate) txn: Bytes,
     pub(crate) origin: Origin,
 }
@@ -57,6 +59,8 @@ pub struct Replica {
     /// The connection that a session is attached to.
     pub(crate) attached: HashMap<SessionId, ConnId, foldhash::fast::FixedState>,
     pub(crate) outstanding: VecDeque<Outstanding>,
+    /// Connections that wait for what others wrote, by the last of it.
+    pub(crate) awaited: BTreeSet<(Zxid, ConnId)>,
     /// Writes of own clients that were sent to the leader.
     pub(crate) forwarded: usize,
     pub(crate) next_session: SessionId,
@@ -145,6 +149,7 @@ impl Replica {
             conns: Conns::default(),
             attached: HashMap::default(),
             outstanding: VecDeque::new(),
+            awaited: BTreeSet::new(),
             forwarded: 0,
             next_session: first_session_id(config.server_id, now.wall),
             sweeper: Sweeper::new(now.mono + config.container.check_interval),
@@ -307,6 +312,7 @@ impl Replica {
             self.attached.remove(&conn.session);
         }
         self.watches.drop_watcher(id);
+        self.leave_behind(&conn);
         self.drop_waiting(&conn.waiting);
         if conn.phase == Phase::Held {
             self.membership.let_go(id);

@@ -86,8 +86,11 @@ impl Replica {
             | OpCode::Reconfig
             | OpCode::CloseSession => self.write(now, id, &header, frame, out),
             OpCode::Sync if self.membership.is_ensemble() => self.write(now, id, &header, frame, out),
-            OpCode::Sync
-            | OpCode::Exists
+            OpCode::Sync => {
+                self.wait_for_all(id);
+                self.read(now, id, frame, out);
+            }
+            OpCode::Exists
             | OpCode::GetData
             | OpCode::GetAcl
             | OpCode::GetChildren

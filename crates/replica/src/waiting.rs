@@ -35,7 +35,7 @@ impl Replica {
         self.walked = 0;
         while let Some(conn) = self.conns.get_mut(id)
             && !conn.is_stalled()
-            && conn.waiting.front().is_some_and(|front| !front.blocks())
+            && conn.waiting.front().is_some_and(|front| !front.blocks(self.tree.zxid()))
         {
             if self.walked >= WALK_MAX {
                 self.unfinished.push(id);
@@ -56,9 +56,9 @@ impl Replica {
                     return;
                 }
                 Some(Waiting::Forwarded { .. }) => return,
-                // A sync that is not confirmed yet is with this: a later request of the same connection was
+                // What was before its own write was proposed before it. A sync that is not confirmed yet is with this: a later request of the same connection was
                 // committed, by a quorum and behind everything that the sync was to wait for.
-                Some(Waiting::Frame { .. } | Waiting::Answer { .. } | Waiting::Sync { .. }) => {
+                Some(Waiting::Earlier(_) | Waiting::Frame { .. } | Waiting::Answer { .. } | Waiting::Sync { .. }) => {
                     self.run_front(now, id, out);
                 }
                 None => unreachable!("a proposed write waits in its connection's queue"),
@@ -70,7 +70,7 @@ impl Replica {
         let Some(conn) = self.conns.get_mut(id) else { return };
         let timeout = u64::from(conn.timeout.unsigned_abs());
         match conn.waiting.pop_front() {
-            None => {}
+            None | Some(Waiting::Earlier(_)) => {}
             Some(write @ (Waiting::Write(_) | Waiting::Forwarded { .. })) => conn.waiting.push_front(write),
             Some(Waiting::Sync { frame, identities, arrived, .. }) => {
                 conn.waiting_bytes -= frame.len();
@@ -174,7 +174,11 @@ impl Replica {
             Waiting::Sync { frame, .. } if self.is_large(frame.len()) => frame.len(),
             Waiting::Forwarded { asked, .. } => asked.large,
             // A proposal's bytes are released by its commit.
-            Waiting::Frame { .. } | Waiting::Sync { .. } | Waiting::Write(_) | Waiting::Answer { .. } => 0,
+            Waiting::Frame { .. }
+            | Waiting::Sync { .. }
+            | Waiting::Write(_)
+            | Waiting::Earlier(_)
+            | Waiting::Answer { .. } => 0,
         }
     }
 

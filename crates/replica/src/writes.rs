@@ -157,7 +157,7 @@ impl Replica {
                 members.peer.propose(now.mono, zxid, txn.clone(), &mut members.outputs);
             }
         }
-        self.outstanding.push_back(Outstanding { zxid, txn, origin });
+        self.outstanding.push_back(Outstanding { zxid, session, txn, origin });
         Some(zxid)
     }
 

@@ -1,0 +1,151 @@
+//! A session's next connection comes behind what it has on its way from the one before, as in Apache (`CommitProcessor`).
+
+mod harness;
+
+use farrier_proto::client::{CreateRequest, PathOnly, PathWatch, SetDataRequest};
+use farrier_proto::session::password;
+use farrier_proto::{OpCode, RawAcl};
+use farrier_replica::Input;
+use harness::ensemble::{Client, Cluster};
+use harness::{World, config, connect_frame, encode};
+use std::borrow::Cow;
+
+fn create(path: &str) -> Vec<u8> {
+    let open = RawAcl { perms: 31, scheme: Some("world".into()), id: Some("anyone".into()) };
+    encode(&CreateRequest { path: Some(Cow::Borrowed(path)), data: None, acl: Some(vec![open]), flags: 0 })
+}
+
+fn read(path: &str) -> Vec<u8> {
+    encode(&PathWatch { path: Some(Cow::Borrowed(path)), watch: false })
+}
+
+fn set(path: &str) -> Vec<u8> {
+    encode(&SetDataRequest { path: Some(Cow::Borrowed(path)), data: Some(b"new".into()), version: -1 })
+}
+
+fn sync() -> Vec<u8> {
+    encode(&PathOnly { path: Some("/".into()) })
+}
+
+#[test]
+fn on_a_server_alone() {
+    let mut w = World::new(config());
+    let (old, session) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(old, 1, OpCode::Create, &create("/lock"));
+    w.step(Input::ClientDown { conn: old });
+    let new = w.dial();
+    w.frame(new, &connect_frame(10_000, session, &password(session), 0));
+    assert_eq!(w.frames(new).len(), 1, "it has its session at once");
+    w.request(new, 1, OpCode::Exists, &read("/lock"));
+    w.request(new, 2, OpCode::Create, &create("/next"));
+    w.request(new, 3, OpCode::Exists, &read("/next"));
+    assert_eq!(w.appended.len(), 2, "its writes do not wait for one another");
+    assert!(w.take(new).is_empty());
+    let (first, _) = w.appended.remove(0);
+    w.step(Input::Durable { id: first });
+    assert_eq!(w.replies(new), [(1, 0)]);
+    w.sync();
+    assert_eq!(w.replies(new), [(2, 0), (3, 0)]);
+}
+
+#[test]
+fn one_commit_for_all_keeps_the_order_too() {
+    let mut w = World::new(config());
+    let (old, session) = w.connect(10_000);
+    w.sync_at_once = false;
+    w.request(old, 1, OpCode::Create, &create("/lock"));
+    let new = w.dial();
+    w.frame(new, &connect_frame(10_000, session, &password(session), 0));
+    assert!(w.closed.contains(&old));
+    w.frames(new);
+    w.request(new, 1, OpCode::Exists, &read("/next"));
+    w.request(new, 2, OpCode::Create, &create("/next"));
+    w.sync();
+    assert_eq!(w.replies(new), [(1, -101), (2, 0)], "the first reads before the second writes");
+}
+
+#[test]
+fn a_sync_of_a_server_alone_comes_behind_everybodys_writes() {
+    let mut w = World::new(config());
+    let ((a, _), (b, _)) = (w.connect(10_000), w.connect(10_000));
+    w.sync_at_once = false;
+    w.request(b, 1, OpCode::Sync, &sync());
+    assert_eq!(w.replies(b), [(1, 0)], "there is none");
+    w.request(a, 1, OpCode::Create, &create("/a"));
+    w.request(b, 2, OpCode::Exists, &read("/a"));
+    assert_eq!(w.replies(b), [(2, -101)]);
+    w.request(b, 3, OpCode::Sync, &sync());
+    w.request(b, 4, OpCode::Exists, &read("/a"));
+    assert!(w.take(b).is_empty());
+    // Who leaves meanwhile is not waited for.
+    w.request(a, 2, OpCode::Sync, &sync());
+    w.step(Input::ClientDown { conn: a });
+    w.sync();
+    assert_eq!(w.replies(b), [(3, 0), (4, 0)]);
+}
+
+/// A session with a write on its way, whose connection to this server is gone.
+fn interrupted(c: &mut Cluster, server: i64, path: &str) -> Client {
+    let old = c.connect(server, 10_000);
+    for s in [1, 2, 3] {
+        c.hold_disk(s, true);
+    }
+    c.request(old, 1, OpCode::SetData, &set(path));
+    c.run();
+    let new = c.reattach(server, old.session).expect("the session lives");
+    assert!(c.is_closed(old.conn));
+    new
+}
+
+fn release(c: &mut Cluster) {
+    for s in [1, 2, 3] {
+        c.hold_disk(s, false);
+    }
+}
+
+#[test]
+fn on_the_leader_and_on_a_follower() {
+    for on_leader in [true, false] {
+        let mut c = Cluster::of_three();
+        let server = if on_leader { c.leader() } else { c.followers()[0] };
+        let first = c.connect(server, 10_000);
+        c.request(first, 1, OpCode::Create, &create("/a"));
+        assert_eq!(c.replies(first), [(1, 0)]);
+        let new = interrupted(&mut c, server, "/a");
+        c.request(new, 5, OpCode::GetData, &read("/a"));
+        c.request(new, -2, OpCode::Ping, &[]);
+        assert_eq!(c.replies(new), [], "on the leader: {on_leader}");
+        release(&mut c);
+        let frames = c.frames(new.conn);
+        assert_eq!(frames.len(), 2, "on the leader: {on_leader}");
+        // Header, length of the data.
+        assert_eq!(&frames[0][20..23], b"new", "on the leader: {on_leader}");
+        c.request(new, 6, OpCode::Exists, &read("/a"));
+        assert_eq!(c.replies(new), [(6, 0)], "and nothing stays behind");
+    }
+}
+
+/// Clients count their requests anew on each connection, so the leader's answers to both bear one number.
+#[test]
+fn what_a_follower_hears_of_a_lost_request_answers_no_later_one() {
+    let mut c = Cluster::of_three();
+    let f = c.followers()[0];
+    let first = c.connect(f, 10_000);
+    c.request(first, 1, OpCode::Create, &create("/b"));
+    assert_eq!(c.replies(first), [(1, 0)]);
+    let new = interrupted(&mut c, f, "/missing");
+    c.request(new, 1, OpCode::SetData, &set("/b"));
+    c.request(new, 2, OpCode::SetData, &set("/missing"));
+    assert_eq!(c.replies(new), []);
+    release(&mut c);
+    assert_eq!(c.replies(new), [(1, 0), (2, -101)]);
+    // A second time, with a connection in between that sent nothing.
+    let newer = interrupted(&mut c, f, "/missing");
+    let newest = c.reattach(f, newer.session).expect("the session lives");
+    c.request(newest, 1, OpCode::SetData, &set("/b"));
+    assert_eq!(c.replies(newest), []);
+    release(&mut c);
+    assert_eq!(c.replies(newest), [(1, 0)]);
+    c.assert_equal();
+}
