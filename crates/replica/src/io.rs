@@ -62,6 +62,12 @@ pub enum Input<'a> {
         /// Which.
         conn: ConnId,
     },
+    /// The system took more of what was emitted for this connection, not yet all, after [`Action::ReportFlush`]: its client
+    /// reads, and lives.
+    Draining {
+        /// Which.
+        conn: ConnId,
+    },
     /// This and every earlier write to the log is durable.
     Durable {
         /// The newest of them.
@@ -158,7 +164,7 @@ pub enum Action {
         /// Which.
         conn: ConnId,
     },
-    /// Give [`Input::Flushed`] once nothing for this connection is left to send.
+    /// Give [`Input::Flushed`] once nothing for this connection is left to send, and [`Input::Draining`] meanwhile.
     ReportFlush {
         /// Which.
         conn: ConnId,

@@ -34,6 +34,7 @@ mod replica;
 mod requests;
 mod restore;
 mod rewatch;
+mod silence;
 mod start;
 mod stats;
 mod sweep;

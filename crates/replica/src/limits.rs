@@ -49,6 +49,10 @@ pub(crate) const HELD_FRAME_MAX: usize = 256;
 /// How long they wait. Milliseconds.
 pub(crate) const HELD_MS_MAX: u64 = 500;
 
+/// From one look for silent connections to the next, and how much longer than their timeout they may be silent. Milliseconds;
+/// as long as Apache's (`ConnectionExpirerThread`).
+pub(crate) const SILENCE_MS: u64 = 10_000;
+
 /// Questions of each kind to the leader that wait for an answer: syncs, and sessions of clients that moved here.
 pub(crate) const ASKED_MAX: usize = 1 << 16;
 

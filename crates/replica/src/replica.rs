@@ -87,6 +87,8 @@ pub struct Replica {
     pub(crate) snapshot: SnapshotSchedule,
     pub(crate) digests: Digests,
     pub(crate) reluctance: Reluctance,
+    /// When connections are looked through for silent ones.
+    pub(crate) silence_due: u64,
     stopping: bool,
     pub(crate) halted: bool,
 }
@@ -168,6 +170,7 @@ impl Replica {
             snapshot,
             digests: Digests::new(Since::After(Zxid::ZERO)),
             reluctance: Reluctance::default(),
+            silence_due: 0,
             stopping: false,
             halted: false,
             tree,
@@ -203,6 +206,7 @@ impl Replica {
             Input::ClientOversized { conn, head, len } => self.client_oversized(now, conn, head, len, out),
             Input::ClientDown { conn } => self.forget(conn),
             Input::Flushed { conn } => self.flushed(now, conn, out),
+            Input::Draining { conn } => self.draining(now, conn),
             Input::Durable { id } => self.durable(now, id, out),
             Input::WriteFailed { .. } if farrier_proto::planted!(FailedWriteForgotten) => {}
             Input::WriteFailed { error } => self.halt(error, out),
@@ -254,7 +258,7 @@ impl Replica {
             let hand_over = self.reluctance.next_try().filter(|_| self.membership.leads());
             self.tracker.next_expiry().into_iter().chain(hand_over).fold(sweep, u64::min)
         });
-        own.into_iter().chain(self.membership.next_deadline()).min()
+        own.into_iter().chain(self.membership.next_deadline()).chain(self.next_silence()).min()
     }
 
     /// Whether frames of this connection may be given.
@@ -290,6 +294,7 @@ impl Replica {
         }
         self.peer_timer(now);
         self.drop_overdue(now, out);
+        self.drop_silent(now, out);
         if !self.membership.proposes() || self.membership.is_handing_over() {
             return;
         }
@@ -366,7 +371,15 @@ impl Replica {
         }
     }
 
+    /// Nothing is read from a connection that does not take its replies, pings neither: that it takes them must do.
+    fn draining(&mut self, now: Time, id: ConnId) {
+        if let Some(conn) = self.conns.get(id).filter(|conn| conn.phase == Phase::Serving) {
+            self.touch(now, conn.session, conn.timeout);
+        }
+    }
+
     fn flushed(&mut self, now: Time, id: ConnId, out: &mut Actions) {
+        self.draining(now, id);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.unflushed = 0;
         conn.flush_asked = None;

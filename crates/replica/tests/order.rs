@@ -496,6 +496,32 @@ fn large_replies_do_not_close_a_client_that_reads() {
     }
 }
 
+/// Its pings wait in its socket, where nobody reads them.
+#[test]
+fn a_client_that_reads_slowly_lives_and_one_that_reads_nothing_does_not() {
+    for reads in [true, false] {
+        let mut w = World::new(config());
+        let ((slow, _), (busy, _)) = (w.connect(4000), w.connect(40_000));
+        w.request(busy, 1, OpCode::Create, &create("/big", &vec![7; 900_000], 0));
+        (1..=2).for_each(|xid| w.request(slow, xid, OpCode::GetData, &read("/big", false)));
+        assert!(!w.replica.takes_frames(slow) && w.flush_asked.contains(&slow));
+        for _ in 0..10 {
+            w.pass(1500);
+            if reads {
+                w.step(Input::Draining { conn: slow });
+            }
+        }
+        assert_eq!(w.closed.contains(&slow), !reads);
+        if reads {
+            w.step(Input::Flushed { conn: slow });
+            w.pass(3000);
+            assert!(!w.closed.contains(&slow), "what it sent meanwhile has yet to be read");
+            w.pass(6000);
+            assert!(w.closed.contains(&slow), "and then it must ping again");
+        }
+    }
+}
+
 #[test]
 fn a_connection_that_waits_for_two_reasons_goes_on_after_both() {
     let mut c = config();

@@ -149,3 +149,34 @@ fn what_a_follower_hears_of_a_lost_request_answers_no_later_one() {
     assert_eq!(c.replies(newest), [(1, 0)]);
     c.assert_equal();
 }
+
+/// The path to the first server breaks without notice to either end.
+#[test]
+fn a_connection_whose_session_went_elsewhere_does_not_stay_for_ever() {
+    for to_leader in [true, false] {
+        let mut c = Cluster::of_three();
+        let (l, f) = (c.leader(), c.followers());
+        let (from, to) = if to_leader { (f[0], l) } else { (l, f[0]) };
+        let (other, old) = (c.connect(from, 4000), c.connect(from, 10_000));
+        let new = c.reattach(to, old.session).expect("the session moves");
+        let live = |c: &mut Cluster, ms: u64| {
+            for _ in 0..ms / 1000 {
+                c.pass(1000);
+                for client in [other, new] {
+                    c.request(client, -2, OpCode::Ping, &[]);
+                    assert_eq!(c.replies(client), [(-2, 0)]);
+                }
+            }
+        };
+        live(&mut c, 15_000);
+        assert!(!c.is_closed(old.conn), "a client may be as silent as its timeout is long");
+        live(&mut c, 20_000);
+        assert!(c.is_closed(old.conn) && !c.is_closed(new.conn), "to the leader: {to_leader}");
+        if from == l {
+            // All stood still, and this one has its clients' pings yet to read.
+            c.advance(20_000);
+            c.fire(l);
+            assert!(!c.is_closed(other.conn));
+        }
+    }
+}

@@ -403,9 +403,12 @@ impl Task<'_> {
                 }
                 Event::Writable(Err(_)) => return None,
                 Event::Writable(Ok(())) => {
+                    let conn = self.conn.id;
                     if self.conn.flush() {
-                        self.core.step(Input::Flushed { conn: self.conn.id });
+                        self.core.step(Input::Flushed { conn });
                         self.context.deliver();
+                    } else if self.conn.out.lock().report {
+                        self.core.step(Input::Draining { conn });
                     }
                 }
                 Event::Late => {
