@@ -582,7 +582,7 @@ mod tests {
         let settings = testing::worker_settings(&core);
         let (accepted, sockets) = tokio::sync::mpsc::channel(1);
         std::thread::scope(|scope| {
-            scope.spawn(|| crate::worker::run(&core, 0, settings, sockets));
+            scope.spawn(|| crate::worker::run(&core, 0, settings, sockets, None));
             // All of them first: a connection that is new may wake the worker, too.
             let connect = |_| {
                 testing::connect(&core);

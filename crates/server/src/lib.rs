@@ -4,7 +4,7 @@
 //! words. It knows no rule of the protocol: whatever depends on a request, a session or a transaction is
 //! decided in `farrier-replica`.
 //!
-//! Threads of one server: network workers (each with its share of the connections), the log thread, the
+//! Threads of one server: network workers (each with its share of the connections; the first takes them), the log thread, the
 //! timer, and background threads for snapshots, for the next log segment and for purging. A member of an ensemble
 //! has three more: for the sockets between servers, for looks into the log for learners, and for `farrier admin`.
 //! While it starts there is one that reads the files for the one that fills the tree.
@@ -14,6 +14,7 @@
     expect(clippy::duplicate_mod, reason = "what threads share is compiled once more over a scheduler's primitives")
 )]
 
+mod accept;
 mod activation;
 pub mod admin;
 mod background;

@@ -1,5 +1,6 @@
 //! One server, from start to stop.
 
+use crate::accept::Acceptor;
 use crate::activation::{self, Activations, ConfigFiles};
 use crate::admin::{self, Door};
 use crate::background::{self, Snapshots};
@@ -8,7 +9,7 @@ use crate::config::{ConfigError, ServerConfig};
 use crate::core::{Core, ExitReason, WORKERS_MAX};
 use crate::disk::{DirectoryError, DirectoryLock, LockError, RealDisk};
 use crate::files::Files;
-use crate::limits::{ConnectionLimits, Excess};
+use crate::limits::ConnectionLimits;
 use crate::log_reader::{self, Floor};
 use crate::log_thread::{Gathering, LogThread};
 use crate::mapping;
@@ -20,17 +21,18 @@ use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
 use farrier_replica::{Input, LogWork, Replica, durable};
 use farrier_storage::{DiskError, DiskErrorKind, LogWriter, Refusal, RefusalKind};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// listen(2) backlog when the file is silent: what Java asks for.
-const BACKLOG_DEFAULT: u32 = 50;
+/// listen(2) backlog when the file is silent. With Java's 50 a burst of clients that come back overflows it while the worker has
+/// something else to do, and whoever is dropped tries again only after a second.
+const BACKLOG_DEFAULT: u32 = 1024;
 
 /// How long threads that were told to end may take; a sync of a slow disk is the longest.
 const JOIN_MAX: Duration = Duration::from_secs(10);
@@ -129,7 +131,6 @@ impl StartError {
 pub struct Server {
     core: Arc<Core>,
     address: SocketAddr,
-    listener: Arc<TcpListener>,
     /// How long an orderly stop waits for outstanding writes.
     drain: Duration,
     threads: Mutex<Threads>,
@@ -154,7 +155,6 @@ struct Parts<'a> {
 
 #[derive(Debug)]
 struct Threads {
-    accept: Option<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     log: Option<JoinHandle<()>>,
     peers: Option<JoinHandle<()>>,
@@ -240,8 +240,7 @@ impl Server {
             limits: limits.clone(),
             words: Arc::new(word_settings(config, member.as_ref().map(|(m, _)| m), address, clock)),
         };
-        let mut threads =
-            Threads { accept: None, workers: Vec::new(), log: None, peers: None, others: Vec::new(), door: None };
+        let mut threads = Threads { workers: Vec::new(), log: None, peers: None, others: Vec::new(), door: None };
         let spawn = |name: &str, f: Box<dyn FnOnce() + Send>| {
             // A thread that outlives the server keeps others off its files.
             let locked = directories.clone();
@@ -327,23 +326,18 @@ impl Server {
         let shared = core.clone();
         threads.others.push(spawn("timer", Box::new(move || shared.run_timer()))?);
 
-        let mut senders = Vec::new();
-        for index in 0..workers {
-            let (sender, accepted) = mpsc::channel(HAND_OFF_MAX);
-            senders.push(sender);
-            let (shared, settings) = (core.clone(), settings.clone());
-            let run = move || worker::run(&shared, index, settings, accepted);
+        let (senders, accepted): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(HAND_OFF_MAX)).unzip();
+        let keep_alive = config.client.tcp_keep_alive;
+        let mut acceptor = Some(Acceptor { listener, workers: senders, limits, keep_alive });
+        for (index, accepted) in accepted.into_iter().enumerate() {
+            let (shared, settings, acceptor) = (core.clone(), settings.clone(), acceptor.take());
+            let run = move || worker::run(&shared, index, settings, accepted, acceptor);
             threads.workers.push(spawn("network", Box::new(run))?);
         }
-        let listener = Arc::new(listener);
-        let (shared, listening, keep_alive) = (core.clone(), listener.clone(), config.client.tcp_keep_alive);
-        let run = move || accept(&shared, &listening, &senders, &limits, keep_alive);
-        threads.accept = Some(spawn("accept", Box::new(run))?);
         tracing::info!("serving clients on {address}, network workers: {workers}");
         Ok(Self {
             core,
             address,
-            listener,
             drain: config.request_throttle.shutdown_timeout,
             threads: Mutex::new(threads),
             _directories: directories,
@@ -392,24 +386,14 @@ impl Server {
 impl Server {
     /// Ends the threads, which were told to.
     fn join(&self, with_background: bool) {
-        self.wake_accept();
         let mut threads = self.threads.lock().expect("nothing panics while it holds this lock");
         if let Some(door) = threads.door.take() {
             door.close();
         }
         let workers = std::mem::take(&mut threads.workers);
-        let all =
-            threads.accept.take().into_iter().chain(workers).chain(threads.log.take()).chain(threads.peers.take());
+        let all = workers.into_iter().chain(threads.log.take()).chain(threads.peers.take());
         let others = std::mem::take(&mut threads.others).into_iter().filter(|_| with_background);
         join(all.chain(others).collect());
-    }
-
-    /// Makes the accept thread look whether the server closes. Needs neither a descriptor nor a route to
-    /// ourselves where the system ends accept(2) with the listener's shutdown, as Linux does.
-    fn wake_accept(&self) {
-        if socket2::SockRef::from(&*self.listener).shutdown(Shutdown::Both).is_err() {
-            let _ = TcpStream::connect_timeout(&reachable(self.address), Duration::from_millis(200));
-        }
     }
 }
 
@@ -479,16 +463,6 @@ pub(crate) fn word_settings(
     }
 }
 
-/// An address at which this machine reaches a listener.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
 fn bind(config: &ServerConfig) -> Result<TcpListener, StartError> {
     let port = config.client.port;
     let backlog = i32::try_from(config.client.backlog.unwrap_or(BACKLOG_DEFAULT)).unwrap_or(i32::MAX);
@@ -555,61 +529,6 @@ fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, StartError> 
         Ok(socket.into())
     };
     open().map_err(|error| StartError::Bind { address, error })
-}
-
-/// Takes connections and deals them to the workers in turn.
-fn accept(
-    core: &Core,
-    listener: &TcpListener,
-    workers: &[mpsc::Sender<(TcpStream, SocketAddr)>],
-    limits: &ConnectionLimits,
-    keep_alive: bool,
-) {
-    let mut turn = 0;
-    loop {
-        let accepted = listener.accept();
-        if core.is_closing() {
-            return;
-        }
-        let (socket, peer) = match accepted {
-            Ok((socket, peer)) => (socket, canonical(peer)),
-            Err(error) => {
-                // Out of descriptors, mostly: others must close before this can go on.
-                tracing::warn!("cannot accept a connection: {error}");
-                std::thread::sleep(Duration::from_millis(50));
-                continue;
-            }
-        };
-        match limits.enter(peer.ip()) {
-            Ok(()) => {}
-            Err(Excess::Address) => {
-                tracing::warn!("Too many connections from {}: the limit is maxClientCnxns", peer.ip());
-                continue;
-            }
-            Err(Excess::Total) => {
-                tracing::warn!("Too many connections: the limit is maxCnxns; refusing {peer}");
-                continue;
-            }
-        }
-        let ready = socket.set_nonblocking(true).and_then(|()| socket.set_nodelay(true)).and_then(|()| {
-            if keep_alive { socket2::SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new()) } else { Ok(()) }
-        });
-        turn = (turn + 1) % workers.len();
-        if ready.is_err() || workers[turn].try_send((socket, peer)).is_err() {
-            limits.leave(peer.ip());
-        }
-    }
-}
-
-/// An IPv4 client of a dual-stack listener is an IPv4 client.
-const fn canonical(peer: SocketAddr) -> SocketAddr {
-    match peer {
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => SocketAddr::new(IpAddr::V4(v4), v6.port()),
-            None => peer,
-        },
-        SocketAddr::V4(_) => peer,
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A network worker: one thread, one current-thread runtime, its share of the connections.
 
+use crate::accept::Acceptor;
 use crate::connection::{self, Conn};
 use crate::core::Core;
 use crate::desk::Desk;
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-/// Accepted sockets on their way to a worker.
+/// Accepted sockets on their way to another worker.
 pub(crate) const HAND_OFF_MAX: usize = 1024;
 
 /// Most threads that read files for the four-letter words of one worker.
@@ -46,6 +47,21 @@ pub(crate) struct WorkerContext {
 impl WorkerContext {
     pub(crate) fn new(core: &Arc<Core>, index: usize, settings: WorkerSettings) -> Self {
         Self { core: core.clone(), index, settings, count: Cell::new(0) }
+    }
+
+    /// Serves a connection that counts against the limits.
+    pub(crate) fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let context = self.clone();
+        tokio::task::spawn_local(async move {
+            let limits = context.settings.limits.clone();
+            connection::serve(context, stream, peer).await;
+            limits.leave(peer.ip());
+        });
+    }
+
+    /// Without this worker the server is none.
+    pub(crate) fn fail(&self, error: &str) {
+        fail(&self.core, error);
     }
 
     #[cfg(test)]
@@ -105,12 +121,17 @@ impl WorkerContext {
     }
 }
 
-/// Runs a worker until the server closes.
+fn fail(core: &Core, error: &str) {
+    core.step(Input::WriteFailed { error: error.to_owned() });
+}
+
+/// Runs a worker until the server closes. The first one takes connections, for the others as well.
 pub(crate) fn run(
     core: &Arc<Core>,
     index: usize,
     settings: WorkerSettings,
     mut accepted: mpsc::Receiver<(std::net::TcpStream, SocketAddr)>,
+    acceptor: Option<Acceptor>,
 ) {
     let feeder = core.feeder();
     let feeding = feeder.clone();
@@ -123,13 +144,13 @@ pub(crate) fn run(
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            core.step(Input::WriteFailed { error: format!("a network worker cannot start: {error}") });
-            return;
+            return fail(core, &format!("a network worker cannot start: {error}"));
         }
     };
     let context = Rc::new(WorkerContext::new(core, index, settings));
     let local = LocalSet::new();
     local.block_on(&runtime, async {
+        let acceptor = acceptor.map(|acceptor| tokio::task::spawn_local(acceptor.run(context.clone())));
         loop {
             tokio::select! {
                 biased;
@@ -143,22 +164,18 @@ pub(crate) fn run(
                 }
                 socket = accepted.recv() => {
                     let Some((socket, peer)) = socket else { break };
-                    let stream = match TcpStream::from_std(socket) {
-                        Ok(stream) => stream,
+                    match TcpStream::from_std(socket) {
+                        Ok(stream) => context.serve(stream, peer),
                         Err(error) => {
                             tracing::warn!("cannot serve {peer}: {error}");
                             context.settings.limits.leave(peer.ip());
-                            continue;
                         }
-                    };
-                    let context = context.clone();
-                    tokio::task::spawn_local(async move {
-                        let limits = context.settings.limits.clone();
-                        connection::serve(context, stream, peer).await;
-                        limits.leave(peer.ip());
-                    });
+                    }
                 }
             }
+        }
+        if let Some(acceptor) = acceptor {
+            acceptor.abort();
         }
         accepted.close();
         while let Ok((_, peer)) = accepted.try_recv() {
