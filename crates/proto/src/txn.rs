@@ -162,7 +162,8 @@ pub enum Txn<'a> {
     Error(i32),
     /// Timeout in milliseconds.
     CreateSession(i32),
-    /// Ephemerals to delete; `None` in logs of 3.5, which delete what the tree knows.
+    /// Ephemerals to delete. `None` in logs of 3.5, and of Apache's servers with `closeSessionTxn.enabled=false`:
+    /// they delete what the tree knows.
     CloseSession(Option<Vec<Cow<'a, str>>>),
     /// See [`TxnType::Create`].
     Create(CreateTxn<'a>),
@@ -271,7 +272,9 @@ impl<'a> Txn<'a> {
             TxnType::Reconfig if !nested => Txn::Reconfig(Field::read(r)?),
             TxnType::SetAcl if !nested => Txn::SetAcl(Field::read(r)?),
             TxnType::CreateSession if !nested => Txn::CreateSession(r.i32()?),
-            TxnType::CloseSession if !nested => Txn::CloseSession(if r.is_empty() { None } else { Field::read(r)? }),
+            TxnType::CloseSession if !nested => {
+                Txn::CloseSession(if lists_nothing(r.rest()) { None } else { Field::read(r)? })
+            }
             TxnType::Multi if !nested => Txn::Multi(Self::read_multi(r)?),
             TxnType::Check
             | TxnType::Reconfig
@@ -301,6 +304,14 @@ impl<'a> Txn<'a> {
     }
 }
 
+/// Whether a closeSession with these bytes behind its header has no list of paths: nothing follows, or exactly a
+/// digest. The digest's version would read as two paths, which are both empty in so few bytes, and no ephemeral's path
+/// is. Such are the transactions of Apache's servers with `closeSessionTxn.enabled=false`.
+fn lists_nothing(behind_header: &[u8]) -> bool {
+    behind_header.is_empty()
+        || behind_header.len() == TxnDigest::LEN && behind_header.starts_with(&TxnDigest::VERSION.to_be_bytes())
+}
+
 fn read_kind(code: i32) -> Result<TxnType, DecodeError> {
     TxnType::from_code(code).ok_or_else(|| DecodeError::Value { field: "transaction type", value: i64::from(code) })
 }
@@ -309,14 +320,15 @@ fn read_kind(code: i32) -> Result<TxnType, DecodeError> {
 /// the body's.
 ///
 /// # Panics
-/// When the types differ, and for a closeSession with a digest but without a body, which readers would
-/// take for something else.
+/// When the types differ, and for a closeSession without a body but with a digest of another version than
+/// [`TxnDigest::VERSION`], which [`read_txn`] would take for something else.
 pub fn write_txn(out: &mut Vec<u8>, header: &TxnHeader, txn: &Txn<'_>, digest: Option<TxnDigest>) {
     assert_eq!(header.kind, txn.kind().code(), "header and body of a transaction have one type");
     header.write(out);
     txn.write_body(out);
     if let Some(digest) = digest {
-        assert!(!matches!(txn, Txn::CloseSession(None)), "a digest behind an absent body would read as the body");
+        let told_apart = !matches!(txn, Txn::CloseSession(None)) || digest.version == TxnDigest::VERSION;
+        assert!(told_apart, "a digest behind an absent body would read as the body");
         digest.write(out);
     }
 }
@@ -334,4 +346,61 @@ pub fn read_txn(bytes: &[u8]) -> Result<(TxnHeader, Txn<'_>, Option<TxnDigest>),
     let txn = Txn::read_body(read_kind(header.kind)?, &mut r, false)?;
     let digest = if r.rest().len() >= TxnDigest::LEN { Some(TxnDigest::read(&mut r)?) } else { None };
     Ok((header, txn, digest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Apache 3.6 to 3.9 log for a session that ends under `closeSessionTxn.enabled=false` (`Util.marshallTxnEntry`
+    /// of a null record and a digest).
+    fn bodiless(behind_header: &[u8]) -> Vec<u8> {
+        let header = TxnHeader {
+            session: SessionId(0x10),
+            cxid: 3,
+            zxid: Zxid::new(1, 7),
+            time: 1,
+            kind: TxnType::CloseSession.code(),
+        };
+        let mut bytes = Vec::new();
+        header.write(&mut bytes);
+        bytes.extend_from_slice(behind_header);
+        bytes
+    }
+
+    #[test]
+    fn a_digest_behind_a_close_session_without_a_list_is_no_list() {
+        for tree in [0x1234_5678_9abc_def0, 0, -1, 5, i64::MAX, i64::MIN] {
+            let mut behind = Vec::new();
+            TxnDigest { version: TxnDigest::VERSION, tree }.write(&mut behind);
+            let bytes = bodiless(&behind);
+            let (header, txn, digest) = read_txn(&bytes).unwrap();
+            assert_eq!((&txn, &digest), (&Txn::CloseSession(None), &Some(TxnDigest { version: 2, tree })));
+            let mut again = Vec::new();
+            write_txn(&mut again, &header, &txn, digest);
+            assert_eq!(again, bytes, "what is passed on is what came");
+        }
+        let nothing = bodiless(&[]);
+        let (_, txn, digest) = read_txn(&nothing).unwrap();
+        assert_eq!((txn, digest), (Txn::CloseSession(None), None));
+    }
+
+    #[test]
+    fn lists_of_a_close_session_are_read_as_before() {
+        for paths in [vec![], vec!["/a"], vec!["/a", "/b"], vec!["/a", "/b", "/c"]] {
+            for digest in [None, Some(TxnDigest::new(9))] {
+                let list: Vec<Cow<'_, str>> = paths.iter().map(|path| Cow::from(*path)).collect();
+                let mut behind = Vec::new();
+                list.write(&mut behind);
+                if let Some(digest) = &digest {
+                    digest.write(&mut behind);
+                }
+                let bytes = bodiless(&behind);
+                let (_, txn, read) = read_txn(&bytes).unwrap();
+                assert_eq!((txn, read), (Txn::CloseSession(Some(list)), digest));
+            }
+        }
+        let torn = bodiless(&[0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(read_txn(&torn).is_err(), "a digest has twelve bytes");
+    }
 }

@@ -12,7 +12,8 @@ pub struct TreeConfig {
     /// `zookeeper.digest.enabled`: keep a digest of the tree. Off, it is 0 and costs nothing.
     pub digest: bool,
     /// `zookeeper.closeSessionTxn.enabled`: the transaction that closes a session lists its ephemerals. Off
-    /// only for followers of 3.5; such a transaction carries no digest, since it would read as its body.
+    /// only for followers of 3.5; such a transaction gets no digest here, since Apache's servers with the list on
+    /// would read it as the body (what Apache's servers with the list off write has one, and is read).
     pub list_closed: bool,
     /// `zookeeper.enforceQuota`: refuse writes beyond a hard quota.
     pub enforce_quota: bool,
