@@ -22,7 +22,8 @@ Examples:
   farrier server 2181 /var/lib/zookeeper
 
 -D items in SERVER_JVMFLAGS and JVMFLAGS count as they do for Apache; the file overrides them, and
---set overrides both.
+--set overrides both. java.env and zookeeper-env.sh beside the file are not executed: what only they set
+is warned of, and refused where it demands protection.
 
 Exit codes: 0 stopped on request or check passed, 1 the server failed, 2 arguments or configuration,
 3 data directory.";

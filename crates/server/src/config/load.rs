@@ -96,6 +96,9 @@ fn finish(mut sources: Sources, file: Option<&Path>, overrides: &Overrides<'_>) 
     for (name, text) in overrides.sets {
         sources.add_named(name, text, Origin::Set);
     }
+    if let Some(file) = file {
+        sources.add_scripts(file);
+    }
     sources.validate();
     sources.judge_support();
 

@@ -2,8 +2,9 @@
 //! `--set`.
 //!
 //! This module owns the one table of known keys (`keys`); parsing, refusals, suggestions, `--check`
-//! and the reference page all derive from it. It reads the files that it is told to read and nothing
-//! else: the environment is an argument, and nothing after start-up asks for a setting by name.
+//! and the reference page all derive from it. It reads the files that it is told to read, and those beside
+//! the main one that Apache's scripts would execute, and nothing else: the environment is an argument,
+//! and nothing after start-up asks for a setting by name.
 
 mod check;
 mod ensemble;
@@ -12,6 +13,7 @@ mod keys;
 mod load;
 mod membership;
 pub mod properties;
+mod scripts;
 mod settings;
 mod sources;
 mod suggest;

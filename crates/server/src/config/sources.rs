@@ -378,7 +378,8 @@ impl Assignment {
     }
 }
 
-fn canonical(key: &Key, bare: &str) -> String {
+/// The name under which an assignment is kept.
+pub(super) fn canonical(key: &Key, bare: &str) -> String {
     if key.family().is_some() { bare.to_owned() } else { key.name.to_owned() }
 }
 

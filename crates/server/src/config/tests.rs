@@ -253,6 +253,52 @@ fn demands_for_security_fail_closed() {
 }
 
 #[test]
+fn scripts_beside_the_file_drop_no_protection_in_silence() {
+    let with = |script: &str, text: &str, flags: &str, cfg: &str| {
+        let dir = Dir::new();
+        dir.write(script, text);
+        let file = dir.write("zoo.cfg", &format!("dataDir=/data\nclientPort=2181\n{cfg}"));
+        let flags = [("JVMFLAGS", flags)];
+        let loaded = load(&file, &Overrides { jvm_flags: &flags, sets: &[] });
+        let text = loaded.map(|l| l.warnings.join("\n")).map_err(|e| e.to_string());
+        let bare = |text: String| text.replace(&format!("{}/", dir.0.path().display()), "");
+        text.map(bare).map_err(bare)
+    };
+    for script in ["java.env", "zookeeper-env.sh"] {
+        for demand in [
+            "zookeeper.sessionRequireClientSASLAuth=true",
+            "zookeeper.enforce.auth.enabled=true",
+            "zookeeper.enforce.auth.enabled=$ENFORCE",
+            "zookeeper.DigestAuthenticationProvider.enabled=false",
+        ] {
+            let text = format!("#\nexport SERVER_JVMFLAGS=\"-Xmx4g -D{demand}\"\n");
+            let (property, _) = demand.split_once('=').expect("a value");
+            let refused = with(script, &text, "", "").expect_err(demand);
+            assert!(refused.starts_with(&format!("{script}:2: -D{property}: ")), "{refused}");
+            let commented = text.replace("export", "# export");
+            assert_eq!(with(script, &commented, "", ""), Ok(String::new()), "a comment demands nothing");
+        }
+    }
+    let enforced = "JVMFLAGS=-Dzookeeper.enforce.auth.enabled=true";
+    let said = "enforce.auth.enabled=true\nenforce.auth.schemes=digest";
+    assert_eq!(with("java.env", enforced, "", said), Ok(String::new()), "the file says the same");
+    assert_eq!(with("java.env", enforced, "", "enforce.auth.enabled=no"), Ok(String::new()), "it is over the flags");
+    let exported = "-Dzookeeper.enforce.auth.enabled=true -Dzookeeper.enforce.auth.schemes=ip";
+    assert_eq!(with("java.env", enforced, exported, ""), Ok(String::new()), "the environment says the same");
+    let other = with("java.env", enforced, "-Dzookeeper.enforce.auth.enabled=false", "").expect("it was said");
+    assert!(other.contains("java.env:1: -Dzookeeper.enforce.auth.enabled is set here too"), "{other}");
+    assert!(other.contains("-Dzookeeper.enforce.auth.enabled in JVMFLAGS counts"), "{other}");
+
+    let mild = "JVMFLAGS=\"-Dzookeeper.snapCount=5 -Djute.maxbuffer=$BIG -Dzookeeper.enforce.auth.enabled=false\n\
+        -Djava.net.preferIPv4Stack=true -Dzookeeper.admin.serverPort=9 -Dcom.sun.management.jmxremote\"";
+    let warned = with("java.env", mild, "-Dzookeeper.snapCount=5", "").expect("nothing is demanded");
+    let lost = "java.env: this script is not executed, so that what it sets is not in force: -Djute.maxbuffer (line 1), \
+        -Dzookeeper.enforce.auth.enabled (line 1), -Dzookeeper.admin.serverPort (line 2); write it into";
+    assert!(warned.starts_with(lost), "{warned}");
+    assert_eq!(with("other.env", enforced, "", ""), Ok(String::new()), "no script of Apache's reads it");
+}
+
+#[test]
 fn what_is_not_running_gets_one_warning_for_each_feature() {
     let text = "secureClientPort=2281\nssl.keyStore.location=/k\nssl.keyStore.password=hunter2\nadmin.serverPort=8080\n\
         admin.enableServer=true\nmetricsProvider.className=x.Prometheus\nmetricsProvider.httpPort=7000\naudit.enable=true\n\
