@@ -129,9 +129,6 @@ impl EnsembleConfig {
 /// # Errors
 /// What contradicts what.
 pub(super) fn check_groups(config: &EnsembleConfig) -> Result<(), String> {
-    if let Some(id) = config.weights.keys().find(|id| !config.members.contains_key(id)) {
-        return Err(format!("weight.{id} names a server that has no server.{id} line"));
-    }
     if config.groups.is_empty() {
         return Ok(());
     }

@@ -215,7 +215,9 @@ fn client_listener(sources: &mut Sources, file: Option<&Path>, members: Option<&
     let mut chosen = port;
     if let Some(own) = own {
         let (own_address, key) = (resolve(sources, "server line of this server", &own.host), "clientPort");
-        if port.is_some_and(|p| p != own.port) || (address.is_some() && address != own_address) {
+        // What is set for every address goes with any address of the line, as in Apache.
+        let other = address.filter(|ip| !ip.is_unspecified()).is_some_and(|ip| Some(ip) != own_address);
+        if other || port.is_some_and(|p| p != own.port) {
             sources.refuse(key, format!("the server line of this server gives {}:{} instead", own.host, own.port));
         }
         chosen = Some(own.port);

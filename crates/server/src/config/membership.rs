@@ -146,6 +146,10 @@ fn judge_members(sources: &mut Sources, config: &EnsembleConfig) {
     if let Err(why) = ensemble::check_groups(config) {
         sources.problems.push(Problem::at("members".to_owned(), why));
     }
+    // Apache takes the weight of a server that is gone for nothing, too.
+    for id in config.weights.keys().filter(|id| !config.members.contains_key(id)) {
+        sources.warnings.push(format!("weight.{id} is ignored: there is no server.{id} line"));
+    }
     let observers = config.members.values().filter(|m| m.role == Role::Observer).count();
     let refusal = match config.voters() {
         0 => Some("no listed server votes; an ensemble needs at least one participant"),

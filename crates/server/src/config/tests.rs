@@ -520,13 +520,34 @@ fn an_ensemble_is_read() {
         (Some("1"), "clientPort=1\nserver.x=a:1:2", "`x` is no number"),
         (Some("1"), "clientPort=1\nserver.1=a:1:2:observer", "no listed server votes"),
         (Some("1"), "clientPort=1\nserver.1=a:1:2\nserver.2=b:1:2:observer", "needs standaloneEnabled=false"),
-        (Some("1"), "clientPort=1\nserver.1=a:1:2\nweight.2=1", "weight.2 names a server"),
         (Some("1"), "clientPort=1\nserver.1=a:1:2\nserver.2=b:1:2\ngroup.1=1:1", "stands in two groups"),
         (Some("1"), "clientPort=1\nserver.1=a:1:2\nserver.2=b:1:2\ngroup.1=1", "server 2 votes and stands in no group"),
         (Some("1"), "clientPort=1\nserver.1=a:1:2;2", "gives 0.0.0.0:2 instead"),
+        (
+            Some("1"),
+            "clientPort=2\nclientPortAddress=127.0.0.2\nserver.1=a:1:2;127.0.0.1:2",
+            "gives 127.0.0.1:2 instead",
+        ),
+        (Some("1"), "clientPort=2\nclientPortAddress=127.0.0.2\nserver.1=a:1:2;2", "gives 0.0.0.0:2 instead"),
+        (Some("1"), "clientPort=1\nclientPortAddress=0.0.0.0\nserver.1=a:1:2;127.0.0.1:2", "gives 127.0.0.1:2 instead"),
     ] {
         let error = load_member(my_id, text).expect_err(text);
         assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+#[test]
+fn what_apache_lets_stand_is_no_contradiction() {
+    let text = format!("clientPort=2181\n{THREE}group.1=1:2\nweight.1=2\nweight.9=5");
+    let loaded = load_member(Some("1"), &text).expect("a weight that is left of a server is none");
+    assert!(loaded.warnings.contains(&"weight.9 is ignored: there is no server.9 line".to_owned()), "{loaded:?}");
+    let list = loaded.config.ensemble.expect("several voters").list();
+    assert!(list.text().ends_with("group.1=1:2\nweight.1=2\nweight.2=1\nversion=0"), "{}", list.text());
+
+    for every in ["0.0.0.0", "::", "[::]"] {
+        let text = format!("clientPort=2185\nclientPortAddress={every}\nserver.1=localhost:1:2;127.0.0.1:2185");
+        let client = load_member(Some("1"), &text).expect(every).config.client;
+        assert_eq!((client.address, client.port), (Some(IpAddr::from(Ipv4Addr::LOCALHOST)), 2185), "the line counts");
     }
 }
 
