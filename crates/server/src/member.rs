@@ -99,11 +99,6 @@ fn ensemble(config: &EnsembleConfig) -> Result<Ensemble, EnsembleError> {
     Ensemble::of(&config.list())
 }
 
-/// The configuration as servers tell it to each other, see [`MemberList::text`].
-pub(crate) fn text(config: &EnsembleConfig) -> String {
-    config.list().text()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,12 +129,12 @@ mod tests {
         let servers = "server.1=zk1:2888:3888:participant;[::]:2181\n\
                        server.2=10.0.0.2:2888:3888|zk2:2888:3888:participant\n\
                        server.10=[::1]:2888:3888:observer;0.0.0.0:2184\n";
-        assert_eq!(text(&config), format!("{servers}version=200000006"));
+        assert_eq!(config.list().text(), format!("{servers}version=200000006"));
         config.groups = [(1, vec![1, 2])].into();
         config.weights = [(2, 3)].into();
-        assert_eq!(text(&config), format!("{servers}group.1=1:2\nweight.1=1\nweight.2=3\nversion=200000006"));
+        assert_eq!(config.list().text(), format!("{servers}group.1=1:2\nweight.1=1\nweight.2=3\nversion=200000006"));
         config.members.get_mut(&2).expect("listed").secure_client = Some(HostPort { host: "a".into(), port: 5 });
-        assert!(text(&config).contains("zk2:2888:3888:participant;;a:5\n"));
+        assert!(config.list().text().contains("zk2:2888:3888:participant;;a:5\n"));
     }
 
     #[test]

@@ -153,7 +153,11 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
             core.with(|s| s.replica.reset_stats());
             "Server stats reset.\n".into()
         }
-        Name::Conf => conf_text(settings, directory_sizes(settings).await),
+        Name::Conf => {
+            let sizes = directory_sizes(settings).await;
+            let members = core.with(|s| s.replica.ensemble_members().map(|members| members.text().clone()));
+            conf_text(settings, sizes, members.as_deref())
+        }
         Name::Dirs => {
             let (data, log) = directory_sizes(settings).await;
             format!("datadir_size: {data}\nlogdir_size: {log}\n")
@@ -277,7 +281,7 @@ fn put_connection(out: &mut String, c: &ConnectionInfo) {
     out.push_str(")\n");
 }
 
-fn conf_text(s: &WordSettings, (data, log): (u64, u64)) -> String {
+fn conf_text(s: &WordSettings, (data, log): (u64, u64), members: Option<&[u8]>) -> String {
     format!(
         "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={data}\ndataLogDir={}\ndataLogSize={log}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId={}\n{}",
         s.client_port,
@@ -289,7 +293,7 @@ fn conf_text(s: &WordSettings, (data, log): (u64, u64)) -> String {
         s.max_session_timeout,
         s.backlog,
         s.member.as_ref().map_or(0, |m| m.me.0),
-        s.member.as_ref().map(ensemble::conf).unwrap_or_default(),
+        s.member.as_ref().map(|member| ensemble::conf(member, members)).unwrap_or_default(),
     )
 }
 

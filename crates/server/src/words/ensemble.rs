@@ -1,7 +1,8 @@
 //! What the words say on a member of an ensemble.
 
 use crate::config::Role;
-use crate::member::{self, Membership};
+use crate::member::Membership;
+use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::ServerState;
 use farrier_replica::Replica;
 use farrier_zab::{Phase, Status};
@@ -22,10 +23,13 @@ pub(super) fn mode(replica: &Replica) -> &'static str {
     }
 }
 
-/// The lines of `conf` behind those that a standalone server has too.
-pub(super) fn conf(member: &Membership) -> String {
+/// The lines of `conf` behind those that a standalone server has too. `members` is the text of the configuration that is
+/// in force, which is not that of the start after a reconfiguration.
+pub(super) fn conf(member: &Membership, members: Option<&[u8]>) -> String {
     let config = &member.config;
-    let own = member.own();
+    let list = members.and_then(|text| MemberList::parse(text).ok()).unwrap_or_else(|| config.list());
+    // A server that was taken out of the list is still what it was.
+    let own = list.get(member.me).unwrap_or_else(|| member.own());
     let ports = |port: fn(&crate::config::PeerAddress) -> u16| {
         let all: Vec<_> = own.addresses.iter().map(|a| port(a).to_string()).collect();
         all.join("|")
@@ -39,7 +43,7 @@ pub(super) fn conf(member: &Membership) -> String {
         "initLimit={}\nsyncLimit={}\nelectionAlg=3\nelectionPort={election}\nquorumPort={quorum}\npeerType={kind}\nmembership: \n{}",
         config.init_limit,
         config.sync_limit,
-        member::text(config),
+        list.text(),
     )
 }
 
@@ -109,7 +113,35 @@ pub(super) fn monitor_rest(replica: &Replica, member: &Membership, now: u64) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{EnsembleConfig, ServerConfig};
     use farrier_proto::Zxid;
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    #[test]
+    fn conf_tells_the_members_of_now() {
+        let at_start = "server.1=a:2888:3888:observer;0.0.0.0:2181\nserver.2=b:2888:3888:participant\n\
+            server.3=c:2888:3888:participant\nversion=0";
+        let members = MemberList::parse(at_start.as_bytes()).expect("a list").members;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("myid"), "1").expect("written");
+        let config = ServerConfig {
+            ensemble: Some(EnsembleConfig::new(1, members)),
+            ..ServerConfig::standalone(dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        };
+        let member = Membership::of(&config).expect("valid").expect("an ensemble");
+        let ports = "electionAlg=3\nelectionPort=3888\nquorumPort=2888\npeerType=1\nmembership: \n";
+        for members in [None, Some(at_start.as_bytes())] {
+            let text = conf(&member, members);
+            assert_eq!(text, format!("initLimit=10\nsyncLimit=5\n{ports}{at_start}"));
+        }
+        let moved =
+            "server.1=a:12888:13888:participant;0.0.0.0:2181\nserver.2=b:2888:3888:participant\nversion=100000005";
+        let text = conf(&member, Some(moved.as_bytes()));
+        let ports = "electionAlg=3\nelectionPort=13888\nquorumPort=12888\npeerType=0\nmembership: \n";
+        assert_eq!(text, format!("initLimit=10\nsyncLimit=5\n{ports}{moved}"));
+        let without = "server.2=b:2888:3888:participant\nversion=100000006";
+        assert!(conf(&member, Some(without.as_bytes())).ends_with(&format!("peerType=1\nmembership: \n{without}")));
+    }
 
     #[test]
     fn states_in_words() {
