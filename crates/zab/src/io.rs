@@ -110,7 +110,8 @@ pub enum Input {
         /// What it says. A SNAP is given only once its stream is read, see [`Input::SnapReceived`].
         packet: LeaderPacket,
     },
-    /// More of a SNAP's stream arrived, which takes its time: the leader is not silent. Given now and then.
+    /// A SNAP or more of its stream arrived, which takes its time: the leader is not silent. Given now and then, by time,
+    /// however little it was: Apache's limits are those of a single read too.
     SnapProgress {
         /// On which link.
         link: LinkId,

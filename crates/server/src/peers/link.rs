@@ -13,13 +13,14 @@ use std::cell::Cell;
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::Notify;
 
-/// Bytes of a snapshot stream after which the replica hears that it goes on.
-const STREAM_REPORT_BYTES: usize = 4 << 20;
+/// How often the replica hears that a snapshot stream goes on, as long as any of it arrives. How long a leader may be
+/// silent is the replica's to say, and by far longer.
+const STREAM_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Room for one read.
 const READ_CHUNK: usize = 64 << 10;
@@ -252,11 +253,13 @@ impl Link {
         tracing::info!("the leader sends a snapshot at {zxid}");
         let state = TreeRestore::new(settings.tree, settings.hash_seed);
         let mut incoming = Incoming::new(zxid, settings.field_max, state);
-        let mut unreported = 0;
+        // The packet itself is given to the replica only with its whole stream.
+        let mut report_at = Instant::now();
+        let mut arrived = true;
         loop {
-            unreported += buffer.len();
-            if unreported >= STREAM_REPORT_BYTES {
-                unreported = 0;
+            let now = Instant::now();
+            if arrived && now >= report_at {
+                report_at = now + STREAM_REPORT_INTERVAL;
                 report_one(report, farrier_zab::Input::SnapProgress { link: self.id });
             }
             let (fed, rest) =
@@ -266,7 +269,9 @@ impl Link {
                 Fed::Whole(state) => return Ok(state),
                 Fed::More(more) => incoming = more,
             }
+            let before = buffer.len();
             self.read_more(read, buffer).await?;
+            arrived = buffer.len() > before;
             if self.closing.get() {
                 return Err(Ended::Closed);
             }

@@ -68,6 +68,16 @@ impl Rig {
         }
     }
 
+    /// What comes behind reports that a snapshot goes on.
+    async fn behind_progress(&mut self, link: LinkId) -> ReplicaInput {
+        loop {
+            match self.any_input().await {
+                ReplicaInput::Zab(Input::SnapProgress { link: on }) => assert_eq!(on, link),
+                other => return other,
+            }
+        }
+    }
+
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(("127.0.0.1", self.port)).await.expect("it listens")
     }
@@ -215,7 +225,8 @@ fn a_leader_is_dialled_and_its_snapshot_arrives_whole() {
             leader.write_all(piece).await.expect("it reads");
             tokio::task::yield_now().await;
         }
-        match rig.any_input().await {
+        assert_eq!(rig.input().await, Input::SnapProgress { link });
+        match rig.behind_progress(link).await {
             ReplicaInput::SnapReceived { link: on, zxid: at, .. } => assert_eq!((on, at), (link, zxid)),
             other => panic!("not {other:?}"),
         }
@@ -224,12 +235,48 @@ fn a_leader_is_dialled_and_its_snapshot_arrives_whole() {
         // A stream that is none ends the link, and only the link.
         leader.write_all(&leaders(&LeaderPacket::Snap { zxid })).await.expect("it reads");
         leader.write_all(&[0xee; 64]).await.expect("it reads");
-        assert_eq!(rig.input().await, Input::LinkDown { link });
+        match rig.behind_progress(link).await {
+            ReplicaInput::Zab(input) => assert_eq!(input, Input::LinkDown { link }),
+            other => panic!("not {other:?}"),
+        }
 
         drop(listener);
         rig.channel.dial(ServerId(2));
         assert_eq!(rig.input().await, Input::DialFailed { leader: ServerId(2) });
         rig.channel.dial(ServerId(8));
         assert_eq!(rig.input().await, Input::DialFailed { leader: ServerId(8) }, "in no configuration");
+    });
+}
+
+#[test]
+fn a_snapshot_over_a_slow_link_is_told_to_go_on_by_whatever_little_arrives() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let mut rig = rig(listener.local_addr().expect("it is bound").port());
+        rig.channel.dial(ServerId(2));
+        let (mut leader, _) = timeout(PATIENCE, listener.accept()).await.expect("in time").expect("it dials");
+        let Input::LinkUp { link, .. } = rig.input().await else { panic!("it is up") };
+
+        leader.write_all(&leaders(&LeaderPacket::Snap { zxid: Zxid::new(3, 4) })).await.expect("it reads");
+        assert_eq!(rig.input().await, Input::SnapProgress { link }, "the header is a sign of life");
+        let stream = stream_of(&image());
+        let (last, front) = stream.split_last().expect("it is not empty");
+        for byte in &front[..3] {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            assert!(rig.inputs.try_recv().is_err(), "nothing arrived");
+            leader.write_all(&[*byte]).await.expect("it reads");
+            assert_eq!(rig.input().await, Input::SnapProgress { link });
+        }
+        // Not each time, where much comes at once.
+        for byte in &front[3..] {
+            leader.write_all(&[*byte]).await.expect("it reads");
+            tokio::task::yield_now().await;
+        }
+        leader.write_all(&[*last]).await.expect("it reads");
+        let mut reports = 0;
+        while let ReplicaInput::Zab(Input::SnapProgress { .. }) = rig.any_input().await {
+            reports += 1;
+        }
+        assert!(reports < front.len() / 2, "{reports} reports of {} bytes", front.len());
     });
 }
