@@ -70,6 +70,12 @@ fn election(data: &[u8]) {
         if let [(host, port)] = &header.addresses[..] {
             let mut again = Vec::new();
             ElectionHeader::write(header.server, host, *port, &mut again);
+            assert_eq!(ElectionHeader::parse(&again), Ok(Some((header.clone(), again.len()))));
+        }
+        if !header.addresses.is_empty() {
+            let mut again = Vec::new();
+            let addresses = header.addresses.iter().map(|(host, port)| (host.as_str(), *port));
+            ElectionHeader::write_several(header.server, addresses, &mut again);
             assert_eq!(ElectionHeader::parse(&again), Ok(Some((header, again.len()))));
         }
         rest = &data[len..];

@@ -78,6 +78,7 @@ impl Membership {
                 .into(),
             activations,
             route: Route { keep_alive: t.keep_alive, detours: config.detours.clone() },
+            multi_address: t.multi_address,
             connect_timeout: t.connect_timeout,
             header_timeout: t.header_timeout.unwrap_or_else(|| tick * self.config.sync_limit.max(1)),
             dial_timeout: tick * self.config.sync_limit.max(1),

@@ -104,7 +104,7 @@ impl Notification {
 pub struct ElectionHeader {
     /// Who dials. `i64::MAX` for an observer without an id.
     pub server: ServerId,
-    /// Its own election port, by name or number without brackets. Empty if it did not say, or named a wildcard:
+    /// Its own election ports, by name or number without brackets. Empty if it did not say, or named a wildcard:
     /// the configured address holds.
     pub addresses: Vec<(String, u16)>,
 }
@@ -116,12 +116,29 @@ impl ElectionHeader {
     /// # Panics
     /// When the address is longer than [`ELECTION_ADDRESS_MAX`].
     pub fn write(server: ServerId, host: &str, port: u16, out: &mut Vec<u8>) {
-        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        let text = if bare.contains(':') { format!("[{bare}]:{port}") } else { format!("{bare}:{port}") };
+        let text = text_of(host, port);
         assert!(text.len() <= ELECTION_ADDRESS_MAX, "an address of {} bytes is no address", text.len());
-        put_i64(out, HEADER_V1);
-        put_i64(out, server.0);
-        put_str(out, &text);
+        put_header(HEADER_V1, server, &text, out);
+    }
+
+    /// Appends the header with several addresses (V2), which releases since 3.6 read: only for ensembles with
+    /// `multiAddress.enabled`, and in one segment too. Addresses beyond [`ELECTION_ADDRESS_MAX`] bytes are left out.
+    ///
+    /// # Panics
+    /// When not even the first address fits, or there is none.
+    pub fn write_several<'a>(server: ServerId, addresses: impl Iterator<Item = (&'a str, u16)>, out: &mut Vec<u8>) {
+        let mut text = String::new();
+        for (host, port) in addresses {
+            let next = text_of(host, port);
+            if text.is_empty() {
+                text = next;
+            } else if text.len() + 1 + next.len() <= ELECTION_ADDRESS_MAX {
+                text.push('|');
+                text.push_str(&next);
+            }
+        }
+        assert!((1..=ELECTION_ADDRESS_MAX).contains(&text.len()), "{} bytes are no addresses", text.len());
+        put_header(HEADER_V2, server, &text, out);
     }
 
     /// Reads the header at the start of `buf`, and tells its length; `None` if more bytes are needed.
@@ -163,6 +180,17 @@ impl ElectionHeader {
         }
         Ok(Self { server, addresses })
     }
+}
+
+fn put_header(version: i64, server: ServerId, addresses: &str, out: &mut Vec<u8>) {
+    put_i64(out, version);
+    put_i64(out, server.0);
+    put_str(out, addresses);
+}
+
+fn text_of(host: &str, port: u16) -> String {
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    if bare.contains(':') { format!("[{bare}]:{port}") } else { format!("{bare}:{port}") }
 }
 
 fn address_of(text: &str) -> Option<(&str, u16)> {

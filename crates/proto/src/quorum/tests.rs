@@ -425,6 +425,21 @@ fn addresses_in_brackets_in_rows_and_wild() {
 }
 
 #[test]
+fn several_addresses_go_in_one_header() {
+    let wrote = |addresses: &[(&str, u16)]| {
+        let mut out = Vec::new();
+        ElectionHeader::write_several(ServerId(3), addresses.iter().copied(), &mut out);
+        out
+    };
+    assert_eq!(wrote(&[("a", 1)]), header_bytes(1, "a:1"));
+    let three = [("a", 1), ("[::2]", 2), ("c.d", 65535)];
+    assert_eq!(wrote(&three), header_bytes(1, "a:1|[::2]:2|c.d:65535"));
+    let long = "x".repeat(ELECTION_ADDRESS_MAX - 10);
+    let out = wrote(&[(&long, 1), ("too.long", 2), ("a", 3)]);
+    assert_eq!(ElectionHeader::parse(&out), Ok(Some((header(3, &[(&long, 1), ("a", 3)]), out.len()))));
+}
+
+#[test]
 fn headers_that_lie() {
     for version in ["ffffffffffff0002", "ffffffffffffffff", "8000000000000000"] {
         let read = ElectionHeader::parse(&unhex(version));

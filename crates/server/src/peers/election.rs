@@ -86,10 +86,16 @@ struct Connection {
 
 impl Election {
     pub(super) fn new(settings: Rc<PeerSettings>, report: Report) -> Self {
-        let own = settings.election_of(settings.me).into_iter().next();
+        let own = settings.election_of(settings.me);
         let mut header = Vec::new();
-        if let Some(own) = own {
-            ElectionHeader::write(settings.me, &own.host, own.port, &mut header);
+        if let Some(first) = own.first() {
+            if settings.multi_address {
+                let all = own.iter().map(|own| (own.host.as_str(), own.port));
+                ElectionHeader::write_several(settings.me, all, &mut header);
+            } else {
+                // Servers before 3.6 know no other.
+                ElectionHeader::write(settings.me, &first.host, first.port, &mut header);
+            }
         }
         Self {
             settings,

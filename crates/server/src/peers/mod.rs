@@ -98,6 +98,8 @@ pub(crate) struct PeerSettings {
     pub(crate) activations: Arc<Activations>,
     /// How they are reached.
     pub(crate) route: Route,
+    /// `multiAddress.enabled`: whoever is dialled on its election port is told all of our addresses.
+    pub(crate) multi_address: bool,
     /// `cnxTimeout`: to connect to an election port.
     pub(crate) connect_timeout: Duration,
     /// Within it the header of an election connection must arrive.

@@ -31,17 +31,25 @@ fn notification(round: i64) -> Notification {
 
 /// Server 5, whose peers' election ports are those.
 async fn rig(others: &[(i64, u16)], header_timeout: Duration) -> Rig {
+    rig_with(others, header_timeout, None).await
+}
+
+/// The same, with this host as a second one of its own, if it has several.
+async fn rig_with(others: &[(i64, u16)], header_timeout: Duration, second: Option<&str>) -> Rig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("a socket");
     let port = listener.local_addr().expect("it is bound").port();
     let at = |port| MemberAddresses { quorum: Vec::new(), election: vec![Endpoint { host: "127.0.0.1".into(), port }] };
-    let members: BTreeMap<_, _> =
+    let mut members: BTreeMap<_, _> =
         others.iter().copied().chain([(5, port)]).map(|(id, port)| (ServerId(id), at(port))).collect();
+    let own = &mut members.get_mut(&ServerId(5)).expect("it is one of them").election;
+    own.extend(second.map(|host| Endpoint { host: host.into(), port }));
     let settings = PeerSettings {
         me: ServerId(5),
         members: members.into(),
         activations: Arc::default(),
         route: Route { keep_alive: true, detours: Arc::default() },
+        multi_address: second.is_some(),
         connect_timeout: PATIENCE,
         header_timeout,
         dial_timeout: PATIENCE,
@@ -139,6 +147,18 @@ fn the_larger_id_keeps_the_connection_that_it_dialled() {
         closed(&mut stream).await;
         drop(again);
         assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(9) });
+    });
+}
+
+#[test]
+fn all_own_addresses_are_told_where_there_may_be_several() {
+    run(async {
+        let (listener, port) = peer_port().await;
+        let rig = rig_with(&[(2, port)], PATIENCE, Some("::1")).await;
+        rig.election.send(ServerId(2), &notification(1));
+        let (_stream, header) = accept(&listener).await;
+        let addresses = vec![("127.0.0.1".into(), rig.port), ("::1".into(), rig.port)];
+        assert_eq!(header, ElectionHeader { server: ServerId(5), addresses });
     });
 }
 

@@ -37,6 +37,7 @@ fn rig(leader: u16) -> Rig {
         members: BTreeMap::from([(ServerId(2), MemberAddresses { quorum, election: Vec::new() })]).into(),
         activations: Arc::default(),
         route: Route { keep_alive: false, detours: Arc::default() },
+        multi_address: false,
         connect_timeout: PATIENCE,
         header_timeout: PATIENCE,
         dial_timeout: PATIENCE,
