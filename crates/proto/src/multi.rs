@@ -22,7 +22,7 @@ plain_record! {
 pub enum MultiOp<'a> {
     /// Any of the create family. `op` is [`OpCode::Create`], [`OpCode::Create2`],
     /// [`OpCode::CreateContainer`] or [`OpCode::CreateTtl`], already normalised: container flags make a
-    /// container whatever the type was, and createTTL without a TTL flag is a plain create.
+    /// container whatever the type was, and createTTL without a TTL flag is a plain create, of unknown flags too.
     Create {
         /// Kind of create; decides the result's form.
         op: OpCode,
@@ -63,19 +63,20 @@ const MIXED: DecodeError = DecodeError::Shape("reads and writes do not go togeth
 
 fn create<'a>(op: OpCode, request: CreateRequest<'a>, ttl: Option<i64>) -> Result<MultiOp<'a>, DecodeError> {
     let flags = request.flags;
-    let mode = CreateMode::from_code(flags)
-        .ok_or_else(|| DecodeError::Value { field: "create flags", value: i64::from(flags) })?;
     if request.acl.is_none() && ttl.is_none() {
         return Err(DecodeError::Null("acl"));
     }
     if request.path.is_none() {
         return Err(DecodeError::Null("path"));
     }
-    let (op, ttl) = match (mode, ttl) {
-        (CreateMode::Container, _) => (OpCode::CreateContainer, None),
-        (m, None) if m.is_ttl() => return Err(DecodeError::Shape("TTL flags without a TTL")),
-        (m, Some(_)) if !m.is_ttl() => (OpCode::Create, None),
-        _ => (op, ttl),
+    let (op, ttl) = match (CreateMode::from_code(flags), ttl) {
+        (None, None) => return Err(DecodeError::Value { field: "create flags", value: i64::from(flags) }),
+        (Some(CreateMode::Container), _) => (OpCode::CreateContainer, None),
+        (Some(m), None) if m.is_ttl() => return Err(DecodeError::Shape("TTL flags without a TTL")),
+        (Some(m), Some(_)) if m.is_ttl() => (op, ttl),
+        // Flags that are none too: the operation fails, and not the multi's decoding.
+        (_, Some(_)) => (OpCode::Create, None),
+        (Some(_), None) => (op, None),
     };
     Ok(MultiOp::Create { op, request, ttl })
 }

@@ -125,13 +125,13 @@ fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut V
         OpCode::Ping => Ok(None),
         OpCode::CheckWatches => {
             let (request, kind) = watcher_type(body)?;
-            let path = path_of(&request.path)?;
-            if scope.watches.contains(path, scope.conn, kind) { Ok(None) } else { Err(ErrorCode::NoWatcher.into()) }
+            let watched = request.path.is_some_and(|path| scope.watches.contains(&path, scope.conn, kind));
+            if watched { Ok(None) } else { Err(ErrorCode::NoWatcher.into()) }
         }
         OpCode::RemoveWatches => {
             let (request, kind) = watcher_type(body)?;
-            let path = path_of(&request.path)?;
-            if scope.watches.remove(path, scope.conn, kind) { Ok(None) } else { Err(ErrorCode::NoWatcher.into()) }
+            let removed = request.path.is_some_and(|path| scope.watches.remove(&path, scope.conn, kind));
+            if removed { Ok(None) } else { Err(ErrorCode::NoWatcher.into()) }
         }
         OpCode::AddWatch => {
             let request = PathKind::read(body)?;
@@ -140,7 +140,10 @@ fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut V
                 1 => WatchKind::Recursive,
                 _ => return Err(ErrorCode::MarshallingError.into()),
             };
-            scope.watches.add(path_of(&request.path)?, scope.conn, kind);
+            // Apache accepts a watch on no path, too, and nothing ever triggers it.
+            if let Some(path) = request.path {
+                scope.watches.add(&path, scope.conn, kind);
+            }
             put_i32(out, 0);
             Ok(None)
         }

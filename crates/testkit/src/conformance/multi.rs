@@ -201,6 +201,13 @@ pub(super) const CASES: &[Case] = &[
             Ok(list(got))
         },
     ),
+    Case::new(962, Profile::X, "createTTL with flags 9 in a multi", "-1/0=0 -1/-8=-8 -1/-2=-2 end", |t| {
+        let mut c = t.client()?;
+        let p = t.p(&mut c)?;
+        let ops = body().op(1).create(format!("{p}/a"), b"", 0);
+        let ops = ops.op(21).s(format!("{p}/t")).s(b"").acl(OPEN).i(9).l(60_000);
+        multi(t, &mut c, ops.op(2).s(&p).i(-1).end())
+    }),
     Case::new(110, Profile::D, "an empty ACL in a multi", "-1/-114=-114 end", |t| {
         let mut c = t.client()?;
         let a = format!("{}/a", t.p(&mut c)?);

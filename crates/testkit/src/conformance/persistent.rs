@@ -1,8 +1,10 @@
 //! G: persistent watches, checkWatches, removeWatches.
 
 use crate::case::{Case, Profile, list};
+use crate::enc::body;
 use crate::raw::Client;
 use anyhow::Result;
+use farrier_proto::OpCode;
 
 /// Creates, changes and deletes a node, its child and its grandchild, and creates the node again.
 fn life(c: &mut Client, w: &str) -> Result<()> {
@@ -164,6 +166,23 @@ pub(super) const CASES: &[Case] = &[
         c.create(format!("{p}/a"), b"")?.ok()?;
         Ok(format!("{a}, {b}; {}", t.quiet(&mut c)?))
     }),
+    Case::new(
+        963,
+        Profile::D,
+        "watches on no path: none to check or to remove, and one to add",
+        "-121, -121, 0, 0, open",
+        |t| {
+            let mut c = t.client()?;
+            let mut got = Vec::new();
+            for (op, kind) in
+                [(OpCode::CheckWatches, 3), (OpCode::RemoveWatches, 3), (OpCode::AddWatch, 0), (OpCode::AddWatch, 1)]
+            {
+                got.push(c.call(op, body().null().i(kind))?.err.to_string());
+            }
+            got.push(c.state()?.to_owned());
+            Ok(list(got))
+        },
+    ),
     Case::new(148, Profile::D, "a persistent and a one-shot watch", "3(p), 3(p)", |t| {
         let mut c = t.client()?;
         let p = t.p(&mut c)?;
