@@ -18,6 +18,7 @@ pub mod log;
 pub mod mark;
 pub mod mem;
 mod own;
+pub mod pending;
 pub mod purge;
 pub mod record;
 pub mod recover;
@@ -38,6 +39,7 @@ pub use epochs::{
 };
 pub use log::{Committed, LogOptions, LogWriter, prepare_segment};
 pub use mark::Mark;
+pub use pending::read_pending;
 pub use purge::{HeldBack, PurgePolicy, Purged, purge};
 pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, reload, remove_initialize};
 pub use recovering::{Recovering, raise_recovering, read_recovering};

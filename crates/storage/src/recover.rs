@@ -24,6 +24,7 @@ use crate::log::install::{self, Intent, IntentRead, discard_unnamed, intent_path
 use crate::log::{NEW_NAME, NEXT_NAME, NEXT_TMP_NAME, prepared_len};
 use crate::mark::{Mark, MarkFile, MarkRead, mark_of_epoch, mark_path, read_mark};
 use crate::own;
+use crate::pending;
 use crate::recovering::{self, Recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentHeader, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
@@ -706,7 +707,8 @@ fn remove_leftovers<D: Disk>(
     }
     remove_temporaries(disk)?;
     for entry in disk.list(Dir::Data)? {
-        if matches!(entry.name.as_str(), own::TEMPORARY | install::TEMPORARY | recovering::TEMPORARY) {
+        let ours = [own::TEMPORARY, install::TEMPORARY, recovering::TEMPORARY, pending::TEMPORARY];
+        if ours.contains(&entry.name.as_str()) {
             disk.remove(&DiskPath::new(Dir::Data, entry.name))?;
         }
     }

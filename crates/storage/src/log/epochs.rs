@@ -1,9 +1,10 @@
-//! The epoch files in the order of the log.
+//! The small files in the order of the log.
 
 use super::LogWriter;
 use crate::disk::{Disk, DiskResult};
 use crate::epochs::{write_accepted_epoch, write_current_epoch};
 use crate::mark::Mark;
+use crate::pending::write_pending;
 use crate::recovering::{Recovering, clear_recovering, raise_recovering};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch};
 
@@ -11,6 +12,12 @@ impl<D: Disk> LogWriter<D> {
     /// Makes `acceptedEpoch` durable, after everything that was appended. An error is final, as in a commit.
     pub fn save_accepted_epoch(&mut self, epoch: AcceptedEpoch) -> DiskResult<()> {
         self.step(|log| write_accepted_epoch(&*log.disk, epoch))
+    }
+
+    /// Makes it durable, after everything that was appended, which configuration of members may come into force without
+    /// being in the log, or that none may; see [`read_pending`](crate::read_pending). An error is final, as in a commit.
+    pub fn save_pending(&mut self, config: Option<&[u8]>) -> DiskResult<()> {
+        self.step(|log| write_pending(&*log.disk, config))
     }
 
     /// Makes it durable that this member may have forgotten what it acknowledged; see

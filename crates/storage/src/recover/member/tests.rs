@@ -663,6 +663,7 @@ fn half_written_small_files_go() {
         (Dir::Data, "farrier.own.tmp"),
         (Dir::Data, "farrier.install.tmp"),
         (Dir::Data, "farrier.recovering.tmp"),
+        (Dir::Data, "farrier.pending.tmp"),
     ];
     for (dir, name) in left {
         disk.put(&DiskPath::new(dir, name), b"9".to_vec());
