@@ -260,7 +260,7 @@ impl State {
             Down::Snapshot(state) => {
                 let zxid = last(&state);
                 self.server(learner).received = Some(state);
-                Input::SnapReceived { link: id, zxid }
+                Input::SnapReceived { link: id, zxid, config: None }
             }
         };
         self.step(learner, 0, input)
@@ -314,11 +314,11 @@ impl State {
                 if done {
                     server.tree.clone_from(&server.disk.history);
                 }
-                Input::Truncated { id, done }
+                Input::Truncated { id, done, config: None }
             }
             Write::Reload => {
                 server.tree.clone_from(&server.disk.history);
-                Input::Reloaded { id, last: server.disk.last() }
+                Input::Reloaded { id, last: server.disk.last(), config: None }
             }
         };
         self.step(s, 0, input)
@@ -449,6 +449,7 @@ impl State {
             | Output::CloseLink { .. }
             | Output::PauseLink { .. }
             | Output::ResumeLink { .. }
+            | Output::SavePending { .. }
             | Output::RaiseRecovering { .. }
             | Output::FromLearner { .. }
             | Output::FromLeader { .. }

@@ -200,6 +200,14 @@ pub enum Action {
         /// The number.
         epoch: CurrentEpoch,
     },
+    /// Ensemble, in order with the appends, then [`Input::Durable`]: write down the configuration of members that may come
+    /// into force, or that none may.
+    SavePending {
+        /// Quoted by the completion.
+        id: WriteId,
+        /// Its text.
+        config: Option<Bytes>,
+    },
     /// Ensemble, in order with the appends, then [`Input::Durable`]: write the mark `recovering`.
     RaiseRecovering {
         /// Quoted by the completion.

@@ -49,6 +49,13 @@ pub enum LogCommand {
         /// The number.
         epoch: CurrentEpoch,
     },
+    /// [`Action::SavePending`](crate::Action::SavePending).
+    SavePending {
+        /// Quoted by the completion.
+        id: WriteId,
+        /// The text, if any.
+        config: Option<Bytes>,
+    },
     /// [`Action::RaiseRecovering`](crate::Action::RaiseRecovering).
     RaiseRecovering {
         /// Quoted by the completion.
@@ -87,6 +94,7 @@ impl LogCommand {
             | Self::TakeSnapshot { .. }
             | Self::SaveAcceptedEpoch { .. }
             | Self::SaveCurrentEpoch { .. }
+            | Self::SavePending { .. }
             | Self::RaiseRecovering { .. }
             | Self::Truncate { .. }
             | Self::Install { .. }
@@ -194,6 +202,10 @@ impl<D: Disk> LogWork<D> {
             }
             LogCommand::SaveCurrentEpoch { id, epoch } => {
                 self.writer.save_current_epoch(epoch).map_err(final_error)?;
+                host.step(Input::Durable { id });
+            }
+            LogCommand::SavePending { id, config } => {
+                self.writer.save_pending(config.as_deref()).map_err(final_error)?;
                 host.step(Input::Durable { id });
             }
             LogCommand::RaiseRecovering { id } => {

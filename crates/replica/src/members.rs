@@ -13,6 +13,7 @@ use crate::replica::{Origin, Replica};
 use crate::restore::TreeRestore;
 use crate::sweep::Sweeper;
 use crate::{ReplicaConfig, WriteId};
+use bytes::Bytes;
 use farrier_proto::jute::leading_path;
 use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
@@ -232,7 +233,8 @@ impl Membership {
 
 impl Replica {
     /// A server of an ensemble over the state that recovery restored; `replayed` is recovery's. It looks for a
-    /// leader once it gets its first input, for which it is due at once.
+    /// leader once it gets its first input, for which it is due at once. What is pending in `members` is what
+    /// [`Action::SavePending`] wrote last.
     ///
     /// # Panics
     /// When `durable` names another last transaction than the state.
@@ -249,11 +251,11 @@ impl Replica {
         let since = Since::After(state.fuzzy_until());
         let tree = state.into_tree();
         assert_eq!(tree.zxid(), durable.last_logged, "recovery and tree agree on the last transaction");
-        let members = if zab.reconfig { with_logged(members, &tree) } else { members };
+        let mut outputs = Outputs::default();
         let members = Members {
-            peer: Peer::new(zab, members, durable),
+            peer: Peer::new(zab, members, durable).over_state(configuration(&tree).as_ref(), &mut outputs),
             started: false,
-            outputs: Outputs::default(),
+            outputs,
             spare_outputs: Vec::new(),
             term: Term::Looking,
             held: VecDeque::new(),
@@ -359,10 +361,11 @@ impl Replica {
 
     pub(crate) fn snap_received(&mut self, now: Time, link: LinkId, zxid: Zxid, state: TreeRestore, out: &mut Actions) {
         match state.received(zxid) {
-            Ok(state) => {
+            Ok(mut state) => {
+                let config = configuration(state.tree());
                 let Some(members) = self.membership.members() else { unreachable!("a standalone server has no peers") };
                 members.received = Some((zxid, state));
-                self.peer_step(now, farrier_zab::Input::SnapReceived { link, zxid });
+                self.peer_step(now, farrier_zab::Input::SnapReceived { link, zxid, config });
             }
             Err(e) => self.refuse_link(now, link, format!("the state that it sent is not one: {e}"), out),
         }
@@ -374,13 +377,15 @@ impl Replica {
             let since = Since::After(state.fuzzy_until());
             self.replace_tree(now, *state, since, out);
         }
-        self.peer_step(now, farrier_zab::Input::Truncated { id, done });
+        let config = if done { configuration(&self.tree) } else { None };
+        self.peer_step(now, farrier_zab::Input::Truncated { id, done, config });
     }
 
     pub(crate) fn reloaded(&mut self, now: Time, id: WriteId, state: TreeRestore, out: &mut Actions) {
         let since = Since::After(state.fuzzy_until());
         self.replace_tree(now, state, since, out);
-        self.peer_step(now, farrier_zab::Input::Reloaded { id, last: self.tree.zxid() });
+        let config = configuration(&self.tree);
+        self.peer_step(now, farrier_zab::Input::Reloaded { id, last: self.tree.zxid(), config });
     }
 
     fn replace_tree(&mut self, now: Time, state: TreeRestore, since: Since, out: &mut Actions) {
@@ -460,6 +465,7 @@ impl Replica {
             Output::ResumeLink { link } => out.push(Action::ResumeLink { link }),
             Output::CloseLink { link, reason } => out.push(Action::CloseLink { link, reason }),
             Output::Append { id, zxid, txn } => out.push(Action::Append { id, zxid, txn }),
+            Output::SavePending { id, config } => out.push(Action::SavePending { id, config }),
             Output::RaiseRecovering { id } => out.push(Action::RaiseRecovering { id }),
             Output::SaveAcceptedEpoch { id, epoch } => out.push(Action::SaveAcceptedEpoch { id, epoch }),
             Output::SaveCurrentEpoch { id, epoch } => out.push(Action::SaveCurrentEpoch { id, epoch }),
@@ -562,13 +568,9 @@ fn shown(tree: &Tree) -> Option<(&[u8], u64)> {
     Some((text, node.stat().mzxid.get()))
 }
 
-/// A configuration that is newer than the file's came with a reconfiguration that is in the log. Whether it is in
-/// force is not known yet.
-fn with_logged(members: Ensemble, tree: &Tree) -> Ensemble {
-    let logged = shown(tree).filter(|(_, version)| *version > members.version());
-    let list = logged.and_then(|(text, _)| MemberList::parse(text).ok());
-    let pending = list.and_then(|list| Ensemble::of(&list).ok());
-    members.with_pending(pending)
+/// The text of the configuration that a tree shows, for the peer.
+fn configuration(tree: &Tree) -> Option<Bytes> {
+    shown(tree).map(|(text, _)| Bytes::copy_from_slice(text))
 }
 
 /// Where a transaction that is delivered changes something.

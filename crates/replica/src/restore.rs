@@ -95,7 +95,7 @@ impl TreeRestore {
     }
 
     /// The tree; without a snapshot, the virgin one.
-    fn tree(&mut self) -> &mut Tree {
+    pub(crate) fn tree(&mut self) -> &mut Tree {
         if matches!(self.stage, Stage::Loading(_)) {
             self.stage = Stage::Replaying(Box::new(Tree::with_hash_seed(self.config, self.hash_seed)));
         }

@@ -292,6 +292,7 @@ impl Core {
                 Action::Append { id, zxid, txn } => Task::Log(LogCommand::Append { id, zxid, txn }),
                 Action::RollLog => Task::Log(LogCommand::Roll),
                 Action::TakeSnapshot { image } => Task::Log(LogCommand::TakeSnapshot { image }),
+                Action::SavePending { id, config } => Task::Log(LogCommand::SavePending { id, config }),
                 Action::RaiseRecovering { id } => Task::Log(LogCommand::RaiseRecovering { id }),
                 Action::SaveAcceptedEpoch { id, epoch } => Task::Log(LogCommand::SaveAcceptedEpoch { id, epoch }),
                 Action::SaveCurrentEpoch { id, epoch } => Task::Log(LogCommand::SaveCurrentEpoch { id, epoch }),

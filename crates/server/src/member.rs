@@ -6,6 +6,7 @@ use crate::mapping::{millis, tree};
 use crate::peers::address::Route;
 use crate::peers::{PeerSettings, addresses};
 use farrier_proto::ServerId;
+use farrier_proto::membership::MemberList;
 use farrier_zab::{Config, Ensemble, EnsembleError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,13 @@ impl Membership {
             ConfigError::members(place, error.to_string())
         })?;
         Ok(Some(Self { me: ServerId(me), config: listed.clone(), ensemble }))
+    }
+
+    /// The ensemble with the configuration that this server's disk says may come into force. One that can't be read was
+    /// never acknowledged.
+    pub(crate) fn with_pending(&self, text: Option<&[u8]>) -> Ensemble {
+        let list = text.and_then(|text| MemberList::parse(text).ok());
+        self.ensemble.clone().with_pending(list.and_then(|list| Ensemble::of(&list).ok()))
     }
 
     /// This server's own line.

@@ -20,7 +20,7 @@ use crate::restoring;
 use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
 use farrier_replica::{Input, LogWork, Replica, durable};
-use farrier_storage::{DiskError, DiskErrorKind, LogWriter, Refusal, RefusalKind};
+use farrier_storage::{DiskError, DiskErrorKind, LogWriter, Refusal, RefusalKind, read_pending};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -194,6 +194,7 @@ impl Server {
             recovered.snapshot_zxid.map_or_else(|| "none".to_owned(), |z| z.to_string()),
             recovered.replayed
         );
+        let pending = if config.reconfig_enabled { read_pending(&*disk)? } else { None };
         let writer =
             LogWriter::open(disk.clone(), &recovered, mapping::log(&config)).with_txn_max(mapping::txn_max(&config));
         let settings = mapping::replica(&config, member.as_ref(), seed);
@@ -203,7 +204,7 @@ impl Server {
             Some(m) => Replica::ensemble(
                 settings,
                 m.zab(&config, seed),
-                m.ensemble.clone(),
+                m.with_pending(pending.as_deref()),
                 durable(&recovered),
                 state,
                 replayed,

@@ -99,7 +99,8 @@ impl Rig {
                 | Action::Note { .. }
                 | Action::Activate { .. }
                 | Action::Stopped => {}
-                Action::RaiseRecovering { .. }
+                Action::SavePending { .. }
+                | Action::RaiseRecovering { .. }
                 | Action::SaveAcceptedEpoch { .. }
                 | Action::SaveCurrentEpoch { .. }
                 | Action::Truncate { .. }

@@ -3,6 +3,17 @@
 //! From the proposal of a reconfiguration on, whatever needs a quorum needs one of each configuration. It comes into
 //! force with COMMITANDACTIVATE or INFORMANDACTIVATE, with the configuration of NEWLEADER at UPTODATE, or with the word
 //! of a peer for which it is in force already, while this server looks for a leader.
+//!
+//! Pending is the newest of two, as long as it is not in force:
+//! - What is **logged**: the last reconfiguration in the log, or the configuration that the state shows which the log
+//!   begins from. It comes and goes with the history: whatever replaces the state says what the new one shows. It is as
+//!   durable as the history is, and read from it at a start.
+//! - What the last NEWLEADER **told**, in which Apache's leaders send what they saw last (`lastSeenQuorumVerifier`). That
+//!   may be in no history: a server of theirs that died between its file of it and its log completes it all the same.
+//!   And the state of a SNAP shows what is in force for its sender, also if a later one is in its history. So it goes
+//!   to disk by itself, before the epoch does and hence before the ACK by which the leader may put it in force. The next
+//!   NEWLEADER replaces it, in either direction: a leader that knows less has the promises of a quorum, among whom somebody
+//!   would know of it if it were in force anywhere.
 
 use crate::core::Core;
 use crate::ensemble::Ensemble;
@@ -10,7 +21,7 @@ use crate::io::{Level, Output, Outputs};
 use bytes::Bytes;
 use farrier_proto::membership::{MemberList, Role};
 use farrier_proto::txn::read_txn;
-use farrier_proto::{ServerId, Txn, TxnType, Zxid};
+use farrier_proto::{ServerId, Txn, TxnType};
 
 /// Where the type stands in a transaction's header.
 const TYPE_AT: core::ops::Range<usize> = 28..32;
@@ -33,17 +44,57 @@ impl Core {
             return;
         }
         let Some(text) = configuration(txn) else { return };
-        match parse(&text) {
-            Ok((_, pending)) => self.ensemble = self.ensemble.clone().with_pending(Some(pending)),
-            Err(why) => out.note(Level::Error, format!("a reconfiguration was proposed that cannot be read: {why}")),
+        self.note_logged(&text, out);
+    }
+
+    /// Another state, with the history that made it, took the place of this server's, or is the one at the start. It
+    /// shows this configuration (`/zookeeper/config`): what was logged before is gone if it is not in it.
+    pub(crate) fn state_shows(&mut self, config: Option<&Bytes>, out: &mut Outputs) {
+        if !self.config.reconfig {
+            return;
+        }
+        self.logged = None;
+        match config {
+            Some(text) if MemberList::version_of(text) > self.ensemble.version() => self.note_logged(text, out),
+            Some(_) | None => self.count_pending(),
         }
     }
 
-    /// The log was cut.
-    pub(crate) fn forget_pending(&mut self, after: Zxid) {
-        if self.ensemble.pending().is_some_and(|p| p.version() > after.get()) {
-            self.ensemble = self.ensemble.clone().with_pending(None);
+    /// What NEWLEADER says. A new one is on its way to disk with this.
+    ///
+    /// # Errors
+    /// Why the text is no configuration.
+    pub(crate) fn told_by_leader(&mut self, text: &Bytes, out: &mut Outputs) -> Result<(), String> {
+        if !self.config.reconfig {
+            return Ok(());
         }
+        let newer = MemberList::version_of(text) > self.ensemble.version();
+        let told = if newer { Some(parse(text)?.1) } else { None };
+        if told != self.told {
+            let id = self.write_id();
+            out.push(Output::SavePending { id, config: told.as_ref().map(|_| text.clone()) });
+            self.told = told;
+            self.count_pending();
+        }
+        Ok(())
+    }
+
+    fn note_logged(&mut self, text: &[u8], out: &mut Outputs) {
+        match parse(text) {
+            Ok((_, logged)) => self.logged = Some(logged),
+            Err(why) => out.note(Level::Error, format!("a reconfiguration was proposed that cannot be read: {why}")),
+        }
+        self.count_pending();
+    }
+
+    /// What is in force, or what is pending, has changed.
+    fn count_pending(&mut self) {
+        let version = self.ensemble.version();
+        for known in [&mut self.logged, &mut self.told] {
+            known.take_if(|known| known.version() <= version);
+        }
+        let pending = self.logged.iter().chain(&self.told).max_by_key(|known| known.version()).cloned();
+        self.ensemble = self.ensemble.clone().with_pending(pending);
     }
 
     /// A configuration is in force, if it is newer than ours. `leader` is whom this server has, if any, and
@@ -67,8 +118,8 @@ impl Core {
         let old = MemberList::parse(self.ensemble.text()).ok();
         let same = old.as_ref().is_some_and(|old| old.members == list.members && old.groups == list.groups);
         let observed = self.ensemble.is_observer(me);
-        let pending = self.ensemble.pending().cloned();
-        self.ensemble = ensemble.with_pending(pending);
+        self.ensemble = ensemble;
+        self.count_pending();
         out.note(Level::Info, format!("configuration {:#x} is in force", self.ensemble.version()));
         out.push(Output::Activate { config: text.clone() });
         if same {

@@ -14,6 +14,10 @@ use std::fmt;
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) ensemble: Ensemble,
+    /// The newest configuration in the log, or that the state shows; if it is not in force, it is pending.
+    pub(crate) logged: Option<Ensemble>,
+    /// The one of the last NEWLEADER, if it is newer than the one in force: pending as well. See [`crate::activate`].
+    pub(crate) told: Option<Ensemble>,
     /// What the disk says, never ahead of it.
     pub(crate) accepted: AcceptedEpoch,
     /// What the disk says, never ahead of it.
@@ -64,9 +68,12 @@ enum Changing {
 
 impl Core {
     pub(crate) fn new(config: Config, ensemble: Ensemble, durable: crate::config::Durable) -> Self {
+        let told = ensemble.pending().cloned();
         Self {
             config,
             ensemble,
+            logged: None,
+            told,
             accepted: durable.accepted,
             current: durable.current,
             recovering: if farrier_proto::planted!(ForgetfulServerVotes) { Recovering::No } else { durable.recovering },
@@ -123,7 +130,6 @@ impl Core {
                     if done {
                         self.diverged = false;
                         self.history.truncate(after);
-                        self.forget_pending(after);
                     }
                 }
             }

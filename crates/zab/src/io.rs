@@ -122,6 +122,8 @@ pub enum Input {
         link: LinkId,
         /// The packet's zxid.
         zxid: Zxid,
+        /// The configuration that the state shows, if any.
+        config: Option<Bytes>,
     },
     /// Everything emitted for this link was handed to the system, after [`Output::ReportFlush`].
     Flushed {
@@ -159,6 +161,8 @@ pub enum Input {
         id: WriteId,
         /// Whether it was done.
         done: bool,
+        /// If so, the configuration that the state shows now, if any.
+        config: Option<Bytes>,
     },
     /// [`Output::Reload`] was carried out: the state is again what the disk says.
     Reloaded {
@@ -166,6 +170,8 @@ pub enum Input {
         id: WriteId,
         /// The last transaction of it.
         last: Zxid,
+        /// The configuration that it shows, if any.
+        config: Option<Bytes>,
     },
     /// A deadline passed.
     Timer,
@@ -290,6 +296,14 @@ pub enum Output {
         id: WriteId,
         /// The number.
         epoch: CurrentEpoch,
+    },
+    /// Write down the configuration that NEWLEADER had, which is newer than the one in force, for
+    /// [`Peer::new`](crate::Peer::new) at the next start. `None`: it had none, and what was written before is void.
+    SavePending {
+        /// Quoted by the completion.
+        id: WriteId,
+        /// Its text.
+        config: Option<Bytes>,
     },
     /// Write the mark `recovering`: this server may have forgotten what it acknowledged.
     RaiseRecovering {

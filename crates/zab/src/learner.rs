@@ -19,6 +19,7 @@ use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, WriteId};
 use crate::limits::{REDIAL_INTERVAL, REJOIN_PAUSE_MAX};
 use crate::peer::{Phase, Status};
 use broadcast::{Adopted, Broadcast};
+use bytes::Bytes;
 use discovery::{Connecting, Discovering, Promising};
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
 use farrier_proto::{ServerId, Zxid};
@@ -137,15 +138,15 @@ impl Learner {
                 }
                 Ok(())
             }
-            Input::SnapReceived { link, zxid } => match self.link {
-                Some(ours) if ours.id == link => self.snapshot(core, now, ours, zxid, out),
+            Input::SnapReceived { link, zxid, config } => match self.link {
+                Some(ours) if ours.id == link => self.snapshot(core, now, ours, (zxid, config), out),
                 Some(_) | None => Ok(()),
             },
             Input::Durable { id } | Input::Reloaded { id, .. } => {
                 self.durable(core, now, id, out);
                 Ok(())
             }
-            Input::Truncated { id, done } => self.truncated(core, now, id, done, out),
+            Input::Truncated { id, done, config: _ } => self.truncated(core, now, id, done, out),
             Input::Timer => self.timer(core, now, out),
             Input::ElectionUp { .. }
             | Input::ElectionDown { .. }
@@ -281,9 +282,16 @@ impl Learner {
         Ok(())
     }
 
-    fn snapshot(&mut self, core: &mut Core, now: u64, link: Link, zxid: Zxid, out: &mut Outputs) -> Result<(), Resign> {
+    fn snapshot(
+        &mut self,
+        core: &mut Core,
+        now: u64,
+        link: Link,
+        (zxid, config): (Zxid, Option<Bytes>),
+        out: &mut Outputs,
+    ) -> Result<(), Resign> {
         if let Stage::Choosing(stage) = &self.stage {
-            self.stage = Stage::Receiving(stage.snapshot(core, link, zxid, out)?);
+            self.stage = Stage::Receiving(stage.snapshot(core, link, (zxid, config), out)?);
             self.snapshot_uninstalled = true;
             self.restart_clock(core, now);
             return Ok(());

@@ -95,7 +95,8 @@ pub struct Status {
 }
 
 impl Peer {
-    /// A server that just started. It does nothing before its first input.
+    /// A server that just started. It does nothing before its first input. What is pending in `ensemble` is what
+    /// [`Output::SavePending`] wrote last.
     #[must_use]
     pub fn new(config: Config, ensemble: Ensemble, durable: Durable) -> Self {
         Self {
@@ -104,6 +105,14 @@ impl Peer {
             early: VecDeque::new(),
             early_packets: VecDeque::new(),
         }
+    }
+
+    /// The same, whose state shows this configuration: if it is newer than the one in force, it came with a
+    /// reconfiguration that is in the log, or was there when the state was made, and nobody knows whether it is in force.
+    #[must_use]
+    pub fn over_state(mut self, config: Option<&Bytes>, out: &mut Outputs) -> Self {
+        self.core.state_shows(config, out);
+        self
     }
 
     /// Makes this server the leader, whatever the others say.
@@ -127,8 +136,17 @@ impl Peer {
                 self.core.election_links.remove(&peer);
                 self.miss_voter();
             }
-            Input::Durable { id } | Input::Reloaded { id, .. } => self.core.completed(id, true),
-            Input::Truncated { id, done } => self.core.completed(id, done),
+            Input::Durable { id } => self.core.completed(id, true),
+            Input::Reloaded { id, ref config, .. } => {
+                self.core.completed(id, true);
+                self.core.state_shows(config.as_ref(), out);
+            }
+            Input::Truncated { id, done, ref config } => {
+                self.core.completed(id, done);
+                if done {
+                    self.core.state_shows(config.as_ref(), out);
+                }
+            }
             Input::LinkDown { link } => {
                 self.early.retain(|l| *l != link);
                 self.early_packets.retain(|(l, _)| *l != link);
@@ -146,7 +164,7 @@ impl Peer {
             | Input::Timer => {}
         }
         let result = match (&mut self.state, input) {
-            (State::Settling { reload }, Input::Reloaded { id, last }) if *reload == Some(id) => {
+            (State::Settling { reload }, Input::Reloaded { id, last, config: _ }) if *reload == Some(id) => {
                 *reload = None;
                 self.core.diverged = false;
                 self.core.history = History::new(last);

@@ -414,6 +414,7 @@ impl Cluster {
             Action::ResumeClient { conn } => self.conns.get_mut(&conn).expect("a connection").paused = false,
             Action::ReportFlush { conn } => self.events.push_back((me, Input::Flushed { conn })),
             Action::Append { id, zxid, txn } => self.server(me).writes.push_back(Write::Append(id, zxid, txn)),
+            Action::SavePending { .. } => unreachable!("nobody reconfigures in these tests"),
             Action::RaiseRecovering { .. } => unreachable!("no disk of these tests is fresh"),
             Action::SaveAcceptedEpoch { id, epoch } => self.server(me).writes.push_back(Write::Accepted(id, epoch)),
             Action::SaveCurrentEpoch { id, epoch } => self.server(me).writes.push_back(Write::Current(id, epoch)),

@@ -40,6 +40,7 @@ impl World {
             Action::TakeSnapshot { image } => self.command(me, LogCommand::TakeSnapshot { image }),
             Action::SaveAcceptedEpoch { id, epoch } => self.command(me, LogCommand::SaveAcceptedEpoch { id, epoch }),
             Action::SaveCurrentEpoch { id, epoch } => self.command(me, LogCommand::SaveCurrentEpoch { id, epoch }),
+            Action::SavePending { id, config } => self.command(me, LogCommand::SavePending { id, config }),
             Action::RaiseRecovering { id } => self.command(me, LogCommand::RaiseRecovering { id }),
             Action::Truncate { id, after } => self.command(me, LogCommand::Truncate { id, after }),
             Action::InstallSnapshot { id, epoch, image } => {

@@ -166,6 +166,7 @@ impl EpochWrite {
             LogCommand::Append { .. }
             | LogCommand::Roll
             | LogCommand::TakeSnapshot { .. }
+            | LogCommand::SavePending { .. }
             | LogCommand::RaiseRecovering { .. }
             | LogCommand::Reload { .. } => None,
         }

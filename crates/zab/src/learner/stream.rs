@@ -116,6 +116,8 @@ impl Stream {
             return Err(link.violation(format_args!("too much is not committed before proposal {zxid}")));
         }
         if let Some(unlogged) = &mut self.unlogged {
+            // Its quorums count already: what the disk has instead comes back if this state never gets there.
+            core.note_pending(&txn, out);
             unlogged.push_back((zxid, txn));
         } else {
             self.append(core, zxid, txn, out);

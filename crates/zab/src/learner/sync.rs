@@ -108,7 +108,7 @@ impl Choosing {
         &self,
         core: &mut Core,
         link: Link,
-        zxid: Zxid,
+        (zxid, config): (Zxid, Option<Bytes>),
         out: &mut Outputs,
     ) -> Result<Receiving, Resign> {
         if zxid.epoch() > self.epoch {
@@ -119,6 +119,7 @@ impl Choosing {
         core.diverged = false;
         core.state_wanted = None;
         core.history = History::new(zxid);
+        core.state_shows(config.as_ref(), out);
         Ok(Receiving { stream: Stream::from_snapshot(core, self.epoch) })
     }
 }
@@ -209,7 +210,12 @@ impl Receiving {
         if self.stream.last(core).epoch() > 0 {
             core.learn_of_history(format_args!("leader {} has a history", link.leader), out)?;
         }
-        let config = (config.len() > 1 && config != *core.ensemble.text()).then_some(config);
+        let config = Some(config).filter(|config| config.len() > 1);
+        if let Some(config) = &config {
+            let told = core.told_by_leader(config, out);
+            told.map_err(|why| link.violation(format_args!("its configuration cannot be read: {why}")))?;
+        }
+        let config = config.filter(|config| config != core.ensemble.text());
         let write = self.stream.complete_initial_history(core, out);
         Ok(Adopting { stream: self.stream, write, config })
     }

@@ -53,7 +53,12 @@ impl Bench {
     fn try_step(&mut self, input: Input) -> (Vec<Output>, Result<(), Resign>) {
         match &input {
             Input::Durable { id } => self.core.completed(*id, true),
-            Input::Truncated { id, done } => self.core.completed(*id, *done),
+            Input::Truncated { id, done, config } => {
+                self.core.completed(*id, *done);
+                if *done {
+                    self.core.state_shows(config.as_ref(), &mut Outputs::default());
+                }
+            }
             _ => {}
         }
         let mut out = Outputs::default();
@@ -364,7 +369,7 @@ fn a_server_that_may_have_forgotten_offers_nothing_and_is_not_counted() {
         b.says(leader_info(2));
         assert_eq!(b.durable(1), vec![ack_epoch(Zxid::ZERO, None)]);
         assert_eq!(
-            b.step(Input::SnapReceived { link: LINK, zxid: z(1, 9) }),
+            b.step(Input::SnapReceived { link: LINK, zxid: z(1, 9), config: None }),
             vec![Output::AdoptSnapshot { zxid: z(1, 9) }]
         );
         b.says(new_leader(2));
@@ -385,10 +390,10 @@ const FRESH: Durable = Durable {
 #[test]
 fn an_empty_directory_follows_nobody_with_a_history_before_a_quorum_has_it() {
     for (synchronization, lawful) in [
-        (vec![Input::SnapReceived { link: LINK, zxid: z(1, 9) }], false),
-        (vec![Input::SnapReceived { link: LINK, zxid: Zxid::ZERO }], true),
-        (vec![Input::SnapReceived { link: LINK, zxid: z(0, 9) }], true),
-        (vec![Input::SnapReceived { link: LINK, zxid: Zxid::ZERO }, proposal_input(z(1, 1))], false),
+        (vec![Input::SnapReceived { link: LINK, zxid: z(1, 9), config: None }], false),
+        (vec![Input::SnapReceived { link: LINK, zxid: Zxid::ZERO, config: None }], true),
+        (vec![Input::SnapReceived { link: LINK, zxid: z(0, 9), config: None }], true),
+        (vec![Input::SnapReceived { link: LINK, zxid: Zxid::ZERO, config: None }, proposal_input(z(1, 1))], false),
         (vec![diff_input(Zxid::ZERO)], true),
         (vec![diff_input(z(1, 1)), proposal_input(z(1, 1))], false),
     ] {
@@ -540,7 +545,7 @@ fn an_observer_gets_proposals_and_commits_while_it_synchronizes() {
 #[test]
 fn an_observers_snapshot_takes_informs() {
     let mut b = Bench::promised(4, disk());
-    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5) });
+    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5), config: None });
     assert_eq!(b.says(inform(z(1, 5))), vec![], "is in the snapshot");
     assert_eq!(b.says(inform(z(2, 1))), vec![deliver(z(2, 1))]);
     let install = Output::InstallSnapshot { id: WriteId(2), zxid: z(2, 1), epoch: CurrentEpoch(2) };

@@ -429,7 +429,11 @@ impl Cluster {
             Item::Snapshot(tree) => {
                 let zxid = tree.zxid;
                 self.server(to).received = Some(tree);
-                self.step(to, &format!("<- {from} SNAP {}", print::zxid(zxid)), Input::SnapReceived { link, zxid });
+                self.step(
+                    to,
+                    &format!("<- {from} SNAP {}", print::zxid(zxid)),
+                    Input::SnapReceived { link, zxid, config: None },
+                );
             }
             Item::Gone => self.link_down(to, link),
         }
@@ -464,11 +468,11 @@ impl Cluster {
                 if done {
                     server.tree = server.disk.tree();
                 }
-                Input::Truncated { id, done }
+                Input::Truncated { id, done, config: None }
             }
             Written::Reloaded => {
                 server.tree = server.disk.tree();
-                Input::Reloaded { id, last: server.tree.zxid }
+                Input::Reloaded { id, last: server.tree.zxid, config: None }
             }
         };
         let what = match input {
@@ -576,6 +580,7 @@ impl Cluster {
             }
             Output::CloseLink { link, .. } => self.close(id, link),
             Output::Append { id: w, zxid, txn } => self.push(write(w, Write::Append(zxid, txn))),
+            Output::SavePending { .. } => unreachable!("no script reconfigures"),
             Output::RaiseRecovering { id: w } => self.push(write(w, Write::Recovering)),
             Output::SaveAcceptedEpoch { id: w, epoch } => self.push(write(w, Write::Accepted(epoch))),
             Output::SaveCurrentEpoch { id: w, epoch } => self.push(write(w, Write::Current(epoch))),

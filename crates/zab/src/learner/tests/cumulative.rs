@@ -66,7 +66,7 @@ fn a_commit_names_a_proposal_that_came_and_is_not_committed() {
 #[test]
 fn a_state_that_is_not_on_disk_takes_it_too() {
     let mut b = promised(true);
-    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5) });
+    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5), config: None });
     for counter in 6..=8 {
         b.says(proposal(z(1, counter)));
     }
@@ -82,7 +82,7 @@ fn a_run_is_committed_between_newleader_and_uptodate_too() {
     for snapshot in [false, true] {
         let mut b = promised(true);
         if snapshot {
-            b.step(Input::SnapReceived { link: LINK, zxid: z(1, 2) });
+            b.step(Input::SnapReceived { link: LINK, zxid: z(1, 2), config: None });
         } else {
             b.says(LeaderPacket::Diff { zxid: z(1, 2) });
         }

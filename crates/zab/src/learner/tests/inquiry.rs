@@ -71,7 +71,7 @@ fn who_comes_for_the_state_says_that_it_has_none_in_that_epoch_only() {
     b.core.diverged = true;
     b.connect();
     assert_eq!(b.says(leader_info(2)), vec![ack_epoch(Zxid::ZERO, None)]);
-    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 9) });
+    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 9), config: None });
     assert_eq!((b.core.state_wanted, b.core.diverged), (None, false), "it is given once");
 
     let mut b = Bench::new(1, later);

@@ -19,7 +19,7 @@ fn whom_it_follows_and_how_it_caught_up_is_told() {
     b.says(LeaderPacket::Trunc { zxid: z(1, 4) });
     assert!(b.told.len() == 1 && b.told[0].ends_with(&format!("TRUNC, which cuts the log behind {}", z(1, 4))));
     let mut b = Bench::promised(1, disk());
-    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5) });
+    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5), config: None });
     assert!(b.told.len() == 1 && b.told[0].ends_with(&format!("SNAP, its whole state at {}", z(1, 5))), "{:?}", b.told);
 }
 
@@ -107,7 +107,7 @@ fn a_configuration_of_newleader_is_in_force_with_uptodate() {
     let mut b = Bench::in_step(1);
     let config = Bytes::from_static(b"server.3=c:1:2:participant\nserver.4=d:1:2:observer\nversion=6");
     b.says(LeaderPacket::NewLeader { zxid: z(2, 0), config: config.clone() });
-    b.durable(2);
+    b.durable(3);
     b.core.ensemble =
         Ensemble::of(&MemberList::parse(b"server.3=c:1:2:participant\nserver.4=d:1:2:observer\nversion=0").unwrap())
             .unwrap();
@@ -142,7 +142,10 @@ fn trunc_cuts_and_then_appends() {
     assert_eq!(b.learner.next_deadline(), None);
     assert_eq!(b.says(proposal(z(1, 5))), vec![], "held");
     assert_eq!(b.says(commit(z(1, 5))), vec![], "held");
-    assert_eq!(b.step(Input::Truncated { id: WriteId(2), done: true }), vec![append(3, z(1, 5)), deliver(z(1, 5))]);
+    assert_eq!(
+        b.step(Input::Truncated { id: WriteId(2), done: true, config: None }),
+        vec![append(3, z(1, 5)), deliver(z(1, 5))]
+    );
     assert_eq!(b.learner.next_deadline(), Some(21_000));
     assert_eq!(b.says(new_leader(2)), vec![save_current(4, 2)]);
     assert_eq!(b.durable(4), vec![ack(z(2, 0))]);
@@ -171,7 +174,7 @@ fn a_log_that_cannot_be_cut_is_replaced_by_a_snapshot() {
     b.says(proposal(z(1, 5)));
     let what = "the log cannot be cut where leader 3 wants it";
     assert_eq!(
-        b.step(Input::Truncated { id: WriteId(2), done: false }),
+        b.step(Input::Truncated { id: WriteId(2), done: false, config: None }),
         vec![
             Output::Note { level: Level::Warn, text: format!("{what}; asking for a snapshot") },
             Output::CloseLink { link: LINK, reason: what.into() },
@@ -185,7 +188,7 @@ fn a_log_that_cannot_be_cut_is_replaced_by_a_snapshot() {
     assert_eq!(b.step(says(leader_info(2))), vec![Output::SendLeader { link: LinkId(8), packet }]);
     // A leader that wants it cut all the same does not get a third attempt.
     b.step(says(LeaderPacket::Trunc { zxid: Zxid::ZERO }));
-    let reason = b.ends(Input::Truncated { id: WriteId(3), done: false });
+    let reason = b.ends(Input::Truncated { id: WriteId(3), done: false, config: None });
     assert_eq!(reason, format!("{what}, and it sends no snapshot"));
 }
 
@@ -200,7 +203,7 @@ fn a_link_pauses_while_the_log_is_cut() {
     assert_eq!(b.says(LeaderPacket::Ping { zxid: 0 }), vec![Output::PauseLink { link: LINK }]);
     assert_eq!(b.says(proposal(z(1, 2))), vec![]);
     let resume = Output::ResumeLink { link: LINK };
-    assert_eq!(b.step(Input::Truncated { id: WriteId(2), done: true }), vec![append(3, z(1, 2)), resume]);
+    assert_eq!(b.step(Input::Truncated { id: WriteId(2), done: true, config: None }), vec![append(3, z(1, 2)), resume]);
 
     let mut b = Bench::promised(1, disk());
     b.says(LeaderPacket::Trunc { zxid: z(1, 1) });
@@ -228,7 +231,11 @@ fn a_link_lost_while_the_log_is_cut_ends_the_role_and_the_cut_goes_on() {
     b.says(LeaderPacket::Trunc { zxid: z(1, 1) });
     b.says(proposal(z(1, 2)));
     assert_eq!(b.ends(Input::LinkDown { link: LINK }), "leader 3 closed the connection");
-    assert_eq!(b.step(Input::Truncated { id: WriteId(2), done: true }), vec![], "what was held is forgotten");
+    assert_eq!(
+        b.step(Input::Truncated { id: WriteId(2), done: true, config: None }),
+        vec![],
+        "what was held is forgotten"
+    );
     assert_eq!(b.core.history.last(), z(1, 1));
 }
 
@@ -246,7 +253,7 @@ fn a_snapshot_may_take_its_time_as_long_as_it_goes_on() {
 #[test]
 fn a_snapshot_goes_to_disk_at_newleader() {
     let mut b = Bench::promised(1, disk());
-    let snap = Input::SnapReceived { link: LINK, zxid: z(1, 5) };
+    let snap = Input::SnapReceived { link: LINK, zxid: z(1, 5), config: None };
     assert_eq!(b.step(snap), vec![Output::AdoptSnapshot { zxid: z(1, 5) }]);
     assert!(b.learner.has_uninstalled_snapshot());
     assert_eq!(b.says(proposal(z(1, 5))), vec![], "is in the snapshot");
@@ -268,7 +275,7 @@ fn a_snapshot_goes_to_disk_at_newleader() {
 #[test]
 fn a_snapshot_of_an_established_leader_without_proposals() {
     let mut b = Bench::promised(1, disk());
-    b.step(Input::SnapReceived { link: LINK, zxid: z(2, 0) });
+    b.step(Input::SnapReceived { link: LINK, zxid: z(2, 0), config: None });
     let install = Output::InstallSnapshot { id: WriteId(2), zxid: z(2, 0), epoch: CurrentEpoch(2) };
     assert_eq!(b.says(new_leader(2)), vec![install]);
     assert_eq!(b.says(proposal(z(2, 1))), vec![append(3, z(2, 1))]);
@@ -277,7 +284,7 @@ fn a_snapshot_of_an_established_leader_without_proposals() {
 #[test]
 fn a_link_lost_before_newleader_leaves_a_state_to_be_reloaded() {
     let mut b = Bench::promised(1, disk());
-    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5) });
+    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5), config: None });
     b.ends(Input::LinkDown { link: LINK });
     assert!(b.learner.has_uninstalled_snapshot());
     let mut out = Outputs::default();
@@ -288,7 +295,7 @@ fn a_link_lost_before_newleader_leaves_a_state_to_be_reloaded() {
 #[test]
 fn a_violation_behind_a_snapshot_leaves_a_state_to_be_reloaded() {
     let mut b = Bench::promised(1, disk());
-    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5) });
+    b.step(Input::SnapReceived { link: LINK, zxid: z(1, 5), config: None });
     let reason = b.ends_at(new_leader(3));
     assert_eq!(reason, "leader 3 breaks the protocol: NEWLEADER 0x300000000 after LEADERINFO of epoch 2");
     assert!(b.learner.has_uninstalled_snapshot());
@@ -301,7 +308,7 @@ fn a_violation_behind_a_snapshot_leaves_a_state_to_be_reloaded() {
 fn a_snapshot_comes_first_and_whole() {
     let mut b = Bench::in_step(1);
     assert_eq!(
-        b.ends(Input::SnapReceived { link: LINK, zxid: z(1, 5) }),
+        b.ends(Input::SnapReceived { link: LINK, zxid: z(1, 5), config: None }),
         "leader 3 breaks the protocol: SNAP of 0x100000005 that is not the first packet of synchronization"
     );
     let mut b = Bench::promised(1, disk());
@@ -311,7 +318,7 @@ fn a_snapshot_comes_first_and_whole() {
     );
     let mut b = Bench::promised(1, disk());
     assert_eq!(
-        b.ends(Input::SnapReceived { link: LINK, zxid: z(3, 1) }),
+        b.ends(Input::SnapReceived { link: LINK, zxid: z(3, 1), config: None }),
         "leader 3 breaks the protocol: SNAP of 0x300000001, which is behind its epoch 2"
     );
 }

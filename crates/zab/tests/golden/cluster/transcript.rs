@@ -62,6 +62,7 @@ impl Cluster {
                 format!("close {}-{} ({reason})", ends.learner, ends.leader)
             }
             Output::Append { id, zxid, .. } => format!("append {} w{}", z(*zxid), id.0),
+            Output::SavePending { id, .. } => format!("pending w{}", id.0),
             Output::RaiseRecovering { id } => format!("recovering w{}", id.0),
             Output::SaveAcceptedEpoch { id, epoch } => format!("accepted e{} w{}", epoch.0, id.0),
             Output::SaveCurrentEpoch { id, epoch } => format!("current e{} w{}", epoch.0, id.0),
