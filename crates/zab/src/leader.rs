@@ -11,6 +11,7 @@ mod confirm;
 mod discovery;
 mod hand_over;
 mod liveness;
+mod reconfiguration;
 mod stream;
 mod sync;
 #[cfg(test)]
@@ -63,6 +64,8 @@ pub(crate) struct Leader {
     warned_of_rollover: bool,
     /// This leadership is being handed over, and given up then in any case.
     handing_over: Option<u64>,
+    /// Because a configuration came into force in which this server does not lead.
+    retiring: bool,
 }
 
 /// What a quorum is awaited for.
@@ -103,6 +106,7 @@ impl Leader {
             grace_until: 0,
             warned_of_rollover: false,
             handing_over: None,
+            retiring: false,
         };
         out.note(Level::Info, format!("leading; the history ends at {last}"));
         if core.ensemble.is_quorum(&leader.heard) {
@@ -244,6 +248,7 @@ impl Leader {
         self.progress = Progress::Broadcasting;
         core.vote.peer_epoch = i64::from(self.epoch);
         out.note(Level::Info, format!("leading epoch {} behind {}", self.epoch, core.history.last()));
+        self.complete_reconfiguration(core, now, out);
         out.push(Output::Role(Role::Leading { epoch: self.epoch }));
         self.pump_all(core, now, out);
     }

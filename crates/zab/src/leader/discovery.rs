@@ -192,8 +192,10 @@ fn refusal(core: &Core, accepted: AcceptedEpoch, info: LearnerInfo) -> Option<St
     if info.protocol_version < LEARNER_PROTOCOL_VERSION {
         return Some(format!("its protocol version {:#x} is older than ZooKeeper 3.4", info.protocol_version));
     }
-    if info.config_version > core.ensemble.version() {
-        let (theirs, ours) = (info.config_version, core.ensemble.version());
+    // What is in force there may be what is pending here, and is completed then.
+    let ours = core.ensemble.newest().version();
+    if info.config_version > ours {
+        let theirs = info.config_version;
         return Some(format!("it knows configuration {theirs:#x}, which is newer than {ours:#x} here"));
     }
     (accepted.0 >= EPOCH_MAX).then(|| format!("PeerViolation: it promised epoch {}, which cannot be", accepted.0))

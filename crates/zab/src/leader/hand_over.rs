@@ -93,6 +93,9 @@ impl Leader {
     /// Ends the leadership once the others have everything.
     pub(super) fn finish_hand_over(&mut self, core: &Core, now: u64, out: &mut Outputs) -> Result<(), Resign> {
         let Some(until) = self.handing_over else { return Ok(()) };
+        if self.is_retiring() {
+            return self.retire(core, now, until, out);
+        }
         let me = core.me();
         let left: BTreeSet<_> =
             self.voters().filter(|l| l.stage == Stage::UpToDate && l.server != me).map(|l| l.server).collect();

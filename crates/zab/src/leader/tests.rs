@@ -3,6 +3,7 @@
 mod broadcast;
 mod hand_over;
 mod random;
+mod reconfiguration;
 
 use crate::config::{Config, Durable, Ensemble, QuorumVerifier, Recovering};
 use crate::history::History;
@@ -10,6 +11,7 @@ use crate::io::{Input, LinkId, LinkKind, Located, Output, Outputs, ReadId, Role,
 use crate::limits::LINK_UNFLUSHED_MAX;
 use crate::peer::{Peer, Phase};
 use bytes::Bytes;
+use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::{ForwardedRequest, LeaderPacket, LearnerInfo, LearnerPacket};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Zxid};
 
@@ -55,8 +57,9 @@ fn leader_packet(packet: LeaderPacket) -> String {
         LeaderPacket::Trunc { zxid } => format!("TRUNC {}", z(zxid)),
         LeaderPacket::Snap { zxid } => format!("SNAP {}", z(zxid)),
         LeaderPacket::NewLeader { zxid, config } => {
-            assert_eq!(config, "version=0");
-            format!("NEWLEADER {}", z(zxid))
+            let version = MemberList::version_of(&config);
+            let of = if version == 0 { String::new() } else { format!(" of {version:x}") };
+            format!("NEWLEADER {}{of}", z(zxid))
         }
         LeaderPacket::UpToDate => "UPTODATE".into(),
         LeaderPacket::Proposal { zxid, .. } => format!("PROPOSAL {}", z(zxid)),
@@ -121,6 +124,7 @@ impl Run {
                 Output::Deliver { zxid, .. } => format!("deliver {}", z(zxid)),
                 Output::Role(Role::Leading { epoch }) => format!("leading {epoch}"),
                 Output::Role(Role::Looking) => "looking".into(),
+                Output::Activate { config } => format!("activate {:x}", MemberList::version_of(&config)),
                 Output::FromLearner { link, server, packet } => {
                     let what = match packet {
                         LearnerPacket::Ping { .. } => "PING",
