@@ -7,7 +7,7 @@ use farrier_proto::quorum::{
 };
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
-use farrier_replica::{Action, Actions, Input, Replica, ReplicaConfig, Time, TreeRestore};
+use farrier_replica::{Action, Actions, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId};
 use farrier_storage::{NodeRecord, Restore as _};
 use farrier_zab::{Config, Durable, Ensemble, Input as Zab, LinkId, LinkKind, Recovering};
 use std::collections::BTreeSet;
@@ -76,20 +76,31 @@ impl Run {
         self.step(Input::Zab(Zab::LeaderPacket { link: LINK, packet }))
     }
 
-    fn durable(&mut self, out: &[Action]) -> Vec<Action> {
+    /// The last write that was asked for.
+    fn write(out: &[Action]) -> WriteId {
         let id = |a: &Action| match a {
             Action::SaveAcceptedEpoch { id, .. }
             | Action::SaveCurrentEpoch { id, .. }
             | Action::SavePending { id, .. }
+            | Action::Truncate { id, .. }
             | Action::InstallSnapshot { id, .. } => Some(*id),
             _ => None,
         };
-        let id = out.iter().filter_map(id).next_back().expect("a write");
-        self.step(Input::Durable { id })
+        out.iter().filter_map(id).next_back().expect("a write")
     }
 
-    /// It follows server 3, promises epoch 2 and gets a state that ends with 2:0 and shows this.
+    fn durable(&mut self, out: &[Action]) -> Vec<Action> {
+        self.step(Input::Durable { id: Self::write(out) })
+    }
+
+    /// It follows server 3 and gets a state that ends with 2:0 and shows this.
     fn snapshot(&mut self, shows: &str) {
+        self.promise();
+        self.step(Input::SnapReceived { link: LINK, zxid: Zxid::new(2, 0), state: Box::new(state(shows)) });
+    }
+
+    /// It follows server 3, and promises epoch 2.
+    fn promise(&mut self) {
         for (from, server_state) in
             [(3, ServerState::Leading), (4, ServerState::Following), (2, ServerState::Following)]
         {
@@ -109,7 +120,6 @@ impl Run {
         let out = self.says(LeaderPacket::LeaderInfo { epoch: 2, protocol_version, cumulative: false });
         let out = self.durable(&out);
         assert!(out.iter().any(|a| matches!(a, Action::SendLeader { packet: LearnerPacket::AckEpoch { .. }, .. })));
-        self.step(Input::SnapReceived { link: LINK, zxid: Zxid::new(2, 0), state: Box::new(state(shows)) });
     }
 
     fn new_leader(&mut self, config: &'static str) -> Vec<Action> {
@@ -143,6 +153,19 @@ fn a_state_without_the_logged_configuration_makes_it_void() {
     let (mut run, out) = Run::start(NEW);
     assert_eq!(asked(&out), [2, 3, 4, 5].into());
     run.snapshot(OLD);
+    let out = run.new_leader(OLD);
+    run.durable(&out);
+    assert_eq!(asked(&run.lose()), [2, 3].into());
+}
+
+#[test]
+fn a_log_that_is_cut_before_the_logged_configuration_makes_it_void() {
+    let (mut run, _) = Run::start(NEW);
+    run.promise();
+    let out = run.says(LeaderPacket::Trunc { zxid: Zxid::new(1, 4) });
+    let mut restored = state(OLD);
+    restored.loaded(Zxid::new(1, 4), None).expect("a tree");
+    run.step(Input::Truncated { id: Run::write(&out), state: Some(Box::new(restored)) });
     let out = run.new_leader(OLD);
     run.durable(&out);
     assert_eq!(asked(&run.lose()), [2, 3].into());

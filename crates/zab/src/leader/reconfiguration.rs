@@ -27,9 +27,6 @@ impl Leader {
                 "in this configuration another server has to lead: this one tells the others and goes",
             );
         }
-        for learner in self.learners.values_mut() {
-            learner.votes = !learner.observer && core.ensemble.is_voter(learner.server);
-        }
     }
 
     /// Whether this leadership only goes on until the others know what is in force.
