@@ -5,6 +5,8 @@
 //! delivers what is logged: a vote quotes only what is on disk, and the state equals the log.
 
 mod canonical;
+#[cfg(test)]
+mod tests;
 
 use crate::config::{Config, Durable, Ensemble};
 use crate::core::{Core, Resign};
@@ -539,14 +541,16 @@ impl Peer {
     }
 }
 
-/// Whether a member has a newer configuration in force than this server, which looks for a leader. Then it is in
+/// Whether somebody has a newer configuration in force than this server, which looks for a leader. Then it is in
 /// force here too, and the election begins anew.
+///
+/// The sender need not be a member: as for Apache's servers (`FastLeaderElection.WorkerReceiver`, before it asks for a
+/// valid voter). Where the old members are gone, the new ones are all that is left to tell, and one that went may tell
+/// as well. What is in force was acknowledged by a quorum of what was before, so that a newer version is never another
+/// branch.
 fn adopts(core: &mut Core, from: ServerId, notification: &Notification, out: &mut Outputs) -> bool {
     let Some(text) = &notification.config else { return false };
     let before = core.ensemble.version();
-    if !(core.ensemble.is_voter(from) || core.ensemble.is_observer(from)) {
-        return false;
-    }
     if let Err(why) = core.activate(text, None, None, out) {
         out.note(Level::Warn, format!("the configuration of server {from} cannot be read: {why}"));
     }
