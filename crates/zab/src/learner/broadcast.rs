@@ -6,6 +6,7 @@ use crate::core::{Core, Resign};
 use crate::io::{Level, Output, Outputs, Role, WriteId};
 use bytes::Bytes;
 use farrier_proto::Zxid;
+use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
 
 /// Has the leader's history; whether a quorum has it is said by UPTODATE.
@@ -70,8 +71,8 @@ impl Adopted {
         if !farrier_proto::planted!(FollowerKeepsOldVote) {
             core.vote.peer_epoch = i64::from(epoch);
         }
-        if let Some(config) = &self.config {
-            activate(core, link, config, None, out)?;
+        if let Some(config) = self.config.take().filter(|config| !self.is_undecided(core, config)) {
+            activate(core, link, &config, None, out)?;
         }
         out.push(Output::Role(Role::Learning { leader: link.leader, epoch, observing: self.stream.is_observer() }));
         let last = core.history.last();
@@ -81,6 +82,14 @@ impl Adopted {
         );
         link.send(LearnerPacket::Ack { zxid: Zxid::new(epoch, 0) }, out);
         Ok(Broadcast { stream: self.stream })
+    }
+
+    /// Whether the leader proposed this configuration itself, in this epoch, and has not committed it: it has no quorum
+    /// yet, may never get one, and comes into force with its commit. An Apache leader sends it with NEWLEADER all the
+    /// same, and its own learners put it in force.
+    fn is_undecided(&self, core: &Core, config: &Bytes) -> bool {
+        let version = Zxid::from_wire(MemberList::version_of(config).cast_signed());
+        version.epoch() == self.stream.epoch && version.counter() > 0 && version > core.history.delivered()
     }
 
     pub(super) fn durable(&mut self, link: Link, id: WriteId, out: &mut Outputs) {

@@ -217,6 +217,30 @@ fn what_is_logged_is_pending_though_newleader_has_an_older_one() {
     assert_eq!(pending(&b), Some(NINE));
 }
 
+/// Apache's leader sends what it proposed last with NEWLEADER, and its own learners put it in force with UPTODATE.
+#[test]
+fn what_the_leader_proposed_and_has_not_committed_is_not_in_force_with_uptodate() {
+    let text = changed("b:1:2", "b:1:7");
+    let txn = reconfig(z(2, 1), text);
+    let joins = |committed: bool| {
+        let mut b = promised(z(1, 2));
+        b.says(LeaderPacket::Diff { zxid: z(1, 2) });
+        says_new_leader(&mut b, text);
+        b.says(LeaderPacket::Proposal { zxid: z(2, 1), txn: txn.clone() });
+        b.durable(4);
+        if committed {
+            b.says(commit(z(2, 1)));
+        }
+        let out = b.says(LeaderPacket::UpToDate);
+        (b, activated(&out))
+    };
+    let (mut b, in_force) = joins(false);
+    assert_eq!((in_force, pending(&b)), (vec![], Some(0x2_0000_0001)));
+    let out = b.says(LeaderPacket::CommitAndActivate { zxid: z(2, 1), designated: LEADER });
+    assert_eq!(activated(&out), [text]);
+    assert_eq!(joins(true).1, [text], "an Apache leader says only COMMIT to those that synchronize");
+}
+
 #[test]
 fn a_configuration_of_newleader_that_cannot_be_read_is_not_acknowledged() {
     let mut b = promised(z(1, 2));
