@@ -1,5 +1,7 @@
 //! What a server does between two roles.
 
+mod members_change;
+
 use super::*;
 use crate::config::Recovering;
 use bytes::Bytes;
