@@ -124,7 +124,8 @@ impl World {
                     assert!(self.clients.contains_key(&conn), "a closed connection is not heard of again");
                 }
                 Action::Note { .. } | Action::RollLog => {}
-                Action::RaiseRecovering { .. }
+                Action::SavePending { .. }
+                | Action::RaiseRecovering { .. }
                 | Action::Activate { .. }
                 | Action::SaveAcceptedEpoch { .. }
                 | Action::SaveCurrentEpoch { .. }
@@ -275,7 +276,9 @@ impl World {
             }
             (20, Some(conn)) => {
                 let client = self.clients.get_mut(&conn).expect("it was looked up");
-                if std::mem::take(&mut client.flush_asked) {
+                if client.flush_asked && choices.below(4) == 0 {
+                    self.step(Input::Draining { conn });
+                } else if std::mem::take(&mut client.flush_asked) {
                     self.step(Input::Flushed { conn });
                 }
             }
