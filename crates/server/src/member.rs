@@ -147,6 +147,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_disk_says_may_come_into_force_counts_if_it_is_newer() {
+        let config = config();
+        let membership = Membership { me: ServerId(1), ensemble: ensemble(&config).expect("voters"), config };
+        let pending =
+            |text: Option<&str>| membership.with_pending(text.map(str::as_bytes)).pending().map(Ensemble::version);
+        assert_eq!(pending(None), None);
+        assert_eq!(pending(Some("server.1=zk1:2888:3888\nversion=200000007")), Some(0x2_0000_0007));
+        assert_eq!(pending(Some("server.1=zk1:2888:3888\nversion=200000006")), None, "it is in force");
+        assert_eq!(pending(Some("version=200000007")), None, "nobody votes");
+    }
+
+    #[test]
     fn who_votes_and_what_a_quorum_is() {
         let mut config = config();
         let ensemble = ensemble(&config).expect("there are voters");
