@@ -37,7 +37,8 @@ impl Replica {
             }
             left -= together;
         }
-        self.after_commits(now, out);
+        self.run_awaited(now, out);
+        self.after_commits(out);
     }
 
     /// The oldest proposal, which is committed now.
@@ -48,8 +49,7 @@ impl Replica {
     }
 
     /// What one or more commits made possible.
-    pub(crate) fn after_commits(&mut self, now: Time, out: &mut Actions) {
-        self.run_awaited(now, out);
+    pub(crate) fn after_commits(&mut self, out: &mut Actions) {
         self.wake_throttled(out);
         self.snapshot_if_due(out);
         self.report_stopped(out);

@@ -120,6 +120,8 @@ pub(crate) struct Conn {
     /// Listed among those that wait because of `request_throttle_max_requests`.
     pub(crate) throttled: bool,
     pub(crate) paused: bool,
+    /// When the client last showed that it lives. [`Time::mono`].
+    pub(crate) heard: u64,
     pub(crate) stats: ConnStats,
 }
 
@@ -140,6 +142,7 @@ impl Conn {
             flush_asked: None,
             throttled: false,
             paused: false,
+            heard: now.mono,
             stats: ConnStats::new(now),
         }
     }

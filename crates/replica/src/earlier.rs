@@ -8,7 +8,7 @@
 use crate::conn::{Conn, Waiting};
 use crate::forward::can_answer;
 use crate::io::{Actions, ConnId, Time};
-use crate::limits::LEFT_BEHIND_MAX;
+use crate::limits::{LEFT_BEHIND_MAX, LEFT_BEHIND_SESSION_MAX};
 use crate::replica::Replica;
 use farrier_proto::{OpCode, SessionId, Txn, TxnHeader, Xid, Zxid};
 use hashbrown::HashMap;
@@ -33,10 +33,11 @@ impl LeftBehind {
             | Waiting::Frame { .. }
             | Waiting::Answer { .. } => None,
         });
-        let mut sent = sent.take(LEFT_BEHIND_MAX - self.len).peekable();
+        let before = self.of.get(&session).map_or(0, VecDeque::len);
+        let room = (LEFT_BEHIND_MAX - self.len).min(LEFT_BEHIND_SESSION_MAX.saturating_sub(before));
+        let mut sent = sent.take(room).peekable();
         if sent.peek().is_some() {
             let left = self.of.entry(session).or_default();
-            let before = left.len();
             left.extend(sent);
             self.len += left.len() - before;
         }

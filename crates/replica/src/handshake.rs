@@ -125,6 +125,7 @@ impl Replica {
     pub(crate) fn establish(&mut self, now: Time, id: ConnId, out: &mut Actions) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.phase = Phase::Serving;
+        conn.heard = now.mono;
         conn.stats.last_op = "SESS";
         conn.stats.last_response = now.mono;
         let session = conn.session;

@@ -62,8 +62,8 @@ pub enum Input<'a> {
         /// Which.
         conn: ConnId,
     },
-    /// The system took more of what was emitted for this connection, not yet all, after [`Action::ReportFlush`]: its client
-    /// reads, and lives.
+    /// The system had no room left for what was emitted for this connection, and has now, after [`Action::ReportFlush`]: its
+    /// client reads, and lives.
     Draining {
         /// Which.
         conn: ConnId,

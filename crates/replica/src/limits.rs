@@ -56,9 +56,10 @@ pub(crate) const SILENCE_MS: u64 = 10_000;
 /// Questions of each kind to the leader that wait for an answer: syncs, and sessions of clients that moved here.
 pub(crate) const ASKED_MAX: usize = 1 << 16;
 
-/// Writes of connections that are gone, which a learner sent to the leader: the order of a session is kept behind so many of
-/// them. Whoever makes more by losing connections makes it for himself.
-pub(crate) const LEFT_BEHIND_MAX: usize = 1 << 16;
+/// Writes of connections that are gone, which a learner sent to the leader: a session's order is kept behind so many of its
+/// own, and of all sessions' together. Whoever makes more by losing connections is the first whose order is lost.
+pub(crate) const LEFT_BEHIND_SESSION_MAX: usize = 2 * CONN_WAITING_MAX;
+pub(crate) const LEFT_BEHIND_MAX: usize = 1 << 18;
 
 /// Transactions in a row whose digest is not the tree's, behind which it is certain that the trees differ.
 pub(crate) const DIGEST_MISMATCHES_MAX: u32 = 128;

@@ -416,7 +416,12 @@ impl Replica {
             let Some(members) = self.membership.members() else { return };
             std::mem::swap(&mut members.outputs.list, &mut outputs);
             if outputs.is_empty() {
-                break;
+                // What goes on now may have something for the peer.
+                self.run_awaited(now, out);
+                if self.membership.members().is_none_or(|m| m.outputs.list.is_empty()) {
+                    break;
+                }
+                continue;
             }
             if outputs.len() > 1 {
                 self.foresee_outputs(&outputs);
@@ -436,7 +441,7 @@ impl Replica {
         }
         if !self.halted {
             self.enforce_fence(out);
-            self.after_commits(now, out);
+            self.after_commits(out);
         }
     }
 

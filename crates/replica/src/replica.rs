@@ -373,13 +373,13 @@ impl Replica {
 
     /// Nothing is read from a connection that does not take its replies, pings neither: that it takes them must do.
     fn draining(&mut self, now: Time, id: ConnId) {
-        if let Some(conn) = self.conns.get(id).filter(|conn| conn.phase == Phase::Serving) {
-            self.touch(now, conn.session, conn.timeout);
-        }
+        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase == Phase::Serving) else { return };
+        conn.heard = now.mono;
+        let (session, timeout) = (conn.session, conn.timeout);
+        self.touch(now, session, timeout);
     }
 
     fn flushed(&mut self, now: Time, id: ConnId, out: &mut Actions) {
-        self.draining(now, id);
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.unflushed = 0;
         conn.flush_asked = None;

@@ -49,6 +49,7 @@ impl Replica {
         };
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.stats.last_cxid = i64::from(header.xid.0);
+        conn.heard = now.mono;
         let (session, timeout) = (conn.session, conn.timeout);
         if !self.touch(now, session, timeout) {
             // The session is being closed; its connection will be, by the commit of that.
@@ -204,8 +205,10 @@ impl Replica {
     pub(crate) fn refuse_oversized(&mut self, now: Time, id: ConnId, head: [u8; 8], out: &mut Actions) {
         let [a, b, c, d, ..] = head;
         let xid = Xid(i32::from_be_bytes([a, b, c, d]));
-        let Some(conn) = self.conns.get(id) else { return };
-        if self.touch(now, conn.session, conn.timeout) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        conn.heard = now.mono;
+        let (session, timeout) = (conn.session, conn.timeout);
+        if self.touch(now, session, timeout) {
             self.answer(now, id, xid, self.tree.zxid().to_wire(), Err(ErrorCode::MarshallingError), false, out);
         }
     }

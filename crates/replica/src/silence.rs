@@ -21,7 +21,7 @@ impl Replica {
         if self.next_silence().is_none_or(|due| now.mono < due) {
             return;
         }
-        let in_time = now.mono < self.silence_due + SILENCE_MS / 2;
+        let in_time = now.mono < self.silence_due + SILENCE_MS / 10;
         self.silence_due = now.mono + SILENCE_MS;
         if !in_time {
             return;
@@ -30,10 +30,7 @@ impl Replica {
             .conns
             .iter()
             .filter(|(_, conn)| conn.phase == Phase::Serving && !conn.paused && conn.waiting.is_empty())
-            .filter(|(_, conn)| {
-                let heard = conn.stats.last_response;
-                now.mono.saturating_sub(heard) > u64::from(conn.timeout.unsigned_abs()) + SILENCE_MS
-            })
+            .filter(|(_, conn)| now.mono > conn.heard + u64::from(conn.timeout.unsigned_abs()) + SILENCE_MS)
             .map(|(id, conn)| (id, conn.peer, conn.session))
             .collect();
         for (id, peer, session) in silent {

@@ -513,6 +513,7 @@ fn a_client_that_reads_slowly_lives_and_one_that_reads_nothing_does_not() {
         }
         assert_eq!(w.closed.contains(&slow), !reads);
         if reads {
+            w.step(Input::Draining { conn: slow });
             w.step(Input::Flushed { conn: slow });
             w.pass(3000);
             assert!(!w.closed.contains(&slow), "what it sent meanwhile has yet to be read");

@@ -404,12 +404,13 @@ impl Task<'_> {
                 Event::Writable(Err(_)) => return None,
                 Event::Writable(Ok(())) => {
                     let conn = self.conn.id;
-                    if self.conn.flush() {
-                        self.core.step(Input::Flushed { conn });
-                        self.context.deliver();
-                    } else if self.conn.out.lock().report {
+                    if self.conn.out.lock().report {
                         self.core.step(Input::Draining { conn });
                     }
+                    if self.conn.flush() {
+                        self.core.step(Input::Flushed { conn });
+                    }
+                    self.context.deliver();
                 }
                 Event::Late => {
                     tracing::debug!("closing a connection that sent no connect request");

@@ -31,11 +31,13 @@ fn definitions(text: &str) -> Vec<Definition<'_>> {
         let text = without_comment(text);
         let assigned = text.trim_start();
         let assigned = assigned.strip_prefix("export ").map_or(assigned, str::trim_start);
-        if assigned.starts_with("CLIENT_JVMFLAGS=") {
+        let only_this = !text.contains([';', '&', '|']) && text.matches("JVMFLAGS=").count() == 1;
+        if assigned.starts_with("CLIENT_JVMFLAGS=") && only_this {
             continue;
         }
         for (at, _) in text.match_indices("-D") {
-            let item = &text[at + 2..];
+            // A shell takes quotes away wherever they stand.
+            let item = text[at + 2..].trim_start_matches(['"', '\'', '\\']);
             let (name, rest) = item.split_at(end_of(item, |c| c.is_alphanumeric() || "._-".contains(c)));
             let value = match rest.strip_prefix('=') {
                 Some(rest) => {
@@ -151,6 +153,8 @@ mod tests {
             if [ $# -gt 1 ]; then JVMFLAGS=-Dzookeeper.j=false; fi\n\
             export CLIENT_JVMFLAGS=\"-Dzookeeper.k=1\"\n\
             Y=\"-Dzookeeper.l=1 # -Dzookeeper.m=2\"\n\
+            F=-D'zookeeper.n=1' G=-D\"zookeeper.o=2\"\n\
+            CLIENT_JVMFLAGS=-Dzookeeper.p=1; SERVER_JVMFLAGS=-Dzookeeper.q=2\n\
             -D";
         let found: Vec<_> = definitions(text).into_iter().map(|d| (d.line, d.name, d.value)).collect();
         let expected = [
@@ -165,7 +169,11 @@ mod tests {
             (7, "zookeeper.j", Some("false")),
             (9, "zookeeper.l", Some("1")),
             (9, "zookeeper.m", Some("2")),
-            (10, "", Some("true")),
+            (10, "zookeeper.n", Some("1")),
+            (10, "zookeeper.o", Some("2")),
+            (11, "zookeeper.p", Some("1")),
+            (11, "zookeeper.q", Some("2")),
+            (12, "", Some("true")),
         ];
         assert_eq!(found, expected);
     }
