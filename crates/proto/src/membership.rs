@@ -91,7 +91,7 @@ impl MemberList {
     /// What is wrong with it.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         if key == "version" {
-            self.version = u64::from_str_radix(value, 16).map_err(|_| "no hexadecimal number".to_owned())?;
+            self.version = version(value).ok_or("no hexadecimal number")?;
             return Ok(());
         }
         let Some((kind, number)) = key.split_once('.') else {
@@ -119,7 +119,7 @@ impl MemberList {
     pub fn version_of(text: &[u8]) -> u64 {
         let line = text.rsplit(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"version="));
         let number = line.and_then(|n| core::str::from_utf8(n).ok());
-        number.and_then(|n| u64::from_str_radix(n.trim(), 16).ok()).unwrap_or(0)
+        number.and_then(|n| version(n.trim())).unwrap_or(0)
     }
 
     /// A member.
@@ -257,6 +257,11 @@ fn split_host(text: &str) -> Result<(&str, &str), String> {
 fn parse_port(text: &str) -> Result<u16, String> {
     let port = text.trim().parse::<u16>().ok().filter(|&port| port > 0);
     port.ok_or_else(|| format!("`{text}` is no port; allowed: 1 to 65535"))
+}
+
+/// Apache's are signed: one that it could not read would never be followed by a newer one.
+fn version(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok().filter(|version| i64::try_from(*version).is_ok())
 }
 
 /// Reads the value of a `group.G` line.

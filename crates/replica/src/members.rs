@@ -21,7 +21,7 @@ use farrier_proto::txn::read_txn;
 use farrier_proto::{SessionId, TxnHeader, Zxid};
 use farrier_tree::Tree;
 use farrier_tree::tree::CONFIG_PATH;
-use farrier_zab::{Ensemble, LinkId, Output, Outputs, Peer, Role, SyncTicket};
+use farrier_zab::{Ensemble, LinkId, Output, Outputs, Peer, Role, ShownConfig, SyncTicket};
 use std::collections::VecDeque;
 
 /// How this server comes to commits.
@@ -249,11 +249,13 @@ impl Replica {
         now: Time,
     ) -> Self {
         let since = Since::After(state.fuzzy_until());
+        let from = state.begins_at();
         let tree = state.into_tree();
+        let shows = configuration(&tree, Some(from));
         assert_eq!(tree.zxid(), durable.last_logged, "recovery and tree agree on the last transaction");
         let mut outputs = Outputs::default();
         let members = Members {
-            peer: Peer::new(zab, members, durable).over_state(configuration(&tree).as_ref(), &mut outputs),
+            peer: Peer::new(zab, members, durable).over_state(shows.as_ref(), &mut outputs),
             started: false,
             outputs,
             spare_outputs: Vec::new(),
@@ -362,7 +364,7 @@ impl Replica {
     pub(crate) fn snap_received(&mut self, now: Time, link: LinkId, zxid: Zxid, state: TreeRestore, out: &mut Actions) {
         match state.received(zxid) {
             Ok(mut state) => {
-                let config = configuration(state.tree());
+                let config = configuration(state.tree(), None);
                 let Some(members) = self.membership.members() else { unreachable!("a standalone server has no peers") };
                 members.received = Some((zxid, state));
                 self.peer_step(now, farrier_zab::Input::SnapReceived { link, zxid, config });
@@ -373,18 +375,19 @@ impl Replica {
 
     pub(crate) fn truncated(&mut self, now: Time, id: WriteId, state: Option<Box<TreeRestore>>, out: &mut Actions) {
         let done = state.is_some();
+        let mut config = None;
         if let Some(state) = state {
-            let since = Since::After(state.fuzzy_until());
+            let (since, from) = (Since::After(state.fuzzy_until()), state.begins_at());
             self.replace_tree(now, *state, since, out);
+            config = configuration(&self.tree, Some(from));
         }
-        let config = if done { configuration(&self.tree) } else { None };
         self.peer_step(now, farrier_zab::Input::Truncated { id, done, config });
     }
 
     pub(crate) fn reloaded(&mut self, now: Time, id: WriteId, state: TreeRestore, out: &mut Actions) {
-        let since = Since::After(state.fuzzy_until());
+        let (since, from) = (Since::After(state.fuzzy_until()), state.begins_at());
         self.replace_tree(now, state, since, out);
-        let config = configuration(&self.tree);
+        let config = configuration(&self.tree, Some(from));
         self.peer_step(now, farrier_zab::Input::Reloaded { id, last: self.tree.zxid(), config });
     }
 
@@ -573,9 +576,10 @@ fn shown(tree: &Tree) -> Option<(&[u8], u64)> {
     Some((text, node.stat().mzxid.get()))
 }
 
-/// The text of the configuration that a tree shows, for the peer.
-fn configuration(tree: &Tree) -> Option<Bytes> {
-    shown(tree).map(|(text, _)| Bytes::copy_from_slice(text))
+/// The configuration that a tree shows, for the peer. `from` is the snapshot that it was made from, if a log was replayed on that.
+fn configuration(tree: &Tree, from: Option<Zxid>) -> Option<ShownConfig> {
+    let (text, version) = shown(tree)?;
+    Some(ShownConfig { text: Bytes::copy_from_slice(text), in_log: from.is_some_and(|from| version > from.get()) })
 }
 
 /// Where a transaction that is delivered changes something.

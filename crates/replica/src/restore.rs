@@ -13,6 +13,7 @@ pub struct TreeRestore {
     /// Digests are compared once this transaction is applied: up to it, a fuzzy snapshot may hold
     /// effects of transactions that are replayed again.
     compare_from: Option<(Zxid, u64)>,
+    from: Zxid,
     fuzzy_until: Zxid,
     warnings: Vec<String>,
 }
@@ -29,7 +30,15 @@ impl TreeRestore {
     #[must_use]
     pub fn new(config: TreeConfig, hash_seed: u64) -> Self {
         let stage = Stage::Loading(Box::new(TreeLoader::with_hash_seed(config, hash_seed)));
-        Self { config, hash_seed, stage, compare_from: None, fuzzy_until: Zxid::ZERO, warnings: Vec::new() }
+        Self {
+            config,
+            hash_seed,
+            stage,
+            compare_from: None,
+            from: Zxid::ZERO,
+            fuzzy_until: Zxid::ZERO,
+            warnings: Vec::new(),
+        }
     }
 
     /// What an operator should know about the restored state.
@@ -84,6 +93,11 @@ impl TreeRestore {
     /// they were applied.
     pub(crate) const fn fuzzy_until(&self) -> Zxid {
         self.fuzzy_until
+    }
+
+    /// The snapshot that the state was made from; zero for none.
+    pub(crate) const fn begins_at(&self) -> Zxid {
+        self.from
     }
 
     pub(crate) fn into_tree(mut self) -> Tree {
@@ -146,6 +160,7 @@ impl Restore for TreeRestore {
             return Err(RestoreError("a snapshot ends twice".into()));
         };
         self.stage = Stage::Replaying(Box::new(loader.finish(zxid).map_err(RestoreError)?));
+        self.from = zxid;
         if let Some(d) = digest
             && self.config.digest
             && d.version == TxnDigest::VERSION

@@ -67,7 +67,7 @@ pub(crate) struct ConfigFiles {
 /// What could not be done.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} {}: {why}", path.display())]
-struct FileError {
+pub(crate) struct FileError {
     what: &'static str,
     path: PathBuf,
     why: String,
@@ -126,16 +126,26 @@ impl ConfigFiles {
     }
 
     /// Apache keeps what was proposed last in a file, until it is in force.
-    fn forget_next(&self, version: u64) -> Result<(), FileError> {
-        let next = with_suffix(&self.main, "dynamic.next");
+    pub(crate) fn next(&self) -> Result<Option<Vec<u8>>, FileError> {
+        let next = self.next_path();
         match fs::read(&next) {
-            Ok(text) if MemberList::version_of(&text) <= version => {
-                fs::remove_file(&next).and_then(|()| sync_directory(&next)).map_err(failed("remove", &next))
-            }
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed("read", &next)(error)),
         }
+    }
+
+    fn next_path(&self) -> PathBuf {
+        with_suffix(&self.main, "dynamic.next")
+    }
+
+    fn forget_next(&self, version: u64) -> Result<(), FileError> {
+        let old = self.next()?.is_some_and(|text| MemberList::version_of(&text) <= version);
+        let next = self.next_path();
+        if old {
+            fs::remove_file(&next).and_then(|()| sync_directory(&next)).map_err(failed("remove", &next))?;
+        }
+        Ok(())
     }
 }
 

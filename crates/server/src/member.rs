@@ -39,11 +39,12 @@ impl Membership {
         Ok(Some(Self { me: ServerId(me), config: listed.clone(), ensemble }))
     }
 
-    /// The ensemble with the configuration that this server's disk says may come into force. One that can't be read was
-    /// never acknowledged.
-    pub(crate) fn with_pending(&self, text: Option<&[u8]>) -> Ensemble {
-        let list = text.and_then(|text| MemberList::parse(text).ok());
-        self.ensemble.clone().with_pending(list.and_then(|list| Ensemble::of(&list).ok()))
+    /// The ensemble with the newest of the configurations that this server's disk says may come into force. One that can't
+    /// be read was never acknowledged.
+    pub(crate) fn with_pending(&self, texts: &[Vec<u8>]) -> Ensemble {
+        let lists = texts.iter().filter_map(|text| MemberList::parse(text).ok());
+        let newest = lists.filter_map(|list| Ensemble::of(&list).ok()).max_by_key(Ensemble::version);
+        self.ensemble.clone().with_pending(newest)
     }
 
     /// This server's own line.
@@ -150,9 +151,14 @@ mod tests {
     fn what_the_disk_says_may_come_into_force_counts_if_it_is_newer() {
         let config = config();
         let membership = Membership { me: ServerId(1), ensemble: ensemble(&config).expect("voters"), config };
-        let pending =
-            |text: Option<&str>| membership.with_pending(text.map(str::as_bytes)).pending().map(Ensemble::version);
+        let pending_of = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| text.as_bytes().to_vec()).collect();
+            membership.with_pending(&texts).pending().map(Ensemble::version)
+        };
+        let pending = |text: Option<&str>| pending_of(text.as_slice());
         assert_eq!(pending(None), None);
+        let both = ["server.1=zk1:2888:3888\nversion=200000008", "server.1=zk1:2888:3888\nversion=200000007"];
+        assert_eq!(pending_of(&both), Some(0x2_0000_0008), "the newest");
         assert_eq!(pending(Some("server.1=zk1:2888:3888\nversion=200000007")), Some(0x2_0000_0007));
         assert_eq!(pending(Some("server.1=zk1:2888:3888\nversion=200000006")), None, "it is in force");
         assert_eq!(pending(Some("version=200000007")), None, "nobody votes");

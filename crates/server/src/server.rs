@@ -20,7 +20,7 @@ use crate::restoring;
 use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
 use farrier_replica::{Input, LogWork, Replica, durable};
-use farrier_storage::{DiskError, DiskErrorKind, LogWriter, Refusal, RefusalKind, read_pending};
+use farrier_storage::{DiskError, DiskErrorKind, LogWriter, Pending, Refusal, RefusalKind, read_pending};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -71,6 +71,9 @@ pub enum StartError {
     /// The files can't be taken up as they are.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What is pending of the members can't be told.
+    #[error("{0}")]
+    Pending(String),
     /// The disk failed during the start.
     #[error("{0}. Nothing was acknowledged; {remedy} and start again", remedy = disk_remedy(.0))]
     Disk(#[from] DiskError),
@@ -115,7 +118,12 @@ impl StartError {
             Self::Directory(_) | Self::Refused(Refusal { kind: RefusalKind::Misplaced, .. }) => 3,
             // Apache's code for an election port.
             Self::BindPeers { .. } => 14,
-            Self::Bind { .. } | Self::Locked(_) | Self::Refused(_) | Self::Disk(_) | Self::System(_) => 1,
+            Self::Bind { .. }
+            | Self::Locked(_)
+            | Self::Refused(_)
+            | Self::Pending(_)
+            | Self::Disk(_)
+            | Self::System(_) => 1,
         }
     }
 
@@ -194,7 +202,7 @@ impl Server {
             recovered.snapshot_zxid.map_or_else(|| "none".to_owned(), |z| z.to_string()),
             recovered.replayed
         );
-        let pending = if config.reconfig_enabled { read_pending(&*disk)? } else { None };
+        let pending = pending_members(&config, member.as_ref(), &disk)?;
         let writer =
             LogWriter::open(disk.clone(), &recovered, mapping::log(&config)).with_txn_max(mapping::txn_max(&config));
         let settings = mapping::replica(&config, member.as_ref(), seed);
@@ -204,7 +212,7 @@ impl Server {
             Some(m) => Replica::ensemble(
                 settings,
                 m.zab(&config, seed),
-                m.with_pending(pending.as_deref()),
+                m.with_pending(&pending),
                 durable(&recovered),
                 state,
                 replayed,
@@ -429,6 +437,30 @@ fn join(mut threads: Vec<JoinHandle<()>>) {
     }
 }
 
+/// Configurations of members that may come into force, or may have: what a leader told this server, and what it told Apache's
+/// server on the same files.
+fn pending_members(
+    config: &ServerConfig,
+    member: Option<&Membership>,
+    disk: &RealDisk,
+) -> Result<Vec<Vec<u8>>, StartError> {
+    let Some(member) = member.filter(|_| config.reconfig_enabled) else { return Ok(Vec::new()) };
+    let told = match read_pending(disk)? {
+        Pending::Nothing => None,
+        Pending::Config(text) => Some(text),
+        Pending::Damaged(path) => {
+            return Err(StartError::Pending(format!(
+                "{path} is damaged. It holds the members of a reconfiguration that may be in force by now. If none was under way \
+                 when this server was last up, remove it and start again; otherwise let the configuration name the members \
+                 that are in force first"
+            )));
+        }
+    };
+    let file = config.config_file.as_deref().map(|file| ConfigFiles::new(file, member.me));
+    let next = file.map(|files| files.next()).transpose().map_err(|error| StartError::Pending(error.to_string()))?;
+    Ok(told.into_iter().chain(next.flatten()).collect())
+}
+
 /// Asks for a prepared segment, unless that is asked already.
 fn request(prepare: &SyncSender<()>) {
     let _ = prepare.try_send(());
@@ -535,6 +567,33 @@ fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, StartError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_that_are_pending_come_from_both_kinds_of_servers_and_not_from_a_damaged_file() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("myid"), "1").expect("written");
+        let list = "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\nversion=0";
+        let list = farrier_proto::membership::MemberList::parse(list.as_bytes()).expect("a list");
+        let file = dir.path().join("zoo.cfg");
+        let mut config = ServerConfig {
+            ensemble: Some(crate::config::EnsembleConfig::new(1, list.members)),
+            reconfig_enabled: true,
+            config_file: Some(file),
+            ..ServerConfig::standalone(dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        };
+        let member = Membership::of(&config).expect("valid");
+        let disk = RealDisk::open(dir.path(), dir.path(), true).expect("a disk");
+        let pending = |config: &ServerConfig| pending_members(config, member.as_ref(), &disk);
+        assert_eq!(pending(&config).expect("readable"), Vec::<Vec<u8>>::new());
+        let next = dir.path().join("zoo.cfg.dynamic.next");
+        std::fs::write(&next, "server.1=a:1:2\nversion=5").expect("written");
+        assert_eq!(pending(&config).expect("readable"), [b"server.1=a:1:2\nversion=5".to_vec()]);
+        std::fs::write(dir.path().join("farrier.pending"), "farrier.pending 1 00000000\n?").expect("written");
+        let error = pending(&config).expect_err("nobody knows what it said").to_string();
+        assert!(error.contains("farrier.pending is damaged") && !error.contains("mend the disk"), "{error}");
+        config.reconfig_enabled = false;
+        assert_eq!(pending(&config).expect("members come from the file alone"), Vec::<Vec<u8>>::new());
+    }
 
     #[test]
     fn a_full_disk_has_its_own_remedy() {

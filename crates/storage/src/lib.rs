@@ -39,7 +39,7 @@ pub use epochs::{
 };
 pub use log::{Committed, LogOptions, LogWriter, prepare_segment};
 pub use mark::Mark;
-pub use pending::read_pending;
+pub use pending::{Pending, read_pending};
 pub use purge::{HeldBack, PurgePolicy, Purged, purge};
 pub use recover::{RecoverOptions, Recovered, Refusal, RefusalKind, recover, reload, remove_initialize};
 pub use recovering::{Recovering, raise_recovering, read_recovering};

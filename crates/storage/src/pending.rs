@@ -5,14 +5,14 @@
 //! The first line is `farrier.pending 1 <checksum of the rest>`, in eight hexadecimal digits; the rest is the
 //! configuration's text.
 
-use crate::disk::{Dir, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::disk::{Dir, Disk, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::epochs::replace;
 
 const NAME: &str = "farrier.pending";
 pub(crate) const TEMPORARY: &str = "farrier.pending.tmp";
 const HEADER: &str = "farrier.pending 1";
 /// Bytes that are read; a longer configuration is never written.
-const BYTES_MAX: u64 = 4 << 20;
+const BYTES_MAX: u64 = 64 << 20;
 
 fn path() -> DiskPath {
     DiskPath::new(Dir::Data, NAME)
@@ -24,15 +24,26 @@ fn whole(config: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The configuration's text; `None` if nothing is pending.
+/// What the file says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// Nothing is pending.
+    Nothing,
+    /// The configuration of this text.
+    Config(Vec<u8>),
+    /// It is not as it was written, and nobody knows what it said: to do without it could let this member vote in a
+    /// configuration that others have left. The file's path.
+    Damaged(String),
+}
+
+/// Reads the file.
 ///
 /// # Errors
-/// The disk failed, or the file is not as it was written: then nobody knows what it said, and to do without it could
-/// let this member vote in a configuration that others have left.
-pub fn read_pending<D: Disk>(disk: &D) -> DiskResult<Option<Vec<u8>>> {
+/// The disk failed.
+pub fn read_pending<D: Disk>(disk: &D) -> DiskResult<Pending> {
     let file = match disk.open(&path(), OpenMode::Read) {
         Ok(file) => file,
-        Err(e) if e.kind == DiskErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind == DiskErrorKind::NotFound => return Ok(Pending::Nothing),
         Err(e) => return Err(e),
     };
     let len = usize::try_from(file.len()?.min(BYTES_MAX)).expect("the bound is small");
@@ -40,17 +51,10 @@ pub fn read_pending<D: Disk>(disk: &D) -> DiskResult<Option<Vec<u8>>> {
     let n = file.read_at(0, &mut bytes)?;
     bytes.truncate(n);
     let config = bytes.iter().position(|b| *b == b'\n').map(|end| bytes[end + 1..].to_vec());
-    match config {
-        Some(config) if whole(&config) == bytes => Ok(Some(config)),
-        Some(_) | None => Err(DiskError {
-            operation: "use",
-            path: disk.describe(&path()),
-            kind: DiskErrorKind::Other,
-            message: "it is damaged. It held the members of a reconfiguration that may be in force by now: if no \
-                      reconfiguration was under way when this server was last up, remove it"
-                .to_owned(),
-        }),
-    }
+    Ok(match config {
+        Some(config) if whole(&config) == bytes => Pending::Config(config),
+        Some(_) | None => Pending::Damaged(disk.describe(&path())),
+    })
 }
 
 /// Makes it durable that this configuration is pending, or none.
@@ -78,14 +82,14 @@ mod tests {
     #[test]
     fn it_is_there_until_it_is_void() {
         let disk = MemDisk::new(false);
-        assert_eq!(read_pending(&disk), Ok(None));
+        assert_eq!(read_pending(&disk), Ok(Pending::Nothing));
         write_pending(&disk, None).unwrap();
         for text in [&b"server.1=a:1:2\nversion=5"[..], b"", b"\n\n"] {
             write_pending(&disk, Some(text)).unwrap();
-            assert_eq!(read_pending(&disk), Ok(Some(text.to_vec())));
+            assert_eq!(read_pending(&disk), Ok(Pending::Config(text.to_vec())));
         }
         write_pending(&disk, None).unwrap();
-        assert_eq!(read_pending(&disk), Ok(None));
+        assert_eq!(read_pending(&disk), Ok(Pending::Nothing));
         assert!(disk.content(&path()).is_none());
     }
 
@@ -96,10 +100,10 @@ mod tests {
         let bytes = disk.content(&path()).unwrap();
         for cut in 0..bytes.len() {
             disk.put(&path(), bytes[..cut].to_vec());
-            let error = read_pending(&disk).unwrap_err();
-            assert!(error.to_string().contains("farrier.pending"), "{error}");
+            let damaged = Ok(Pending::Damaged(disk.describe(&path())));
+            assert_eq!(read_pending(&disk), damaged);
             disk.put(&path(), bytes.iter().enumerate().map(|(i, b)| b ^ u8::from(i == cut)).collect());
-            assert!(read_pending(&disk).is_err(), "byte {cut}");
+            assert_eq!(read_pending(&disk), damaged, "byte {cut}");
         }
     }
 }

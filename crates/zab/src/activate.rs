@@ -4,10 +4,11 @@
 //! force with COMMITANDACTIVATE or INFORMANDACTIVATE, with the configuration of NEWLEADER at UPTODATE, or with the word
 //! of a peer for which it is in force already, while this server looks for a leader.
 //!
-//! Pending is the newest of two, as long as it is not in force:
-//! - What is **logged**: the last reconfiguration in the log, or the configuration that the state shows which the log
-//!   begins from. It comes and goes with the history: whatever replaces the state says what the new one shows. It is as
-//!   durable as the history is, and read from it at a start.
+//! Pending is the newest of three, as long as it is not in force:
+//! - What is **logged**: the last reconfiguration in the log. It comes and goes with the history: whatever replaces the state
+//!   says what the new one shows. It is as durable as the history is, and read from it at a start.
+//! - What only the state **shows** that the log begins from. Its quorums count, but no leader puts it in force: the directory
+//!   may have come from another ensemble, or its members have got other addresses since, and the operator's file is right.
 //! - What the last NEWLEADER **told**, in which Apache's leaders send what they saw last (`lastSeenQuorumVerifier`). That
 //!   may be in no history: a server of theirs that died between its file of it and its log completes it all the same.
 //!   And the state of a SNAP shows what is in force for its sender, also if a later one is in its history. So it goes
@@ -17,7 +18,7 @@
 
 use crate::core::Core;
 use crate::ensemble::Ensemble;
-use crate::io::{Level, Output, Outputs};
+use crate::io::{Level, Output, Outputs, ShownConfig};
 use bytes::Bytes;
 use farrier_proto::membership::{MemberList, Role};
 use farrier_proto::txn::read_txn;
@@ -49,15 +50,31 @@ impl Core {
 
     /// Another state, with the history that made it, took the place of this server's, or is the one at the start. It
     /// shows this configuration (`/zookeeper/config`): what was logged before is gone if it is not in it.
-    pub(crate) fn state_shows(&mut self, config: Option<&Bytes>, out: &mut Outputs) {
+    pub(crate) fn state_shows(&mut self, config: Option<&ShownConfig>, out: &mut Outputs) {
         if !self.config.reconfig {
             return;
         }
-        self.logged = None;
-        match config {
-            Some(text) if MemberList::version_of(text) > self.ensemble.version() => self.note_logged(text, out),
-            Some(_) | None => self.count_pending(),
+        self.shown = None;
+        let before = self.logged.take().map(|logged| logged.version());
+        if let Some(ShownConfig { text, in_log }) = config
+            && MemberList::version_of(text) > self.ensemble.version()
+        {
+            self.note_logged(text, out);
+            if !in_log && before != Some(MemberList::version_of(text)) {
+                self.shown = self.logged.take();
+            }
         }
+        self.count_pending();
+    }
+
+    /// What a leader completes.
+    pub(crate) fn to_complete(&self) -> Option<&Ensemble> {
+        self.logged.iter().chain(&self.told).max_by_key(|known| known.version())
+    }
+
+    /// What a leader tells: what it completes, otherwise what is in force. `lastSeenQuorumVerifier` of Apache's servers.
+    pub(crate) fn newest(&self) -> &Ensemble {
+        self.to_complete().unwrap_or(&self.ensemble)
     }
 
     /// What NEWLEADER says. A new one is on its way to disk with this.
@@ -90,10 +107,11 @@ impl Core {
     /// What is in force, or what is pending, has changed.
     fn count_pending(&mut self) {
         let version = self.ensemble.version();
-        for known in [&mut self.logged, &mut self.told] {
+        for known in [&mut self.logged, &mut self.shown, &mut self.told] {
             known.take_if(|known| known.version() <= version);
         }
-        let pending = self.logged.iter().chain(&self.told).max_by_key(|known| known.version()).cloned();
+        let pending =
+            self.logged.iter().chain(&self.shown).chain(&self.told).max_by_key(|known| known.version()).cloned();
         self.ensemble = self.ensemble.clone().with_pending(pending);
     }
 

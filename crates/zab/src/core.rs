@@ -14,8 +14,10 @@ use std::fmt;
 pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) ensemble: Ensemble,
-    /// The newest configuration in the log, or that the state shows; if it is not in force, it is pending.
+    /// The newest configuration in the log; if it is not in force, it is pending.
     pub(crate) logged: Option<Ensemble>,
+    /// The one that the state shows, if it is in no log of this server: pending as well, and never completed.
+    pub(crate) shown: Option<Ensemble>,
     /// The one of the last NEWLEADER, if it is newer than the one in force: pending as well. See [`crate::activate`].
     pub(crate) told: Option<Ensemble>,
     /// What the disk says, never ahead of it.
@@ -73,6 +75,7 @@ impl Core {
             config,
             ensemble,
             logged: None,
+            shown: None,
             told,
             accepted: durable.accepted,
             current: durable.current,

@@ -133,12 +133,6 @@ impl Ensemble {
         self.pending.as_deref()
     }
 
-    /// What is pending, otherwise what is in force: `lastSeenQuorumVerifier` of Apache's servers.
-    #[must_use]
-    pub fn newest(&self) -> &Self {
-        self.pending().unwrap_or(self)
-    }
-
     /// Version of the configuration: the zxid of the reconfiguration that made it, or 0.
     #[must_use]
     pub const fn version(&self) -> u64 {

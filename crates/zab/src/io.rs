@@ -59,6 +59,16 @@ pub struct Located {
     pub snapshot_bytes: u64,
 }
 
+/// The configuration of members that a state shows (`/zookeeper/config`).
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ShownConfig {
+    /// Its text.
+    pub text: Bytes,
+    /// Whether the reconfiguration that made it is in the log, above the snapshot that the state was made from. Otherwise nobody
+    /// knows whether it has to do with this ensemble: a snapshot may have come with its directory from another one.
+    pub in_log: bool,
+}
+
 /// Everything that can wake a peer.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Input {
@@ -123,7 +133,7 @@ pub enum Input {
         /// The packet's zxid.
         zxid: Zxid,
         /// The configuration that the state shows, if any.
-        config: Option<Bytes>,
+        config: Option<ShownConfig>,
     },
     /// Everything emitted for this link was handed to the system, after [`Output::ReportFlush`].
     Flushed {
@@ -162,7 +172,7 @@ pub enum Input {
         /// Whether it was done.
         done: bool,
         /// If so, the configuration that the state shows now, if any.
-        config: Option<Bytes>,
+        config: Option<ShownConfig>,
     },
     /// [`Output::Reload`] was carried out: the state is again what the disk says.
     Reloaded {
@@ -171,7 +181,7 @@ pub enum Input {
         /// The last transaction of it.
         last: Zxid,
         /// The configuration that it shows, if any.
-        config: Option<Bytes>,
+        config: Option<ShownConfig>,
     },
     /// A deadline passed.
     Timer,

@@ -15,11 +15,10 @@ mod stream;
 mod sync;
 
 use crate::core::{Core, Resign, Setback};
-use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, WriteId};
+use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, ShownConfig, WriteId};
 use crate::limits::{REDIAL_INTERVAL, REJOIN_PAUSE_MAX};
 use crate::peer::{Phase, Status};
 use broadcast::{Adopted, Broadcast};
-use bytes::Bytes;
 use discovery::{Connecting, Discovering, Promising};
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
 use farrier_proto::{ServerId, Zxid};
@@ -287,7 +286,7 @@ impl Learner {
         core: &mut Core,
         now: u64,
         link: Link,
-        (zxid, config): (Zxid, Option<Bytes>),
+        (zxid, config): (Zxid, Option<ShownConfig>),
         out: &mut Outputs,
     ) -> Result<(), Resign> {
         if let Stage::Choosing(stage) = &self.stage {

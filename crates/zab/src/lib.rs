@@ -29,6 +29,8 @@ mod limits;
 mod peer;
 
 pub use config::{Config, Durable, Ensemble, EnsembleError, QuorumVerifier, Recovering};
-pub use io::{Input, Level, LinkId, LinkKind, Located, Names, Output, Outputs, ReadId, Role, SyncTicket, WriteId};
+pub use io::{
+    Input, Level, LinkId, LinkKind, Located, Names, Output, Outputs, ReadId, Role, ShownConfig, SyncTicket, WriteId,
+};
 pub use leader::HandOverRefused;
 pub use peer::{LearnerStatus, Peer, Phase, Status};

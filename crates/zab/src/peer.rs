@@ -12,7 +12,7 @@ use crate::config::{Config, Durable, Ensemble};
 use crate::core::{Core, Resign};
 use crate::election::{self, Elected, Election};
 use crate::history::History;
-use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, Role, SyncTicket, WriteId};
+use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, Role, ShownConfig, SyncTicket, WriteId};
 use crate::leader::{HandOverRefused, Leader};
 use crate::learner::Learner;
 use crate::limits::EARLY_LINKS_MAX;
@@ -112,7 +112,7 @@ impl Peer {
     /// The same, whose state shows this configuration: if it is newer than the one in force, it came with a
     /// reconfiguration that is in the log, or was there when the state was made, and nobody knows whether it is in force.
     #[must_use]
-    pub fn over_state(mut self, config: Option<&Bytes>, out: &mut Outputs) -> Self {
+    pub fn over_state(mut self, config: Option<&ShownConfig>, out: &mut Outputs) -> Self {
         self.core.state_shows(config, out);
         self
     }

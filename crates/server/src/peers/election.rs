@@ -143,8 +143,8 @@ impl Election {
         notification.write(&mut frame);
         let mut peers = self.peers.borrow_mut();
         if !self.settings.is_member(to) && !peers.contains_key(&to) {
-            tracing::warn!("server {to} is in no configuration; nothing can be sent to it");
-            return;
+            // Mostly the members of a reconfiguration that is not in force: they dial.
+            return self.nuisance.warn(|| format!("server {to} is in no configuration; nothing can be sent to it"));
         }
         let peer = peers.entry(to).or_default();
         peer.unsent = Some(frame.into());

@@ -192,9 +192,10 @@ fn refusal(core: &Core, accepted: AcceptedEpoch, info: LearnerInfo) -> Option<St
     if info.protocol_version < LEARNER_PROTOCOL_VERSION {
         return Some(format!("its protocol version {:#x} is older than ZooKeeper 3.4", info.protocol_version));
     }
-    // What is in force there may be what is pending here, and is completed then.
-    let ours = core.ensemble.newest().version();
-    if info.config_version > ours {
+    // What is in force there may be what is pending here, and is completed then. Nothing in between: that is in force, and
+    // nobody here counts its quorums.
+    let ours = core.ensemble.version();
+    if info.config_version > ours && info.config_version != core.newest().version() {
         let theirs = info.config_version;
         return Some(format!("it knows configuration {theirs:#x}, which is newer than {ours:#x} here"));
     }

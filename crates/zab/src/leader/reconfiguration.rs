@@ -14,7 +14,7 @@ use crate::limits::HAND_OVER_MS_MAX;
 impl Leader {
     /// Quorums of both configurations have the initial history, and know what is pending.
     pub(super) fn complete_reconfiguration(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
-        let Some(text) = core.ensemble.pending().map(|pending| pending.text().clone()) else { return };
+        let Some(text) = core.to_complete().map(|pending| pending.text().clone()) else { return };
         match core.activate(&text, Some(core.me()), None, out) {
             Ok(leaves) => self.retiring = leaves,
             // It was read before it was pending. Until it is in force, quorums of both go on to be needed.

@@ -397,7 +397,7 @@ impl Learner {
                     return true;
                 }
                 let zxid = Zxid::new(view.epoch, 0);
-                self.send(link, LeaderPacket::NewLeader { zxid, config: core.ensemble.newest().text().clone() }, out);
+                self.send(link, LeaderPacket::NewLeader { zxid, config: core.newest().text().clone() }, out);
                 self.stage = Stage::NewLeader { bound };
                 let (init, sync) = (core.ticks(core.config.init_limit), core.ticks(core.config.sync_limit));
                 self.silent_at = Some(now + init);

@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::{Link, Stage};
 use crate::core::{Core, Resign};
 use crate::history::History;
-use crate::io::{Level, Output, Outputs, WriteId};
+use crate::io::{Level, Output, Outputs, ShownConfig, WriteId};
 use crate::limits::{HELD_BYTES_MAX, HELD_PACKETS_MAX, packet_bytes};
 use bytes::Bytes;
 use farrier_proto::Zxid;
@@ -108,7 +108,7 @@ impl Choosing {
         &self,
         core: &mut Core,
         link: Link,
-        (zxid, config): (Zxid, Option<Bytes>),
+        (zxid, config): (Zxid, Option<ShownConfig>),
         out: &mut Outputs,
     ) -> Result<Receiving, Resign> {
         if zxid.epoch() > self.epoch {

@@ -1,6 +1,7 @@
 //! A reconfiguration that an earlier leader began: it is completed, whether this server leads on or not.
 
 use super::*;
+use crate::io::ShownConfig;
 use farrier_proto::quorum::{ElectionRound, Notification, ServerState, Vote};
 use std::collections::BTreeSet;
 
@@ -17,11 +18,16 @@ fn ensemble(text: &str) -> Ensemble {
 
 /// Server 3 of [`OLD`], whose log ends with 1:1: there the voters became these, of version 1:1.
 fn pending(members: &[(i64, &str)]) -> Run {
+    shown(members, true)
+}
+
+/// The same, or its state shows that and no log does.
+fn shown(members: &[(i64, &str)], in_log: bool) -> Run {
     let mut run = setup(1, &[(1, 1)], |c| c.reconfig = true);
     let core = run.peer.core_mut();
     core.ensemble = ensemble(&text(OLD, 0));
     let mut out = Outputs::default();
-    core.state_shows(Some(&text(members, 0x1_0000_0001).into()), &mut out);
+    core.state_shows(Some(&ShownConfig { text: text(members, 0x1_0000_0001).into(), in_log }), &mut out);
     assert_eq!(out.list, []);
     run
 }
@@ -83,6 +89,25 @@ fn what_is_pending_goes_with_newleader_and_is_in_force_once_quorums_of_both_have
     assert!(run.ack(5, 2, 1).contains(&"deliver 2:1".to_owned()));
 }
 
+/// A directory that came from elsewhere, or whose servers have other addresses by now: the operator's file is right.
+#[test]
+fn what_only_the_state_shows_is_not_completed() {
+    let mut run = shown(&[(1, "participant"), (3, "participant"), (5, "participant")], false);
+    let out = run.gather(&[1]);
+    assert!(out.contains(&"1> NEWLEADER 2:0".to_owned()), "{out:?}");
+    assert_eq!(run.ack(1, 2, 0), ["leading 2", "1> UPTODATE"]);
+    assert_eq!(run.in_force(), (0, true), "its quorums count all the same");
+    // It is completed once a log has it as well.
+    let mut run = pending(&[(1, "participant"), (3, "participant"), (5, "participant")]);
+    let again = ShownConfig {
+        text: text(&[(1, "participant"), (3, "participant"), (5, "participant")], NEW_VERSION).into(),
+        in_log: false,
+    };
+    run.peer.core_mut().state_shows(Some(&again), &mut Outputs::default());
+    run.gather(&[1]);
+    assert!(run.ack(1, 2, 0).contains(&"activate 100000001".to_owned()), "a snapshot of its own took the log's place");
+}
+
 #[test]
 fn quorums_of_both_promise() {
     let mut run = pending(&[(3, "participant"), (5, "participant"), (6, "participant")]);
@@ -99,7 +124,9 @@ fn quorums_of_both_promise() {
 fn whoever_has_it_in_force_is_let_in() {
     let mut run = pending(&[(3, "participant"), (5, "participant"), (6, "participant")]);
     run.lead();
-    for (link, config_version, refused) in [(5, NEW_VERSION, false), (6, NEW_VERSION + 1, true)] {
+    for (link, config_version, refused) in
+        [(5, NEW_VERSION, false), (6, NEW_VERSION + 1, true), (7, NEW_VERSION - 1, true)]
+    {
         run.up(link);
         let info = LearnerInfo { config_version, ..info(link.cast_signed()) };
         let out = run.says(link, LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(1), info });

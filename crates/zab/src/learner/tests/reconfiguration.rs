@@ -74,7 +74,11 @@ fn other_quorums() -> &'static str {
 }
 
 fn snapshot(zxid: Zxid, shows: &'static str) -> Input {
-    Input::SnapReceived { link: LINK, zxid, config: Some(Bytes::from_static(shows.as_bytes())) }
+    Input::SnapReceived { link: LINK, zxid, config: Some(shown(shows, false)) }
+}
+
+fn shown(text: &'static str, in_log: bool) -> ShownConfig {
+    ShownConfig { text: Bytes::from_static(text.as_bytes()), in_log }
 }
 
 fn says_new_leader(b: &mut Bench, config: &'static str) -> Vec<Output> {
@@ -97,22 +101,18 @@ const NINE: u64 = 0x1_0000_0009;
 
 #[test]
 fn what_was_pending_goes_with_a_cut_of_the_log() {
-    let shown = |after, config: Option<&'static str>| {
+    let cut = |after, config: Option<&'static str>| {
         let mut b = member(1);
         b.says(LeaderPacket::Proposal { zxid: z(2, 1), txn: reconfig(z(2, 1), changed("b:1:2", "b:1:7")) });
         b.core.history.truncate(after);
-        let config = config.map(|text| Bytes::from_static(text.as_bytes()));
+        let config = config.map(|text| shown(text, true));
         b.step(Input::Truncated { id: WriteId(3), done: true, config });
         pending(&b)
     };
-    assert_eq!(shown(z(2, 1), Some(changed("b:1:2", "b:1:7"))), Some(0x2_0000_0001), "it is kept");
-    assert_eq!(shown(z(1, 2), Some(OLD)), None);
-    assert_eq!(shown(z(1, 2), None), None);
-    assert_eq!(
-        shown(z(1, 2), Some(other_quorums())),
-        Some(NINE),
-        "one that was logged before, and is not in force here"
-    );
+    assert_eq!(cut(z(2, 1), Some(changed("b:1:2", "b:1:7"))), Some(0x2_0000_0001), "it is kept");
+    assert_eq!(cut(z(1, 2), Some(OLD)), None);
+    assert_eq!(cut(z(1, 2), None), None);
+    assert_eq!(cut(z(1, 2), Some(other_quorums())), Some(NINE), "one that was logged before, and is not in force here");
 }
 
 /// Servers 3, 5 and 6 may be in force once this server acknowledged NEWLEADER: it must not elect with 2 alone.
@@ -158,14 +158,14 @@ fn the_state_that_is_loaded_again_says_what_is_pending() {
     let config = Config { reconfig: true, ..Config::new(ServerId(1)) };
     let old = Ensemble::of(&MemberList::parse(OLD.as_bytes()).unwrap()).unwrap();
     let mut out = Outputs::default();
-    let shows = Bytes::from_static(other_quorums().as_bytes());
+    let shows = shown(other_quorums(), true);
     let mut peer = crate::Peer::new(config, old, disk()).over_state(Some(&shows), &mut out);
     assert_eq!(peer.ensemble().pending().map(Ensemble::version), Some(NINE), "as at a start");
     peer.state_diverged();
     peer.lead(0, &mut out);
     (1..=30).for_each(|second| peer.step(1000 * second, Input::Timer, &mut out));
     let reload = out.list.iter().find_map(|o| if let Output::Reload { id } = o { Some(*id) } else { None });
-    let config = Some(Bytes::from_static(OLD.as_bytes()));
+    let config = Some(shown(OLD, true));
     peer.step(30_000, Input::Reloaded { id: reload.unwrap(), last: z(1, 2), config }, &mut out);
     assert_eq!(peer.ensemble().pending(), None);
 }

@@ -120,8 +120,9 @@ fn ensemble(text: &[u8]) -> Ensemble {
 }
 
 /// What a state shows in `/zookeeper/config`.
-fn shown(history: &History) -> Option<Bytes> {
-    history.iter().rev().find_map(|(_, txn)| crate::activate::configuration(txn))
+fn shown(history: &History, in_log: bool) -> Option<ShownConfig> {
+    let text = history.iter().rev().find_map(|(_, txn)| crate::activate::configuration(txn))?;
+    Some(ShownConfig { text, in_log })
 }
 
 fn reconfig(zxid: Zxid, voters: &[i64]) -> Bytes {
@@ -194,7 +195,8 @@ impl World {
             seed: id.cast_unsigned(),
             ..Config::new(ServerId(id))
         };
-        let peer = Peer::new(config, members, durable).over_state(shown(&disk.log).as_ref(), &mut Outputs::default());
+        let peer =
+            Peer::new(config, members, durable).over_state(shown(&disk.log, true).as_ref(), &mut Outputs::default());
         server.tree.clone_from(&server.disk.log);
         server.peer = Some(peer);
         self.step(id, Input::Timer);
@@ -452,12 +454,12 @@ impl World {
             Write::Truncate(after) => {
                 disk.log.retain(|(zxid, _)| *zxid <= after);
                 server.tree.clone_from(&disk.log);
-                Input::Truncated { id: w, done: true, config: shown(&disk.log) }
+                Input::Truncated { id: w, done: true, config: shown(&disk.log, true) }
             }
             Write::Reload => {
                 server.tree.clone_from(&disk.log);
                 let last = disk.log.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
-                Input::Reloaded { id: w, last, config: shown(&disk.log) }
+                Input::Reloaded { id: w, last, config: shown(&disk.log, true) }
             }
         };
         self.step(id, input);
@@ -475,7 +477,7 @@ impl World {
             Item::Up(packet) => self.step(to, Input::LearnerPacket { link, packet }),
             Item::Snap(history) => {
                 let zxid = history.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
-                let config = shown(&history);
+                let config = shown(&history, false);
                 self.server(to).received = Some(history);
                 self.step(to, Input::SnapReceived { link, zxid, config });
             }
@@ -613,7 +615,7 @@ impl World {
     /// and know nothing of the server that would have to lead, or have no voice. With Apache's servers it is the same.
     fn is_stuck(&self) -> bool {
         let peers = || self.servers.values().filter_map(|s| s.peer.as_ref());
-        let newest: BTreeSet<_> = peers().map(|p| p.ensemble().newest().version()).collect();
+        let newest: BTreeSet<_> = peers().map(|p| p.core.newest().version()).collect();
         newest.len() > 1 && !self.servers.values().any(|s| s.serves)
     }
 
