@@ -150,6 +150,39 @@ fn what_a_follower_hears_of_a_lost_request_answers_no_later_one() {
     c.assert_equal();
 }
 
+/// Behind many reads a write waits until they ran, and leaves in the moment in which they do.
+#[test]
+fn a_write_that_waited_behind_another_connections_leaves_at_once() {
+    let mut c = Cluster::of_three();
+    let f = c.followers()[0];
+    let first = c.connect(f, 10_000);
+    c.request(first, 1, OpCode::Create, &create("/a"));
+    assert_eq!(c.replies(first), [(1, 0)]);
+    let new = interrupted(&mut c, f, "/a");
+    (1..=20).for_each(|xid| c.request(new, xid, OpCode::Exists, &read("/a")));
+    c.request(new, 21, OpCode::SetData, &set("/a"));
+    c.request(new, 22, OpCode::Exists, &read("/a"));
+    assert_eq!(c.replies(new), []);
+    release(&mut c);
+    assert_eq!(c.replies(new), (1..=22).map(|xid| (xid, 0)).collect::<Vec<_>>());
+}
+
+/// `crst` sets figures back, and nothing else.
+#[test]
+fn who_is_silent_is_not_told_by_a_figure() {
+    let mut c = Cluster::of_three();
+    let f = c.followers()[0];
+    let client = c.connect(f, 30_000);
+    for _ in 0..6 {
+        c.pass(5000);
+        c.request(client, -2, OpCode::Ping, &[]);
+        assert_eq!(c.replies(client), [(-2, 0)]);
+    }
+    c.reset_connection_stats(f);
+    c.pass(15_000);
+    assert!(!c.is_closed(client.conn));
+}
+
 /// The path to the first server breaks without notice to either end.
 #[test]
 fn a_connection_whose_session_went_elsewhere_does_not_stay_for_ever() {

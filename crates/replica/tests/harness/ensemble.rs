@@ -299,6 +299,10 @@ impl Cluster {
         self.servers[&server].replica.as_ref().expect("a running server")
     }
 
+    pub(crate) fn reset_connection_stats(&mut self, server: i64) {
+        self.server(server).replica.as_mut().expect("a running server").reset_connection_stats();
+    }
+
     pub(crate) fn hold_disk(&mut self, server: i64, held: bool) {
         self.server(server).disk_held = held;
         self.run();
