@@ -83,6 +83,20 @@ struct Output {
 }
 
 impl Conn {
+    fn new(id: ConnId, write: OwnedWriteHalf, task: Waker) -> Self {
+        Self {
+            id,
+            write,
+            out: parking_lot::Mutex::default(),
+            full: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            task,
+        }
+    }
+
     pub(crate) const fn id(&self) -> ConnId {
         self.id
     }
@@ -251,17 +265,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
     let id = core.name_connection(context.index());
     let (mut read, write) = stream.into_split();
     let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let conn = Arc::new(Conn {
-        id,
-        write,
-        out: parking_lot::Mutex::default(),
-        full: AtomicBool::new(false),
-        paused: AtomicBool::new(false),
-        closing: AtomicBool::new(false),
-        broken: AtomicBool::new(false),
-        ended: AtomicBool::new(false),
-        task,
-    });
+    let conn = Arc::new(Conn::new(id, write, task));
     context.register(&conn);
     core.step(Input::ClientUp { conn: id, peer });
     context.deliver();
@@ -598,17 +602,7 @@ mod tests {
         let mut client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
         let (stream, _) = listener.accept().await.expect("a connection");
         let (_read, write) = stream.into_split();
-        let conn = Conn {
-            id: ConnId(0),
-            write,
-            out: parking_lot::Mutex::default(),
-            full: AtomicBool::new(false),
-            paused: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            task: Waker::noop().clone(),
-        };
+        let conn = Conn::new(ConnId(0), write, Waker::noop().clone());
         conn.write.writable().await.expect("room");
         let frame = |n: u32| [n.to_be_bytes(); 1 << 16].concat();
         let mut sent = 0;
