@@ -595,6 +595,37 @@ mod tests {
         assert_eq!(pending(&config).expect("members come from the file alone"), Vec::<Vec<u8>>::new());
     }
 
+    /// By default there is one worker on two processors, so that nothing else deals connections out to several.
+    #[test]
+    fn every_worker_serves_the_connections_that_the_first_deals_it() {
+        use std::io::{Read as _, Write as _};
+
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut config = ServerConfig::standalone(dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        config.workers = Some(3);
+        config.client.max_per_address = 6;
+        let server = Server::start(config).expect("it starts");
+        let dial = || std::net::TcpStream::connect(server.client_addr()).expect("it listens");
+        let patience = Instant::now() + Duration::from_secs(60);
+        for round in 0..4 {
+            // Two for each; whoever is gone leaves its place, though perhaps not at once.
+            let all: Vec<_> = (0..6).map(|_| dial()).collect();
+            for mut conn in all {
+                let mut text = String::new();
+                loop {
+                    let asked = conn.write_all(b"srvr").and_then(|()| conn.read_to_string(&mut text));
+                    if asked.is_ok() && text.contains("Mode: standalone") {
+                        break;
+                    }
+                    assert!(round > 0 && Instant::now() < patience, "{asked:?} {text}");
+                    std::thread::sleep(Duration::from_millis(5));
+                    (conn, text) = (dial(), String::new());
+                }
+            }
+        }
+        assert_eq!(server.stop(), ExitReason::Stopped);
+    }
+
     #[test]
     fn a_full_disk_has_its_own_remedy() {
         let error = |kind| {
