@@ -5,6 +5,7 @@
 
 use farrier_proto::Zxid;
 use farrier_proto::stat::StatPersisted;
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::LazyLock;
 
@@ -53,19 +54,18 @@ fn crc() -> crc32fast::Hasher {
 /// CRC of these pieces, one behind the other.
 fn crc_of(pieces: &[&[u8]]) -> u32 {
     let mut crc = crc();
-    let mut short = [0; SHORT_MAX];
-    let mut len = 0;
-    for piece in pieces {
-        let Some(place) = short.get_mut(len..len + piece.len()) else {
-            for piece in pieces {
-                crc.update(piece);
-            }
-            return crc.finalize();
-        };
-        place.copy_from_slice(piece);
-        len += piece.len();
+    if pieces.iter().map(|piece| piece.len()).sum::<usize>() > SHORT_MAX {
+        for piece in pieces {
+            crc.update(piece);
+        }
+        return crc.finalize();
     }
-    crc.update(&short[..len]);
+    // Unlike an array it is not filled with zeros first, which took as long as the checksum.
+    let mut short = SmallVec::<[u8; SHORT_MAX]>::new();
+    for piece in pieces {
+        short.extend_from_slice(piece);
+    }
+    crc.update(&short);
     crc.finalize()
 }
 
