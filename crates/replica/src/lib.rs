@@ -40,6 +40,7 @@ mod stats;
 mod sweep;
 mod throttle;
 mod tracker;
+mod txn_blocks;
 mod waiting;
 mod writes;
 

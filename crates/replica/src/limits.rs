@@ -77,8 +77,9 @@ pub(crate) const SWEEP_CHUNK: usize = 100;
 const _: () = assert!(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 3) * JUTE_MAX_BUFFER < CONN_UNFLUSHED_MAX);
 const _: () = assert!(CONN_WAITING_BYTES_MAX > JUTE_MAX_BUFFER);
 
-/// Bytes for which a transaction, or each of a multi's, has room from the beginning.
-pub(crate) const TXN_USUAL: usize = 256;
+/// Bytes of a block that transactions share, and the longest transaction that shares one.
+pub(crate) const TXN_BLOCK: usize = 64 << 10;
+pub(crate) const TXN_SHARING_MAX: usize = TXN_BLOCK / 8;
 
 /// Places for outputs of a peer that are kept from step to step.
 pub(crate) const OUTPUTS_KEPT_MAX: usize = 1024;

@@ -16,6 +16,7 @@ use crate::stats::ServerStats;
 use crate::sweep::Sweeper;
 use crate::throttle::{ConnectionThrottle, Random};
 use crate::tracker::SessionTracker;
+use crate::txn_blocks::TxnBlocks;
 use bytes::Bytes;
 use farrier_proto::session::first_session_id;
 use farrier_proto::{SessionId, Zxid};
@@ -70,6 +71,7 @@ pub struct Replica {
     pub(crate) stats: ServerStats,
     /// Bytes of the transactions in `outstanding`, and of what was forwarded.
     pub(crate) outstanding_bytes: usize,
+    pub(crate) txn_blocks: TxnBlocks,
     /// Inputs taken so far.
     steps: u64,
     /// The newest time that an input brought.
@@ -159,6 +161,7 @@ impl Replica {
             random,
             stats: ServerStats::default(),
             outstanding_bytes: 0,
+            txn_blocks: TxnBlocks::default(),
             steps: 0,
             newest: now.mono,
             unflushed_max: CONN_UNFLUSHED_MAX

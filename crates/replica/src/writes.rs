@@ -2,17 +2,15 @@
 
 use crate::conn::{Asked, Phase, Waiting};
 use crate::io::{Action, Actions, ConnId, Time};
-use crate::limits::{FORCED_READS_MAX, TXN_USUAL};
+use crate::limits::FORCED_READS_MAX;
 use crate::members::{Membership, Term};
 use crate::replica::{Origin, Outstanding, Replica};
-use bytes::Bytes;
 use farrier_proto::client::{
     CreateRequest, CreateTtlRequest, PathVersion, ReconfigRequest, RequestHeader, SetAclRequest, SetDataRequest,
 };
-use farrier_proto::limits::MULTI_USUAL;
 use farrier_proto::multi::{MultiOp, read_multi};
 use farrier_proto::txn::write_txn;
-use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, Txn, TxnHeader, Zxid};
+use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, TxnHeader, Zxid};
 use farrier_tree::{Identity, RequestContext, WriteRequest};
 use std::sync::Arc;
 
@@ -139,11 +137,8 @@ impl Replica {
         let context = RequestContext { session, cxid, zxid, time: now.wall, identities };
         let prepared = self.prep.prepare(&self.tree, &context, request);
         let header = TxnHeader { session, cxid, zxid, time: now.wall, kind: prepared.txn.kind().code() };
-        let ops = if let Txn::Multi(txns) = &prepared.txn { txns.len().clamp(1, MULTI_USUAL) } else { 1 };
-        let mut bytes = Vec::with_capacity(ops * TXN_USUAL);
-        write_txn(&mut bytes, &header, &prepared.txn, prepared.digest);
-        assert!(bytes.len() <= self.config.txn_max, "prep keeps transactions within what every reader can decode");
-        let txn = Bytes::from(bytes);
+        let txn = self.txn_blocks.written(|bytes| write_txn(bytes, &header, &prepared.txn, prepared.digest));
+        assert!(txn.len() <= self.config.txn_max, "prep keeps transactions within what every reader can decode");
         self.outstanding_bytes += txn.len();
         match &mut self.membership {
             Membership::Alone(alone) => {
