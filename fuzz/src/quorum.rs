@@ -1,11 +1,11 @@
 //! What other servers may send: the learner channel in both directions, and the election port.
 
 use bytes::Bytes;
-use farrier_proto::ServerId;
 use farrier_proto::quorum::{
     ElectionHeader, ElectionRound, LeaderPacket, LearnerPacket, Notification, PacketError, ServerState, Vote, measure,
     measure_notification,
 };
+use farrier_proto::{Blocks, ServerId};
 
 /// Small, so that it is met.
 const DATA_MAX: usize = 4096;
@@ -26,11 +26,12 @@ fn each_packet(data: &[u8], mut packet: impl FnMut(&[u8])) {
 
 /// What a leader sends its learners.
 pub fn fuzz_leader_packets(data: &[u8]) {
-    each_packet(data, |bytes| match LeaderPacket::read(&Bytes::copy_from_slice(bytes)) {
+    let mut blocks = Blocks::default();
+    each_packet(data, |bytes| match LeaderPacket::read(bytes, &mut blocks) {
         Ok(packet) => {
             let mut again = Vec::new();
             packet.write(&mut again);
-            assert_eq!(LeaderPacket::read(&again.into()).as_ref(), Ok(&packet));
+            assert_eq!(LeaderPacket::read(&again, &mut blocks).as_ref(), Ok(&packet));
         }
         Err(PacketError::Unknown(kind)) => assert_eq!(kind.to_be_bytes(), bytes[..4]),
         Err(PacketError::Malformed(_)) => {}
@@ -39,11 +40,12 @@ pub fn fuzz_leader_packets(data: &[u8]) {
 
 /// What learners send their leader; and the same bytes as the header and the messages of an election connection.
 pub fn fuzz_learner_packets(data: &[u8]) {
-    each_packet(data, |bytes| match LearnerPacket::read(bytes) {
+    let mut blocks = Blocks::default();
+    each_packet(data, |bytes| match LearnerPacket::read(bytes, &mut blocks) {
         Ok(packet) => {
             let mut again = Vec::new();
             packet.write(&mut again);
-            match (LearnerPacket::read(&again), &packet) {
+            match (LearnerPacket::read(&again, &mut blocks), &packet) {
                 // A learner without an id sends nothing about itself.
                 (
                     Ok(LearnerPacket::FollowerInfo { accepted: a, .. }),

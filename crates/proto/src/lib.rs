@@ -9,6 +9,7 @@
 //! big-endian throughout.
 
 pub mod acl;
+mod blocks;
 pub mod client;
 pub mod error;
 pub mod ids;
@@ -27,6 +28,7 @@ pub mod stat;
 pub mod txn;
 
 pub use acl::{Acl, RawAcl, perms};
+pub use blocks::Blocks;
 pub use error::{DecodeError, ErrorCode};
 pub use ids::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Xid, Zxid};
 pub use jute::{Field, Reader};

@@ -5,11 +5,13 @@
 //! ZooKeeper 3.5 to 3.9.
 
 mod election;
+mod identities;
 mod packet;
 #[cfg(test)]
 mod tests;
 
 pub use election::{ElectionHeader, measure_notification};
+pub use identities::Identities;
 pub use packet::{PacketError, measure};
 
 use crate::ids::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Zxid};
@@ -172,8 +174,8 @@ pub struct ForwardedRequest {
     pub op: i32,
     /// The request record; empty for closeSession, the timeout for createSession.
     pub body: Bytes,
-    /// Scheme and id of each identity of the client.
-    pub identities: Vec<(String, String)>,
+    /// Of the client.
+    pub identities: Identities,
 }
 
 /// A packet from a leader to one of its learners.

@@ -7,9 +7,8 @@ use crate::io::{Actions, ConnId, Level, Time};
 use crate::limits::ASKED_MAX;
 use crate::members::Term;
 use crate::replica::{Origin, Replica};
-use bytes::Bytes;
 use farrier_proto::client::{PathOnly, RequestHeader};
-use farrier_proto::quorum::{ForwardedRequest, LeaderPacket, LearnerPacket};
+use farrier_proto::quorum::{ForwardedRequest, Identities, LeaderPacket, LearnerPacket};
 use farrier_proto::{ErrorCode, Field, OpCode, Reader, SessionId, Txn, TxnHeader, Zxid};
 use farrier_tree::Identity;
 use farrier_zab::SyncTicket;
@@ -91,8 +90,8 @@ impl Replica {
             session,
             cxid: asked.xid.0,
             op: asked.op.code(),
-            body: Bytes::copy_from_slice(body),
-            identities: identities.iter().map(|i| (i.scheme.to_string(), i.id.to_string())).collect(),
+            body: self.blocks.copied(body),
+            identities: Identities::of(identities.iter().map(|i| (&*i.scheme, &*i.id)), &mut self.blocks),
         };
         if !self.send_leader(LearnerPacket::Request(request)) {
             self.large_in_flight -= asked.large;
@@ -106,14 +105,14 @@ impl Replica {
 
     /// Asks the leader for a new session.
     pub(crate) fn forward_session(&mut self, session: SessionId, timeout: i32) -> bool {
-        let body = Bytes::copy_from_slice(&timeout.to_be_bytes());
+        let body = self.blocks.copied(&timeout.to_be_bytes());
         let op = OpCode::CreateSession.code();
         self.send_leader(LearnerPacket::Request(ForwardedRequest {
             session,
             cxid: 0,
             op,
             body,
-            identities: Vec::new(),
+            identities: Identities::NONE,
         }))
     }
 
@@ -237,8 +236,8 @@ impl Replica {
             session,
             cxid,
             op: OpCode::Sync.code(),
-            body: Bytes::copy_from_slice(body),
-            identities: identities.iter().map(|i| (i.scheme.to_string(), i.id.to_string())).collect(),
+            body: self.blocks.copied(body),
+            identities: Identities::of(identities.iter().map(|i| (&*i.scheme, &*i.id)), &mut self.blocks),
         };
         if !self.send_leader(LearnerPacket::Request(request)) {
             return None;

@@ -198,7 +198,7 @@ impl Replica {
             Some(_) | None => WriteRequest::Failed(ErrorCode::Unimplemented),
         };
         let identities: Vec<Identity> =
-            asked.identities.iter().map(|(scheme, id)| Identity::new(scheme, id.as_str())).collect();
+            asked.identities.iter().map(|(scheme, id)| Identity::new(&scheme, &*id)).collect();
         self.propose(now, session, asked.cxid, &identities, request, Origin::Server, out);
     }
 

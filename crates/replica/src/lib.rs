@@ -40,7 +40,6 @@ mod stats;
 mod sweep;
 mod throttle;
 mod tracker;
-mod txn_blocks;
 mod waiting;
 mod writes;
 

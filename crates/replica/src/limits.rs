@@ -77,9 +77,5 @@ pub(crate) const SWEEP_CHUNK: usize = 100;
 const _: () = assert!(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 3) * JUTE_MAX_BUFFER < CONN_UNFLUSHED_MAX);
 const _: () = assert!(CONN_WAITING_BYTES_MAX > JUTE_MAX_BUFFER);
 
-/// Bytes of a block that transactions share, and the longest transaction that shares one.
-pub(crate) const TXN_BLOCK: usize = 64 << 10;
-pub(crate) const TXN_SHARING_MAX: usize = TXN_BLOCK / 8;
-
 /// Places for outputs of a peer that are kept from step to step.
 pub(crate) const OUTPUTS_KEPT_MAX: usize = 1024;

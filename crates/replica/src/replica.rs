@@ -16,10 +16,9 @@ use crate::stats::ServerStats;
 use crate::sweep::Sweeper;
 use crate::throttle::{ConnectionThrottle, Random};
 use crate::tracker::SessionTracker;
-use crate::txn_blocks::TxnBlocks;
 use bytes::Bytes;
 use farrier_proto::session::first_session_id;
-use farrier_proto::{SessionId, Zxid};
+use farrier_proto::{Blocks, SessionId, Zxid};
 use farrier_tree::{Prep, Tree, WatchTable};
 use hashbrown::HashMap;
 use std::collections::{BTreeSet, VecDeque};
@@ -71,7 +70,8 @@ pub struct Replica {
     pub(crate) stats: ServerStats,
     /// Bytes of the transactions in `outstanding`, and of what was forwarded.
     pub(crate) outstanding_bytes: usize,
-    pub(crate) txn_blocks: TxnBlocks,
+    /// Memory of transactions, and of what is forwarded.
+    pub(crate) blocks: Blocks,
     /// Inputs taken so far.
     steps: u64,
     /// The newest time that an input brought.
@@ -161,7 +161,7 @@ impl Replica {
             random,
             stats: ServerStats::default(),
             outstanding_bytes: 0,
-            txn_blocks: TxnBlocks::default(),
+            blocks: Blocks::default(),
             steps: 0,
             newest: now.mono,
             unflushed_max: CONN_UNFLUSHED_MAX

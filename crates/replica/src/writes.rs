@@ -137,7 +137,7 @@ impl Replica {
         let context = RequestContext { session, cxid, zxid, time: now.wall, identities };
         let prepared = self.prep.prepare(&self.tree, &context, request);
         let header = TxnHeader { session, cxid, zxid, time: now.wall, kind: prepared.txn.kind().code() };
-        let txn = self.txn_blocks.written(|bytes| write_txn(bytes, &header, &prepared.txn, prepared.digest));
+        let txn = self.blocks.written(|bytes| write_txn(bytes, &header, &prepared.txn, prepared.digest));
         assert!(txn.len() <= self.config.txn_max, "prep keeps transactions within what every reader can decode");
         self.outstanding_bytes += txn.len();
         match &mut self.membership {

@@ -546,14 +546,14 @@ fn a_client_that_saw_the_epochs_first_zxid_is_not_ahead() {
 
 #[test]
 fn a_forwarded_request_that_makes_no_sense_takes_a_zxid_all_the_same() {
-    use farrier_proto::quorum::{ForwardedRequest, LearnerPacket};
+    use farrier_proto::quorum::{ForwardedRequest, Identities, LearnerPacket};
     let mut c = Cluster::of_three();
     let (l, f) = (c.leader(), c.followers());
     let a = c.connect(f[0], 10_000);
     let link = c.link(f[0]);
     for (cxid, op) in [(1, 1), (2, 14), (3, 13), (4, 99), (5, 20), (6, -10)] {
         let body = bytes::Bytes::from_static(&[0, 0]);
-        let request = ForwardedRequest { session: a.session, cxid, op, body, identities: Vec::new() };
+        let request = ForwardedRequest { session: a.session, cxid, op, body, identities: Identities::NONE };
         let before = c.replica(l).last_zxid();
         let packet = LearnerPacket::Request(request);
         c.inject(l, farrier_zab::Input::LearnerPacket { link, packet });

@@ -320,11 +320,11 @@ fn what_leaves_on_a_link_leaves_in_order_whoever_writes_it() {
                 let (outbox, socket) = &*link;
                 let mut reported = Vec::new();
                 while let Some(piece) = shuttle::future::block_on(outbox.next()).expect("the socket is whole") {
-                    let mut sent = 0;
+                    let mut sent = Vec::new();
                     match piece {
                         Piece::Bytes(bytes) => {
                             socket.sent.lock().expect("nobody panics").extend_from_slice(&bytes);
-                            sent = bytes.len();
+                            sent = bytes;
                         }
                         Piece::ReportFlush => reported.push(socket.sent.lock().expect("nobody panics").len()),
                         Piece::Snapshot(_) => unreachable!("none was sent"),

@@ -158,18 +158,19 @@ impl LinkOutbox {
         }
     }
 
-    /// What [`Self::next`] returned is dealt with; so many bytes of packets were in it.
-    pub(crate) fn done(&self, bytes: usize) {
+    /// What [`Self::next`] returned is dealt with; these packets were in it.
+    pub(crate) fn done(&self, sent: Vec<u8>) {
         let mut queue = self.queue();
         queue.taken = false;
-        queue.bytes -= bytes;
+        queue.bytes -= sent.len();
+        queue.keep(sent);
     }
 }
 
 impl Queue {
     /// Its memory is for the next batch.
     fn keep(&mut self, mut bytes: Vec<u8>) {
-        if bytes.capacity() <= KEEP_MAX {
+        if (self.spare.capacity()..=KEEP_MAX).contains(&bytes.capacity()) {
             bytes.clear();
             self.spare = bytes;
         }

@@ -3,12 +3,13 @@
 //! Nothing frames them: `int type, long zxid, buffer data, vector<Id> authinfo` follow each other back to back,
 //! so that [`measure`] comes first and the packet is read from exactly the bytes that it names.
 
-use super::{CUMULATIVE_TAG, ForwardedRequest, LEARNER_PROTOCOL_VERSION, LeaderPacket, LearnerInfo, LearnerPacket};
-use crate::DecodeError;
+use super::{
+    CUMULATIVE_TAG, ForwardedRequest, Identities, LEARNER_PROTOCOL_VERSION, LeaderPacket, LearnerInfo, LearnerPacket,
+};
 use crate::ids::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Zxid};
-use crate::jute::{Reader, put_buffer, put_i32, put_i64, put_len, put_str};
+use crate::jute::{Reader, put_buffer, put_i32, put_i64, put_len};
 use crate::limits::LEARNER_IDENTITIES_MAX;
-use bytes::Bytes;
+use crate::{Blocks, DecodeError};
 
 /// A packet that is of no use to whoever received it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -109,17 +110,6 @@ impl<'a> Raw<'a> {
 
     const fn zxid(&self) -> Zxid {
         Zxid::from_wire(self.zxid)
-    }
-
-    fn identities(&self) -> Result<Vec<(String, String)>, DecodeError> {
-        let mut r = Reader::new(self.identities);
-        let mut identities = Vec::new();
-        for _ in 0..r.count()?.unwrap_or(0) {
-            let scheme = r.string()?.ok_or(DecodeError::Null("scheme"))?.into_owned();
-            let id = r.string()?.ok_or(DecodeError::Null("id"))?.into_owned();
-            identities.push((scheme, id));
-        }
-        Ok(identities)
     }
 }
 
@@ -223,11 +213,11 @@ impl LearnerPacket {
         }
     }
 
-    /// Reads what a learner sent; `packet` is the length that [`measure`] tells.
+    /// Reads what a learner sent; `packet` is the length that [`measure`] tells. What it keeps of it is in `blocks`.
     ///
     /// # Errors
     /// [`PacketError`].
-    pub fn read(packet: &[u8]) -> Result<Self, PacketError> {
+    pub fn read(packet: &[u8], blocks: &mut Blocks) -> Result<Self, PacketError> {
         let raw = Raw::exactly(packet)?;
         Ok(match raw.kind {
             FOLLOWER_INFO | OBSERVER_INFO => {
@@ -263,8 +253,8 @@ impl LearnerPacket {
                     session: SessionId(r.i64()?),
                     cxid: r.i32()?,
                     op: r.i32()?,
-                    body: Bytes::copy_from_slice(r.rest()),
-                    identities: raw.identities()?,
+                    body: blocks.copied(r.rest()),
+                    identities: Identities::read(raw.identities, blocks)?,
                 })
             }
             unknown => return Err(PacketError::Unknown(unknown)),
@@ -281,14 +271,7 @@ impl ForwardedRequest {
         put_i32(out, self.cxid);
         put_i32(out, self.op);
         out.extend_from_slice(&self.body);
-        if self.identities.is_empty() {
-            return put_i32(out, -1);
-        }
-        put_len(out, self.identities.len());
-        for (scheme, id) in &self.identities {
-            put_str(out, scheme);
-            put_str(out, id);
-        }
+        self.identities.put(out);
     }
 }
 
@@ -336,18 +319,15 @@ impl LeaderPacket {
         }
     }
 
-    /// Reads what a leader sent; `packet` is the length that [`measure`] tells. Transactions and texts share its
-    /// memory.
+    /// Reads what a leader sent; `packet` is the length that [`measure`] tells. Transactions and texts are kept in
+    /// `blocks`.
     ///
     /// # Errors
     /// [`PacketError`].
-    pub fn read(packet: &Bytes) -> Result<Self, PacketError> {
+    pub fn read(packet: &[u8], blocks: &mut Blocks) -> Result<Self, PacketError> {
         let raw = Raw::exactly(packet)?;
         let zxid = raw.zxid();
-        let shared = |skip: usize| {
-            let len = raw.data.map_or(0, <[u8]>::len);
-            packet.slice(DATA_OFFSET + skip..DATA_OFFSET + len)
-        };
+        let mut kept = |skip: usize| blocks.copied(&raw.data.unwrap_or_default()[skip..]);
         Ok(match raw.kind {
             LEADER_INFO => {
                 let mut r = raw.data("protocol version")?;
@@ -361,16 +341,16 @@ impl LeaderPacket {
             DIFF => Self::Diff { zxid },
             TRUNC => Self::Trunc { zxid },
             SNAP => Self::Snap { zxid },
-            NEW_LEADER => Self::NewLeader { zxid, config: shared(0) },
+            NEW_LEADER => Self::NewLeader { zxid, config: kept(0) },
             UP_TO_DATE => Self::UpToDate,
             PROPOSAL => {
                 raw.data("transaction")?;
-                Self::Proposal { zxid, txn: shared(0) }
+                Self::Proposal { zxid, txn: kept(0) }
             }
             COMMIT => Self::Commit { zxid },
             INFORM => {
                 raw.data("transaction")?;
-                Self::Inform { zxid, txn: shared(0) }
+                Self::Inform { zxid, txn: kept(0) }
             }
             COMMIT_AND_ACTIVATE => {
                 Self::CommitAndActivate { zxid, designated: ServerId(raw.data("designated leader")?.i64()?) }
@@ -378,7 +358,7 @@ impl LeaderPacket {
             INFORM_AND_ACTIVATE => {
                 let mut r = raw.data("designated leader")?;
                 let designated = ServerId(r.i64()?);
-                Self::InformAndActivate { zxid, designated, txn: shared(r.position()) }
+                Self::InformAndActivate { zxid, designated, txn: kept(r.position()) }
             }
             PING => Self::Ping { zxid: raw.zxid },
             REVALIDATE => {

@@ -1,13 +1,21 @@
 //! Bytes of the worked examples, cut at every length, and lengths that lie.
 
 use super::*;
-use crate::DecodeError;
+use crate::{Blocks, DecodeError};
 
 const DATA_MAX: usize = 2_097_150;
 
 fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     digits.chunks(2).map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap()).collect()
+}
+
+fn from_learner(packet: &[u8]) -> Result<LearnerPacket, PacketError> {
+    LearnerPacket::read(packet, &mut Blocks::default())
+}
+
+fn from_leader(packet: &[u8]) -> Result<LeaderPacket, PacketError> {
+    LeaderPacket::read(packet, &mut Blocks::default())
 }
 
 /// Whole in `measure` and nowhere before, and not confused by what follows.
@@ -23,26 +31,26 @@ fn measured(bytes: &[u8]) {
 fn learner(hex: &str, packet: &LearnerPacket) {
     let bytes = unhex(hex);
     measured(&bytes);
-    assert_eq!(LearnerPacket::read(&bytes).as_ref(), Ok(packet));
+    assert_eq!(from_learner(&bytes).as_ref(), Ok(packet));
     let mut out = vec![7];
     packet.write(&mut out);
     assert_eq!(out[1..], bytes, "{packet:?}");
     for cut in 0..bytes.len() {
-        assert!(matches!(LearnerPacket::read(&bytes[..cut]), Err(PacketError::Malformed(_))), "cut at {cut}");
+        assert!(matches!(from_learner(&bytes[..cut]), Err(PacketError::Malformed(_))), "cut at {cut}");
     }
     let longer = [&bytes[..], b"\0"].concat();
-    assert!(matches!(LearnerPacket::read(&longer), Err(PacketError::Malformed(DecodeError::Shape(_)))));
+    assert!(matches!(from_learner(&longer), Err(PacketError::Malformed(DecodeError::Shape(_)))));
 }
 
 fn leader(hex: &str, packet: &LeaderPacket) {
-    let bytes = Bytes::from(unhex(hex));
+    let bytes = unhex(hex);
     measured(&bytes);
-    assert_eq!(LeaderPacket::read(&bytes).as_ref(), Ok(packet));
+    assert_eq!(from_leader(&bytes).as_ref(), Ok(packet));
     let mut out = vec![7];
     packet.write(&mut out);
     assert_eq!(out[1..], bytes, "{packet:?}");
     for cut in 0..bytes.len() {
-        assert!(matches!(LeaderPacket::read(&bytes.slice(..cut)), Err(PacketError::Malformed(_))), "cut at {cut}");
+        assert!(matches!(from_leader(&bytes[..cut]), Err(PacketError::Malformed(_))), "cut at {cut}");
     }
 }
 
@@ -102,7 +110,7 @@ fn what_learners_send() {
             cxid: 1,
             op: 1,
             body: body.into(),
-            identities: vec![("ip".into(), "127.0.0.1".into())],
+            identities: Identities::of([("ip", "127.0.0.1")].into_iter(), &mut Blocks::default()),
         }),
     );
     learner(
@@ -112,7 +120,7 @@ fn what_learners_send() {
             cxid: 0,
             op: -11,
             body: Bytes::new(),
-            identities: Vec::new(),
+            identities: Identities::NONE,
         }),
     );
 }
@@ -167,20 +175,26 @@ fn what_leaders_send() {
 }
 
 #[test]
-fn a_transaction_shares_the_memory_of_its_packet() {
-    let bytes = Bytes::from(unhex(&format!("00000002 0000000100000002 0000005b {TXN} ffffffff")));
-    let Ok(LeaderPacket::Proposal { txn, .. }) = LeaderPacket::read(&bytes) else { panic!("it is a proposal") };
-    assert_eq!(txn.as_ptr(), bytes[16..].as_ptr());
+fn transactions_follow_each_other_in_memory_of_their_own() {
+    let bytes = unhex(&format!("00000002 0000000100000002 0000005b {TXN} ffffffff"));
+    let mut blocks = Blocks::default();
+    let mut read = || match LeaderPacket::read(&bytes, &mut blocks) {
+        Ok(LeaderPacket::Proposal { txn, .. }) => txn,
+        other => panic!("it is a proposal: {other:?}"),
+    };
+    let (one, next) = (read(), read());
+    assert_eq!(one, next);
+    assert_eq!(one.as_ptr().wrapping_add(one.len()), next.as_ptr());
 }
 
 #[test]
 fn types_that_are_not_for_us() {
     let packet = |kind: u8| [&[0, 0, 0, kind][..], &[0; 8], &[0xff; 8]].concat();
     for kind in [0, 2, 4, 7, 8, 9, 10, 12, 13, 14, 15, 17, 19, 20, 99] {
-        assert_eq!(LearnerPacket::read(&packet(kind)), Err(PacketError::Unknown(kind.into())));
+        assert_eq!(from_learner(&packet(kind)), Err(PacketError::Unknown(kind.into())));
     }
     for kind in [0, 1, 3, 11, 16, 18, 20, 99] {
-        assert_eq!(LeaderPacket::read(&packet(kind).into()), Err(PacketError::Unknown(kind.into())));
+        assert_eq!(from_leader(&packet(kind)), Err(PacketError::Unknown(kind.into())));
     }
 }
 
@@ -188,11 +202,11 @@ fn types_that_are_not_for_us() {
 fn null_where_data_belongs() {
     let packet = |kind: u8| [&[0, 0, 0, kind][..], &[0; 8], &[0xff; 8]].concat();
     for kind in [1, 5, 6, 18] {
-        let read = LearnerPacket::read(&packet(kind));
+        let read = from_learner(&packet(kind));
         assert!(matches!(read, Err(PacketError::Malformed(DecodeError::Null(_)))), "{kind}: {read:?}");
     }
     for kind in [2, 6, 8, 9, 17, 19] {
-        let read = LeaderPacket::read(&packet(kind).into());
+        let read = from_leader(&packet(kind));
         assert!(matches!(read, Err(PacketError::Malformed(DecodeError::Null(_)))), "{kind}: {read:?}");
     }
 }
@@ -206,11 +220,11 @@ fn data_of_the_wrong_length() {
         bytes
     };
     for (kind, n) in [(1, 15), (5, 11), (5, 13), (6, 11), (18, 3)] {
-        let read = LearnerPacket::read(&packet(kind, n));
+        let read = from_learner(&packet(kind, n));
         assert!(matches!(read, Err(PacketError::Malformed(DecodeError::Short { .. }))), "{kind}: {read:?}");
     }
     for (kind, n) in [(6, 8), (9, 7), (17, 3), (19, 7)] {
-        let read = LeaderPacket::read(&packet(kind, n).into());
+        let read = from_leader(&packet(kind, n));
         assert!(matches!(read, Err(PacketError::Malformed(DecodeError::Short { .. }))), "{kind}: {read:?}");
     }
 }
@@ -220,7 +234,7 @@ fn who_a_learner_is_goes_by_length() {
     let read = |data: &str| {
         let data = unhex(data);
         let bytes = [&unhex("0000000b 0000000700000000")[..], &[0, 0, 0, data.len() as u8], &data, &[0xff; 4]].concat();
-        match LearnerPacket::read(&bytes) {
+        match from_learner(&bytes) {
             Ok(LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(7), info }) => {
                 (info.server.map(|s| s.0), info.protocol_version, info.config_version)
             }
@@ -235,7 +249,7 @@ fn who_a_learner_is_goes_by_length() {
     assert_eq!(read("0000000000000003 00010000 0000000000000009 ff"), (Some(3), 0x10000, 9));
 
     // What a later version may say behind the tag.
-    let more = LearnerPacket::read(&unhex(
+    let more = from_learner(&unhex(
         "0000000b 0000000700000000 0000001d 0000000000000003 00010000 0000000000000009 6661727269657231 ff ffffffff",
     ));
     let info =
@@ -243,9 +257,9 @@ fn who_a_learner_is_goes_by_length() {
     assert_eq!(more, Ok(LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(7), info }));
     let more = unhex("00000011 0000000100000000 0000000d 00010000 6661727269657231 ff ffffffff");
     let info = LeaderPacket::LeaderInfo { epoch: 1, protocol_version: 0x10000, cumulative: true };
-    assert_eq!(LeaderPacket::read(&more.into()), Ok(info));
+    assert_eq!(from_leader(&more), Ok(info));
 
-    let null = LearnerPacket::read(&unhex("0000000b 0000000700000000 ffffffff ffffffff")).unwrap();
+    let null = from_learner(&unhex("0000000b 0000000700000000 ffffffff ffffffff")).unwrap();
     let info = LearnerInfo { server: None, protocol_version: 1, config_version: 0, cumulative: false };
     assert_eq!(null, LearnerPacket::FollowerInfo { accepted: AcceptedEpoch(7), info });
 }
@@ -283,7 +297,7 @@ fn identities_are_bounded_together() {
 fn an_identity_is_never_null() {
     let start = "00000001 ffffffffffffffff 00000010 0100001505c50000 00000000 00000001 00000001";
     for identity in ["ffffffff 00000001 78", "00000001 78 ffffffff"] {
-        let read = LearnerPacket::read(&unhex(&format!("{start} {identity}")));
+        let read = from_learner(&unhex(&format!("{start} {identity}")));
         assert!(matches!(read, Err(PacketError::Malformed(DecodeError::Null(_)))), "{read:?}");
     }
 }

@@ -7,9 +7,9 @@ use super::link::Link;
 use super::ports::Ports;
 use super::scarce::{Handshakes, Quietly};
 use super::{PeerSettings, Report, address, report_one};
-use bytes::{Buf, BytesMut};
-use farrier_proto::ServerId;
+use bytes::BytesMut;
 use farrier_proto::quorum::{LearnerPacket, measure};
+use farrier_proto::{Blocks, ServerId};
 use farrier_zab::{Input, LinkId, LinkKind};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -37,6 +37,7 @@ pub(super) struct LearnerChannel {
     report: Report,
     ports: Arc<Ports>,
     links: RefCell<HashMap<LinkId, Rc<Link>>>,
+    blocks: Rc<RefCell<Blocks>>,
     next_link: Cell<u64>,
     /// Links whose tasks run: also those that the replica has closed.
     running: Cell<usize>,
@@ -52,6 +53,7 @@ impl LearnerChannel {
             report,
             ports,
             links: RefCell::default(),
+            blocks: Rc::default(),
             next_link: Cell::new(1),
             running: Cell::new(0),
             dialling: RefCell::default(),
@@ -155,7 +157,7 @@ impl LearnerChannel {
         let id = LinkId(self.next_link.get());
         self.next_link.set(id.0 + 1);
         let (read, write) = stream.into_split();
-        let link = Rc::new(Link::new(id, kind, who, self.ports.open(id, write)));
+        let link = Rc::new(Link::new(id, kind, who, self.ports.open(id, write), self.blocks.clone()));
         self.links.borrow_mut().insert(id, link.clone());
         self.running.set(self.running.get() + 1);
         report_one(&self.report, Input::LinkUp { link: id, kind });
@@ -222,7 +224,7 @@ impl LearnerChannel {
 async fn first_packet(stream: &mut TcpStream, buffer: &mut BytesMut) -> Result<Option<ServerId>, String> {
     loop {
         if let Some(len) = measure(buffer, FIRST_PACKET_MAX).map_err(|e| e.to_string())? {
-            let packet = LearnerPacket::read(&buffer.chunk()[..len]).map_err(|e| e.to_string())?;
+            let packet = LearnerPacket::read(&buffer[..len], &mut Blocks::default()).map_err(|e| e.to_string())?;
             return Ok(packet.introduces());
         }
         if buffer.len() > 2 * FIRST_PACKET_MAX {

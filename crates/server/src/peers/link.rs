@@ -4,12 +4,12 @@ use super::ports::{Port, UNSENT_MAX};
 use super::snap::{self, Fed, Incoming};
 use super::{PeerSettings, Report, report_one};
 use crate::link_outbox::Piece;
-use bytes::BytesMut;
-use farrier_proto::Zxid;
+use bytes::{Buf, BytesMut};
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket, PacketError, measure};
+use farrier_proto::{Blocks, Zxid};
 use farrier_replica::{Input, TreeRestore};
 use farrier_zab::{LinkId, LinkKind};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,6 +43,8 @@ pub(super) struct Link {
     who: String,
     kind: LinkKind,
     port: Arc<Port>,
+    /// Memory of what its packets bring, which all links share.
+    blocks: Rc<RefCell<Blocks>>,
     paused: Cell<bool>,
     closing: Cell<bool>,
     /// Wakes the reader: it may read on, or must end.
@@ -69,9 +71,9 @@ enum Parsed {
 
 impl Link {
     /// `who` is at the other end, for the log.
-    pub(super) fn new(id: LinkId, kind: LinkKind, who: String, port: Arc<Port>) -> Self {
+    pub(super) fn new(id: LinkId, kind: LinkKind, who: String, port: Arc<Port>, blocks: Rc<RefCell<Blocks>>) -> Self {
         let (paused, closing) = (Cell::new(false), Cell::new(false));
-        Self { id, who, kind, port, paused, closing, wake: Notify::new() }
+        Self { id, who, kind, port, blocks, paused, closing, wake: Notify::new() }
     }
 
     pub(super) const fn id(&self) -> LinkId {
@@ -133,11 +135,11 @@ impl Link {
     async fn write_out(&self, report: &Report, stall: Duration) -> std::io::Result<()> {
         let port = &*self.port;
         while let Some(piece) = port.outbox.next().await? {
-            let mut sent = 0;
+            let mut sent = Vec::new();
             match piece {
                 Piece::Bytes(bytes) => {
                     port.write_all(&bytes).await?;
-                    sent = bytes.len();
+                    sent = bytes;
                 }
                 Piece::Snapshot(image) => {
                     let zxid = farrier_storage::Image::zxid(&*image);
@@ -202,24 +204,26 @@ impl Link {
         buffer: &mut BytesMut,
         inputs: &mut Vec<Input<'static>>,
     ) -> Result<Parsed, String> {
+        let blocks = &mut *self.blocks.borrow_mut();
         let mut bytes = 0;
         while inputs.len() < TURN_PACKETS_MAX && bytes < TURN_BYTES_MAX {
             let Some(len) = measure(buffer, settings.field_max).map_err(|e| e.to_string())? else {
                 return Ok(Parsed::NeedBytes);
             };
             bytes += len;
-            let packet = buffer.split_to(len);
+            let packet = &buffer[..len];
             let link = self.id;
-            let read = match self.kind {
-                LinkKind::Learner => {
-                    LearnerPacket::read(&packet).map(|packet| farrier_zab::Input::LearnerPacket { link, packet })
-                }
-                // A copy of its own: a transaction that is kept must not keep a whole buffer.
-                LinkKind::Leader(_) => match LeaderPacket::read(&bytes::Bytes::copy_from_slice(&packet)) {
-                    Ok(LeaderPacket::Snap { zxid }) => return Ok(Parsed::Stream(zxid)),
-                    other => other.map(|packet| farrier_zab::Input::LeaderPacket { link, packet }),
-                },
-            };
+            let read =
+                match self.kind {
+                    LinkKind::Learner => LearnerPacket::read(packet, blocks)
+                        .map(|packet| farrier_zab::Input::LearnerPacket { link, packet }),
+                    LinkKind::Leader(_) => LeaderPacket::read(packet, blocks)
+                        .map(|packet| farrier_zab::Input::LeaderPacket { link, packet }),
+                };
+            buffer.advance(len);
+            if let Ok(farrier_zab::Input::LeaderPacket { packet: LeaderPacket::Snap { zxid }, .. }) = read {
+                return Ok(Parsed::Stream(zxid));
+            }
             match read {
                 Ok(input) => inputs.push(Input::Zab(input)),
                 // As Apache: a later version may say more.

@@ -130,7 +130,7 @@ impl World {
                 if !std::mem::replace(&mut conn.announced, true) {
                     self.step(me, Input::Zab(Zab::LinkUp { link, kind: LinkKind::Learner }));
                 }
-                match LearnerPacket::read(&bytes) {
+                match LearnerPacket::read(&bytes, &mut self.net.blocks) {
                     Ok(packet) if self.is_open(key, to) => {
                         self.tell_promise(me, link, &packet);
                         self.step(me, Input::Zab(Zab::LearnerPacket { link, packet }));
@@ -139,7 +139,7 @@ impl World {
                     Err(error) => self.engine_fails(format!("a learner of {me} sent what is no packet: {error}")),
                 }
             }
-            Message::Payload(bytes) => match LeaderPacket::read(&bytes) {
+            Message::Payload(bytes) => match LeaderPacket::read(&bytes, &mut self.net.blocks) {
                 Ok(packet @ LeaderPacket::Snap { zxid }) => {
                     self.note_txn(me, &packet);
                     let Some(hash_seed) = self.machine(me).process.as_ref().map(|p| p.work.hash_seed) else { return };

@@ -9,7 +9,7 @@ use super::event::Event;
 use super::world::World;
 use crate::observe::{ClientId, DialId};
 use bytes::Bytes;
-use farrier_proto::{ServerId, Zxid};
+use farrier_proto::{Blocks, ServerId, Zxid};
 use farrier_replica::TreeRestore;
 use farrier_storage::StreamReader;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -125,6 +125,8 @@ pub(crate) struct Net {
     pub(crate) lonely: BTreeSet<ClientId>,
     /// Microseconds that a message takes more, both ways.
     pub(crate) slow: BTreeMap<(ServerId, ServerId), u64>,
+    /// Memory of what packets bring.
+    pub(crate) blocks: Blocks,
 }
 
 impl Net {

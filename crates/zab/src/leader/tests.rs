@@ -12,7 +12,7 @@ use crate::limits::LINK_UNFLUSHED_MAX;
 use crate::peer::{Peer, Phase};
 use bytes::Bytes;
 use farrier_proto::membership::MemberList;
-use farrier_proto::quorum::{ForwardedRequest, LeaderPacket, LearnerInfo, LearnerPacket};
+use farrier_proto::quorum::{ForwardedRequest, Identities, LeaderPacket, LearnerInfo, LearnerPacket};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Zxid};
 
 const TICK: u64 = 2000;
@@ -243,7 +243,7 @@ fn request() -> LearnerPacket {
         cxid: 1,
         op: 1,
         body: Bytes::new(),
-        identities: Vec::new(),
+        identities: Identities::NONE,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::print;
 use bytes::Bytes;
 pub(crate) use disk::{Disk, Tree};
 use disk::{Write, Written};
-use farrier_proto::quorum::{ForwardedRequest, LeaderPacket, LearnerPacket, Notification};
+use farrier_proto::quorum::{ForwardedRequest, Identities, LeaderPacket, LearnerPacket, Notification};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId};
 use farrier_zab::{
     Config, Durable, Ensemble, Input, LinkId, LinkKind, Output, Outputs, Peer, QuorumVerifier, ReadId, Role,
@@ -333,7 +333,7 @@ impl Cluster {
             cxid: 1,
             op: 9,
             body: Bytes::new(),
-            identities: Vec::new(),
+            identities: Identities::NONE,
         });
         if !peer.sync(now, SyncTicket(ticket), &mut out) && !peer.send_leader(request, &mut out) {
             return Err(format!("{id} serves nobody"));
