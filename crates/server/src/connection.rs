@@ -511,7 +511,7 @@ impl Task<'_> {
         let id = self.conn.id;
         let (stage, buffer, started) = (&mut self.stage, &self.buffer, &mut self.started);
         self.context.attend();
-        self.core.with(|session| {
+        self.core.with_requests(|session| {
             let mut turn = Turn::default();
             if buffer.len() >= FORESEEN_MIN && matches!(stage, Stage::Frames) && session.replica.takes_frames(id) {
                 session.replica.foresee(whole_frames(&buffer[*used..]).take(TURN_FRAMES_MAX));

@@ -7,6 +7,7 @@
 
 use crate::clock::Clock;
 use crate::desk::Desk;
+use crate::later;
 use crate::log_queue::{Feeder, LogQueue};
 use crate::log_reader::{Look, LookQueue};
 use crate::outbox::{Delivery, LITTLE_MAX, Outbox};
@@ -53,11 +54,20 @@ struct Engine {
     newest: Time,
 }
 
+/// Links that are to be flushed.
+type DuePorts = SmallVec<[Arc<Port>; PORTS_MAX]>;
+
+fn flush(ports: DuePorts) {
+    for port in ports {
+        port.flush();
+    }
+}
+
 /// What whoever stepped the replica does once it released the lock.
 #[derive(Default)]
 struct Due {
     /// Links that are to be flushed.
-    ports: SmallVec<[Arc<Port>; PORTS_MAX]>,
+    ports: DuePorts,
     /// Workers that have to hear of what is in their outboxes, a bit for each.
     workers: [u64; WORKERS_MAX / 64],
 }
@@ -201,7 +211,8 @@ impl Core {
     /// The same for threads [behind requests](crate::priority::behind_requests), and for inputs that need not come behind
     /// what is durable: to apply that takes long, and everybody waits for whoever has the replica.
     pub(crate) fn step_in_bulk(&self, input: Input<'_>) {
-        self.locked(false, |session| session.step(input));
+        let ((), ports) = self.locked(false, |session| session.step(input));
+        flush(ports);
     }
 
     /// Everything up to this write is durable. The replica hears of it before anything else that requests bring: at once,
@@ -225,11 +236,20 @@ impl Core {
 
     /// Runs `f` with the replica locked, then hands over what followed.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
-        self.locked(true, f)
+        let (result, ports) = self.locked(true, f);
+        flush(ports);
+        result
+    }
+
+    /// See [`Self::with`]; for a worker, which writes to peers [`later`].
+    pub(crate) fn with_requests<R>(&self, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
+        let (result, ports) = self.locked(true, f);
+        later::put_off(ports);
+        result
     }
 
     /// See [`Self::with`]; `hears` tells whether the replica first hears what is durable.
-    fn locked<R>(&self, hears: bool, f: impl FnOnce(&mut Session<'_>) -> R) -> R {
+    fn locked<R>(&self, hears: bool, f: impl FnOnce(&mut Session<'_>) -> R) -> (R, DuePorts) {
         let mut engine = self.engine.lock();
         let whole = Whole;
         // Read under the lock: whoever waited for it must not bring an older time than whoever had it.
@@ -262,9 +282,6 @@ impl Core {
                 desk.deliver_or_wake(self, &mut budget);
             }
         }
-        for port in due.ports {
-            port.flush();
-        }
         for (level, text) in notes {
             match level {
                 Level::Error => tracing::error!("{text}"),
@@ -274,7 +291,7 @@ impl Core {
                 Level::Debug => tracing::debug!("{text}"),
             }
         }
-        result
+        (result, due.ports)
     }
 
     fn hand_over(&self, engine: &mut Engine) -> Due {

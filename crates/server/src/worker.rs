@@ -4,6 +4,7 @@ use crate::accept::Acceptor;
 use crate::connection::{self, Conn};
 use crate::core::Core;
 use crate::desk::Desk;
+use crate::later;
 use crate::limits::ConnectionLimits;
 use crate::words::WordSettings;
 use farrier_replica::{ConnId, Input};
@@ -138,7 +139,10 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(ASIDE_MAX)
-        .on_thread_park(move || feeder.sleeps())
+        .on_thread_park(move || {
+            later::flush();
+            feeder.sleeps();
+        })
         .on_thread_unpark(move || feeding.wakes())
         .build();
     let runtime = match runtime {
@@ -194,5 +198,6 @@ pub(crate) fn run(
         }
     });
     drop(local);
+    later::flush();
     core.desk(index).clear();
 }
