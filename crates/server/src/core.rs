@@ -7,11 +7,10 @@
 
 use crate::clock::Clock;
 use crate::desk::Desk;
-use crate::later;
 use crate::log_queue::{Feeder, LogQueue};
 use crate::log_reader::{Look, LookQueue};
 use crate::outbox::{Delivery, LITTLE_MAX, Outbox};
-use crate::peers::{PeerCommand, PeerOutbox, Port, Ports};
+use crate::peers::{PeerCommand, PeerOutbox, Port, Ports, later};
 use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica, Time, WriteId};
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -27,7 +27,6 @@ pub mod disk;
 mod files;
 #[cfg(test)]
 mod interleavings;
-mod later;
 mod limits;
 mod link_outbox;
 pub mod local;

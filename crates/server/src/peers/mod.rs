@@ -4,12 +4,13 @@
 //! waits to be sent. It decides nothing about votes, packets or roles; what arrives goes to the replica, and
 //! what the replica wants done comes through [`PeerOutbox`], in order.
 //!
-//! Packets are written to the links' sockets by whoever stepped the replica ([`Ports`]), and here only where a socket has
-//! to be waited for. Everything else here runs on one current-thread runtime. Name look-ups and the two ends of a SNAP
+//! Packets are written to the links' sockets by whoever stepped the replica ([`Ports`]; workers put it off for a moment,
+//! [`later`]), and here only where a socket has to be waited for. Everything else here runs on one current-thread runtime. Name look-ups and the two ends of a SNAP
 //! stream have threads that may block.
 
 pub(crate) mod address;
 mod election;
+pub(crate) mod later;
 mod learner_channel;
 mod link;
 mod ports;
