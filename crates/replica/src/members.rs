@@ -395,7 +395,7 @@ impl Replica {
         assert!(self.membership.is_looking(), "the state of a server that serves is its own");
         assert_eq!(self.prep.outstanding(), 0, "nothing is prepared against a state that is replaced");
         for warning in state.warnings() {
-            out.note(Level::Warn, warning.clone());
+            out.note(Level::Warn, warning);
         }
         self.tree = state.into_tree();
         self.digests.replaced(since);

@@ -4,6 +4,9 @@ use farrier_proto::{Acl, SessionId, Txn, TxnDigest, Zxid};
 use farrier_storage::{LoggedTxn, NodeRecord, Restore, RestoreError, SnapshotDigest};
 use farrier_tree::{NodeMaker, ReadyNode, Tree, TreeConfig, TreeLoader};
 
+/// Znodes without ACL that a warning names.
+const UNLISTED_NAMED: usize = 10;
+
 /// The state that recovery restores: [`Replica::standalone`](crate::Replica::standalone) takes it over.
 #[derive(Debug)]
 pub struct TreeRestore {
@@ -43,8 +46,19 @@ impl TreeRestore {
 
     /// What an operator should know about the restored state.
     #[must_use]
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        if let Stage::Replaying(tree) = &self.stage {
+            let (znodes, first) = tree.unlisted(UNLISTED_NAMED);
+            if znodes > 0 {
+                let more = if znodes > first.len() { ", …" } else { "" };
+                warnings.push(format!(
+                    "znodes whose ACL the snapshot lacks: {znodes} ({}{more}); only a super user can use them until it is set",
+                    first.join(", ")
+                ));
+            }
+        }
+        warnings
     }
 
     /// An image of the state as it is now, for the first snapshot of a fresh directory.
@@ -216,5 +230,47 @@ fn path_of<'t>(txn: &'t Txn<'_>) -> Option<&'t str> {
         | Txn::Reconfig(_)
         | Txn::Check(_)
         | Txn::Multi(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_proto::TxnHeader;
+    use farrier_proto::stat::StatPersisted;
+    use farrier_proto::txn::SetAclTxn;
+
+    fn state(znodes: usize) -> TreeRestore {
+        let mut state = TreeRestore::new(TreeConfig::default(), 1);
+        state.acl(1, vec![Acl::world(31)]).unwrap();
+        let paths = std::iter::once(String::new()).chain((1..=znodes).map(|n| format!("/n{n}")));
+        for (n, path) in paths.enumerate() {
+            let acl = if n == 0 { 1 } else { 7 };
+            state.node(NodeRecord { path: &path, data: None, acl, stat: StatPersisted::ZERO }).unwrap();
+        }
+        state.loaded(Zxid::new(1, 0), None).unwrap();
+        state
+    }
+
+    fn set_acl(state: &mut TreeRestore, counter: u32) {
+        let txn = Txn::SetAcl(SetAclTxn { path: format!("/n{counter}").into(), acl: vec![Acl::world(1)], version: 1 });
+        let zxid = Zxid::new(1, counter);
+        let header = TxnHeader { session: SessionId(7), cxid: 0, zxid, time: 1, kind: txn.kind().code() };
+        state.replay(&LoggedTxn { header, txn, digest: None, bytes: &[] }).unwrap();
+    }
+
+    #[test]
+    fn acls_that_no_transaction_brings_are_warned_of() {
+        assert_eq!(state(0).warnings(), [""; 0]);
+        let mut two = state(2);
+        set_acl(&mut two, 1);
+        assert_eq!(
+            two.warnings(),
+            ["znodes whose ACL the snapshot lacks: 1 (/n2); only a super user can use them until it is set"]
+        );
+        set_acl(&mut two, 2);
+        assert_eq!(two.warnings(), [""; 0]);
+        let [warning] = &state(11).warnings()[..] else { panic!("one for all of them") };
+        assert!(warning.contains(": 11 (/n1, ") && warning.contains("/n10, …)"), "{warning}");
     }
 }

@@ -192,8 +192,7 @@ impl Server {
         let seed = u64::from_le_bytes(seed);
         let (recover, snapshots) = (mapping::recover(&config, &disk), mapping::snapshots(&config));
         let (state, recovered) = restoring::restore(&disk, &recover, &snapshots, mapping::tree(&config), seed)?;
-        for warning in recovered.warnings.iter().map(String::as_str).chain(state.warnings().iter().map(String::as_str))
-        {
+        for warning in recovered.warnings.iter().chain(&state.warnings()) {
             tracing::warn!("{warning}");
         }
         tracing::info!(

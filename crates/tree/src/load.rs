@@ -5,8 +5,8 @@
 //!
 //! Leniences, each because Apache's fuzzy snapshots need it:
 //! - A znode may name an ACL key that the table lacks: the table was written first, and a transaction
-//!   that replay applies again made both. Until then the znode gets an empty list, which permits
-//!   nothing to anybody but a super user.
+//!   that replay applies again made both. Until then, and for good where Apache lost the list, the znode
+//!   gets a list that permits nothing to anybody but a super user. An empty one would permit everything.
 //! - Lists without user are dropped.
 //! - A znode whose parent is missing is an error. Snapshots cannot hold one, but a replayed deletion may
 //!   hit a znode that has children: see [`crate::Tree::apply`].
@@ -87,7 +87,11 @@ impl TreeLoader {
             return AclKey::OPEN;
         }
         let known = self.keys.get(&key).copied();
-        let known = known.unwrap_or_else(|| self.add_list(key, SharedAcl::from([])));
+        let known = known.unwrap_or_else(|| {
+            let stand_in = self.add_list(key, SharedAcl::from([Acl::world(0)]));
+            self.tree.stand_ins.insert(stand_in);
+            stand_in
+        });
         self.tree.acls.retain(known);
         known
     }

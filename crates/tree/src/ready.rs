@@ -136,7 +136,7 @@ mod tests {
             let perms: Vec<i32> = node.acl().iter().map(|acl| acl.perms).collect();
             assert_eq!(
                 perms,
-                [(5, &[1][..]), (70_000, &[2]), (9, &[]), (-1, &[31])].iter().find(|k| k.0 == key).unwrap().1
+                [(5, &[1][..]), (70_000, &[2]), (9, &[0]), (-1, &[31])].iter().find(|k| k.0 == key).unwrap().1
             );
             digest = digest.wrapping_add(node.digest());
         }

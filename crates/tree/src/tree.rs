@@ -15,6 +15,7 @@ use crate::sessions::Sessions;
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::{Acl, ErrorCode, Owner, SessionId, Zxid, perms};
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 
 /// Seed of the index where the caller has none.
 pub(crate) const DEFAULT_SEED: u64 = 0x6661_7272_6965_7221;
@@ -38,6 +39,8 @@ pub struct Tree {
     pub(crate) digest_log: DigestLog,
     /// Bytes of all paths (UTF-16 units, as Java counts) and data.
     pub(crate) size: u64,
+    /// Keys that stand for ACL lists which the snapshot lacked, as long as a znode holds them.
+    pub(crate) stand_ins: BTreeSet<AclKey>,
 }
 
 /// What a path adds to the size of the tree.
@@ -76,6 +79,7 @@ impl Tree {
             digest_log: DigestLog::default(),
             // The alias "/" of the root.
             size: 1,
+            stand_ins: BTreeSet::new(),
         };
         let (stat, data) = (StatPersisted::ZERO, Some(b"".as_slice()));
         let share = tree.share("", data, &stat);
@@ -231,6 +235,20 @@ impl Tree {
     /// Digests after the transactions whose zxid is a multiple of 128, oldest first; the last 1024.
     pub fn digest_log(&self) -> impl Iterator<Item = (Zxid, u64)> {
         self.digest_log.iter()
+    }
+
+    /// Znodes whose ACL list the snapshot lacked and which no transaction has given one since: how many, and the
+    /// paths of the first `most`. Only a super user may use them.
+    #[must_use]
+    pub fn unlisted(&self, most: usize) -> (usize, Vec<String>) {
+        if self.stand_ins.iter().all(|key| !self.acls.has(key.to_bits())) {
+            return (0, Vec::new());
+        }
+        let chunks = self.arena.chunks();
+        let holds = |id: &NodeId| chunks.get(*id).is_some_and(|block| self.stand_ins.contains(&block.acl()));
+        let path = |id| if id == NodeId::ROOT { "/".to_owned() } else { self.path_of(id) };
+        let paths = chunks.ids().filter(holds).take(most).map(path).collect();
+        (chunks.ids().filter(holds).count(), paths)
     }
 
     /// The list of a key that [`Node::acl_key`] gave out and whose node still holds it.

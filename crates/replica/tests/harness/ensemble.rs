@@ -205,7 +205,7 @@ impl Cluster {
             recovering: Recovering::No,
         };
         let state = s.disk.load(&config);
-        assert_eq!(state.warnings(), &[] as &[String]);
+        assert_eq!(state.warnings(), [""; 0]);
         s.replica = Some(Replica::ensemble(config, zab, ensemble, durable, state, 0, now));
         for other in self.running() {
             if other != server {

@@ -127,7 +127,7 @@ impl World {
             Ok(restored) => restored,
             Err(failed) => return self.start_refused(id, &failed),
         };
-        for warning in recovered.warnings.iter().chain(state.warnings()) {
+        for warning in recovered.warnings.iter().chain(&state.warnings()) {
             self.transcript.line(self.now, || format!("{id} warns: {warning}"));
         }
         // What a server has that may have forgotten something counts for nothing: a leader gives it everything.

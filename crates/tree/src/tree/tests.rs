@@ -1,6 +1,6 @@
 use super::*;
 use crate::quota::STATS;
-use crate::{Outcome, TreeLoader};
+use crate::{AuthConfig, Identity, Outcome, TreeLoader};
 use farrier_proto::txn::{CreateTtlTxn, CreateTxn, SetAclTxn, SetDataTxn, TxnHeader};
 use farrier_proto::{Stat, Txn};
 use std::borrow::Cow;
@@ -355,12 +355,28 @@ fn what_a_snapshot_may_lack() {
     let orphan = StatPersisted { ephemeral_owner: 77, ..StatPersisted::ZERO };
     loader.node("/e", None, 9, orphan).unwrap();
     let tree = loader.finish(Zxid::new(3, 1)).unwrap();
-    assert_eq!(tree.node("/a").unwrap().acl(), [], "a list that is not there permits nothing");
+    assert_eq!(tree.unlisted(1), (2, vec!["/a".to_owned()]));
+    let auth = AuthConfig::default();
+    let (list, anybody) =
+        (tree.node("/a").unwrap().acl(), [Identity::new("digest", "a:b"), Identity::new("ip", "::1")]);
+    for perm in [perms::ALL, perms::READ, perms::WRITE, perms::CREATE, perms::DELETE, perms::ADMIN] {
+        assert!(!auth.permits(list, perm, &anybody), "a list that is not there permits nothing");
+        assert!(auth.permits(list, perm, &[Identity::superuser()]));
+    }
     assert_eq!(tree.image().acls().iter().map(|(key, _)| *key).collect::<Vec<_>>(), [9, 10], "unused ones go");
     assert!(BUILT_IN.iter().all(|path| tree.node(path).is_some()));
     assert_eq!(tree.ephemeral_owners().collect::<Vec<_>>(), [SessionId(77)]);
     assert_eq!((tree.node("").unwrap().data(), tree.zxid()), (Some(b"root".as_slice()), Zxid::new(3, 1)));
     assert_eq!(tree.approximate_data_size(), 44 + 4 + 2 + 2);
+
+    // What made them comes again when the log is replayed.
+    let mut bench = Bench { tree, counter: 0 };
+    for path in ["/a", "/e"] {
+        assert_eq!(bench.create_with(path, None, vec![Acl::world(1)]), Outcome::Failed(ErrorCode::NodeExists.code()));
+        assert_eq!(bench.tree.node(path).unwrap().acl(), [Acl::world(1)]);
+    }
+    assert_eq!(bench.tree.unlisted(9), (0, vec![]));
+    assert_eq!(bench.tree.image().acls().len(), 1, "nobody needs what stood for the list");
 }
 
 #[test]
