@@ -1,7 +1,7 @@
 //! The other end of the pipeline: a durable transaction is applied, watched for, answered.
 
 use crate::conn::{Asked, Waiting};
-use crate::io::{Action, Actions, ConnId, SnapshotImage, Time};
+use crate::io::{Action, Actions, ConnId, Level, SnapshotImage, Time};
 use crate::members::Membership;
 use crate::reads;
 use crate::replica::{Origin, Outstanding, Replica};
@@ -143,6 +143,7 @@ impl Replica {
         out: &mut Actions,
     ) {
         let Some(conn) = self.conns.get_mut(id) else { return };
+        let peer = conn.peer;
         match conn.waiting.pop_front() {
             Some(Waiting::Write(front)) => assert_eq!(front, zxid, "replies leave in the order of requests"),
             Some(Waiting::Forwarded { asked, bytes }) => {
@@ -158,10 +159,15 @@ impl Replica {
         }
         let start = out.bytes.len();
         put_write_reply(&mut out.bytes, asked, zxid, txn, outcome);
-        if out.bytes.len() - start - 4 > self.config.jute_max_buffer {
-            // The write took place, but clients would take the frame for garbage.
+        let (len, longest) = (out.bytes.len() - start - 4, self.reply_max());
+        if len > longest {
+            // The write took place, which an error would deny.
             out.bytes.truncate(start);
-            put_reply(&mut out.bytes, asked.xid, zxid.to_wire(), Err(ErrorCode::MarshallingError), |_| {});
+            out.note(
+                Level::Warn,
+                format!("closing {peer}: the reply to its write {zxid} has {len} bytes, more than {longest}"),
+            );
+            return self.close(id, out);
         }
         self.emit(id, start, out);
         if asked.op == OpCode::CloseSession {

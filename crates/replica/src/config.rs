@@ -1,5 +1,6 @@
 //! Settings of a replica.
 
+use crate::limits::REPLY_MAX;
 use farrier_proto::ServerId;
 use farrier_proto::limits::{JUTE_MAX_BUFFER, TXN_MAX};
 use farrier_tree::{AuthConfig, TreeConfig};
@@ -20,8 +21,10 @@ pub struct ReplicaConfig {
     pub snap_count: u64,
     /// `snapSizeLimitInKb`, in bytes: the same by bytes logged; 0 is off.
     pub snap_size_limit: u64,
-    /// `jute.maxbuffer`: largest reply; the shell bounds requests by it.
+    /// `jute.maxbuffer`: the shell bounds requests by it.
     pub jute_max_buffer: usize,
+    /// [`REPLY_MAX`].
+    pub reply_max: usize,
     /// Largest transaction: `jute.maxbuffer` and its extra size together.
     pub txn_max: usize,
     /// `globalOutstandingLimit`: from here on, connections with something outstanding wait.
@@ -71,6 +74,7 @@ impl Default for ReplicaConfig {
             snap_count: 100_000,
             snap_size_limit: 4 << 30,
             jute_max_buffer: JUTE_MAX_BUFFER,
+            reply_max: REPLY_MAX,
             txn_max: TXN_MAX,
             global_outstanding_limit: 1000,
             request_throttle_max: 0,

@@ -115,6 +115,8 @@ pub(crate) struct Conn {
     pub(crate) writes_deferred: usize,
     /// Emitted since the shell last reported that all was sent.
     pub(crate) unflushed: usize,
+    /// Replies among it that are longer than `jute.maxbuffer`.
+    pub(crate) unflushed_long: usize,
     /// The step in which the shell was asked to report that everything is sent.
     pub(crate) flush_asked: Option<u64>,
     /// Listed among those that wait because of `request_throttle_max_requests`.
@@ -139,6 +141,7 @@ impl Conn {
             reads_waiting: 0,
             writes_deferred: 0,
             unflushed: 0,
+            unflushed_long: 0,
             flush_asked: None,
             throttled: false,
             paused: false,

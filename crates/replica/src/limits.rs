@@ -17,6 +17,15 @@ pub(crate) const CONN_UNFLUSHED_PAUSE: usize = 1 << 20;
 /// events and a few replies can get a connection here; other requests wait from 1 MiB on.
 pub const CONN_UNFLUSHED_MAX: usize = 16 << 20;
 
+/// Longest reply, or `jute.maxbuffer` where that is more: Apache sends replies of any length, and clients give up at
+/// bounds of their own. At most so many bytes of replies longer than `jute.maxbuffer` wait for one connection to take
+/// them, besides what counts against [`CONN_UNFLUSHED_MAX`].
+pub const REPLY_MAX: usize = 64 << 20;
+
+/// Bytes of replies longer than `jute.maxbuffer` that wait for all connections to take them. Reads that would make more
+/// are refused.
+pub(crate) const LONG_REPLIES_MAX: usize = 1 << 30;
+
 /// Largest request that is skipped and answered with an error. A longer one closes the connection: nobody
 /// sends that by mistake.
 pub const FRAME_SKIP_MAX: usize = 64 << 20;
@@ -76,6 +85,9 @@ pub(crate) const SWEEP_CHUNK: usize = 100;
 
 const _: () = assert!(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 3) * JUTE_MAX_BUFFER < CONN_UNFLUSHED_MAX);
 const _: () = assert!(CONN_WAITING_BYTES_MAX > JUTE_MAX_BUFFER);
+const _: () = assert!(LONG_REPLIES_MAX > REPLY_MAX);
+// A multi of many setData has the longest reply for its request: four times as long.
+const _: () = assert!(REPLY_MAX > 4 * JUTE_MAX_BUFFER);
 
 /// Places for outputs of a peer that are kept from step to step.
 pub(crate) const OUTPUTS_KEPT_MAX: usize = 1024;

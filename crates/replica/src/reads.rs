@@ -20,14 +20,14 @@ pub(crate) struct Scope<'a> {
     pub(crate) session: SessionId,
     pub(crate) conn: ConnId,
     pub(crate) identities: &'a [Identity],
-    /// Longest frame that clients take.
+    /// Longest frame that may leave.
     pub(crate) reply_max: usize,
     /// See [`Done::walked`].
     pub(crate) walked: usize,
 }
 
 impl Scope<'_> {
-    /// A client would take a longer frame for garbage and reconnect for ever.
+    /// A longer one would take too much memory until the client has read it.
     fn check_size(&self, len: usize) -> Result<(), Refusal> {
         if len > self.reply_max { Err(ErrorCode::MarshallingError.into()) } else { Ok(()) }
     }

@@ -8,7 +8,7 @@ use crate::hand_over::Reluctance;
 use crate::io::{Action, Actions, ConnId, Input, Level, Time};
 use crate::limits::{
     CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX, FORCED_READS_MAX, LATE_MIN,
-    OUTSTANDING_BYTES_MAX,
+    LONG_REPLIES_MAX, OUTSTANDING_BYTES_MAX,
 };
 use crate::members::{Alone, Membership};
 use crate::restore::TreeRestore;
@@ -78,6 +78,8 @@ pub struct Replica {
     newest: u64,
     /// Bytes at which a connection that does not read is closed.
     unflushed_max: usize,
+    /// Bytes of replies longer than `jute.maxbuffer` that connections have not taken.
+    long_replies: usize,
     /// Bytes of large requests in flight.
     pub(crate) large_in_flight: usize,
     /// Znodes that requests of one connection have counted in this run of its queue.
@@ -166,6 +168,7 @@ impl Replica {
             newest: now.mono,
             unflushed_max: CONN_UNFLUSHED_MAX
                 .max(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 4) * config.jute_max_buffer),
+            long_replies: 0,
             large_in_flight: 0,
             walked: 0,
             unfinished: Vec::new(),
@@ -316,6 +319,7 @@ impl Replica {
     /// Forgets a connection; its session lives on.
     pub(crate) fn forget(&mut self, id: ConnId) {
         let Some(conn) = self.conns.remove(id) else { return };
+        self.long_replies -= conn.unflushed_long;
         if conn.session != SessionId::NONE && self.attached.get(&conn.session) == Some(&id) {
             self.attached.remove(&conn.session);
         }
@@ -347,6 +351,18 @@ impl Replica {
         }
     }
 
+    /// Longest reply.
+    pub(crate) fn reply_max(&self) -> usize {
+        self.config.reply_max.max(self.config.jute_max_buffer)
+    }
+
+    /// Longest reply for which this connection's account has room. What is no longer than a request always has.
+    pub(crate) fn reply_room(&self, id: ConnId) -> usize {
+        let taken = self.conns.get(id).map_or(0, |conn| conn.unflushed_long);
+        let left = self.reply_max().saturating_sub(taken).min(LONG_REPLIES_MAX.saturating_sub(self.long_replies));
+        left.max(self.config.jute_max_buffer)
+    }
+
     /// Emits what was appended to the bytes from `start` on, one frame, and keeps the accounts of what a
     /// connection has not taken yet.
     pub(crate) fn emit(&mut self, id: ConnId, start: usize, out: &mut Actions) {
@@ -356,7 +372,12 @@ impl Replica {
         };
         self.stats.sent += 1;
         conn.stats.sent += 1;
-        conn.unflushed += out.bytes.len() - start;
+        let len = out.bytes.len() - start;
+        conn.unflushed += len;
+        if len > 4 + self.config.jute_max_buffer {
+            conn.unflushed_long += len;
+            self.long_replies += len;
+        }
         out.send(id, start);
         if conn.unflushed < CONN_UNFLUSHED_PAUSE {
             return;
@@ -366,7 +387,7 @@ impl Replica {
             self.steps
         });
         // What one step emits may be a lot; whoever is to be blamed for not reading must have had a chance.
-        if conn.unflushed >= self.unflushed_max && asked < self.steps {
+        if conn.unflushed - conn.unflushed_long >= self.unflushed_max && asked < self.steps {
             let (peer, bytes) = (conn.peer, conn.unflushed);
             self.stats.dropped_connections += 1;
             out.note(Level::Warn, format!("closing {peer}: it does not read, and {bytes} bytes wait for it"));
@@ -385,6 +406,7 @@ impl Replica {
     fn flushed(&mut self, now: Time, id: ConnId, out: &mut Actions) {
         let Some(conn) = self.conns.get_mut(id) else { return };
         conn.unflushed = 0;
+        self.long_replies -= std::mem::take(&mut conn.unflushed_long);
         conn.flush_asked = None;
         self.run_waiting(now, id, out);
         self.balance(id, out);

@@ -130,6 +130,7 @@ impl Replica {
         out: &mut Actions,
     ) {
         let start = out.bytes.len();
+        let reply_max = self.reply_room(id);
         let done = reads::run(
             &mut reads::Scope {
                 tree: &self.tree,
@@ -138,7 +139,7 @@ impl Replica {
                 session: self.conns.get(id).map_or(SessionId::NONE, |c| c.session),
                 conn: id,
                 identities,
-                reply_max: self.config.jute_max_buffer,
+                reply_max,
                 walked: 0,
             },
             frame,

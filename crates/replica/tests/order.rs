@@ -290,19 +290,75 @@ fn an_oversized_request_gets_an_error_in_turn() {
 }
 
 #[test]
-fn a_reply_that_clients_cannot_take_becomes_an_error() {
-    let mut small = config();
-    small.jute_max_buffer = 4096;
-    let mut w = World::new(small);
+fn replies_may_be_longer_than_requests() {
+    let mut w = World::new(farrier_replica::ReplicaConfig { jute_max_buffer: 4096, reply_max: 12_000, ..config() });
     let (c, _) = w.connect(10_000);
     for i in 0..100 {
         w.request(c, i, OpCode::Create, &create(&format!("/{i:0>50}"), b"", 0));
     }
     w.take(c);
     w.request(c, 100, OpCode::GetChildren, &read("/", false));
-    assert_eq!(w.replies(c), [(100, -5)]);
-    w.request(c, 101, OpCode::Exists, &read("/", false));
-    assert_eq!(w.replies(c), [(101, 0)]);
+    let [reply] = &w.frames(c)[..] else { panic!("one reply") };
+    // Header, count, names, `zookeeper`.
+    assert_eq!((reply.len(), &reply[12..20]), (16 + 4 + 100 * 54 + 13, &[0, 0, 0, 0, 0, 0, 0, 101][..]));
+
+    // What the connection has not taken yet counts.
+    w.request(c, 101, OpCode::GetChildren, &read("/", false));
+    w.request(c, 102, OpCode::GetChildren, &read("/", false));
+    assert_eq!(w.replies(c), [(101, 0), (102, -5)]);
+    w.request(c, 103, OpCode::Exists, &read("/", false));
+    assert_eq!(w.replies(c), [(103, 0)]);
+    w.step(Input::Flushed { conn: c });
+    w.request(c, 104, OpCode::GetChildren, &read("/", false));
+    assert_eq!(w.replies(c), [(104, 0)]);
+}
+
+#[test]
+fn a_long_reply_is_not_held_against_a_client_that_has_yet_to_read_it() {
+    let mut w = World::new(config());
+    let ((slow, _), (busy, _)) = (w.connect(40_000), w.connect(40_000));
+    w.request(busy, 1, OpCode::Create, &create("/big", &vec![7; 900_000], 0));
+    let mut request = Vec::new();
+    for _ in 0..CONN_UNFLUSHED_MAX / 900_000 + 1 {
+        request.extend_from_slice(&[0, 0, 0, 4, 0, 0xff, 0xff, 0xff, 0xff]);
+        request.extend_from_slice(&read("/big", false));
+    }
+    farrier_proto::multi::put_end(&mut request);
+    w.request(slow, 1, OpCode::GetData, &read("/big", true));
+    w.request(slow, 2, OpCode::MultiRead, &request);
+    assert!(w.flush_asked.contains(&slow) && !w.replica.takes_frames(slow));
+    w.request(busy, 2, OpCode::SetData, &set("/big", b""));
+    assert!(!w.closed.contains(&slow), "an event is no reason");
+    let received = w.take(slow).len();
+    assert!(received > CONN_UNFLUSHED_MAX, "{received}");
+}
+
+/// A write that took place is never answered with an error.
+#[test]
+fn the_reply_to_a_multi_may_be_longer_than_its_request() {
+    for (reply_max, fits) in [(12_000, true), (10_000, false)] {
+        let mut w = World::new(farrier_replica::ReplicaConfig { jute_max_buffer: 4096, reply_max, ..config() });
+        let ((c, _), (other, _)) = (w.connect(10_000), w.connect(10_000));
+        let mut request = Vec::new();
+        for _ in 0..150 {
+            request.extend_from_slice(&[0, 0, 0, 5, 0, 0xff, 0xff, 0xff, 0xff]);
+            request.extend_from_slice(&set("/", b""));
+        }
+        farrier_proto::multi::put_end(&mut request);
+        assert!(request.len() < 4096);
+        w.request(c, 7, OpCode::Multi, &request);
+        assert_eq!(w.replica.tree().node("/").expect("there").stat().version, 150);
+        assert_eq!(w.closed.contains(&c), !fits);
+        if fits {
+            let [reply] = &w.frames(c)[..] else { panic!("one reply") };
+            assert_eq!((reply.len(), &reply[12..16]), (16 + 150 * (9 + 68) + 9, &[0; 4][..]));
+        } else {
+            assert_eq!(w.replies(c), []);
+            assert!(w.notes.iter().any(|n| n.contains("reply")), "{:?}", w.notes);
+        }
+        w.request(other, 1, OpCode::Exists, &read("/", false));
+        assert_eq!(w.replies(other), [(1, 0)]);
+    }
 }
 
 #[test]
@@ -569,9 +625,7 @@ fn a_zxid_of_minus_one_is_older_than_everything() {
 
 #[test]
 fn a_reply_that_is_refused_for_its_size_leaves_no_watch() {
-    let mut small = config();
-    small.jute_max_buffer = 4096;
-    let mut w = World::new(small);
+    let mut w = World::new(farrier_replica::ReplicaConfig { jute_max_buffer: 4096, reply_max: 5000, ..config() });
     let (c, _) = w.connect(10_000);
     for i in 0..100 {
         w.request(c, i, OpCode::Create, &create(&format!("/{i:0>50}"), b"", 0));

@@ -36,7 +36,7 @@ const HANG_UP_BYTES: usize = 1 << 20;
 /// The same time where the whole server closes.
 const HANG_UP_CLOSING: Duration = Duration::from_millis(200);
 
-/// Most bytes that are worth waiting for, besides one reply of full size.
+/// Most bytes that are worth waiting for, besides the longest reply to a write.
 const LINGER_BYTES: usize = 4 << 20;
 
 /// Output memory that an idle connection keeps.
@@ -280,7 +280,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
         tracing::debug!("processing {} command from {peer}", word.name());
         conn.queue(words::answer(&context, word, peer).await.as_bytes());
     }
-    if finish(&conn, LINGER_BYTES + context.frame_max()).await && !conn.ended.load(SeqCst) {
+    if finish(&conn, LINGER_BYTES + 4 * context.frame_max()).await && !conn.ended.load(SeqCst) {
         hang_up(&conn, &read, if core.is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;
     }
     context.unregister(id);

@@ -4,7 +4,7 @@ use crate::config::{PasswordHash, ServerConfig, SnapshotCompression};
 use crate::disk::RealDisk;
 use crate::member::Membership;
 use farrier_proto::ServerId;
-use farrier_replica::{ConnectionThrottleConfig, ContainerConfig, ReplicaConfig};
+use farrier_replica::{ConnectionThrottleConfig, ContainerConfig, REPLY_MAX, ReplicaConfig};
 use farrier_storage::{Compression, LogOptions, PurgePolicy, RecoverOptions, SnapshotOptions};
 use farrier_tree::{AuthConfig, DigestAlgorithm, TreeConfig};
 use std::sync::Arc;
@@ -59,6 +59,7 @@ pub(crate) fn replica(config: &ServerConfig, member: Option<&Membership>, seed: 
         snap_count: u64::from(config.storage.snap_count),
         snap_size_limit: config.storage.snap_size_limit.unwrap_or(0),
         jute_max_buffer: limits.jute_max_buffer,
+        reply_max: REPLY_MAX,
         txn_max: txn_max(config),
         global_outstanding_limit: limits.global_outstanding as usize,
         request_throttle_max: throttle.max_requests as usize,
