@@ -41,8 +41,8 @@ pub(super) enum Property {
 pub(super) enum Kind {
     /// true, false, yes, no in any case.
     Bool,
-    /// yes, no, true, false, of which Apache looks for this word alone: anything else leaves the default, and must
-    /// do so here, lest a takeover drop what was in force.
+    /// yes, no, true, false, of which Apache looks for this word alone (yes and no in this very case): anything else
+    /// leaves the default, and must do so here, lest a takeover drop what was in force.
     Word(&'static str),
     /// An integer within bounds.
     Int { min: i64, max: i64 },
@@ -262,7 +262,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("electionAlg", Int { min: 3, max: 3 }, Value("3")).file_only().mark(Map).support(Ensemble),
     Key::new("electionPort", Port, Unset).mark(Map).support(Ensemble),
     Key::new("quorumListenOnAllIPs", Bool, NO).file_only().support(Ensemble),
-    Key::new("leaderServes", Bool, YES).support(Ensemble),
+    Key::new("leaderServes", Word("no"), Value("yes")).support(Ensemble),
     Key::new("multiAddress.enabled", Bool, NO).support(Ensemble),
     Key::new("multiAddress.reachabilityCheckEnabled", Bool, YES).mark(Map).support(Ensemble),
     Key::new("multiAddress.reachabilityCheckTimeoutMs", ANY, Value("1000")).mark(Map).support(Ensemble),
@@ -303,7 +303,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("maxWriteQueuePollTime", ANY, Derived("flushDelay / 3")),
     Key::new("maxBatchSize", POSITIVE, Value("1000")),
     Key::new("snapshot.compression.method", Choice(&["", "gz", "snappy"]), Value("")),
-    Key::new("snapshot.trust.empty", Bool, NO),
+    Key::new("snapshot.trust.empty", Word("true"), NO),
     Key::new("serializeLastProcessedZxid.enabled", Bool, YES),
     Key::new("digest.enabled", Bool, YES),
     Key::new("closeSessionTxn.enabled", Bool, YES),

@@ -44,8 +44,7 @@ fn definitions(text: &str) -> Vec<Definition<'_>> {
                     let (value, _) = rest.split_at(end_of(rest, |c| !c.is_whitespace() && !"\"'\\;)}".contains(c)));
                     Some(value).filter(|value| !value.is_empty() && !value.contains(['$', '`']))
                 }
-                // Java's shortest spelling of a switch is its presence.
-                None => Some("true"),
+                None => Some(""),
             };
             found.push(Definition { line, name, value });
         }
@@ -160,7 +159,7 @@ mod tests {
         let expected = [
             (3, "zookeeper.a", Some("1")),
             (3, "zookeeper.b", Some("x#y")),
-            (3, "zookeeper.c", Some("true")),
+            (3, "zookeeper.c", Some("")),
             (4, "zookeeper.e", None),
             (5, "zookeeper.f", None),
             (5, "zookeeper.g", None),
@@ -173,7 +172,7 @@ mod tests {
             (10, "zookeeper.o", Some("2")),
             (11, "zookeeper.p", Some("1")),
             (11, "zookeeper.q", Some("2")),
-            (12, "", Some("true")),
+            (12, "", Some("")),
         ];
         assert_eq!(found, expected);
     }

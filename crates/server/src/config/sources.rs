@@ -80,9 +80,7 @@ impl Sources {
                 continue;
             };
             let bare = definition.name.strip_prefix("zookeeper.").unwrap_or(definition.name);
-            // Java's shortest spelling of a switch is its presence.
-            let text =
-                definition.value.unwrap_or(if matches!(key.kind, Kind::Bool | Kind::Word(_)) { "true" } else { "" });
+            let text = definition.value.unwrap_or_else(|| self.bare_flag(key, &origin));
             self.assign(key, bare, text, origin, spelling);
         }
         if !foreign.is_empty() {
@@ -91,6 +89,21 @@ impl Sources {
                 foreign.join(" ")
             ));
         }
+    }
+
+    /// What `-Dname` sets. To Java it is empty, which no switch takes for true, although it looks as if it switched
+    /// something on. Where that would be a protection, it is taken at its word.
+    fn bare_flag(&mut self, key: &Key, origin: &Origin) -> &'static str {
+        let text = match key.kind {
+            Kind::Bool if matches!(key.support, Support::Demand(_)) => return "true",
+            Kind::Bool | Kind::Word("true") => "false",
+            Kind::Word("yes") => "no",
+            Kind::Word(_) => "yes",
+            _ => return "",
+        };
+        self.warnings
+            .push(format!("{origin} has no value, which is not true, in Apache either: {}={text} counts", key.name));
+        text
     }
 
     fn unread_property(&mut self, name: &str, origin: &Origin, foreign: &mut Vec<String>) {

@@ -322,17 +322,40 @@ fn what_is_not_running_gets_one_warning_for_each_feature() {
 
 #[test]
 fn what_apache_does_not_act_upon_drops_no_protection() {
-    for (line, word) in [("skipACL=true", "yes"), ("forceSync=false", "no")] {
+    for (line, word) in [
+        ("skipACL=true", "yes"),
+        ("skipACL=YES", "yes"),
+        ("forceSync=false", "no"),
+        ("forceSync=NO", "no"),
+        ("snapshot.trust.empty=yes", "true"),
+    ] {
         let loaded = accepted(line);
         assert!(!loaded.config.auth.skip_acl && loaded.config.storage.force_sync, "{line}");
+        assert!(!loaded.config.storage.trust_empty_snapshot, "{line}");
         assert_eq!(warnings(&loaded), format!("zoo.cfg:3: {line} does nothing, as in Apache; only `{word}` does"));
     }
     for line in ["skipACL=false", "skipACL=no", "forceSync=true", "forceSync=yes"] {
         assert_eq!(accepted(line).warnings, [""; 0], "{line}");
     }
-    let flags = [("JVMFLAGS", "-Dzookeeper.skipACL")];
-    let loaded = load_with("", &Overrides { jvm_flags: &flags, sets: &[] }).expect("valid");
-    assert!(!loaded.config.auth.skip_acl);
+    // To Java such a property is empty.
+    let names = ["skipACL", "forceSync", "snapshot.trust.empty", "digest.enabled"];
+    let flags = names.map(|name| format!("-Dzookeeper.{name}")).join(" ");
+    let loaded = load_with("", &Overrides { jvm_flags: &[("JVMFLAGS", &flags)], sets: &[] }).expect("valid");
+    assert!(!loaded.config.auth.skip_acl && loaded.config.storage.force_sync && !loaded.config.tree.digest);
+    assert!(!loaded.config.storage.trust_empty_snapshot);
+    assert_eq!(
+        loaded.warnings[0],
+        "-Dzookeeper.skipACL in JVMFLAGS has no value, which is not true, in Apache either: skipACL=no counts"
+    );
+    assert_eq!(loaded.warnings.len(), names.len(), "{}", warnings(&loaded));
+    let flags = [("JVMFLAGS", "-Dzookeeper.sessionRequireClientSASLAuth")];
+    assert!(load_with("", &Overrides { jvm_flags: &flags, sets: &[] }).is_err(), "a protection is not dropped");
+    for (text, serves) in [("no", false), ("false", true), ("NO", true), ("yes", true)] {
+        let loaded = load_member(Some("1"), &format!("clientPort=2181\n{THREE}leaderServes={text}\n")).expect(text);
+        assert_eq!(loaded.config.ensemble.expect("several voters").tuning.leader_serves, serves, "{text}");
+        let inert = loaded.warnings.iter().any(|w| w.contains("does nothing, as in Apache; only `no` does"));
+        assert_eq!(inert, serves && text != "yes", "{text}: {:?}", loaded.warnings);
+    }
     assert!(
         accepted("localSessionsEnabled=true").warnings[0].starts_with("not running in this version: local sessions")
     );
@@ -410,7 +433,10 @@ fn precedence() {
     };
     let flags = [
         ("SERVER_JVMFLAGS", "-Xmx1g -Dzookeeper.snapCount=10 -Dzookeeper.maxCnxns=1 -Djute.maxbuffer=0x1fffff"),
-        ("JVMFLAGS", "-Dzookeeper.maxCnxns=2 -Dreadonlymode.enabled -Dzookeeper.tickTime=77 -Dzookeeper.snapcount=3"),
+        (
+            "JVMFLAGS",
+            "-Dzookeeper.maxCnxns=2 -Dreadonlymode.enabled=true -Dzookeeper.tickTime=77 -Dzookeeper.snapcount=3",
+        ),
     ];
     let from_flags = load_with("", &Overrides { jvm_flags: &flags, sets: &[] }).expect("valid flags");
     assert_eq!(from_flags.config.storage.snap_count, 10);

@@ -24,7 +24,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Parsed, String> {
         Kind::Bool => parse_bool(text).map(Parsed::Bool).ok_or_else(|| "not a boolean".to_owned()),
         Kind::Word(acts) => {
             parse_bool(text).ok_or_else(|| "not a boolean".to_owned())?;
-            Ok(Parsed::Bool(text.eq_ignore_ascii_case(acts) == (acts == "yes")))
+            Ok(Parsed::Bool(is_word(acts, text) != (acts == "no")))
         }
         Kind::Int { min, max } => {
             let value = parse_int(text)?;
@@ -56,6 +56,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Parsed, String> {
 pub(super) fn allowed(kind: Kind) -> String {
     match kind {
         Kind::Bool => "true, false, yes or no".to_owned(),
+        Kind::Word("true") => "true or false".to_owned(),
         Kind::Word(_) => "yes or no".to_owned(),
         Kind::Int { min, max } if min == max => format!("{min}"),
         Kind::Int { min, max } => format!("an integer from {min} to {max}"),
@@ -85,7 +86,12 @@ pub(super) fn raised(kind: Kind, text: &str) -> Option<i64> {
 pub(super) fn inert(kind: Kind, text: &str) -> Option<&'static str> {
     let Kind::Word(acts) = kind else { return None };
     let meant = parse_bool(text) == parse_bool(acts);
-    (meant && !text.eq_ignore_ascii_case(acts)).then_some(acts)
+    (meant && !is_word(acts, text)).then_some(acts)
+}
+
+/// Apache asks `equals` for yes and no, and `Boolean.getBoolean`, to which case does not matter, for true.
+fn is_word(acts: &str, text: &str) -> bool {
+    text == acts || (acts == "true" && text.eq_ignore_ascii_case(acts))
 }
 
 fn parse_bool(text: &str) -> Option<bool> {
@@ -143,19 +149,34 @@ mod tests {
 
     #[test]
     fn where_apache_looks_for_one_word_no_other_acts() {
-        for (text, skip, force) in [
-            ("yes", true, true),
-            ("YES", true, true),
-            ("no", false, false),
-            ("true", false, true),
-            ("false", false, true),
+        for (text, skip, force, trust) in [
+            ("yes", true, true, false),
+            ("YES", false, true, false),
+            ("Yes", false, true, false),
+            ("no", false, false, false),
+            ("NO", false, true, false),
+            ("true", false, true, true),
+            ("TRUE", false, true, true),
+            ("false", false, true, false),
         ] {
             assert_eq!(parse(Kind::Word("yes"), text), Ok(Parsed::Bool(skip)), "skipACL={text}");
-            assert_eq!(parse(Kind::Word("no"), text), Ok(Parsed::Bool(force)), "forceSync={text}");
+            assert_eq!(parse(Kind::Word("no"), text), Ok(Parsed::Bool(force)), "forceSync={text}, leaderServes={text}");
+            assert_eq!(parse(Kind::Word("true"), text), Ok(Parsed::Bool(trust)), "snapshot.trust.empty={text}");
         }
         assert!(parse(Kind::Word("yes"), "1").is_err());
-        assert_eq!((inert(Kind::Word("yes"), "true"), inert(Kind::Word("no"), "FALSE")), (Some("yes"), Some("no")));
-        for (acts, text) in [("yes", "yes"), ("yes", "false"), ("no", "no"), ("no", "true"), ("no", "yes")] {
+        for (acts, text) in [("yes", "true"), ("yes", "YES"), ("no", "FALSE"), ("no", "No"), ("true", "yes")] {
+            assert_eq!(inert(Kind::Word(acts), text), Some(acts), "{acts} {text}");
+        }
+        for (acts, text) in [
+            ("yes", "yes"),
+            ("yes", "false"),
+            ("yes", "NO"),
+            ("no", "no"),
+            ("no", "true"),
+            ("no", "yes"),
+            ("true", "True"),
+            ("true", "no"),
+        ] {
             assert_eq!(inert(Kind::Word(acts), text), None, "{acts} {text}");
         }
     }
