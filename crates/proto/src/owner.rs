@@ -4,6 +4,8 @@ use crate::SessionId;
 
 /// Bits of a TTL in an owner field.
 const TTL_BITS: u32 = 40;
+/// Its place. Of an owner of 3.5.3 no more is read either, as in Apache.
+const TTL_VALUE: u64 = (1 << TTL_BITS) - 1;
 const TTL_MARK: u64 = 0xff00_0000_0000_0000;
 const TTL_RESERVED: u64 = 0x00ff_ff00_0000_0000;
 const CONTAINER: i64 = i64::MIN;
@@ -43,13 +45,13 @@ impl Owner {
         }
         if extended_types {
             if ttl_353 && raw < 0 {
-                return Some(Self::Ttl(bits & (i64::MAX as u64)));
+                return Some(Self::Ttl(bits & TTL_VALUE));
             }
             if bits & TTL_MARK == TTL_MARK {
                 if bits & TTL_RESERVED != 0 {
                     return None;
                 }
-                return Some(Self::Ttl(bits & ((1 << TTL_BITS) - 1)));
+                return Some(Self::Ttl(bits & TTL_VALUE));
             }
         }
         Some(Self::Ephemeral(SessionId(raw)))
@@ -100,5 +102,11 @@ mod tests {
         );
         assert_eq!(Owner::decode(-7, true, false), None, "reserved bits of a TTL");
         assert_eq!(Owner::decode(i64::MIN | 4000, true, true), Some(Owner::Ttl(4000)));
+        assert_eq!(
+            Owner::decode(Owner::Ttl(5).encode(), true, true),
+            Some(Owner::Ttl(5)),
+            "new ones are no older ones"
+        );
+        assert_eq!(Owner::decode(-7, true, true), Some(Owner::Ttl(0xff_ffff_fff9)), "as Apache reads it");
     }
 }

@@ -193,3 +193,21 @@ fn deferred_large_requests_give_their_budget_back_too() {
     w.request(c, 1, OpCode::Create, &create("/in-the-end", &[1; 4500]));
     assert_eq!(w.replies(c), [(1, 0)], "all of the budget is there");
 }
+
+/// `emulate353TTLNodes`: what is created now is no TTL node of 3.5.3, and grows as old as it was told.
+#[test]
+fn ttl_nodes_expire_beside_those_of_3_5_3() {
+    for ttl_353 in [false, true] {
+        let tree = farrier_tree::TreeConfig { ttl_353, ..config().tree };
+        let mut w = World::new(ReplicaConfig { tree, ..config() });
+        let (c, _) = w.connect(40_000);
+        let mut frame = create("/t", b"");
+        frame.truncate(frame.len() - 4);
+        frame.extend_from_slice(&[0, 0, 0, 5]);
+        frame.extend_from_slice(&1000_i64.to_be_bytes());
+        w.request(c, 1, OpCode::CreateTtl, &frame);
+        assert!(w.replica.tree().node("/t").is_some());
+        w.pass(130_000);
+        assert!(w.replica.tree().node("/t").is_none(), "ttl_353: {ttl_353}");
+    }
+}
