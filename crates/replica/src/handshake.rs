@@ -22,7 +22,7 @@ impl Replica {
         }
         let renew = request.session != SessionId::NONE;
         if !self.throttle.admit(now.mono, renew, &mut self.random) {
-            self.stats.throttled_connections += 1;
+            self.stats.rejected_connections += 1;
             return self.close(id, out);
         }
         let newest = self.newest_shown();
@@ -148,7 +148,6 @@ impl Replica {
 
     /// A frame that was too long to be taken, and was skipped.
     pub(crate) fn client_oversized(&mut self, now: Time, id: ConnId, head: [u8; 8], len: usize, out: &mut Actions) {
-        self.stats.oversized += 1;
         if self.is_stopping() || self.membership.is_handing_over() {
             // As for any other request: an answer would overtake those before it that get none.
             return;

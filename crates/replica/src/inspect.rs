@@ -4,7 +4,7 @@ use crate::conn::Phase;
 use crate::io::{ConnId, Time};
 use crate::members::{Membership, Term};
 use crate::replica::Replica;
-use crate::stats::{LatencyStats, ProposalSizes, ServerStats};
+use crate::stats::{LatencyStats, ServerStats, Sizes};
 use core::net::SocketAddr;
 use farrier_proto::{SessionId, Zxid};
 use farrier_tree::{Tree, WatchTable};
@@ -119,7 +119,7 @@ impl Replica {
 
     /// On a leader: since which monotonic millisecond, and what it proposed.
     #[must_use]
-    pub const fn leadership(&self) -> Option<(u64, ProposalSizes)> {
+    pub const fn leadership(&self) -> Option<(u64, Sizes)> {
         match &self.membership {
             Membership::Ensemble(members) => match &members.term {
                 Term::Leading(leading) => Some((leading.since, leading.proposal_sizes)),
@@ -142,7 +142,7 @@ impl Replica {
     pub fn reset_stats(&mut self) {
         self.stats = ServerStats::default();
         if let Some(leading) = self.membership.leading() {
-            leading.proposal_sizes = ProposalSizes::default();
+            leading.proposal_sizes = Sizes::default();
         }
     }
 
@@ -159,6 +159,23 @@ impl Replica {
     /// A word counts as a received packet and a connection while it runs.
     pub fn count_word(&mut self) {
         self.stats.received += 1;
+    }
+
+    /// A connection was refused before it had a name.
+    pub fn count_rejected(&mut self) {
+        self.stats.rejected_connections += 1;
+    }
+
+    /// How likely the throttle is to refuse the next connect request.
+    #[must_use]
+    pub const fn connection_drop_chance(&self) -> f64 {
+        self.throttle.drop_chance()
+    }
+
+    /// Whether this server follows or observes a leader, which decides on the end of sessions.
+    #[must_use]
+    pub const fn is_learning(&self) -> bool {
+        self.membership.is_learning()
     }
 
     /// All connections, in the order of their names.

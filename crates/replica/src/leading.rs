@@ -4,7 +4,7 @@ use crate::io::{Actions, ConnId, Time};
 use crate::limits::ASKED_MAX;
 use crate::members::{Membership, Term};
 use crate::replica::{Origin, Replica};
-use crate::stats::ProposalSizes;
+use crate::stats::Sizes;
 use farrier_proto::quorum::{ForwardedRequest, LearnerPacket};
 use farrier_proto::{ErrorCode, OpCode, Reader, SessionId};
 use farrier_tree::{Identity, WriteRequest};
@@ -55,20 +55,13 @@ pub(crate) struct Leading {
     pub(crate) awaited_round: u64,
     /// Monotonic milliseconds of its establishment.
     pub(crate) since: u64,
-    pub(crate) proposal_sizes: ProposalSizes,
+    pub(crate) proposal_sizes: Sizes,
 }
 
 impl Leading {
     pub(crate) fn new(epoch: u32, now: u64) -> Self {
         let owners = HashMap::default();
-        Self {
-            epoch,
-            owners,
-            doubts: BTreeMap::new(),
-            awaited_round: 0,
-            since: now,
-            proposal_sizes: ProposalSizes::default(),
-        }
+        Self { epoch, owners, doubts: BTreeMap::new(), awaited_round: 0, since: now, proposal_sizes: Sizes::default() }
     }
 
     /// The session moved.

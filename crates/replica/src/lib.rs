@@ -52,4 +52,4 @@ pub use log_work::{LogCommand, LogHost, LogWork};
 pub use replica::Replica;
 pub use restore::TreeRestore;
 pub use start::{RestoreFailed, complete, durable, restore};
-pub use stats::{LatencyStats, ProposalSizes, ServerStats};
+pub use stats::{LatencyStats, ServerStats, Sizes};

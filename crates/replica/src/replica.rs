@@ -210,7 +210,7 @@ impl Replica {
             Input::ClientUp { conn, peer } => self.client_up(now, conn, peer, out),
             Input::ClientFrame { conn, frame } => self.client_frame(now, conn, frame, out),
             Input::ClientOversized { conn, head, len } => self.client_oversized(now, conn, head, len, out),
-            Input::ClientDown { conn } => self.forget(conn),
+            Input::ClientDown { conn } => self.client_down(conn),
             Input::Flushed { conn } => self.flushed(now, conn, out),
             Input::Draining { conn } => self.draining(now, conn),
             Input::Durable { id } => self.durable(now, id, out),
@@ -316,6 +316,14 @@ impl Replica {
         self.give_up_leadership(now, out);
     }
 
+    /// A connection is gone. One that this server closed is forgotten already; a word or a probe had no session to lose.
+    fn client_down(&mut self, id: ConnId) {
+        if self.conns.get(id).is_some_and(|conn| conn.phase != Phase::Fresh) {
+            self.stats.dropped_connections += 1;
+        }
+        self.forget(id);
+    }
+
     /// Forgets a connection; its session lives on.
     pub(crate) fn forget(&mut self, id: ConnId) {
         let Some(conn) = self.conns.remove(id) else { return };
@@ -373,6 +381,7 @@ impl Replica {
         self.stats.sent += 1;
         conn.stats.sent += 1;
         let len = out.bytes.len() - start;
+        self.stats.reply_sizes.record(len);
         conn.unflushed += len;
         if len > 4 + self.config.jute_max_buffer {
             conn.unflushed_long += len;

@@ -48,9 +48,9 @@ impl LatencyStats {
     }
 }
 
-/// Sizes of the transactions that a leader proposed, in bytes, since it leads or since the last `srst`.
+/// Sizes in bytes, since the last `srst`: of the transactions that a leader proposed since it leads, or of replies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ProposalSizes {
+pub struct Sizes {
     /// Of the newest; -1 before the first, as the others.
     pub last: i64,
     /// Smallest.
@@ -59,13 +59,13 @@ pub struct ProposalSizes {
     pub max: i64,
 }
 
-impl Default for ProposalSizes {
+impl Default for Sizes {
     fn default() -> Self {
         Self { last: -1, min: -1, max: -1 }
     }
 }
 
-impl ProposalSizes {
+impl Sizes {
     pub(crate) fn record(&mut self, len: usize) {
         let len = i64::try_from(len).unwrap_or(i64::MAX);
         self.min = if self.last < 0 { len } else { self.min.min(len) };
@@ -83,14 +83,17 @@ pub struct ServerStats {
     pub received: u64,
     /// Frames sent: replies and events.
     pub sent: u64,
-    /// Connect requests refused by the throttle.
-    pub throttled_connections: u64,
+    /// Connections refused: by a limit of their number, and by the throttle at their connect request.
+    pub rejected_connections: u64,
     /// Requests answered -127.
     pub throttled_ops: u64,
-    /// Requests over the size limit.
-    pub oversized: u64,
-    /// Connections closed because their owner did not read, or over a budget.
+    /// Requests refused because large ones in flight used up their budget.
+    pub rejected_large: u64,
+    /// Connections that ended before their session did: clients that went away, and those that were closed because they
+    /// did not read or had waited too long.
     pub dropped_connections: u64,
+    /// Of replies and events.
+    pub reply_sizes: Sizes,
     /// Failed authentications.
     pub auth_failures: u64,
     /// Sessions expired.

@@ -46,6 +46,11 @@ impl ConnectionThrottle {
         Self { config, tokens, filled_at: 0, adjusted_at: 0, drop_chance: 0.0 }
     }
 
+    /// How likely the next connect request is to be refused although there is a token for it.
+    pub(crate) const fn drop_chance(&self) -> f64 {
+        self.drop_chance
+    }
+
     /// Whether a connect request is admitted now; takes its charge.
     pub(crate) fn admit(&mut self, now: u64, renew: bool, random: &mut Random) -> bool {
         let c = &self.config;

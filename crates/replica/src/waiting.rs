@@ -199,7 +199,7 @@ impl Replica {
             return Some(0);
         }
         if self.large_in_flight + len > self.config.large_request_max_bytes {
-            self.stats.dropped_connections += 1;
+            self.stats.rejected_large += 1;
             let budget = self.config.large_request_max_bytes;
             out.note(
                 Level::Warn,

@@ -96,7 +96,7 @@ fn new_sessions_take_tokens() {
     let refused = w.dial();
     w.frame(refused, &connect_frame(10_000, SessionId::NONE, &[0; 16], 0));
     assert!(w.closed.contains(&refused) && w.take(refused).is_empty());
-    assert_eq!(w.replica.stats().throttled_connections, 1);
+    assert_eq!(w.replica.stats().rejected_connections, 1);
     w.pass(100);
     w.connect(10_000);
 }
@@ -210,4 +210,25 @@ fn ttl_nodes_expire_beside_those_of_3_5_3() {
         w.pass(130_000);
         assert!(w.replica.tree().node("/t").is_none(), "ttl_353: {ttl_353}");
     }
+}
+
+/// What is told of connections that were lost and of requests that were refused.
+#[test]
+fn what_was_dropped_and_refused_is_counted() {
+    let settings = ReplicaConfig { large_request_threshold: Some(1000), large_request_max_bytes: 5000, ..config() };
+    let mut w = World::new(settings);
+    let ((gone, _), (ended, _), (large, _)) = (w.connect(40_000), w.connect(40_000), w.connect(40_000));
+    let probe = w.dial();
+    w.step(Input::ClientDown { conn: probe });
+    w.request(ended, 1, OpCode::CloseSession, &[]);
+    w.step(Input::ClientDown { conn: ended });
+    assert_eq!(w.replica.stats().dropped_connections, 0);
+    w.step(Input::ClientDown { conn: gone });
+    assert_eq!(w.replica.stats().dropped_connections, 1);
+
+    w.step(Input::ClientOversized { conn: large, head: [0, 0, 0, 1, 0, 0, 0, 5], len: 2_000_000 });
+    assert_eq!((w.replica.stats().rejected_large, w.closed.contains(&large)), (0, false));
+    w.request(large, 2, OpCode::SetData, &set("/a", &[7; 6000]));
+    assert!(w.closed.contains(&large));
+    assert_eq!((w.replica.stats().rejected_large, w.replica.stats().dropped_connections), (1, 1));
 }

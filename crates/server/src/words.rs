@@ -374,7 +374,7 @@ fn monitor_text(replica: &Replica, settings: &WordSettings, now: u64, (open, max
     let stats = replica.stats();
     let tree = replica.tree();
     let mut out = String::new();
-    let rows: [(&str, String); 29] = [
+    let rows: [(&str, String); 33] = [
         ("version", VERSION.into()),
         ("server_state", ensemble::mode(replica).into()),
         ("avg_latency", java_average(stats.latency.average())),
@@ -399,10 +399,14 @@ fn monitor_text(replica: &Replica, settings: &WordSettings, now: u64, (open, max
         ("commit_count", stats.commits.to_string()),
         ("snapshot_count", stats.snapshots.to_string()),
         ("stale_sessions_expired", stats.expired_sessions.to_string()),
-        ("connection_rejected", stats.throttled_connections.to_string()),
+        ("connection_rejected", stats.rejected_connections.to_string()),
         ("connection_drop_count", stats.dropped_connections.to_string()),
         ("throttled_ops", stats.throttled_ops.to_string()),
-        ("large_requests_rejected", stats.oversized.to_string()),
+        ("connection_drop_probability", java_average(replica.connection_drop_chance())),
+        ("large_requests_rejected", stats.rejected_large.to_string()),
+        ("last_client_response_size", stats.reply_sizes.last.to_string()),
+        ("max_client_response_size", stats.reply_sizes.max.to_string()),
+        ("min_client_response_size", stats.reply_sizes.min.to_string()),
         ("digest_mismatches_count", stats.digest_mismatches.to_string()),
     ];
     for (key, value) in rows {

@@ -1,0 +1,42 @@
+//! What a server refuses for its limits, and how it tells.
+
+use farrier_server::Server;
+use farrier_server::config::{FourLetterWords, ServerConfig};
+use farrier_testkit::raw::{Conn, Connect};
+use socket2::{Domain, Socket, Type};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+
+/// The answer to a word that is asked from another address than that of the other connections.
+fn word_from_elsewhere(server: SocketAddr, word: &str) -> String {
+    let mut socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0)).into()).expect("an address of this machine");
+    socket.connect(&server.into()).expect("it is taken");
+    socket.write_all(word.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn connections_beyond_the_limit_are_counted() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = ServerConfig::standalone(dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    config.client.max_per_address = 1;
+    config.words = FourLetterWords::All;
+    let server = Server::start(config).expect("it starts");
+    let mut first = Conn::open(server.client_addr()).expect("it is taken");
+    first.handshake(&Connect::default()).expect("a session");
+    let rejected = |n: u64| {
+        let text = word_from_elsewhere(server.client_addr(), "mntr");
+        for row in [format!("zk_connection_rejected\t{n}"), "zk_connection_drop_probability\t0.0".to_owned()] {
+            assert!(text.lines().any(|line| line == row), "{row}: {text}");
+        }
+        let size = text.lines().find_map(|line| line.strip_prefix("zk_last_client_response_size\t"));
+        assert_eq!(size, Some("41"), "the session's answer");
+    };
+    rejected(0);
+    let second = Conn::open(server.client_addr()).and_then(|mut conn| conn.handshake(&Connect::default())?.response());
+    assert!(second.is_err(), "{second:?}");
+    rejected(1);
+}
