@@ -32,13 +32,21 @@ pub(super) fn text(context: &WorkerContext, asking: SocketAddr) -> String {
     let buckets = Buckets { sessionless };
     context.core().with(|s| {
         let replica = &*s.replica;
-        let sessions = replica.session_buckets();
-        let mut out = String::from("SessionTracker dump:\n");
-        let _ = writeln!(out, "Session Sets ({})/({}):", sessions.len(), replica.session_count());
-        for bucket in &sessions {
-            put_set(&mut out, clock.wall_of(bucket.expires), &bucket.sessions);
-        }
         let tree = replica.tree();
+        let mut out = String::from("SessionTracker dump:\n");
+        if replica.is_learning() {
+            // When they expire is the leader's to know.
+            let _ = writeln!(out, "Global Sessions({}):", tree.session_count());
+            for (session, timeout) in tree.sessions() {
+                let _ = writeln!(out, "{session}\t{timeout}ms");
+            }
+        } else {
+            let sessions = replica.session_buckets();
+            let _ = writeln!(out, "Session Sets ({})/({}):", sessions.len(), replica.session_count());
+            for bucket in &sessions {
+                put_set(&mut out, clock.wall_of(bucket.expires), &bucket.sessions);
+            }
+        }
         let owners: BTreeSet<_> = tree.ephemeral_owners().collect();
         let _ = writeln!(out, "ephemeral nodes dump:\nSessions with Ephemerals ({}):", owners.len());
         for owner in owners {

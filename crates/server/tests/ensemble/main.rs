@@ -139,6 +139,12 @@ fn three_servers_elect_serve_lose_their_leader_and_take_it_back() {
         for from in 1..=3 {
             assert_eq!(cluster.read(id, &format!("/from-{from}")), from.to_string().as_bytes());
         }
+        let dump = four_letter_word(cluster.address(id), "dump").expect("an answer");
+        let (sets, line) = match id == first {
+            true => ("\nSession Sets (", format!("\n\t0x{:x}\n", mover.session)),
+            false => ("\nGlobal Sessions(", format!("\n0x{:x}\t30000ms\n", mover.session)),
+        };
+        assert!(dump.contains(sets) && dump.contains(&line), "{id}: {dump}");
     }
 
     assert_eq!(cluster.servers.remove(&first).map(|s| s.stop()), Some(ExitReason::Stopped));
