@@ -80,6 +80,9 @@ pub(crate) const AUTOMATIC_HAND_OVER_PAUSE: u64 = 600_000;
 /// stopped or starved. Milliseconds.
 pub(crate) const LATE_MIN: u64 = 50;
 
+/// From one warning of an exceeded quota to the next. Milliseconds.
+pub(crate) const QUOTA_WARNING_PAUSE: u64 = 60_000;
+
 /// Deletions of the sweeper, and ends of sessions that left orphans, per step; the rest follow in later steps.
 pub(crate) const SWEEP_CHUNK: usize = 100;
 

@@ -91,6 +91,8 @@ pub struct Replica {
     pub(crate) snapshot: SnapshotSchedule,
     pub(crate) digests: Digests,
     pub(crate) reluctance: Reluctance,
+    /// When an exceeded quota may be warned of again.
+    pub(crate) quota_warning_due: u64,
     /// When connections are looked through for silent ones.
     pub(crate) silence_due: u64,
     stopping: bool,
@@ -176,6 +178,7 @@ impl Replica {
             snapshot,
             digests: Digests::new(Since::After(Zxid::ZERO)),
             reluctance: Reluctance::default(),
+            quota_warning_due: 0,
             silence_due: 0,
             stopping: false,
             halted: false,

@@ -1,8 +1,8 @@
 //! Writes: from a frame to a transaction on its way to the log.
 
 use crate::conn::{Asked, Phase, Waiting};
-use crate::io::{Action, Actions, ConnId, Time};
-use crate::limits::FORCED_READS_MAX;
+use crate::io::{Action, Actions, ConnId, Level, Time};
+use crate::limits::{FORCED_READS_MAX, QUOTA_WARNING_PAUSE};
 use crate::members::{Membership, Term};
 use crate::replica::{Origin, Outstanding, Replica};
 use farrier_proto::client::{
@@ -11,6 +11,7 @@ use farrier_proto::client::{
 use farrier_proto::multi::{MultiOp, read_multi};
 use farrier_proto::txn::write_txn;
 use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, TxnHeader, Zxid};
+use farrier_tree::quota::SoftExcess;
 use farrier_tree::{Identity, RequestContext, WriteRequest};
 use std::sync::Arc;
 
@@ -136,6 +137,9 @@ impl Replica {
         let zxid = self.membership.next_zxid()?;
         let context = RequestContext { session, cxid, zxid, time: now.wall, identities };
         let prepared = self.prep.prepare(&self.tree, &context, request);
+        if let Some(excess) = self.prep.take_soft_excess() {
+            self.warn_of_quota(now, &excess, out);
+        }
         let header = TxnHeader { session, cxid, zxid, time: now.wall, kind: prepared.txn.kind().code() };
         let txn = self.blocks.written(|bytes| write_txn(bytes, &header, &prepared.txn, prepared.digest));
         assert!(txn.len() <= self.config.txn_max, "prep keeps transactions within what every reader can decode");
@@ -154,6 +158,19 @@ impl Replica {
         }
         self.outstanding.push_back(Outstanding { zxid, session, txn, origin });
         Some(zxid)
+    }
+
+    /// Says that a soft limit is exceeded, now and then: every write beyond it would say so.
+    fn warn_of_quota(&mut self, now: Time, excess: &SoftExcess, out: &mut Actions) {
+        if now.mono < self.quota_warning_due {
+            return;
+        }
+        self.quota_warning_due = now.mono + QUOTA_WARNING_PAUSE;
+        let SoftExcess { path, what, limit, usage } = excess;
+        out.note(
+            Level::Warn,
+            format!("the quota of {path} is exceeded: {usage} {what}, and the soft limit is {limit}"),
+        );
     }
 
     /// A session that nobody closes: expired, or owner of ephemerals without a session.

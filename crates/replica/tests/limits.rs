@@ -232,3 +232,36 @@ fn what_was_dropped_and_refused_is_counted() {
     assert!(w.closed.contains(&large));
     assert_eq!((w.replica.stats().rejected_large, w.replica.stats().dropped_connections), (1, 1));
 }
+
+/// A soft quota: the write is done, and the log says now and then that there is too much.
+#[test]
+fn a_soft_quota_warns() {
+    let tree = farrier_tree::TreeConfig { enforce_quota: true, ..config().tree };
+    let mut w = World::new(ReplicaConfig { tree, ..config() });
+    let (c, _) = w.connect(40_000);
+    w.request(c, 1, OpCode::Create, &create("/a", b""));
+    w.request(c, 2, OpCode::Create, &create("/zookeeper/quota/a", b""));
+    w.request(c, 3, OpCode::Create, &create("/zookeeper/quota/a/zookeeper_limits", b"count=1,bytes=-1"));
+    w.request(c, 4, OpCode::Create, &create("/zookeeper/quota/a/zookeeper_stats", b""));
+    assert!(w.replies(c).iter().all(|(_, error)| *error == 0));
+    let told = |w: &World| w.notes.iter().filter(|note| note.contains("quota")).count();
+    assert_eq!(told(&w), 0);
+    for xid in 5..8 {
+        w.request(c, xid, OpCode::Create, &create(&format!("/a/{xid}"), b""));
+    }
+    assert_eq!(w.replies(c), [(5, 0), (6, 0), (7, 0)]);
+    assert_eq!(told(&w), 1, "{:?}", w.notes);
+    assert!(
+        w.notes.iter().any(|n| n == "the quota of /a is exceeded: 2 znodes, and the soft limit is 1"),
+        "{:?}",
+        w.notes
+    );
+    w.request(c, -2, OpCode::Ping, &[]);
+    w.pass(30_000);
+    w.request(c, -2, OpCode::Ping, &[]);
+    w.pass(30_000);
+    w.request(c, 8, OpCode::SetData, &set("/a", b"more"));
+    assert_eq!(told(&w), 1, "as many znodes as before");
+    w.request(c, 9, OpCode::Create, &create("/a/9", b""));
+    assert_eq!(told(&w), 2);
+}

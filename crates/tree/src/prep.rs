@@ -14,6 +14,7 @@ mod size;
 use crate::Tree;
 use crate::auth::{AuthConfig, Identity};
 use crate::outstanding::{Outstanding, PendingAcl, Place, Places, View, new_stat};
+use crate::quota::SoftExcess;
 use crate::tree::BUILT_IN;
 use farrier_proto::client::{CreateMode, CreateRequest, PathVersion, SetAclRequest, SetDataRequest};
 use farrier_proto::jute::JStr;
@@ -93,6 +94,8 @@ pub struct Prep {
     /// See [`Self::with_plain_creates_in_multi`].
     plain_creates: bool,
     pending: Outstanding,
+    /// See [`Self::take_soft_excess`].
+    soft_excess: Option<SoftExcess>,
 }
 
 impl Prep {
@@ -100,7 +103,7 @@ impl Prep {
     /// included: what every reader of the log can decode.
     #[must_use]
     pub fn new(auth: Arc<AuthConfig>, txn_max: usize) -> Self {
-        Self { auth, txn_max, plain_creates: false, pending: Outstanding::default() }
+        Self { auth, txn_max, plain_creates: false, pending: Outstanding::default(), soft_excess: None }
     }
 
     /// Writes create2 inside a multi as create: some servers apply no other (safety contract 4.8). The tree
@@ -135,6 +138,7 @@ impl Prep {
             plain_creates: self.plain_creates,
             session_is_open: ctx.session == SessionId::NONE,
             pending: &mut self.pending,
+            soft_excess: &mut self.soft_excess,
         };
         if measured {
             op.pending.begin(tree);
@@ -156,6 +160,11 @@ impl Prep {
             Ok(txn) => Prepared { txn, digest: self.digest(tree), error: None },
             Err(code) => Prepared { txn: Txn::error(code), digest: None, error: Some(code) },
         }
+    }
+
+    /// A soft limit that the last requests have exceeded, for the log of the server.
+    pub const fn take_soft_excess(&mut self) -> Option<SoftExcess> {
+        self.soft_excess.take()
     }
 
     fn digest(&self, tree: &Tree) -> Option<TxnDigest> {
@@ -213,6 +222,7 @@ struct Op<'a> {
     /// Whether the session was found open: it stays so for all operations of a multi.
     session_is_open: bool,
     pending: &'a mut Outstanding,
+    soft_excess: &'a mut Option<SoftExcess>,
 }
 
 type Checked<'r> = Result<Txn<'r>, ErrorCode>;
@@ -247,7 +257,9 @@ impl Op<'_> {
         }
         let data = request.data;
         let data_len = data.as_ref().map_or(0, |d| d.len());
-        self.tree.check_quota(&path, 1, data_len as i64)?;
+        if let Some(excess) = self.tree.check_quota(&path, 1, data_len as i64)? {
+            self.soft_excess.get_or_insert(excess);
+        }
 
         let (tree, zxid) = (self.tree, self.ctx.zxid);
         let parent_cversion = cversion.wrapping_add(1);
@@ -368,7 +380,10 @@ impl Op<'_> {
         self.permit(&view, perms::WRITE)?;
         let data = request.data;
         let data_len = data.as_ref().map_or(0, |d| d.len());
-        self.tree.check_quota(&path, 0, data_len as i64 - view.data_len() as i64)?;
+        let grown = data_len as i64 - view.data_len() as i64;
+        if let Some(excess) = self.tree.check_quota(&path, 0, grown)? {
+            self.soft_excess.get_or_insert(excess);
+        }
         let mut version = view.stat().version;
         if farrier_proto::planted!(VersionOfCommittedState)
             && let Some(node) = self.tree.node(&path)

@@ -41,7 +41,8 @@ pub fn stats_path(path: &str) -> String {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct QuotaText(BTreeMap<String, i64>);
 
-/// The limits of a quota. Beyond a soft one the server writes a warning to its log, beyond a hard one it refuses.
+/// The limits of a quota. With `enforceQuota`, the server warns in its log beyond a soft one, and refuses beyond a hard
+/// one, in whose presence the soft one means nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
     /// Znodes, soft.
@@ -52,6 +53,19 @@ pub struct Limits {
     pub count_hard: Option<i64>,
     /// Bytes of data, hard.
     pub byte_hard: Option<i64>,
+}
+
+/// A soft limit that a write exceeds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SoftExcess {
+    /// Where the quota is.
+    pub path: String,
+    /// What it limits: znodes or bytes.
+    pub what: &'static str,
+    /// The limit.
+    pub limit: i64,
+    /// The usage after the write.
+    pub usage: i64,
 }
 
 /// Text that is not of this form.

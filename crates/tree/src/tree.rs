@@ -10,7 +10,7 @@ use crate::digest::{DigestLog, node_digest};
 use crate::image::TreeImage;
 use crate::index::Index;
 use crate::node::Node;
-use crate::quota::{QuotaPaths, QuotaText, limits_path, stats_path};
+use crate::quota::{QuotaPaths, QuotaText, SoftExcess, limits_path, stats_path};
 use crate::sessions::Sessions;
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::{Acl, ErrorCode, Owner, SessionId, Zxid, perms};
@@ -265,29 +265,37 @@ impl Tree {
     }
 
     /// Whether a write at `path` that adds `count_delta` znodes and `byte_delta` bytes of data keeps
-    /// within the hard limits of the deepest quota that encloses it. Always when
-    /// [`TreeConfig::enforce_quota`] is off.
+    /// within the hard limits of the deepest quota that encloses it, and which soft one it exceeds where there is no hard
+    /// one. Always, and none, when [`TreeConfig::enforce_quota`] is off.
     ///
     /// # Errors
     /// [`ErrorCode::QuotaExceeded`], and [`ErrorCode::MarshallingError`] for limits that are not in the
     /// form of a quota.
-    pub fn check_quota(&self, path: &str, count_delta: i64, byte_delta: i64) -> Result<(), ErrorCode> {
+    pub fn check_quota(&self, path: &str, count_delta: i64, byte_delta: i64) -> Result<Option<SoftExcess>, ErrorCode> {
         if !self.config.enforce_quota {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(governed) = self.quotas.enclosing(path) else { return Ok(()) };
-        let Some(limits) = self.node(&limits_path(governed)) else { return Ok(()) };
+        let Some(governed) = self.quotas.enclosing(path) else { return Ok(None) };
+        let Some(limits) = self.node(&limits_path(governed)) else { return Ok(None) };
         let limits = limits.data().ok_or(ErrorCode::MarshallingError)?;
         let limits = QuotaText::parse(limits).map_err(|_| ErrorCode::MarshallingError)?;
-        let Some(usage) = self.node(&stats_path(governed)) else { return Ok(()) };
+        let Some(usage) = self.node(&stats_path(governed)) else { return Ok(None) };
         let usage = read_usage(usage.data());
-        let over = |limit: i64, used: i64, delta: i64| limit > -1 && delta != 0 && used.saturating_add(delta) > limit;
-        if over(limits.count_hard_limit(), usage.count(), count_delta)
-            || over(limits.byte_hard_limit(), usage.bytes(), byte_delta)
-        {
-            return Err(ErrorCode::QuotaExceeded);
+        let mut excess = None;
+        for (what, soft, hard, used, delta) in [
+            ("znodes", limits.count(), limits.count_hard_limit(), usage.count(), count_delta),
+            ("bytes", limits.bytes(), limits.byte_hard_limit(), usage.bytes(), byte_delta),
+        ] {
+            let usage = used.saturating_add(delta);
+            let over = |limit: i64| limit > -1 && delta != 0 && usage > limit;
+            if over(hard) {
+                return Err(ErrorCode::QuotaExceeded);
+            }
+            if hard <= -1 && over(soft) {
+                excess.get_or_insert_with(|| SoftExcess { path: governed.to_owned(), what, limit: soft, usage });
+            }
         }
-        Ok(())
+        Ok(excess)
     }
 
     /// The state as it is now, unaffected by what is applied later. Takes time by the number of chunks

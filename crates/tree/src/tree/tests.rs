@@ -1,5 +1,5 @@
 use super::*;
-use crate::quota::STATS;
+use crate::quota::{STATS, SoftExcess};
 use crate::{AuthConfig, Identity, Outcome, TreeLoader};
 use farrier_proto::txn::{CreateTtlTxn, CreateTxn, SetAclTxn, SetDataTxn, TxnHeader};
 use farrier_proto::{Stat, Txn};
@@ -270,21 +270,27 @@ fn a_quota_counts_and_limits() {
     let after = bench.stat(stats);
     assert_eq!((after.version, after.mzxid, after.mtime), (stat.version, stat.mzxid, stat.mtime));
 
-    assert_eq!(bench.tree.check_quota("/a/c", 1, 6), Ok(()));
+    assert_eq!(bench.tree.check_quota("/a/c", 1, 6), Ok(None));
     assert_eq!(bench.tree.check_quota("/a/c", 1, 7), Err(ErrorCode::QuotaExceeded));
     assert_eq!(bench.tree.check_quota("/a/c", 2, 0), Err(ErrorCode::QuotaExceeded));
-    assert_eq!(bench.tree.check_quota("/ab", 9, 99), Ok(()));
+    assert_eq!(bench.tree.check_quota("/ab", 9, 99), Ok(None));
     bench.set("/a", Some(b"beyond the limit"));
-    assert_eq!(bench.tree.check_quota("/a", 0, 0), Ok(()));
+    assert_eq!(bench.tree.check_quota("/a", 0, 0), Ok(None));
     assert_eq!(bench.tree.check_quota("/a", 0, -1), Err(ErrorCode::QuotaExceeded), "still above");
     bench.set("/a", None);
     bench.delete("/a/b");
     assert_eq!(bench.text(stats), "count=1,bytes=0");
 
+    bench.set("/zookeeper/quota/a/zookeeper_limits", Some(b"count=1,bytes=5;countHardLimit=-1"));
+    assert_eq!(bench.tree.check_quota("/a", 0, 5), Ok(None));
+    let excess = |what, limit, usage| Ok(Some(SoftExcess { path: "/a".to_owned(), what, limit, usage }));
+    assert_eq!(bench.tree.check_quota("/a/b", 1, 9), excess("znodes", 1, 2));
+    assert_eq!(bench.tree.check_quota("/a", 0, 6), excess("bytes", 5, 6));
+
     bench.set("/zookeeper/quota/a/zookeeper_limits", Some(b"garbage"));
     assert_eq!(bench.tree.check_quota("/a", 1, 1), Err(ErrorCode::MarshallingError));
     bench.tree.config.enforce_quota = false;
-    assert_eq!(bench.tree.check_quota("/a", 1, 1), Ok(()));
+    assert_eq!(bench.tree.check_quota("/a", 1, 1), Ok(None));
     bench.delete("/zookeeper/quota/a/zookeeper_limits");
     bench.create("/a/d", None);
     assert_eq!(bench.text(stats), "count=1,bytes=0", "no limits, no quota");
@@ -318,7 +324,7 @@ fn the_root_cannot_have_a_quota() {
     bench.create("/zookeeper/quota/zookeeper_stats", Some(b"mine"));
     bench.create("/a", None);
     assert_eq!(bench.text(&format!("/zookeeper/quota/{STATS}")), "mine");
-    assert_eq!(bench.tree.check_quota("/a", 1, 1), Ok(()));
+    assert_eq!(bench.tree.check_quota("/a", 1, 1), Ok(None));
     bench.delete("/zookeeper/quota/zookeeper_limits");
 }
 
