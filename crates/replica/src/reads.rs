@@ -263,7 +263,8 @@ fn put_children(scope: &Scope<'_>, out: &mut Vec<u8>, start: usize, node: &Node<
 fn get_ephemerals(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
     let request = PathOnly::read(body)?;
     let prefix = request.path.as_deref().unwrap_or("");
-    let all = prefix.trim().is_empty() || prefix == "/";
+    // Java's trim takes away control characters too.
+    let all = matches!(prefix.trim_matches(|c| c <= ' '), "" | "/");
     let mut paths = scope.tree.ephemerals(scope.session);
     paths.retain(|p| all || p.starts_with(prefix));
     put_len(out, paths.len());
@@ -318,7 +319,8 @@ pub(crate) const fn name(op: OpCode) -> &'static str {
         OpCode::GetEphemerals => "GETE",
         OpCode::GetAcl => "GETA",
         OpCode::SetAcl => "SETA",
-        OpCode::SetWatches | OpCode::SetWatches2 => "SETW",
+        OpCode::SetWatches => "SETW",
+        OpCode::SetWatches2 => "STW2",
         OpCode::AddWatch => "ADDW",
         OpCode::RemoveWatches => "REMW",
         OpCode::Check => "CHEC",

@@ -662,3 +662,33 @@ fn requests_that_count_many_znodes_take_turns_with_others() {
     }
     assert_eq!(total, 301);
 }
+
+#[test]
+fn ephemerals_are_listed_below_a_prefix_that_may_have_blanks_around() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(40_000);
+    w.request(c, 1, OpCode::Create, &create("/a", b"", 1));
+    w.request(c, 2, OpCode::Create, &create("/b", b"", 1));
+    w.take(c);
+    for (prefix, count) in [("/", 2), (" / ", 2), ("/\u{1}", 2), ("\t", 2), ("/a", 1), (" /a", 0), ("\u{3000}/", 0)] {
+        w.request(c, 3, OpCode::GetEphemerals, &encode(&PathOnly { path: Some(prefix.into()) }));
+        let [reply] = &w.frames(c)[..] else { panic!("one reply") };
+        assert_eq!(reply[12..20], [0, 0, 0, 0, 0, 0, 0, count], "{prefix:?}");
+    }
+}
+
+#[test]
+fn operations_have_apaches_short_names() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(40_000);
+    // A zxid and lists without paths.
+    let classic = [0; 8 + 3 * 4];
+    let with_persistent = [0; 8 + 5 * 4];
+    for (op, body, name) in
+        [(OpCode::SetWatches, &classic[..], "SETW"), (OpCode::SetWatches2, &with_persistent, "STW2")]
+    {
+        w.request(c, -8, op, body);
+        assert_eq!(w.replies(c), [(-8, 0)]);
+        assert_eq!(w.replica.connections()[0].last_op, name);
+    }
+}
