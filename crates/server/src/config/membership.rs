@@ -17,6 +17,9 @@ const MYID_MAX: usize = 4096;
 /// Name of the file in dataDir with this server's number.
 const MYID: &str = "myid";
 
+/// Largest number of a server with extended types. It is the top byte of its sessions' ids, and the next one marks TTLs.
+const EXTENDED_ID_MAX: i64 = 254;
+
 impl EnsembleConfig {
     /// `myid` must be there and name a member of the list.
     pub(super) fn check_own_id(&self, data_dir: &Path) -> Result<(), ConfigError> {
@@ -204,6 +207,15 @@ pub(super) fn check_distributed(
             let message = format!("server.{id} has several addresses, and multiAddress.enabled is false");
             sources.problems.push(Problem::at("members".to_owned(), message));
         }
+    }
+    if let Some(id) = ensemble.my_id.filter(|id| *id > EXTENDED_ID_MAX)
+        && sources.flag("extendedTypesEnabled")
+    {
+        let why = format!(
+            "the number of this server is {id}, and its sessions' could be taken for TTLs; with extended types it may be \
+             {EXTENDED_ID_MAX} at most"
+        );
+        sources.refuse("extendedTypesEnabled", why);
     }
     let own = ensemble.my_id.and_then(|id| ensemble.members.get(&id));
     if let (Some(own), Some(peer_type)) = (own, sources.assignment("peerType")) {

@@ -563,6 +563,18 @@ fn an_ensemble_is_read() {
 }
 
 #[test]
+fn extended_types_need_a_small_number() {
+    let with = |id: &str, more: &str| {
+        let text = format!("clientPort=2181\ninitLimit=1\nsyncLimit=1\nserver.{id}=a:1:2\nserver.2=b:1:2\n{more}");
+        load_member(Some(id), &text).map(|loaded| loaded.config.tree.extended_types)
+    };
+    assert_eq!(with("254", "extendedTypesEnabled=true"), Ok(true));
+    assert_eq!(with("255", ""), Ok(false));
+    let error = with("255", "extendedTypesEnabled=true").expect_err("Apache refuses it");
+    assert!(error.contains("extendedTypesEnabled=true: the number of this server is 255, and "), "{error}");
+}
+
+#[test]
 fn what_apache_lets_stand_is_no_contradiction() {
     let text = format!("clientPort=2181\n{THREE}group.1=1:2\nweight.1=2\nweight.9=5");
     let loaded = load_member(Some("1"), &text).expect("a weight that is left of a server is none");
