@@ -1,8 +1,10 @@
 //! What a server refuses for its limits, and how it tells.
 
+use farrier_proto::OpCode;
 use farrier_server::Server;
 use farrier_server::config::{FourLetterWords, ServerConfig};
-use farrier_testkit::raw::{Conn, Connect};
+use farrier_testkit::enc::body;
+use farrier_testkit::raw::{Client, Conn, Connect, Reply, Sessions};
 use socket2::{Domain, Socket, Type};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,4 +41,27 @@ fn connections_beyond_the_limit_are_counted() {
     let second = Conn::open(server.client_addr()).and_then(|mut conn| conn.handshake(&Connect::default())?.response());
     assert!(second.is_err(), "{second:?}");
     rejected(1);
+}
+
+/// `jute.maxbuffer` bounds requests and no replies, as in Apache.
+#[test]
+fn replies_are_longer_than_requests_may_be() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut config = ServerConfig::standalone(dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+    config.limits.jute_max_buffer = 4096;
+    let server = Server::start(config).expect("it starts");
+    let mut client = Client::open(server.client_addr(), &Connect::default(), &Sessions::default()).expect("a session");
+    for n in 0..100 {
+        client.create(format!("/{n:0>50}"), b"").and_then(Reply::ok).expect("created");
+    }
+    let names = client.children("/", false).and_then(|reply| reply.names()).expect("all of them");
+    assert_eq!(names.len(), 101);
+
+    let mut multi = body();
+    for _ in 0..150 {
+        multi = multi.op(OpCode::SetData.code()).s("/").s("").i(-1);
+    }
+    let done = client.call(OpCode::Multi, multi.end()).and_then(Reply::ok).expect("what was applied is no error");
+    assert_eq!(done.body.len(), 150 * (9 + 68) + 9);
+    assert_eq!(client.stat("/").expect("there").version, 150);
 }
