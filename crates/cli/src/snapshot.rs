@@ -1,5 +1,6 @@
 //! `farrier snapshot`: what stands in snapshot files, and whether they are whole.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +11,7 @@ use farrier_storage::{
     Compression, Dir, Disk as _, DiskPath, Finding, LoggedTxn, NodeRecord, Restore, RestoreError, Severity,
     SnapshotDigest, SnapshotError, SnapshotRead, snapshot,
 };
+use farrier_tree::AclKey;
 use farrier_tree::digest::node_digest;
 use serde_json::{Value, json};
 
@@ -44,7 +46,8 @@ Examples:
 
 Checked are the form of every session, ACL list and znode, the checksums, and that the digest of the tree is
 the one in the file. Apache writes snapshots while transactions go on; the digest of such a file holds for a
-later transaction and can't be compared before the log was replayed, which `farrier repair` does.
+later transaction and can't be compared before the log was replayed, which `farrier repair` does. Znodes whose
+ACL list isn't in the file are named.
 
 Exit codes: 0 sound, 1 damaged or can't be read, 2 usage.";
 
@@ -296,20 +299,50 @@ fn file_json(kind: &str, file: &str, read: &SnapshotRead) -> Value {
     })
 }
 
-/// Adds up the digest of the tree.
-#[derive(Default)]
-struct Digest(u64);
+/// Znodes without ACL that a finding names.
+const UNLISTED_NAMED: usize = 10;
 
-impl Visit for Digest {
+/// Adds up the digest of the tree, and finds znodes whose ACL the file does not hold.
+#[derive(Default)]
+struct Sum {
+    digest: u64,
+    lists: BTreeSet<i64>,
+    unlisted: u64,
+    first_unlisted: Vec<String>,
+}
+
+impl Visit for Sum {
     fn session(&mut self, _: SessionId, _: i32) -> anyhow::Result<()> {
         Ok(())
     }
-    fn acl(&mut self, _: i64, _: Vec<Acl<'_>>) -> anyhow::Result<()> {
+    fn acl(&mut self, key: i64, _: Vec<Acl<'_>>) -> anyhow::Result<()> {
+        self.lists.insert(key);
         Ok(())
     }
     fn node(&mut self, node: NodeRecord<'_>) -> anyhow::Result<()> {
-        self.0 = self.0.wrapping_add(node_digest(node.path, node.data, &node.stat).into());
+        self.digest = self.digest.wrapping_add(node_digest(node.path, node.data, &node.stat).into());
+        if node.acl != AclKey::OPEN.to_disk() && !self.lists.contains(&node.acl) {
+            self.unlisted += 1;
+            if self.first_unlisted.len() < UNLISTED_NAMED {
+                self.first_unlisted.push(plain(if node.path.is_empty() { "/" } else { node.path }));
+            }
+        }
         Ok(())
+    }
+}
+
+impl Sum {
+    /// What a server warns of if no transaction brings the lists.
+    fn unlisted(&self, file: &str) -> Option<Finding> {
+        let more = if self.unlisted > self.first_unlisted.len() as u64 { ", …" } else { "" };
+        let found = format!(
+            "{} without their ACL: {}{more}; only a super user can use them, unless the log has it",
+            count(self.unlisted, "znode"),
+            self.first_unlisted.join(", ")
+        );
+        let finding =
+            Finding { severity: Severity::Note, file: file.to_owned(), offset: None, found, expected: String::new() };
+        (self.unlisted > 0).then_some(finding)
     }
 }
 
@@ -330,11 +363,11 @@ impl Verify {
         for group in groups {
             for name in &group.names {
                 let file = group.disk.describe(&DiskPath::new(Dir::DataVersion, name));
-                let mut digest = Digest::default();
-                match read(&group, name, &mut digest)? {
+                let mut sum = Sum::default();
+                match read(&group, name, &mut sum)? {
                     Ok(read) => {
-                        if let Some(finding) = judge(&file, &read, digest.0) {
-                            report.finding(&finding);
+                        for finding in judge(&file, &read, sum.digest).iter().chain(&sum.unlisted(&file)) {
+                            report.finding(finding);
                         }
                         nodes += read.nodes;
                         report.file(&format!("{file}: {}", counts(&read)), &file_json("file", &file, &read))?;

@@ -451,6 +451,38 @@ fn a_digest_of_another_tree_is_damage() {
     assert!(stdout.contains("; expected 0x1, as the file says"), "{stdout}");
 }
 
+/// Apache before 3.9.4 could write snapshots that lack the list of a znode. The log may have it.
+#[test]
+fn znodes_without_acl_are_named() {
+    struct Lacking;
+    impl Image for Lacking {
+        fn zxid(&self) -> Zxid {
+            Tree.zxid()
+        }
+        fn digest(&self) -> Option<u64> {
+            Image::digest(&Tree)
+        }
+        fn sessions(&self) -> Vec<(SessionId, i32)> {
+            Tree.sessions()
+        }
+        fn acls(&self) -> Vec<(i64, Vec<Acl<'static>>)> {
+            Vec::new()
+        }
+        fn nodes<E>(&self, visit: &mut dyn FnMut(NodeRecord<'_>) -> Result<(), E>) -> Result<(), E> {
+            Image::nodes(&Tree, visit)
+        }
+    }
+    let disk = MemDisk::default();
+    let written = write_snapshot(&disk, &Lacking, &SnapshotOptions::default()).expect("written");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join(&written.path.name);
+    fs::write(&file, disk.content(&written.path).expect("it is there")).expect("written");
+    let (stdout, _, code) = farrier(&["snapshot", "verify", name(&file)]);
+    assert_eq!(code, Some(0), "{stdout}");
+    assert!(stdout.starts_with("note: ") && stdout.contains(": 2 znodes without their ACL: /a, /a/b; "), "{stdout}");
+    assert!(stdout.ends_with("1 file, 3 znodes: sound\n"), "{stdout}");
+}
+
 #[test]
 fn apaches_first_snapshot_is_sound() {
     let zeros = "00".repeat(60);
