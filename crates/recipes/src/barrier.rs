@@ -4,7 +4,7 @@ use crate::limits::{LOOK_AGAIN, PAUSE, READS_AHEAD};
 use crate::parents::{create_above, create_container};
 use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
-use farrier_client::{Acl, Client, ErrorCode, NewZnode, Op, Stat, perms};
+use farrier_client::{Acl, Client, ErrorCode, NewZnode, Op, Stat, Zxid, perms};
 use tokio::runtime::Handle;
 
 /// Below a double barrier, what says that enough have come.
@@ -95,8 +95,11 @@ async fn until_gone(client: &Client, path: &str) -> Result<(), Error> {
 /// Members are ephemeral children of the path with names of their own. Who completes the number creates `ready` beside
 /// them; the last who leaves deletes it. If all members die in between, `ready` stays. It opens nothing then: it counts
 /// only as long as somebody is there who stood when it was created, or who came in by it later, which its member notes by
-/// a new version of its znode. The next who enters removes it if nobody else is there, and who completes the number puts
-/// another one in its place.
+/// a new version of its znode. The next who enters removes it if nobody else is there, the first of several does after a
+/// second look, and who completes the number puts another one in its place.
+///
+/// It can be used again at once: who comes after a round has ended belongs to the next one, and whoever is still about to
+/// leave the old one doesn't wait for it.
 ///
 /// ```no_run
 /// # async fn run(client: farrier_client::Client) -> Result<(), farrier_recipes::Error> {
@@ -153,7 +156,10 @@ impl DoubleBarrier {
     pub async fn enter(&self) -> Result<Entered, Error> {
         let name = Unique::for_path(&self.client, &self.path)?.to_string();
         let path = format!("{}/{name}", self.path);
-        let member = Entered { barrier: self.clone(), name, path, runtime: Handle::current(), there: true };
+        let (barrier, runtime, opener) = (self.clone(), Handle::current(), Zxid::ZERO);
+        let mut member = Entered { barrier, name, path, opener, runtime, there: true };
+        // What stood for as long as it takes to look again, while nobody came in by it.
+        let mut idle = None;
         loop {
             self.stand(&member.path).await?;
             let ready = self.ready();
@@ -162,6 +168,7 @@ impl DoubleBarrier {
             let Some(own) = own else { continue };
             let members = self.members().await?;
             if let Some(opener) = &opener {
+                member.opener = opener.czxid;
                 if came_in_by(opener, &own) {
                     return Ok(member);
                 }
@@ -179,42 +186,49 @@ impl DoubleBarrier {
                 // It is older than what opened the barrier, whoever did that.
                 continue;
             }
+            // Those who leave wait for whoever stands by a `ready` of theirs. One of these has to take it away then, if
+            // nobody is left by whom it would count.
             if let Some(opener) = &opener
-                && members.len() == 1
+                && (members.len() == 1 || (members.first() == Some(&member.name) && idle == Some(opener.czxid)))
             {
                 self.remove(opener).await?;
                 continue;
             }
+            idle = None;
             tokio::select! {
                 biased;
                 _ = opened.next() => {}
                 // With the session, or by somebody's hand.
                 _ = lost.next() => {}
                 // Somebody who saw that the barrier is open may be about to say so in its own znode.
-                () = self.client.sleep(LOOK_AGAIN), if opener.is_some() => {}
+                () = self.client.sleep(LOOK_AGAIN), if opener.is_some() => idle = opener.map(|ready| ready.czxid),
             }
         }
     }
 
     /// Whether somebody else is inside by this `ready`.
     async fn has_opened(&self, ready: &Stat, members: &[String], own: &str) -> Result<bool, Error> {
-        let others: Vec<String> =
-            members.iter().filter(|name| *name != own).map(|name| format!("{}/{name}", self.path)).collect();
+        let others: Vec<&String> = members.iter().filter(|name| *name != own).collect();
         for chunk in others.chunks(READS_AHEAD) {
-            let reads: Vec<_> = chunk.iter().map(|path| (path, self.client.exists(path).send())).collect();
-            for (path, read) in reads {
-                let stat = match read.await {
-                    Err(error) if is_passing(&error) => {
-                        until_answered(&self.client, || self.client.exists(path)).await?
-                    }
-                    other => other?,
-                };
-                if stat.is_some_and(|stat| came_in_by(ready, &stat)) {
-                    return Ok(true);
-                }
+            if self.stats(chunk).await?.iter().flatten().any(|stat| came_in_by(ready, stat)) {
+                return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// What is known of each of these members, if it is there.
+    async fn stats(&self, names: &[&String]) -> Result<Vec<Option<Stat>>, Error> {
+        let paths: Vec<String> = names.iter().map(|name| format!("{}/{name}", self.path)).collect();
+        let reads: Vec<_> = paths.iter().map(|path| (path, self.client.exists(path).send())).collect();
+        let mut stats = Vec::new();
+        for (path, read) in reads {
+            stats.push(match read.await {
+                Err(error) if is_passing(&error) => until_answered(&self.client, || self.client.exists(path)).await?,
+                other => other?,
+            });
+        }
+        Ok(stats)
     }
 
     /// Lets in everybody who stands, in place of what dead members left. That has another version than what comes instead,
@@ -288,40 +302,69 @@ pub struct Entered {
     barrier: DoubleBarrier,
     name: String,
     path: String,
+    /// Which `ready` it came in by. Nobody of the next round does.
+    opener: Zxid,
     runtime: Handle,
     there: bool,
 }
 
 impl Entered {
-    /// Leaves, and waits until all others have. Somebody who lost its session has left.
+    /// Leaves, and waits until all others have. Somebody who lost its session has left; somebody who enters again is not
+    /// waited for.
     ///
     /// # Errors
     ///
     /// The servers refuse it, or the client has ended.
     pub async fn leave(mut self) -> Result<(), Error> {
+        let (client, ready) = (self.barrier.client.clone(), self.barrier.ready());
         loop {
-            let (barrier, client) = (&self.barrier, &self.barrier.client);
-            let members = barrier.members().await?;
-            let others: Vec<&String> = members.iter().filter(|other| **other != self.name).collect();
-            let is_there = members.len() > others.len();
-            match others.last() {
-                None if is_there => {
+            let (opener, mut changed) = until_answered(&client, || client.exists(&ready).watch()).await?;
+            let members = self.barrier.members().await?;
+            let is_there = members.contains(&self.name);
+            let is_open = opener.as_ref().is_some_and(|ready| ready.czxid == self.opener);
+            let mut others: Vec<&String> = members.iter().filter(|other| **other != self.name).collect();
+            if !is_open {
+                others = self.still_inside(opener.as_ref(), others).await?;
+            }
+            let (Some(first), Some(last)) = (others.first(), others.last()) else {
+                if is_there && is_open {
                     self.leave_last().await?;
-                    return Ok(());
-                }
-                None => return Ok(()),
-                // The first of them stays until the others have gone, and takes `ready` along: so it is there as long as
-                // anybody is inside who may not have seen it yet.
-                Some(last) if is_there && members[0] == self.name => {
-                    until_gone(client, &format!("{}/{last}", barrier.path)).await?;
-                }
-                Some(_) => {
-                    let first = format!("{}/{}", barrier.path, others[0]);
+                } else if is_there {
                     self.go().await?;
-                    until_gone(&self.barrier.client, &first).await?;
                 }
+                return Ok(());
+            };
+            // The first of them stays until the others have gone, and takes `ready` along: so it is there as long as
+            // anybody is inside who may not have seen it yet.
+            let stays = is_there && self.name < **first;
+            let awaited = format!("{}/{}", self.barrier.path, if stays { last } else { first });
+            if !stays {
+                self.go().await?;
+            }
+            tokio::select! {
+                biased;
+                // With it the round has ended, and whoever comes is in the next one.
+                _ = changed.next() => {}
+                gone = until_gone(&client, &awaited) => gone?,
             }
         }
+    }
+
+    /// Of these members those who came in by the same `ready`, which is not there any more. Whoever enters again is not
+    /// among them. Some may be left: kazoo's members take `ready` away when they begin to leave.
+    async fn still_inside<'a>(&self, now: Option<&Stat>, names: Vec<&'a String>) -> Result<Vec<&'a String>, Error> {
+        let is_inside = |stat: &Stat| {
+            let came_later = stat.version > 0 && now.is_none_or(|ready| stat.mzxid < ready.czxid);
+            stat.czxid < self.opener || came_later
+        };
+        let mut inside = Vec::new();
+        for chunk in names.chunks(READS_AHEAD) {
+            let stats = self.barrier.stats(chunk).await?;
+            inside.extend(
+                chunk.iter().zip(stats).filter(|(_, stat)| stat.as_ref().is_some_and(is_inside)).map(|(n, _)| *n),
+            );
+        }
+        Ok(inside)
     }
 
     async fn go(&mut self) -> Result<(), Error> {

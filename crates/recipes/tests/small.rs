@@ -4,11 +4,12 @@ mod common;
 
 use common::{Ensemble, SHORT, client, contenders, count, eventually, patient, patiently};
 use farrier_client::Client;
-use farrier_recipes::{Barrier, Cache, CacheEvent, Counter, DoubleBarrier, Encoding, Error};
-use farrier_testkit::relay::Mode;
+use farrier_recipes::{Barrier, Cache, CacheEvent, Counter, DoubleBarrier, Encoding, Entered, Error};
+use farrier_testkit::relay::{Mode, Relay};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 async fn numbers_stand_as_the_originals_write_them(a: &Client, b: &Client) {
     for (path, encoding, bytes) in [
@@ -179,6 +180,104 @@ async fn a_double_barrier_is_not_opened_by_what_dead_members_left(servers: &Ense
     assert_eq!(count(&seer, "/b/left").await, 0, "nothing is left");
 }
 
+/// A client whose answers a test can hold back.
+async fn far(servers: &Ensemble, server: usize) -> (Client, Relay) {
+    let relay = servers.relay(server).await;
+    (client(&relay.connect()).await, relay)
+}
+
+/// A call of `enter` whose member stands, sorts before all others, and knows nothing yet: its answers are held back.
+async fn stands_first(seer: &Client, barrier: &DoubleBarrier, relay: &Relay, path: &str) -> JoinHandle<Entered> {
+    loop {
+        let before = contenders(seer, path).await;
+        relay.set(Mode::HoldAnswers);
+        let barrier = barrier.clone();
+        let enters = tokio::spawn(async move { barrier.enter().await.expect("entered") });
+        eventually("it stands", async || contenders(seer, path).await.len() > before.len()).await;
+        if contenders(seer, path).await.into_iter().min().is_some_and(|first| !before.contains(&first)) {
+            return enters;
+        }
+        enters.abort();
+        relay.set(Mode::Pass);
+        eventually("it goes", async || contenders(seer, path).await.len() == before.len()).await;
+    }
+}
+
+/// Who is still to see that all have left doesn't wait for those who enter again meanwhile.
+async fn a_double_barrier_can_be_used_again_at_once(servers: &Ensemble) {
+    const PATH: &str = "/b/again";
+    let seer = client(servers.connect()).await;
+    let far = [far(servers, 0).await, far(servers, 1).await];
+    let barriers = [0, 1].map(|n| DoubleBarrier::new(&far[n].0, PATH, 2).expect("some"));
+    let (one, other) = tokio::join!(patiently("one", barriers[0].enter()), patiently("another", barriers[1].enter()));
+    let mut inside = [Some(one.expect("entered")), Some(other.expect("entered"))];
+    // The first in order stays until the other one has gone.
+    let first = contenders(&seer, PATH).await.into_iter().min().expect("two members");
+    let owner = seer.exists(&format!("{PATH}/{first}")).await.expect("read").expect("it stands").ephemeral_owner;
+    let first = usize::from(far[1].0.session().borrow().connected().is_some_and(|session| session.0 == owner));
+    let last = 1 - first;
+    let leaves = tokio::spawn(inside[last].take().expect("inside").leave());
+    eventually("it is gone", async || contenders(&seer, PATH).await.len() == 2).await;
+    far[last].1.set(Mode::HoldAnswers);
+    patiently("the first", inside[first].take().expect("inside").leave()).await.expect("left");
+    let barrier = barriers[first].clone();
+    let again = tokio::spawn(async move { barrier.enter().await });
+    eventually("it stands again", async || contenders(&seer, PATH).await.len() == 1).await;
+    far[last].1.set(Mode::Pass);
+    patiently("all had left", leaves).await.expect("it does not panic").expect("left");
+    let one = patiently("it follows", barriers[last].enter()).await.expect("entered");
+    let other = patiently("again", again).await.expect("it does not panic").expect("entered");
+    patiently("both", async { tokio::try_join!(one.leave(), other.leave()) }).await.expect("left");
+
+    let rounds = barriers.map(|barrier| {
+        tokio::spawn(async move {
+            for _ in 0..100 {
+                barrier.enter().await.expect("entered").leave().await.expect("left");
+            }
+        })
+    });
+    for rounds in rounds {
+        patiently("a hundred rounds", rounds).await.expect("it does not panic");
+    }
+    assert_eq!(count(&seer, PATH).await, 0, "nothing is left");
+}
+
+/// Who leaves doesn't wait for those who came too late to get in, however many they are.
+async fn a_double_barrier_is_left_while_others_come_too_late(servers: &Ensemble) {
+    const PATH: &str = "/b/late";
+    let seer = client(servers.connect()).await;
+    let (a, b) = (client(servers.connect()).await, client(servers.connect()).await);
+    let (late, relay) = far(servers, 0).await;
+    for (round, size) in [2, 3].into_iter().enumerate() {
+        let barrier = |client: &Client| DoubleBarrier::new(client, PATH, size).expect("some");
+        let (third, later) = (client(servers.connect()).await, client(servers.connect()).await);
+        let mut enter = vec![barrier(&a), barrier(&b)];
+        enter.extend((size == 3).then(|| barrier(&third)));
+        let enter: Vec<_> = enter.into_iter().map(|b| tokio::spawn(async move { b.enter().await })).collect();
+        let mut inside = Vec::new();
+        for entered in enter {
+            inside.push(patiently("a member", entered).await.expect("it does not panic").expect("entered"));
+        }
+        let mut waiting = vec![stands_first(&seer, &barrier(&late), &relay, PATH).await];
+        let leaves: Vec<_> = inside.into_iter().map(|inside| tokio::spawn(inside.leave())).collect();
+        eventually("they go", async || contenders(&seer, PATH).await.len() == 2).await;
+        if size == 3 {
+            let barrier = barrier(&later);
+            waiting.push(tokio::spawn(async move { barrier.enter().await.expect("entered") }));
+            eventually("another one", async || contenders(&seer, PATH).await.len() == 3).await;
+        }
+        relay.set(Mode::Pass);
+        for left in leaves {
+            patiently("all are gone", left).await.expect("it does not panic").expect("left");
+        }
+        assert!(waiting.iter().all(|waits| !waits.is_finished()), "round {round}: nobody let them in");
+        for waits in waiting {
+            waits.abort();
+        }
+        eventually("nothing is left", async || count(&seer, PATH).await == 0).await;
+    }
+}
+
 async fn told(cache: &mut Cache) -> String {
     let text = |data: &[u8]| String::from_utf8(data.to_vec()).expect("text");
     match patiently("an event", cache.next()).await.expect("the client lives") {
@@ -276,4 +375,11 @@ async fn counters_barriers_and_caches_on_servers_that_are_killed() {
     a_barrier_holds_until_it_is_opened(&servers, &a).await;
     a_double_barrier_holds_until_all_are_there_and_until_all_are_gone(&servers).await;
     a_double_barrier_is_not_opened_by_what_dead_members_left(&servers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn double_barriers_in_one_round_after_another() {
+    let servers = Ensemble::start().await;
+    a_double_barrier_can_be_used_again_at_once(&servers).await;
+    a_double_barrier_is_left_while_others_come_too_late(&servers).await;
 }
