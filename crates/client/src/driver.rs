@@ -5,11 +5,11 @@ mod dial;
 
 pub(crate) use clock::BootClock;
 
+use crate::Time;
 use crate::error::CLOSED;
-use crate::limits::READ_CHUNK;
+use crate::limits::{NAP_MAX, READ_CHUNK};
 use crate::machine::LinkId;
 use crate::shared::{Action, Engine, Input};
-use crate::{Clock as _, Time};
 use dial::Transport;
 use farrier_tls::ClientTls;
 use std::io;
@@ -150,18 +150,28 @@ impl Driver {
             None
         };
         let deadline = self.engine.step(input, room, Some(cx.waker()), &mut self.actions);
-        // A timer that fires early does no harm, and setting it is not free.
-        if deadline < self.alarm {
-            self.alarm = deadline;
-            if let Some(at) = Instant::now().checked_add(deadline - BootClock.now()) {
-                self.timer.as_mut().reset(at);
-            }
-        }
+        self.set_timer(deadline);
         let acts = !self.actions.is_empty();
         for action in std::mem::take(&mut self.actions) {
             self.act(action);
         }
         acts
+    }
+
+    fn set_timer(&mut self, deadline: Time) {
+        if !self.engine.is_relied_on() && deadline >= self.alarm {
+            return;
+        }
+        let now = self.engine.shared().now();
+        // The deadline is one of a clock that goes on while the machine is suspended, and the timer stands still then.
+        let deadline = if self.engine.is_relied_on() { deadline.min(now + NAP_MAX) } else { deadline };
+        // A timer that fires early does no harm, and setting it is not free.
+        if deadline < self.alarm {
+            self.alarm = deadline;
+            if let Some(at) = Instant::now().checked_add(deadline - now) {
+                self.timer.as_mut().reset(at);
+            }
+        }
     }
 
     fn act(&mut self, action: Action) {
@@ -249,5 +259,117 @@ impl Future for Driver {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Client, Clock, SessionState};
+    use farrier_proto::client::{ConnectResponse, begin_frame, end_frame};
+    use farrier_proto::{Field as _, SessionId};
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// So long that nothing is due while a test runs.
+    const TIMEOUT: Duration = Duration::from_secs(40);
+
+    /// Longer than a nap takes on a busy machine, and shorter than the time to the next ping or beat.
+    const SOON: Duration = Duration::from_secs(4);
+
+    /// The system's clock, of a machine that is suspended at times.
+    #[derive(Debug, Default)]
+    struct Suspended {
+        nanos: AtomicU64,
+        looks: AtomicUsize,
+    }
+
+    impl Clock for Suspended {
+        fn now(&self) -> Time {
+            self.looks.fetch_add(1, Ordering::SeqCst);
+            BootClock.now() + Duration::from_nanos(self.nanos.load(Ordering::SeqCst))
+        }
+    }
+
+    impl Suspended {
+        fn sleep(&self, span: Duration) {
+            self.nanos.fetch_add(u64::try_from(span.as_nanos()).expect("not that long"), Ordering::SeqCst);
+        }
+    }
+
+    /// A server that gives sessions and says nothing else.
+    async fn server() -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut bytes = Vec::new();
+                let start = begin_frame(&mut bytes);
+                let timeout = i32::try_from(TIMEOUT.as_millis()).expect("not that long");
+                ConnectResponse { timeout, session: SessionId(9), password: [3; 16], read_only: Some(false) }
+                    .write(&mut bytes);
+                end_frame(&mut bytes, start);
+                let mut request = [0; 64];
+                while stream.read(&mut request).await.is_ok_and(|n| n > 0) {
+                    // Only the first one is answered.
+                    if stream.write_all(&std::mem::take(&mut bytes)).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        address
+    }
+
+    async fn client() -> (Arc<Suspended>, Client) {
+        let clock = Arc::<Suspended>::default();
+        let builder = Client::builder(&server().await.to_string()).session_timeout(TIMEOUT);
+        let (client, engine) = builder.detached(clock.clone(), 1).expect("a connect string");
+        spawn(engine, None);
+        let mut state = client.session();
+        state.wait_for(|state| state.connected().is_some()).await.expect("the client lives");
+        (clock, client)
+    }
+
+    async fn soon(what: &str, future: impl Future) {
+        assert!(tokio::time::timeout(SOON, future).await.is_ok(), "{what}");
+    }
+
+    #[tokio::test]
+    async fn what_was_due_while_the_machine_was_suspended_comes_soon_after() {
+        let (clock, client) = client().await;
+        let sleep = tokio::spawn({
+            let client = client.clone();
+            async move { client.sleep(Duration::from_secs(1800)).await }
+        });
+        tokio::time::sleep(NAP_MAX).await;
+        assert!(!sleep.is_finished());
+        clock.sleep(Duration::from_secs(3600));
+        soon("it slept long enough", sleep).await;
+
+        let (clock, client) = self::client().await;
+        let kept = client.keep_lease();
+        let lease = client.lease().expect("a session");
+        clock.sleep(Duration::from_secs(3600));
+        assert!(!lease.holds(client.now()));
+        let mut state = client.session();
+        let suspended = state.wait_for(|state| !matches!(state, SessionState::Connected { .. }));
+        soon("the server was silent for an hour", suspended).await;
+        drop(kept);
+    }
+
+    #[tokio::test]
+    async fn a_client_on_which_nobody_relies_is_not_woken() {
+        let (clock, client) = client().await;
+        drop(client.keep_lease());
+        let endless = tokio::spawn(async move { client.sleep_until(Time::MAX).await });
+        // The nap that was begun for the lease ends.
+        tokio::time::sleep(NAP_MAX * 2).await;
+        let before = clock.looks.load(Ordering::SeqCst);
+        tokio::time::sleep(NAP_MAX * 4).await;
+        assert_eq!(clock.looks.load(Ordering::SeqCst), before, "nothing is due");
+        assert!(!endless.is_finished());
     }
 }

@@ -61,6 +61,10 @@ pub(crate) const PING_MAX: Duration = Duration::from_secs(10);
 pub(crate) const PROBE_MIN: Duration = Duration::from_millis(100);
 pub(crate) const PROBE_MAX: Duration = Duration::from_secs(60);
 
+/// Longest sleep of a client's task while somebody relies on the lease or sleeps by the client's clock: the timers of a
+/// runtime stand still while the machine is suspended, so this is how late the client may notice what it slept through.
+pub(crate) const NAP_MAX: Duration = Duration::from_millis(250);
+
 /// How long the last handle that is dropped lets the session's end take.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 

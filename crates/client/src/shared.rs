@@ -247,6 +247,8 @@ pub enum Action {
 pub struct Engine {
     shared: Arc<Shared>,
     outputs: Vec<Output>,
+    /// As of the last step; see [`Self::is_relied_on`].
+    relied_on: bool,
 }
 
 impl Engine {
@@ -254,7 +256,7 @@ impl Engine {
         let machine = Machine::new(settings, seed, clock.now());
         let inner = Mutex::new(Inner { machine, shell: None, sleeps: BTreeMap::new() });
         let state = watch::Sender::new(SessionState::Connecting);
-        Self { shared: Arc::new(Shared { inner, clock, chance, state }), outputs: Vec::new() }
+        Self { shared: Arc::new(Shared { inner, clock, chance, state }), outputs: Vec::new(), relied_on: false }
     }
 
     pub(crate) const fn shared(&self) -> &Arc<Shared> {
@@ -297,9 +299,9 @@ impl Engine {
         {
             woken.push(sleep.remove());
         }
-        if let Some((key, _)) = inner.sleeps.first_key_value() {
-            deadline = deadline.min(key.0);
-        }
+        let first = inner.sleeps.first_key_value().map_or(Time::MAX, |(key, _)| key.0);
+        deadline = deadline.min(first);
+        self.relied_on = !ended && (inner.machine.is_kept() || first < Time::MAX);
         match (&mut inner.shell, waker) {
             (Some(old), Some(new)) => old.clone_from(new),
             (shell, new) => *shell = new.cloned(),
@@ -310,6 +312,12 @@ impl Engine {
         }
         self.act(actions);
         deadline
+    }
+
+    /// Whether somebody counts on being told in time what the clock says, as of the last step: then the shell may not
+    /// leave it to a timer that a suspended machine delays.
+    pub(crate) const fn is_relied_on(&self) -> bool {
+        self.relied_on
     }
 
     /// Whether the client has ended and wants nothing any more.

@@ -27,6 +27,11 @@ impl Machine {
         self.keepers = self.keepers.checked_sub(1).expect("whoever lets go has kept it");
     }
 
+    /// Whether anybody relies on the lease.
+    pub(crate) const fn is_kept(&self) -> bool {
+        self.keepers > 0
+    }
+
     pub(super) fn ping_at(&self, state: &Connected) -> Time {
         state.sent + (self.timeout() / 3).min(PING_MAX)
     }
