@@ -1,10 +1,10 @@
 //! A call under way: the future of an answer.
 
-use crate::machine::{End, Failure, Outcome, Refusal, Registration, Rejection, Response};
+use crate::machine::{Effect, End, Failure, Outcome, Refusal, Registration, Rejection, Response};
 use crate::shared::Shared;
 use crate::watch::{EventQueue, Watch, WatchKind};
 use crate::{Error, Time};
-use farrier_proto::client::PathWatch;
+use farrier_proto::client::{PathWatch, WatcherType};
 use farrier_proto::jute::put_str;
 use farrier_proto::{Field as _, OpCode};
 use std::fmt;
@@ -108,6 +108,17 @@ impl Again {
     }
 }
 
+/// What a call does to the client's watches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Watching {
+    /// Nothing.
+    No,
+    /// It sets one.
+    Set(WatchKind),
+    /// It removes those of a type on its path.
+    Remove(WatcherType),
+}
+
 /// What a server said.
 pub(crate) type Said = Result<Response, Refusal>;
 type Finish<T> = Box<dyn FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send>;
@@ -132,6 +143,7 @@ pub struct Call<T> {
     again: Again,
     deadline: Time,
     watch: Option<Watch>,
+    removes: Option<WatcherType>,
     finish: Option<Finish<T>>,
 }
 
@@ -148,27 +160,29 @@ impl<T> Call<T> {
         target: Target,
         (op, timeout): (OpCode, Duration),
         again: Again,
-        watch: Option<WatchKind>,
+        watching: Watching,
         body: impl FnOnce(&mut Vec<u8>, &str),
         finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send + 'static,
     ) -> Self {
-        let watch = watch.map(|kind| Watch {
-            shared: Arc::clone(shared),
-            queue: Arc::<EventQueue>::default(),
-            id: shared.fresh_id(),
-            kind,
-            path: target.path.as_str().into(),
-            chroot: target.chroot,
-        });
-        let registration = watch.as_ref().map(Self::registration);
+        let (watch, removes) = match watching {
+            Watching::No => (None, None),
+            Watching::Set(kind) => {
+                let (shared, id, path) = (Arc::clone(shared), shared.fresh_id(), target.path.as_str().into());
+                let queue = Arc::<EventQueue>::default();
+                (Some(Watch { shared, queue, id, kind, path, chroot: target.chroot }), None)
+            }
+            Watching::Remove(kind) => (None, Some(kind)),
+        };
+        let effect = Self::effect(watch.as_ref(), removes, &target);
         let path = &target.path;
         let now = shared.now();
         let deadline = now + timeout;
-        let state = match shared.submit(now, deadline, op, registration, |out| body(out, path)) {
+        let state = match shared.submit(now, deadline, op, effect, |out| body(out, path)) {
             Ok(answer) => State::Waiting(answer),
             Err(rejection) => State::Failed(Box::new(target.rejected(rejection))),
         };
-        Self { shared: Arc::clone(shared), state, target, op, again, deadline, watch, finish: Some(Box::new(finish)) }
+        let (shared, finish) = (Arc::clone(shared), Some(Box::new(finish) as Finish<T>));
+        Self { shared, state, target, op, again, deadline, watch, removes, finish }
     }
 
     /// Waits for an answer that was asked for otherwise.
@@ -184,7 +198,8 @@ impl<T> Call<T> {
             Err(rejection) => State::Failed(Box::new(target.rejected(rejection))),
         };
         let (shared, finish) = (Arc::clone(shared), Some(Box::new(finish) as Finish<T>));
-        Self { shared, state, target, op, again: Again::Never, deadline: Time::MAX, watch: None, finish }
+        let (again, deadline) = (Again::Never, Time::MAX);
+        Self { shared, state, target, op, again, deadline, watch: None, removes: None, finish }
     }
 
     /// A call that cannot be made.
@@ -192,19 +207,23 @@ impl<T> Call<T> {
         let state = State::Failed(Box::new(target.invalid(reason)));
         let shared = Arc::clone(shared);
         let (op, again, deadline) = (OpCode::Ping, Again::Never, Time::MAX);
-        Self { shared, state, target, op, again, deadline, watch: None, finish: None }
+        Self { shared, state, target, op, again, deadline, watch: None, removes: None, finish: None }
     }
 
-    fn registration(watch: &Watch) -> Registration {
-        Registration { kind: watch.kind, path: watch.path.clone(), id: watch.id, queue: Arc::clone(&watch.queue) }
+    fn effect(watch: Option<&Watch>, removes: Option<WatcherType>, target: &Target) -> Option<Effect> {
+        let set = watch.map(|watch| {
+            let (path, queue) = (watch.path.clone(), Arc::clone(&watch.queue));
+            Effect::Set(Registration { kind: watch.kind, path, id: watch.id, queue })
+        });
+        set.or_else(|| removes.map(|kind| Effect::Remove(target.path.as_str().into(), kind)))
     }
 
     /// The connection was lost with a request that is harmless: it goes to the next one.
     fn resubmit(&mut self, now: Time) -> Result<oneshot::Receiver<Outcome>, Error> {
-        let registration = self.watch.as_ref().map(Self::registration);
+        let effect = Self::effect(self.watch.as_ref(), self.removes, &self.target);
         let body = |out: &mut Vec<u8>| self.again.write(&self.target.path, out);
         self.shared
-            .submit(now, self.deadline, self.op, registration, body)
+            .submit(now, self.deadline, self.op, effect, body)
             .map_err(|rejection| self.target.rejected(rejection))
     }
 }

@@ -23,7 +23,7 @@ mod watches;
 mod tests;
 
 pub(crate) use reply::{Part, Response};
-pub(crate) use watches::Registration;
+pub(crate) use watches::{Effect, Registration};
 
 use crate::connect_string::Host;
 use crate::error::SILENT;
@@ -76,6 +76,8 @@ pub(crate) enum Output {
     Answer { reply: oneshot::Sender<Outcome>, outcome: Outcome },
     /// Pass an event on; nothing follows the `last` one.
     Event { queue: Arc<EventQueue>, event: WatchEvent, last: bool },
+    /// Nothing more comes into it.
+    End { queue: Arc<EventQueue> },
     /// The session's state is another one.
     State(SessionState),
 }
@@ -293,7 +295,7 @@ impl Machine {
         deadline: Time,
         op: OpCode,
         reply: Option<oneshot::Sender<Outcome>>,
-        watch: Option<Registration>,
+        effect: Option<Effect>,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Rejection> {
         if let Phase::Ended(end) = self.phase {
@@ -309,17 +311,17 @@ impl Machine {
         if self.line.unsent_bytes() > unsent_bytes_max {
             return Err(Rejection::Full(format!("{unsent_bytes_max} bytes of requests wait to be sent").into()));
         }
-        if watch.is_some() && self.watches.len() >= WATCHES_MAX {
+        if matches!(effect, Some(Effect::Set(_))) && self.watches.len() >= WATCHES_MAX {
             return Err(Rejection::Full(format!("{WATCHES_MAX} watches are set already").into()));
         }
-        let watch = watch.map(Box::new);
+        let effect = effect.map(Box::new);
         let since = match &self.phase {
             Phase::Connected { state, .. } => state.touches.since(now, self.timeout()),
             // It is told when a connection begins.
             Phase::Waiting { .. } | Phase::Dialing { .. } | Phase::Handshaking { .. } | Phase::Ended(_) => now,
         };
         self.line
-            .push(op, Times { sent: now, since, deadline }, reply, watch, request_max, body)
+            .push(op, Times { sent: now, since, deadline }, reply, effect, request_max, body)
             .map_err(Rejection::TooLong)
     }
 
@@ -386,18 +388,13 @@ impl Machine {
             WatchKind::Recursive => WatcherType::PersistentRecursive,
             WatchKind::Data | WatchKind::Exist | WatchKind::Child => return,
         };
-        let asked = |e: &Entry| e.watch.as_ref().is_some_and(|w| w.kind == kind && *w.path == *path);
+        let asked = |e: &Entry| matches!(e.effect.as_deref(), Some(Effect::Set(watch)) if watch.kind == kind && *watch.path == *path);
         if !matches!(self.phase, Phase::Connected { .. }) || self.line.iter().any(asked) {
             return;
         }
         let body = |out: &mut Vec<u8>| PathKind { path: Some(path.into()), kind: watcher.code() }.write(out);
         // If there is no room for it, the server keeps a watch that nobody hears: events come and are dropped.
         let _ = self.submit(now, Time::MAX, OpCode::RemoveWatches, None, None, body);
-    }
-
-    /// The server confirmed that it dropped the watches of this type.
-    pub(crate) fn watches_removed(&mut self, path: &str, kind: WatcherType) {
-        self.watches.removed(path, kind);
     }
 
     /// Ends the session, after what was asked for before.

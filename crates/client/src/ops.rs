@@ -16,8 +16,8 @@ pub use reconfig::Reconfig;
 pub use watching::{HasWatch, RemoveWatches, SetWatch};
 pub use write::{Delete, Set, SetAcl};
 
-use crate::call::{Again, Call, Said, Target};
-use crate::watch::{Watch, WatchKind};
+use crate::call::{Again, Call, Said, Target, Watching};
+use crate::watch::Watch;
 use crate::{Client, Error};
 use farrier_proto::{OpCode, path};
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl<'a> Base<'a> {
         body: impl FnOnce(&mut Vec<u8>, &str),
         finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send + 'static,
     ) -> Call<T> {
-        self.submit_watching(verb, op, again, None, body, finish)
+        self.submit_watching(verb, op, again, Watching::No, body, finish)
     }
 
     fn submit_watching<T>(
@@ -53,7 +53,7 @@ impl<'a> Base<'a> {
         verb: &'static str,
         op: OpCode,
         again: Again,
-        watch: Option<WatchKind>,
+        watching: Watching,
         body: impl FnOnce(&mut Vec<u8>, &str),
         finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send + 'static,
     ) -> Call<T> {
@@ -65,7 +65,7 @@ impl<'a> Base<'a> {
         } else {
             self.client.target(verb, self.path)
         };
-        Call::submit(&self.client.shared, target, (op, self.timeout), again, watch, body, finish)
+        Call::submit(&self.client.shared, target, (op, self.timeout), again, watching, body, finish)
     }
 
     fn refuse<T>(&self, verb: &'static str, reason: &str) -> Call<T> {

@@ -3,7 +3,7 @@
 use crate::chance::Chance;
 use crate::connect_string::Host;
 use crate::limits::{FAREWELL, SLEEPS_MAX};
-use crate::machine::{LinkId, Machine, Outcome, Output, Registration, Rejection, Settings};
+use crate::machine::{Effect, LinkId, Machine, Outcome, Output, Rejection, Settings};
 use crate::watch::WatchKind;
 use crate::{Clock, Lease, SessionState, Time};
 use farrier_proto::{OpCode, Zxid};
@@ -81,11 +81,11 @@ impl Shared {
         now: Time,
         deadline: Time,
         op: OpCode,
-        watch: Option<Registration>,
+        effect: Option<Effect>,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Result<oneshot::Receiver<Outcome>, Rejection> {
         let (reply, answer) = oneshot::channel();
-        self.with(|machine| machine.submit(now, deadline, op, Some(reply), watch, body))?;
+        self.with(|machine| machine.submit(now, deadline, op, Some(reply), effect, body))?;
         Ok(answer)
     }
 
@@ -125,10 +125,6 @@ impl Shared {
 
     pub(crate) fn let_go(&self) {
         self.with(Machine::let_go);
-    }
-
-    pub(crate) fn watches_removed(&self, path: &str, kind: farrier_proto::client::WatcherType) {
-        self.with(|machine| machine.watches_removed(path, kind));
     }
 }
 
@@ -342,6 +338,7 @@ impl Engine {
                         queue.end();
                     }
                 }
+                Output::End { queue } => queue.end(),
                 Output::State(state) => {
                     self.shared.state.send_replace(state);
                 }

@@ -104,7 +104,14 @@ impl EventQueue {
         self.0.lock().closed
     }
 
-    fn poll(&self, cx: &Context<'_>) -> Poll<Option<WatchEvent>> {
+    /// Nobody will read. Whether it had ended.
+    pub(crate) fn close(&self) -> bool {
+        let mut waiting = self.0.lock();
+        waiting.closed = true;
+        waiting.ended
+    }
+
+    pub(crate) fn poll(&self, cx: &Context<'_>) -> Poll<Option<WatchEvent>> {
         let mut waiting = self.0.lock();
         if let Some(event) = waiting.events.pop_front() {
             return Poll::Ready(Some(event));
@@ -163,12 +170,7 @@ impl Stream for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let ended = {
-            let mut waiting = self.queue.0.lock();
-            waiting.closed = true;
-            waiting.ended
-        };
-        if !ended {
+        if !self.queue.close() {
             self.shared.unwatch(self.kind, &self.path, self.id);
         }
     }

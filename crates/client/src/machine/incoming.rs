@@ -3,7 +3,7 @@
 use super::lease::{self, BEAT, Touches};
 use super::watches::needs_persistent;
 use super::{
-    Beat, Connected, End, Failure, Grant, LinkId, Machine, Outcome, Output, Part, Phase, Refusal, Registration,
+    Beat, Connected, Effect, End, Failure, Grant, LinkId, Machine, Outcome, Output, Part, Phase, Refusal, Registration,
     Response, answer, code, put_identity, put_request,
 };
 use crate::error::REFUSING;
@@ -264,8 +264,10 @@ impl Machine {
         let mut entry = entry;
         match Response::read(entry.op, r) {
             Ok(response) => {
-                if let Some(watch) = entry.watch.take() {
-                    self.arm(now, *watch);
+                match entry.effect.take().map(|effect| *effect) {
+                    Some(Effect::Set(watch)) => self.arm(now, watch),
+                    Some(Effect::Remove(path, kind)) => self.watches.removed(&path, kind, &mut self.out),
+                    None => {}
                 }
                 let outcome = match response {
                     Response::Multi(parts) if entry.op == OpCode::Multi => self.multi(parts),
@@ -304,10 +306,9 @@ impl Machine {
     fn refused(&mut self, now: Time, mut entry: Entry, code: ErrorCode) {
         if entry.op == OpCode::Exists
             && code == ErrorCode::NoNode
-            && let Some(mut watch) = entry.watch.take()
+            && let Some(Effect::Set(watch)) = entry.effect.take().map(|effect| *effect)
         {
-            watch.kind = WatchKind::Exist;
-            self.arm(now, *watch);
+            self.arm(now, Registration { kind: WatchKind::Exist, ..watch });
         }
         let failure = self.refusal(code, None);
         answer(&mut self.out, entry, Err(failure));

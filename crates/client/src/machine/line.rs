@@ -1,7 +1,7 @@
 //! The line of requests: sent and not answered first, then those that wait to be sent, with their bytes.
 
 use super::lease::BEAT;
-use super::{Outcome, Registration};
+use super::{Effect, Outcome};
 use crate::Time;
 use farrier_proto::client::{RequestHeader, begin_frame, end_frame};
 use farrier_proto::{Field as _, OpCode, Xid};
@@ -28,7 +28,7 @@ pub(crate) struct Entry {
     pub(crate) times: Times,
     /// `None`: nobody waits any more, but the answer still has its place.
     pub(crate) reply: Option<oneshot::Sender<Outcome>>,
-    pub(crate) watch: Option<Box<Registration>>,
+    pub(crate) effect: Option<Box<Effect>>,
 }
 
 impl Entry {
@@ -86,7 +86,7 @@ impl Line {
         op: OpCode,
         times: Times,
         reply: Option<oneshot::Sender<Outcome>>,
-        watch: Option<Box<Registration>>,
+        effect: Option<Box<Effect>>,
         max: usize,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), usize> {
@@ -102,7 +102,7 @@ impl Line {
         end_frame(&mut self.unsent, start);
         self.last = xid.0;
         self.earliest = self.earliest.min(times.deadline);
-        self.entries.push_back(Entry { xid, op, len, times, reply, watch });
+        self.entries.push_back(Entry { xid, op, len, times, reply, effect });
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl Line {
             if entry.times.deadline > now {
                 earliest = earliest.min(entry.times.deadline);
             } else if let Some(reply) = entry.reply.take() {
-                entry.watch = None;
+                // What it does to watches stays: the server does it too.
                 answers.push((reply, late(entry)));
             }
         }

@@ -1,5 +1,7 @@
 //! Scripts: a machine, a server that says what the script wants, and a clock that stands still between lines.
 
+mod watching;
+
 use super::*;
 use crate::watch::WatchKind;
 use farrier_proto::client::{ConnectResponse, EventType, ReplyHeader, SetWatches2, put_event, put_reply};
@@ -86,7 +88,14 @@ impl Rig {
                 Output::Hangup => self.hangups += 1,
                 Output::Probe { index, .. } => self.probes.push(index),
                 Output::Answer { reply, outcome } => drop(reply.send(outcome)),
-                Output::Event { event, .. } => self.events.push(event),
+                Output::Event { queue, event, last } => {
+                    self.events.push(event.clone());
+                    queue.push(event);
+                    if last {
+                        queue.end();
+                    }
+                }
+                Output::End { queue } => queue.end(),
                 Output::State(state) => self.states.push(state),
             }
         }
@@ -559,7 +568,9 @@ fn a_watch_is_set_by_the_answer_and_only_if_somebody_listens() {
     let register = |rig: &mut Rig, op, kind, queue: &Arc<EventQueue>| {
         let id = rig.machine.fresh_id();
         let registration = Registration { kind, path: "/w".into(), id, queue: Arc::clone(queue) };
-        rig.machine.submit(rig.now, Time::MAX, op, None, Some(registration), |_| {}).expect("there is room");
+        rig.machine
+            .submit(rig.now, Time::MAX, op, None, Some(Effect::Set(registration)), |_| {})
+            .expect("there is room");
         rig.sent();
     };
     let queue = Arc::<EventQueue>::default();

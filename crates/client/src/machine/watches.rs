@@ -22,6 +22,15 @@ pub(crate) struct Registration {
     pub(crate) queue: Arc<EventQueue>,
 }
 
+/// What a request does to the client's watches when it succeeds, whether or not somebody still waits for the answer.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// It sets this one.
+    Set(Registration),
+    /// It removes those of a type on a path, as the server names it.
+    Remove(Box<str>, WatcherType),
+}
+
 #[derive(Debug)]
 struct Subscriber {
     id: u64,
@@ -68,8 +77,8 @@ impl Watches {
         false
     }
 
-    /// The server was told to drop these: they end.
-    pub(crate) fn removed(&mut self, path: &str, kind: WatcherType) {
+    /// The server has dropped these: they end, behind what it told them before.
+    pub(crate) fn removed(&mut self, path: &str, kind: WatcherType, out: &mut Vec<Output>) {
         for k in KINDS {
             let meant = match kind {
                 WatcherType::Any => true,
@@ -79,9 +88,7 @@ impl Watches {
                 WatcherType::PersistentRecursive => k == WatchKind::Recursive,
             };
             if meant {
-                for s in self.take(k, path) {
-                    s.queue.end();
-                }
+                out.extend(self.take(k, path).into_iter().map(|s| Output::End { queue: s.queue }));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Base, request};
 use crate::Client;
-use crate::call::{Again, Call, Said, Target};
+use crate::call::{Again, Call, Said, Target, Watching};
 use crate::machine::Response;
 use crate::watch::Watch;
 use crate::{Error, Owner};
@@ -204,7 +204,7 @@ impl<'a> Create<'a> {
         // Not by `Base::submit`: the path of a sequential znode may end with a slash.
         let target = client.target("create", path);
         let body = |out: &mut Vec<u8>, path: &str| self.znode.write(kind, path, out);
-        Call::submit(&client.shared, target, (kind.op, timeout), Again::Never, None, body, created)
+        Call::submit(&client.shared, target, (kind.op, timeout), Again::Never, Watching::No, body, created)
     }
 }
 request!(Create => Created);

@@ -1,7 +1,7 @@
 //! exists, getData, getACL, getChildren, getAllChildrenNumber, getEphemerals, sync, whoAmI.
 
 use super::{Base, request, simple};
-use crate::call::{Again, Call, Said, Target};
+use crate::call::{Again, Call, Said, Target, Watching};
 use crate::machine::{Refusal, Response};
 use crate::watch::{Watch, WatchKind};
 use crate::{Client, Error};
@@ -120,7 +120,7 @@ macro_rules! watchable {
                     $verb,
                     $op,
                     Again::PathWatch(true),
-                    Some($kind),
+                    Watching::Set($kind),
                     put_path_watch(true),
                     finish,
                 )

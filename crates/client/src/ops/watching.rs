@@ -1,8 +1,8 @@
 //! addWatch, removeWatches, checkWatches.
 
-use super::{Base, request};
+use super::{Base, request, simple};
 use crate::Client;
-use crate::call::{Again, Call, Said, Target};
+use crate::call::{Again, Call, Said, Target, Watching};
 use crate::machine::Refusal;
 use crate::watch::{Watch, WatchKind};
 use farrier_proto::client::{PathKind, WatcherType};
@@ -47,7 +47,7 @@ impl<'a> SetWatch<'a> {
             Err(refusal) => Err(target.refused(refusal)),
         };
         let again = again(&self.base, mode);
-        self.base.submit_watching("watch", OpCode::AddWatch, again, Some(self.kind), body(mode), finish)
+        self.base.submit_watching("watch", OpCode::AddWatch, again, Watching::Set(self.kind), body(mode), finish)
     }
 }
 request!(SetWatch => Watch);
@@ -67,17 +67,9 @@ impl<'a> RemoveWatches<'a> {
 
     /// Sends it.
     pub fn send(self) -> Call<()> {
-        let kind = self.kind;
-        let shared = std::sync::Arc::clone(&self.base.client.shared);
-        let finish = move |said: Said, target: &Target, _: Option<Watch>| match said {
-            Ok(_) => {
-                shared.watches_removed(&target.path, kind);
-                Ok(())
-            }
-            Err(refusal) => Err(target.refused(refusal)),
-        };
-        let again = again(&self.base, kind.code());
-        self.base.submit("remove watches of", OpCode::RemoveWatches, again, body(kind.code()), finish)
+        let (kind, watching) = (self.kind.code(), Watching::Remove(self.kind));
+        let again = again(&self.base, kind);
+        self.base.submit_watching("remove watches of", OpCode::RemoveWatches, again, watching, body(kind), simple)
     }
 }
 request!(RemoveWatches => ());
