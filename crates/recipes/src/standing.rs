@@ -200,17 +200,17 @@ pub(crate) async fn guard(place: &Place, span: Option<Duration>) -> Result<Guard
 
 /// Goes to the end of the line and waits for its turn, anew after every lost session.
 pub(crate) async fn acquire(place: &Place, patience: Patience) -> Result<Hold, Error> {
-    let mut expired = false;
+    let client = &place.client;
     loop {
         let standing = match Standing::enter(place, patience).await {
-            // Once may be the end of a session before this call; twice is the end of the client.
-            Err(Error::Client(farrier_client::Error::SessionExpired { .. })) if !expired => {
-                expired = true;
+            // What it made, if anything, went with the session. The next one may live longer.
+            Err(Error::Client(farrier_client::Error::SessionExpired { .. }))
+                if !client.has_ended() && client.now() < patience.until() =>
+            {
                 continue;
             }
             entered => entered?,
         };
-        expired = false;
         match standing.wait_turn(place, patience).await {
             Ok(true) => return Ok(standing.into_hold()),
             Ok(false) => {}

@@ -1,0 +1,321 @@
+//! Recipes with a server that says what the script wants, where a real one would have to be cut off or stopped at one
+//! moment and no other. Time passes when nobody has anything to do.
+
+use farrier_client::{
+    Action, Client, ClientBuilder, Clock, Engine, Error as ClientError, ErrorCode, Input, LinkId, Time,
+};
+use farrier_client::{Op, Stat, Zxid};
+use farrier_proto::client::{ConnectRequest, ConnectResponse, RequestHeader, begin_frame, end_frame, put_reply};
+use farrier_proto::jute::{put_buffer, put_i32, put_len, put_str};
+use farrier_proto::multi::{MultiHeader, put_end};
+use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid};
+use farrier_recipes::{DoubleBarrier, Error, Item, Lock, Queue, guarded_multi};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+const TIMEOUT: Duration = Duration::from_secs(12);
+
+/// The request that renews leases.
+const BEAT: Xid = Xid(i32::MAX);
+
+/// Turns that tasks get in a row, more than any chain of tasks that wake each other needs.
+const TURNS: usize = 16;
+
+/// Looks at what is asked before a test gives up.
+const LOOKS_MAX: usize = 10_000;
+
+#[derive(Debug, Default)]
+struct ScriptClock(AtomicU64);
+
+impl Clock for ScriptClock {
+    fn now(&self) -> Time {
+        Time::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[derive(Debug)]
+struct Request {
+    xid: Xid,
+    op: OpCode,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn path(&self) -> String {
+        Reader::new(&self.body).string().expect("a string").expect("a path").into_owned()
+    }
+}
+
+/// One client and its server. What it asks by itself is answered by itself.
+struct Script {
+    engine: Engine,
+    clock: Arc<ScriptClock>,
+    link: Option<LinkId>,
+    /// A connection that is asked for.
+    dialed: Option<LinkId>,
+    /// The next thing that the client says is which session it wants.
+    greets: bool,
+    session: i64,
+    /// The next session that is asked for again has expired.
+    expires: bool,
+    read_only: bool,
+    asked: VecDeque<Request>,
+    zxid: i64,
+    due: Time,
+}
+
+impl Script {
+    fn new(change: impl FnOnce(ClientBuilder) -> ClientBuilder) -> (Client, Self) {
+        let clock = Arc::<ScriptClock>::default();
+        let builder = Client::builder("s:1").session_timeout(TIMEOUT).request_timeout(Duration::from_secs(3600));
+        let (client, engine) = change(builder).detached(clock.clone(), 1).expect("a connect string");
+        let script = Self {
+            engine,
+            clock,
+            link: None,
+            dialed: None,
+            greets: false,
+            session: 0,
+            expires: false,
+            read_only: false,
+            asked: VecDeque::new(),
+            zxid: 100,
+            due: Time::MAX,
+        };
+        (client, script)
+    }
+
+    fn step(&mut self, input: Option<Input<'_>>) {
+        let (mut bytes, mut actions) = (Vec::new(), Vec::new());
+        self.due = self.engine.step(input, Some(&mut bytes), Some(Waker::noop()), &mut actions);
+        for action in actions {
+            match action {
+                Action::Dial { link, .. } => self.dialed = Some(link),
+                Action::Hangup => self.hung_up(),
+                Action::Probe { .. } => unreachable!("there is one server"),
+            }
+        }
+        let mut r = Reader::new(&bytes);
+        while !r.is_empty() {
+            let frame = r.buffer().expect("a whole frame").expect("not null");
+            self.asked(frame);
+        }
+    }
+
+    fn hung_up(&mut self) {
+        (self.link, self.dialed) = (None, None);
+        self.asked.clear();
+    }
+
+    fn asked(&mut self, frame: &[u8]) {
+        let mut r = Reader::new(frame);
+        if std::mem::take(&mut self.greets) {
+            let request = ConnectRequest::read(&mut r).expect("a connect request");
+            return self.greet(request.session);
+        }
+        let header = RequestHeader::read(&mut r).expect("a header");
+        let op = OpCode::from_code(header.op).expect("an operation");
+        let request = Request { xid: header.xid, op, body: r.rest().to_vec() };
+        if request.xid == BEAT || matches!(op, OpCode::Ping | OpCode::SetWatches) {
+            self.answer(&request, |_| {});
+        } else {
+            self.asked.push_back(request);
+        }
+    }
+
+    fn greet(&mut self, wanted: SessionId) {
+        let expired = wanted != SessionId::NONE && std::mem::take(&mut self.expires);
+        if wanted == SessionId::NONE {
+            self.session += 1;
+        }
+        let (timeout, session) = if expired { (0, 0) } else { (12_000, self.session) };
+        let mut bytes = Vec::new();
+        let start = begin_frame(&mut bytes);
+        let read_only = Some(self.read_only);
+        ConnectResponse { timeout, session: SessionId(session), password: [7; 16], read_only }.write(&mut bytes);
+        end_frame(&mut bytes, start);
+        self.receive(&bytes);
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        let link = self.link.expect("there is a connection");
+        self.step(Some(Input::Received { link, bytes }));
+    }
+
+    fn answer(&mut self, request: &Request, body: impl FnOnce(&mut Vec<u8>)) {
+        self.zxid += 1;
+        let mut bytes = Vec::new();
+        put_reply(&mut bytes, request.xid, self.zxid, Ok(()), body);
+        self.receive(&bytes);
+    }
+
+    fn refuse(&mut self, request: &Request, code: ErrorCode) {
+        let mut bytes = Vec::new();
+        put_reply(&mut bytes, request.xid, self.zxid, Err(code), |_| {});
+        self.receive(&bytes);
+    }
+
+    /// Lists these children.
+    fn list(&mut self, request: &Request, names: &[&str]) {
+        let with_stat = request.op == OpCode::GetChildren2;
+        assert!(with_stat || request.op == OpCode::GetChildren, "{request:?}");
+        self.answer(request, |out| {
+            put_len(out, names.len());
+            names.iter().for_each(|name| put_str(out, name));
+            if with_stat {
+                stat(1, 0).write(out);
+            }
+        });
+    }
+
+    /// Cuts the connection.
+    fn cut(&mut self) {
+        let link = self.link.expect("there is a connection");
+        self.hung_up();
+        self.step(Some(Input::Lost { link, reason: "cut" }));
+    }
+
+    /// Everybody does what there is to do, and then connects.
+    async fn work(&mut self) {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        match self.dialed.take() {
+            None => self.step(None),
+            Some(link) => {
+                (self.link, self.greets) = (Some(link), true);
+                self.step(Some(Input::Connected { link }));
+            }
+        }
+    }
+
+    fn pass_time(&self) {
+        if self.due < Time::MAX {
+            self.clock.0.fetch_max(self.due.as_nanos(), Ordering::SeqCst);
+        }
+    }
+
+    /// The next request, of this operation.
+    async fn next(&mut self, op: OpCode) -> Request {
+        for _ in 0..LOOKS_MAX {
+            self.work().await;
+            if let Some(request) = self.asked.pop_front() {
+                assert_eq!(request.op, op, "{request:?}");
+                return request;
+            }
+            self.pass_time();
+        }
+        panic!("nobody asks for {op:?}");
+    }
+
+    /// What comes of a task whose requests are answered so.
+    async fn serve<T>(&mut self, task: JoinHandle<T>, mut answer: impl FnMut(&mut Self, &Request)) -> T {
+        for _ in 0..LOOKS_MAX {
+            self.work().await;
+            if task.is_finished() {
+                return task.await.expect("it does not panic");
+            }
+            match self.asked.pop_front() {
+                Some(request) => answer(self, &request),
+                None => self.pass_time(),
+            }
+        }
+        panic!("it does not end");
+    }
+
+    /// What comes of a task that asks for nothing more.
+    async fn end<T>(&mut self, task: JoinHandle<T>) -> T {
+        self.serve(task, |_, request| panic!("{request:?}")).await
+    }
+
+    /// Creates the znode that is asked for, with this behind its name.
+    fn make(&mut self, request: &Request, number: &str) -> String {
+        let path = format!("{}{number}", request.path());
+        let made = Stat { ephemeral_owner: self.session, ..stat(self.zxid, 0) };
+        self.answer(request, |out| {
+            put_str(out, &path);
+            made.write(out);
+        });
+        path
+    }
+
+    /// Creates the znode of a contender.
+    async fn create(&mut self, number: &str) -> String {
+        let request = self.next(OpCode::Create2).await;
+        self.make(&request, number)
+    }
+
+    /// Answers a multi whose operation at `index` of `len` failed.
+    fn fail(&mut self, request: &Request, len: usize, index: usize, code: ErrorCode) {
+        self.answer(request, |out| {
+            for n in 0..len {
+                let err = match n.cmp(&index) {
+                    std::cmp::Ordering::Less => 0,
+                    std::cmp::Ordering::Equal => code.code(),
+                    std::cmp::Ordering::Greater => ErrorCode::RuntimeInconsistency.code(),
+                };
+                MultiHeader { op: -1, done: false, err }.write(out);
+                put_i32(out, err);
+            }
+            put_end(out);
+        });
+    }
+}
+
+fn stat(czxid: i64, version: i32) -> Stat {
+    let zxid = Zxid::from_wire(czxid);
+    Stat {
+        czxid: zxid,
+        mzxid: zxid,
+        ctime: 0,
+        mtime: 0,
+        version,
+        cversion: 0,
+        aversion: 0,
+        ephemeral_owner: 0,
+        data_length: 0,
+        num_children: 0,
+        pzxid: zxid,
+    }
+}
+
+#[tokio::test]
+async fn a_contender_goes_on_however_many_sessions_end_in_a_row() {
+    const SESSIONS: i64 = 5;
+    let (client, mut script) = Script::new(|builder| builder);
+    let lock = Lock::new(&client, "/lock");
+    let mut path = None;
+    let mut answer = |script: &mut Script, request: &Request, sessions: i64| match request.op {
+        // The creation is not answered, and the session is over when it wants to know what became of it.
+        OpCode::Create2 if script.session < sessions => {
+            script.expires = true;
+            script.cut();
+        }
+        OpCode::Create2 => path = Some(script.make(request, "0000000001")),
+        OpCode::GetChildren => {
+            let name = path.as_ref().and_then(|path| path.strip_prefix("/lock/"));
+            script.list(request, name.as_slice());
+        }
+        OpCode::Exists => script.answer(request, |out| stat(101, 0).write(out)),
+        // What went with a session is looked for, and taken away.
+        OpCode::Sync => script.answer(request, |out| put_str(out, "/lock")),
+        OpCode::Delete => script.answer(request, |_| {}),
+        other => panic!("{other:?}"),
+    };
+    let acquires = tokio::spawn({
+        let lock = lock.clone();
+        async move { lock.acquire().await }
+    });
+    let guard = script.serve(acquires, |script, request| answer(script, request, SESSIONS)).await.expect("acquired");
+    assert_eq!(script.session, SESSIONS);
+    drop(guard);
+
+    // Patience has an end all the same.
+    let acquires = tokio::spawn(async move { lock.acquire_within(Duration::from_secs(60)).await });
+    let error = script.serve(acquires, |script, request| answer(script, request, i64::MAX)).await.expect_err("no lock");
+    assert!(matches!(error, Error::Client(ClientError::SessionExpired { .. })), "{error}");
+}
