@@ -182,7 +182,7 @@ impl DoubleBarrier {
                 }
             }
             if members.len() >= self.count {
-                self.open(opener.as_ref()).await?;
+                self.open(&member.path, opener.as_ref()).await?;
                 // It is older than what opened the barrier, whoever did that.
                 continue;
             }
@@ -191,7 +191,7 @@ impl DoubleBarrier {
             if let Some(opener) = &opener
                 && (members.len() == 1 || (members.first() == Some(&member.name) && idle == Some(opener.czxid)))
             {
-                self.remove(opener).await?;
+                self.remove(&member.path, opener).await?;
                 continue;
             }
             idle = None;
@@ -232,8 +232,10 @@ impl DoubleBarrier {
     }
 
     /// Lets in everybody who stands, in place of what dead members left. That has another version than what comes instead,
-    /// so neither this nor [`Self::remove`] takes a `ready` away by which somebody came in.
-    async fn open(&self, left: Option<&Stat>) -> Result<(), Error> {
+    /// so neither this nor [`Self::remove`] takes a `ready` away by which somebody came in; but the one after that has the
+    /// same version again. So both are sent once, and done only while this member stands: a round that begins meanwhile
+    /// doesn't end without it.
+    async fn open(&self, member: &str, left: Option<&Stat>) -> Result<(), Error> {
         let ready = self.ready();
         let create = Op::Create(NewZnode::new(&ready, b"").acl(&self.acl));
         let ops = match left {
@@ -241,13 +243,28 @@ impl DoubleBarrier {
             Some(left) if left.version == 0 => vec![Op::delete(&ready, 0), create, Op::set(&ready, b"", None)],
             Some(left) => vec![Op::delete(&ready, left.version), create],
         };
-        changed(until_answered(&self.client, || self.client.multi(ops.iter().copied())).await.map(drop))
+        self.change(member, ops).await
     }
 
-    /// Removes a `ready` that dead members left.
-    async fn remove(&self, left: &Stat) -> Result<(), Error> {
-        let ready = self.ready();
-        changed(until_answered(&self.client, || self.client.delete(&ready).version(left.version)).await)
+    /// Removes a `ready` that dead members left, or none if somebody was faster. See [`Self::open`].
+    async fn remove(&self, member: &str, left: &Stat) -> Result<(), Error> {
+        self.change(member, vec![Op::delete(&self.ready(), left.version)]).await
+    }
+
+    /// Changes `ready` while this member stands, or leaves it as it is. What came of it is to be looked at.
+    async fn change(&self, member: &str, ops: Vec<Op<'_>>) -> Result<(), Error> {
+        let Err(error) = self.client.multi(std::iter::once(Op::check(member, None)).chain(ops)).await else {
+            return Ok(());
+        };
+        match error.code() {
+            // Somebody was faster, or the member is gone with its session.
+            Some(ErrorCode::NoNode | ErrorCode::NodeExists | ErrorCode::BadVersion) => Ok(()),
+            _ if is_passing(&error) && !self.client.has_ended() => {
+                self.client.sleep(PAUSE).await;
+                Ok(())
+            }
+            _ => Err(error.into()),
+        }
     }
 
     /// Creates the member's znode, if it is not there.
@@ -276,17 +293,6 @@ impl DoubleBarrier {
         names.retain(|name| name != READY);
         names.sort();
         Ok(names)
-    }
-}
-
-/// A change of `ready`, or none because somebody was faster.
-fn changed(result: Result<(), farrier_client::Error>) -> Result<(), Error> {
-    match result {
-        Err(error) => match error.code() {
-            Some(ErrorCode::NoNode | ErrorCode::NodeExists | ErrorCode::BadVersion) => Ok(()),
-            _ => Err(error.into()),
-        },
-        Ok(()) => Ok(()),
     }
 }
 

@@ -319,3 +319,66 @@ async fn a_contender_goes_on_however_many_sessions_end_in_a_row() {
     let error = script.serve(acquires, |script, request| answer(script, request, i64::MAX)).await.expect_err("no lock");
     assert!(matches!(error, Error::Client(ClientError::SessionExpired { .. })), "{error}");
 }
+
+#[tokio::test]
+async fn a_double_barrier_is_not_opened_or_closed_twice_by_one_decision() {
+    let (client, mut script) = Script::new(|builder| builder);
+    let barrier = DoubleBarrier::new(&client, "/b", 2).expect("some");
+    let enters = tokio::spawn(async move { barrier.enter().await });
+    let path = script.create("").await;
+    let own = stat(script.zxid, 0);
+    let name = path.strip_prefix("/b/").expect("below it").to_owned();
+    // Alone, with what dead members left.
+    let ready = script.next(OpCode::Exists).await;
+    assert_eq!(ready.path(), "/b/ready");
+    script.answer(&ready, |out| stat(7, 0).write(out));
+    let looks = script.next(OpCode::Exists).await;
+    assert_eq!(looks.path(), path);
+    script.answer(&looks, |out| own.write(out));
+    let listed = script.next(OpCode::GetChildren).await;
+    script.list(&listed, &["ready", &name]);
+    // The old `ready` is removed; the answer is lost, and somebody opens the barrier.
+    let removal = script.next(OpCode::Multi).await;
+    let mut r = Reader::new(&removal.body);
+    let first = MultiHeader::read(&mut r).expect("a header");
+    let checked = r.string().expect("a string").expect("a path");
+    assert_eq!((first.op, checked.as_ref()), (OpCode::Check.code(), path.as_str()), "only while it stands");
+    script.cut();
+    let again = script.next(OpCode::Create2).await;
+    script.refuse(&again, ErrorCode::NodeExists);
+    let ready = script.next(OpCode::Exists).await;
+    script.answer(&ready, |out| stat(own.czxid.to_wire() + 5, 0).write(out));
+    let looks = script.next(OpCode::Exists).await;
+    script.answer(&looks, |out| own.write(out));
+    let listed = script.next(OpCode::GetChildren).await;
+    script.list(&listed, &["ready", &name, "other"]);
+    let entered = script.end(enters).await.expect("it stood when the barrier was opened");
+    drop(entered);
+}
+
+/// An item that was taken.
+async fn take(client: &Client, script: &mut Script) -> Item {
+    let queue = Queue::new(client, "/q");
+    let takes = tokio::spawn(async move { queue.take().await });
+    let listed = script.next(OpCode::GetChildren2).await;
+    script.list(&listed, &["entry-100-0000000001"]);
+    let listed = script.next(OpCode::GetChildren2).await;
+    script.list(&listed, &[]);
+    let claims = script.next(OpCode::Multi).await;
+    let made = Stat { ephemeral_owner: script.session, ..stat(script.zxid, 0) };
+    script.answer(&claims, |out| {
+        MultiHeader { op: OpCode::Check.code(), done: false, err: 0 }.write(out);
+        for path in ["/q/taken/entry-100-0000000001", "/q/taken/claim-x"] {
+            MultiHeader { op: OpCode::Create2.code(), done: false, err: 0 }.write(out);
+            put_str(out, path);
+            made.write(out);
+        }
+        put_end(out);
+    });
+    let read = script.next(OpCode::GetData).await;
+    script.answer(&read, |out| {
+        put_buffer(out, Some(b"work"));
+        stat(50, 0).write(out);
+    });
+    script.end(takes).await.expect("taken")
+}
