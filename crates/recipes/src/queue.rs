@@ -441,8 +441,8 @@ impl Item {
     /// # Errors
     ///
     /// [`Error::ClaimLost`]: the session was lost, the item is still there, and another one may have taken it. Nothing was
-    /// changed. [`ClientError::Unknown`] in [`Error::Client`]: the reply was lost together with the session, and the item
-    /// is gone, by this acknowledgement or by that of somebody who had it afterwards.
+    /// changed. [`ClientError::Unknown`] in [`Error::Client`]: the reply was lost, and the session with it or for all that is
+    /// known, and the item is gone, by this acknowledgement or by that of somebody who had it afterwards.
     pub async fn ack(mut self) -> Result<(), Error> {
         let claim = &mut self.claim;
         loop {
@@ -463,8 +463,10 @@ impl Item {
                         continue;
                     }
                     claim.open = false;
-                    // As long as the session lives nobody else has removed the marker.
-                    if claim.client.lease().is_some_and(|lease| lease.session == claim.session) {
+                    // As long as the session lives nobody else has removed the marker. That it lived when the servers were asked
+                    // is known only if the lease holds still: this process may have stood still around the answer.
+                    let lease = claim.client.lease().filter(|lease| lease.session == claim.session);
+                    if lease.is_some_and(|lease| lease.holds(claim.client.now())) {
                         return Ok(());
                     }
                     let entry = until_answered(&claim.client, || claim.client.exists(&claim.entry)).await?;
@@ -490,7 +492,10 @@ impl Item {
                 claim.open = false;
                 Ok(())
             }
-            Err(ClientError::Refused { code: ErrorCode::NoNode, index: Some(0), .. }) => {
+            Err(
+                ClientError::SessionExpired { .. }
+                | ClientError::Refused { code: ErrorCode::NoNode, index: Some(0), .. },
+            ) => {
                 claim.open = false;
                 Err(Error::ClaimLost { path: claim.entry.clone() })
             }

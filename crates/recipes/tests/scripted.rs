@@ -382,3 +382,42 @@ async fn take(client: &Client, script: &mut Script) -> Item {
     });
     script.end(takes).await.expect("taken")
 }
+
+#[tokio::test]
+async fn an_acknowledgement_is_believed_only_while_the_session_is_known_to_live() {
+    for stopped in [false, true] {
+        let (client, mut script) = Script::new(|builder| builder);
+        let item = take(&client, &mut script).await;
+        let acks = tokio::spawn(item.ack());
+        script.next(OpCode::Multi).await;
+        script.cut();
+        let sync = script.next(OpCode::Sync).await;
+        script.answer(&sync, |out| put_str(out, "/q"));
+        let marker = script.next(OpCode::Exists).await;
+        if stopped {
+            // The session ends at the servers meanwhile, and the claim with it.
+            script.clock.0.fetch_add(u64::try_from(TIMEOUT.as_nanos()).expect("not that long"), Ordering::SeqCst);
+        }
+        script.refuse(&marker, ErrorCode::NoNode);
+        if !stopped {
+            script.end(acks).await.expect("nobody else removes a marker of a session that lives");
+            continue;
+        }
+        let entry = script.next(OpCode::Exists).await;
+        assert_eq!(entry.path(), "/q/entries/entry-100-0000000001");
+        script.answer(&entry, |out| stat(50, 0).write(out));
+        let result = script.end(acks).await;
+        assert!(matches!(result, Err(Error::ClaimLost { .. })), "{result:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_went_with_the_session_is_not_given_back() {
+    let (client, mut script) = Script::new(|builder| builder);
+    let item = take(&client, &mut script).await;
+    script.expires = true;
+    script.cut();
+    let gives_back = tokio::spawn(item.give_back());
+    let result = script.end(gives_back).await;
+    assert!(matches!(result, Err(Error::ClaimLost { .. })), "{result:?}");
+}
