@@ -108,9 +108,9 @@ impl Semaphore {
     async fn take_within(&self, wanted: usize, patience: Patience) -> Result<Vec<Permit>, Error> {
         loop {
             // Held while this contender is the one that looks at the permits; released when it is dropped.
-            let _turn = standing::acquire(&self.locks, patience).await?;
+            let turn = standing::acquire(&self.locks, patience).await?;
             let mut standing = Vec::new();
-            let result = self.wait_permits(&mut standing, wanted, patience).await;
+            let result = self.wait_permits(&turn, &mut standing, wanted, patience).await;
             match result {
                 Ok(true) => return Ok(standing.into_iter().map(|own| Permit(own.into_hold())).collect()),
                 Ok(false) => {}
@@ -127,9 +127,11 @@ impl Semaphore {
     }
 
     /// Puts so many permits of its own among the others, and waits until there are no more than there may be. `false` if
-    /// one's own are gone.
+    /// one's own are gone, or so is the turn: then somebody else does the same, and of two who wait for permits beside each
+    /// other's none would ever get in.
     async fn wait_permits(
         &self,
+        turn: &Hold,
         standing: &mut Vec<Standing>,
         wanted: usize,
         patience: Patience,
@@ -165,6 +167,7 @@ impl Semaphore {
                 biased;
                 _ = watch.next() => {}
                 () = session_gone(client, newest.own().session) => return Ok(false),
+                () = turn.lost() => return Ok(false),
                 () = client.sleep_until(patience.until()) => {
                     if client.now() >= patience.until() {
                         return Err(patience.over(&self.path));

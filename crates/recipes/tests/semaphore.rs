@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Ensemble, SHORT, client, count, eventually, patient, patiently};
+use common::{Ensemble, SHORT, client, contenders, count, eventually, patient, patiently};
 use farrier_recipes::{Error, HoldState, Permit, Semaphore};
 use farrier_testkit::relay::Mode;
 use std::sync::Arc;
@@ -50,6 +50,33 @@ async fn permits_are_bounded_and_come_back() {
     eventually("a waiter", async || count(&seer, "/s/leases").await == 3).await;
     fifth.abort();
     drop((third, fourth));
+    eventually("nothing is left", async || count(&seer, "/s/leases").await == 0 && count(&seer, "/s/locks").await == 0)
+        .await;
+}
+
+/// Whoever looks at the permits without having the turn any more makes room for the one who has it now.
+#[tokio::test]
+async fn a_contender_that_loses_its_turn_goes_to_the_end_of_the_line() {
+    let servers = Ensemble::start().await;
+    let seer = client(servers.connect()).await;
+    let semaphore = Semaphore::new(&seer, "/s", 1);
+    let held = take(&semaphore).await;
+    let wait = |semaphore: Semaphore| tokio::spawn(async move { take(&semaphore).await });
+    let first = wait(semaphore.clone());
+    eventually("it waits for a permit", async || count(&seer, "/s/leases").await == 2).await;
+    let turn = contenders(&seer, "/s/locks").await.pop().expect("its turn");
+    let second = wait(semaphore);
+    eventually("it waits for its turn", async || count(&seer, "/s/locks").await == 2).await;
+    seer.delete(&format!("/s/locks/{turn}")).await.expect("deleted");
+    eventually("another one", async || {
+        let turns = contenders(&seer, "/s/locks").await;
+        turns.len() == 2 && !turns.contains(&turn) && count(&seer, "/s/leases").await == 2
+    })
+    .await;
+    held.release().await.expect("released");
+    for waits in [second, first] {
+        patiently("a permit", waits).await.expect("it does not panic").release().await.expect("released");
+    }
     eventually("nothing is left", async || count(&seer, "/s/leases").await == 0 && count(&seer, "/s/locks").await == 0)
         .await;
 }
