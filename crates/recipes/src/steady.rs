@@ -47,7 +47,9 @@ pub(crate) fn is_passing(error: &Error) -> bool {
     match error {
         Error::NotDone { .. } | Error::Unknown { .. } | Error::SessionExpired { .. } | Error::QueueFull { .. } => true,
         Error::Refused { code, .. } => {
-            matches!(code, ErrorCode::ThrottledOp | ErrorCode::SessionExpired | ErrorCode::SessionMoved)
+            use ErrorCode as C;
+            // A client that may read only goes on to look for a server that takes writes.
+            matches!(code, C::ThrottledOp | C::SessionExpired | C::SessionMoved | C::NotReadOnly)
         }
         _ => false,
     }

@@ -56,10 +56,12 @@ impl Withdrawal {
                 Err(Error::Unknown { .. }) => was_unknown = true,
                 Err(error @ Error::NotDone { .. }) => told(Err(error)),
                 Err(Error::QueueFull { .. }) => self.place.client.sleep(PAUSE).await,
-                // A server that is too busy, or one that the session has left: neither says anything about the znode.
-                Err(Error::Refused { code: ErrorCode::ThrottledOp | ErrorCode::SessionMoved, .. }) => {
-                    self.place.client.sleep(PAUSE).await;
-                }
+                // A server that is too busy, takes no writes now, or is one that the session has left: none of them says
+                // anything about the znode.
+                Err(Error::Refused {
+                    code: ErrorCode::ThrottledOp | ErrorCode::SessionMoved | ErrorCode::NotReadOnly,
+                    ..
+                }) => self.place.client.sleep(PAUSE).await,
                 Err(error) => return told(Err(error)),
             }
         }

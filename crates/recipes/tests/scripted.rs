@@ -421,3 +421,31 @@ async fn an_item_that_went_with_the_session_is_not_given_back() {
     let result = script.end(gives_back).await;
     assert!(matches!(result, Err(Error::ClaimLost { .. })), "{result:?}");
 }
+
+#[tokio::test]
+async fn a_server_without_a_leader_is_waited_for() {
+    let (client, mut script) = Script::new(|builder| builder.allow_read_only(true));
+    script.read_only = true;
+    let lock = Lock::new(&client, "/lock");
+    let acquires = tokio::spawn(async move { lock.acquire().await });
+    for _ in 0..2 {
+        let request = script.next(OpCode::Create2).await;
+        script.refuse(&request, ErrorCode::NotReadOnly);
+    }
+    script.read_only = false;
+    script.cut();
+    let path = script.create("0000000001").await;
+    let made = script.zxid - 1;
+    let listed = script.next(OpCode::GetChildren).await;
+    script.list(&listed, &[path.strip_prefix("/lock/").expect("below it")]);
+    let guard = script.end(acquires).await.expect("acquired");
+    let look = script.next(OpCode::Exists).await;
+    script.answer(&look, |out| stat(made, 0).write(out));
+    // And so it is with the release.
+    let releases = tokio::spawn(guard.release());
+    let request = script.next(OpCode::Delete).await;
+    script.refuse(&request, ErrorCode::NotReadOnly);
+    let request = script.next(OpCode::Delete).await;
+    script.answer(&request, |_| {});
+    script.end(releases).await.expect("released");
+}
