@@ -84,8 +84,9 @@ pub async fn guarded_multi<'a>(
             Err(Error::LockLost { path: lock_node.to_owned() })
         }
         Err(mut error) => {
-            if let farrier_client::Error::Refused { index: Some(index @ 1..), .. } = &mut error {
-                *index -= 1;
+            if let farrier_client::Error::Refused { index, .. } = &mut error {
+                // The check is none of the caller's operations.
+                *index = index.and_then(|index| index.checked_sub(1));
             }
             Err(error.into())
         }

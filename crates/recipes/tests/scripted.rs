@@ -449,3 +449,22 @@ async fn a_server_without_a_leader_is_waited_for() {
     script.answer(&request, |_| {});
     script.end(releases).await.expect("released");
 }
+
+#[tokio::test]
+async fn errors_of_a_guarded_write_are_counted_without_its_check() {
+    let (client, mut script) = Script::new(|builder| builder);
+    for (failed, told) in [(0, None), (1, Some(0)), (2, Some(1))] {
+        let client = client.clone();
+        let writes = tokio::spawn(async move {
+            let ops = [Op::set("/a", b"1", None), Op::delete("/b", None)];
+            guarded_multi(&client, "/lock/node", ops).await
+        });
+        let request = script.next(OpCode::Multi).await;
+        script.fail(&request, 3, failed, ErrorCode::NoAuth);
+        let result = script.end(writes).await;
+        let Err(Error::Client(ClientError::Refused { code: ErrorCode::NoAuth, index, .. })) = result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(index, told, "{failed}");
+    }
+}
