@@ -6,10 +6,14 @@
 //! and its last checksum are those of an entry: a file that Apache put under the same name later does
 //! not. A lost or damaged list only means that purging waits longer.
 //!
+//! That there is a list at all tells that Farrier has worked here: a start makes one, empty at first, once its mark is
+//! durable. So dataDir tells what dataLogDir must hold, should that not be mounted.
+//!
 //! Text; the first line is [`HEADER`], each other one `<name> <length> <last checksum> <checksum of the
 //! line so far>`, the checksums in eight hexadecimal digits. Lines that are not so are ignored.
 
 use crate::disk::{Dir, Disk, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::epochs::replace;
 use crate::snapshot::{SnapshotFile, SnapshotWritten};
 use std::fmt::Write as _;
 
@@ -63,6 +67,24 @@ pub(crate) fn read<D: Disk>(disk: &D) -> DiskResult<Vec<OwnSnapshot>> {
     Ok(text.lines().filter_map(OwnSnapshot::parse).collect())
 }
 
+/// Whether there is a list, be it an empty one: then a mark was made durable in dataLogDir before.
+pub(crate) fn exists<D: Disk>(disk: &D) -> DiskResult<bool> {
+    Ok(disk.list(Dir::Data)?.iter().any(|e| e.name == NAME))
+}
+
+/// Makes an empty list where there is none, durably. Only once a mark is durable.
+pub(crate) fn begin<D: Disk>(disk: &D) -> DiskResult<()> {
+    if exists(disk)? {
+        return Ok(());
+    }
+    replace(disk, Dir::Data, NAME, TEMPORARY, format!("{HEADER}\n").as_bytes())
+}
+
+/// Where it stands, as the operator knows it.
+pub(crate) fn describe<D: Disk>(disk: &D) -> String {
+    disk.describe(&DiskPath::new(Dir::Data, NAME))
+}
+
 /// Whether a snapshot with that last checksum is an entry.
 pub(crate) fn is_own<D: Disk>(disk: &D, file: &SnapshotFile, seal: u32) -> DiskResult<bool> {
     Ok(read(disk)?.iter().any(|o| o.name == file.path.name && o.len == file.len && o.seal == seal))
@@ -81,5 +103,5 @@ pub(crate) fn record<D: Disk>(disk: &D, written: &SnapshotWritten) -> DiskResult
         text.push_str(&entry.line());
         text.push('\n');
     }
-    crate::epochs::replace(disk, Dir::Data, NAME, TEMPORARY, text.as_bytes())
+    replace(disk, Dir::Data, NAME, TEMPORARY, text.as_bytes())
 }

@@ -309,6 +309,8 @@ fn recover_files<D: Disk>(
     epochs(scan.last, EpochStep::Write)?;
     file.write(disk, mark)?;
     file.sync()?;
+    // What the server acknowledges from here on stands in dataLogDir alone until its next snapshot.
+    own::begin(disk)?;
     let mark = file.last();
     Ok(Recovered {
         last_zxid: scan.last,
@@ -493,24 +495,24 @@ fn check_loaded<D: Disk>(disk: &D, options: &RecoverOptions, loaded: &Loaded) ->
     }
 }
 
-/// Recovery makes the mark durable before a server writes its first snapshot. A snapshot of our own with
-/// neither mark nor log is what a dataLogDir that is not mounted looks like.
+/// Every start makes the mark durable, and then the list of own snapshots. That list with neither mark nor log is what
+/// a dataLogDir that is not mounted looks like.
 pub(crate) fn check_log_is_there<D: Disk>(
     disk: &D,
     options: &RecoverOptions,
     loaded: &Loaded,
     segments: &[Segment],
 ) -> Result<(), Refusal> {
-    let (Some(snapshot), Some(read)) = (&loaded.snapshot, &loaded.read) else { return Ok(()) };
-    if !segments.is_empty() || read_mark(disk)? != MarkRead::Absent || !own::is_own(disk, snapshot, read.seal)? {
+    let has_log = !segments.is_empty() || read_mark(disk)? != MarkRead::Absent;
+    if has_log || loaded.snapshot.is_none() || !own::exists(disk)? {
         return Ok(());
     }
     let what = repair_what(disk, options);
     Err(Refusal::setup(
         Some(disk.describe(&mark_path())),
         &format!(
-            "neither this file nor any log is there, while Farrier itself wrote {}",
-            disk.describe(&snapshot.path)
+            "neither this file nor any log is there, while {} tells that Farrier has worked here",
+            own::describe(disk)
         ),
         "the log directory in which that server worked",
         format!(

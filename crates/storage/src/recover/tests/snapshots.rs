@@ -50,6 +50,12 @@ fn a_log_without_a_snapshot() {
     assert_eq!((state.zxids, recovered.fresh), (vec![1, 2, 3], false));
 }
 
+/// A snapshot that nothing of Farrier's tells of.
+fn apaches_snapshot(disk: &MemDisk, last: u64) {
+    snapshot_of(disk, last);
+    disk.remove(&DiskPath::new(Dir::Data, "farrier.own")).unwrap();
+}
+
 fn fuzzy_snapshot(disk: &MemDisk, name: u64, last: u64, compression: Compression) -> DiskPath {
     // A state that had gone on to `last` when its trailers were written, under the name of where it began.
     let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
@@ -174,4 +180,39 @@ fn a_log_directory_that_is_not_mounted_is_noticed() {
         disk.remove(&mark_path()).unwrap();
         check(&disk, last, last, "somebody else's snapshot");
     }
+}
+
+/// The newest snapshot is Apache's for as long as there is none of Farrier's own, and says nothing of what was
+/// acknowledged since.
+#[test]
+fn a_log_directory_that_is_not_mounted_is_noticed_behind_apaches_snapshot() {
+    let disk = Arc::new(MemDisk::new(true));
+    apaches_snapshot(&disk, 4);
+    disk.put(&log_file(1), apache_log(1..=6, 100));
+    let (_, recovered) = start(&disk).unwrap();
+    let mut log = writer(&disk, &recovered);
+    log.append(zxid(7), &txn(7));
+    log.close().unwrap();
+    disk.restart(Crash::Power, &mut |_| 0);
+    let whole = Arc::new(disk.fork());
+    for dir in [Dir::Log, Dir::LogVersion] {
+        for name in disk.names(dir) {
+            disk.remove(&DiskPath::new(dir, name)).unwrap();
+        }
+    }
+    let refusal = start(&disk).expect_err("a stale tree");
+    assert_eq!(refusal.kind, RefusalKind::Setup);
+    assert!(refusal.to_string().contains("mounted") && refusal.to_string().contains("/data/farrier.own"), "{refusal}");
+    assert_eq!((disk.names(Dir::Log).len(), disk.names(Dir::LogVersion).len()), (0, 0), "nothing was written");
+    check(&whole, 7, 7, "mounted again");
+    // Apache took the directory back, with a log of its own elsewhere.
+    let apaches = Arc::new(disk.fork());
+    apaches.put(&log_file(5), apache_log(5..=8, 100));
+    check(&apaches, 8, 8, "Apache's log");
+    // Somebody insists.
+    let options = RecoverOptions::default();
+    let repaired = crate::repair::accept_loss(&*disk, &options, &mut Nodes::default()).unwrap();
+    assert!(repaired.before.loss.is_some());
+    check(&disk, 4, 4, "the snapshot alone");
+    check(&disk, 4, 4, "and again");
 }
