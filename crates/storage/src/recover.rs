@@ -219,9 +219,7 @@ fn replay<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) 
     check_loaded(disk, options, &loaded)?;
     let segments = list_segments(disk)?;
     check_log_is_there(disk, options, &loaded, &segments)?;
-    if loaded.snapshot.is_none() {
-        check_without_snapshot(disk, options, &segments)?;
-    }
+    check_without_snapshot(disk, options, &loaded, &segments)?;
     let after = loaded.snapshot.as_ref().map_or(Zxid::ZERO, |s| s.zxid);
     let scanner = Scanner { disk, segments: &segments, options, mark, after, bare: loaded.snapshot.is_none() };
     let mut scan = scanner
@@ -522,13 +520,19 @@ pub(crate) fn check_log_is_there<D: Disk>(
     ))
 }
 
-/// A log without a snapshot: the snapshots were lost, or the data is of 3.4.
-fn check_without_snapshot<D: Disk>(disk: &D, options: &RecoverOptions, segments: &[Segment]) -> Result<(), Refusal> {
-    let Some(segment) = segments.iter().find(|s| s.len > 0).filter(|_| !options.trust_empty_snapshot) else {
-        return Ok(());
-    };
+/// A log without a snapshot: the snapshots were lost, or the data is of 3.4. Where Farrier has never worked nothing tells
+/// that anything was lost, so that is no damage, which a member would move aside.
+fn check_without_snapshot<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    loaded: &Loaded,
+    segments: &[Segment],
+) -> Result<(), Refusal> {
+    let missing = loaded.snapshot.is_none() && !options.trust_empty_snapshot;
+    let Some(segment) = segments.iter().find(|s| s.len > 0).filter(|_| missing) else { return Ok(()) };
+    let is_apaches = loaded.rejected.is_empty() && read_mark(disk)? == MarkRead::Absent && !own::exists(disk)?;
     Err(Refusal {
-        kind: RefusalKind::Damage,
+        kind: if is_apaches { RefusalKind::Setup } else { RefusalKind::Damage },
         file: Some(disk.describe(&log_path(segment.first))),
         offset: None,
         found: "a log, and no snapshot that it could follow".to_owned(),

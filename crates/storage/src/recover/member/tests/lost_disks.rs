@@ -50,3 +50,23 @@ fn a_log_directory_that_is_not_mounted_is_noticed_after_a_takeover() {
     assert_eq!(read_recovering(&*disk).unwrap(), Recovering::No);
     assert_eq!(start_member(&whole).unwrap().1.last_zxid, zxid(E1 + 9));
 }
+
+/// What a ZooKeeper before 3.5 may leave: it is whole, and moved aside by every member it would be lost.
+#[test]
+fn a_log_of_apaches_without_any_snapshot_is_left_in_place() {
+    let disk = Arc::new(MemDisk::default());
+    disk.put(&log_path(zxid(E1 + 1)), apache_log(E1 + 1..=E1 + 4));
+    put_epoch(&disk, &accepted_epoch_path(), "1");
+    put_epoch(&disk, &current_epoch_path(), "1");
+    let names = (disk.names(Dir::Data), disk.names(Dir::DataVersion));
+    let refusal = start_member(&disk).expect_err("the log says all that there is");
+    assert_eq!(refusal.kind, RefusalKind::Setup);
+    assert!(refusal.to_string().contains("snapshot.trust.empty=true"), "{refusal}");
+    assert_eq!((disk.names(Dir::Data), disk.names(Dir::DataVersion)), names);
+    assert_eq!(read_recovering(&*disk).unwrap(), Recovering::No);
+    let trusting = RecoverOptions { trust_empty_snapshot: true, ..MEMBER };
+    let mut state = Nodes::default();
+    let recovered = recover(&disk, &trusting, &mut state).unwrap();
+    assert!(recovered.needs_snapshot() && recovered.recovering == Recovering::No);
+    assert_eq!(state.zxids, [E1 + 1, E1 + 2, E1 + 3, E1 + 4]);
+}
