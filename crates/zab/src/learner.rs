@@ -35,7 +35,7 @@ pub(crate) struct Learner {
     deadline: Option<u64>,
     /// The log could not be cut where the leader wanted it: the next attempt says that nothing is there.
     history_unusable: bool,
-    /// A state from the leader is in memory, and its way to disk has not begun.
+    /// A state that the leader sent or added to is in memory, and its way to disk has not begun.
     snapshot_uninstalled: bool,
     /// Whether a quorum could do without this server is being asked.
     inquiry: Option<Inquiry>,
@@ -219,7 +219,7 @@ impl Learner {
         }
     }
 
-    /// Whether a state from the leader is in memory that is not on its way to disk.
+    /// Whether a state is in memory that is not on its way to disk.
     pub(crate) const fn has_uninstalled_snapshot(&self) -> bool {
         self.snapshot_uninstalled
     }
@@ -254,7 +254,11 @@ impl Learner {
                 stage.packet(core, link, told, packet, out)?
             }
             Stage::Promising(_) => return Err(link.misplaced(&packet, "before it got ACKEPOCH")),
-            Stage::Choosing(stage) => stage.packet(core, link, packet, out)?,
+            Stage::Choosing(stage) => {
+                let stage = stage.packet(core, link, packet, out)?;
+                self.snapshot_uninstalled = matches!(&stage, Stage::Receiving(s) if s.is_to_be_installed());
+                stage
+            }
             Stage::Cutting(stage) => Stage::Cutting(stage.hold(link, packet, out)?),
             Stage::Receiving(stage) => {
                 let stage = stage.packet(core, link, packet, out)?;

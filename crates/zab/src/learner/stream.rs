@@ -20,7 +20,7 @@ pub(super) struct Stream {
     pub(super) epoch: u32,
     /// Known to be committed, and delivered: what is said about it again changes nothing.
     settled: Zxid,
-    /// With a SNAP that is not on its way to disk: its proposals that are not committed yet. They follow the history
+    /// With a state that is not on its way to disk, as a SNAP's: its proposals that are not committed yet. They follow the history
     /// and are in no log.
     unlogged: Option<VecDeque<(Zxid, Bytes)>>,
     /// Bytes of proposals that are not committed.
@@ -50,7 +50,7 @@ impl Stream {
         }
     }
 
-    /// After SNAP, once the history is that of the snapshot.
+    /// Where the state in memory becomes the disk's history: after SNAP, once the history is that of the snapshot.
     pub(super) fn from_snapshot(core: &Core, epoch: u32) -> Self {
         Self { unlogged: Some(VecDeque::new()), ..Self::from_log(core, epoch) }
     }
@@ -64,6 +64,11 @@ impl Stream {
 
     pub(super) const fn is_observer(&self) -> bool {
         self.observer
+    }
+
+    /// Whether what comes is not logged: the state is not on its way to disk yet.
+    pub(super) const fn is_unlogged(&self) -> bool {
+        self.unlogged.is_some()
     }
 
     /// The last transaction that came or was there.

@@ -2,8 +2,8 @@
 //!
 //! DIFF keeps what is logged, TRUNC cuts it, SNAP replaces it. What follows until NEWLEADER belongs to the leader's
 //! initial history or is a proposal of its own epoch. With DIFF and TRUNC it is appended to the log as it comes; with
-//! SNAP it goes into the adopted state when it is committed, and at NEWLEADER that state becomes the disk's history at
-//! once. NEWLEADER is acknowledged when all that and then the epoch is on disk (safety contract 1.3).
+//! SNAP, and with a DIFF for a server without a vote, it goes into the adopted state when it is committed, and at
+//! NEWLEADER that state becomes the disk's history at once. NEWLEADER is acknowledged when all that and then the epoch is on disk (safety contract 1.3).
 
 use super::broadcast::Adopted;
 use super::stream::Stream;
@@ -95,9 +95,13 @@ impl Choosing {
         out.note(Level::Info, format!("following leader {} in epoch {}: it sends {what}", link.leader, self.epoch));
     }
 
-    /// Keeps the log up to `zxid`.
+    /// Keeps the log up to `zxid`. A server without a vote, which offers nothing, is sent here by a leader whose history
+    /// is empty: no snapshot need be on its disk, below which nothing may be logged, so this state goes there as one.
     fn keep(&self, core: &mut Core, zxid: Zxid, out: &mut Outputs) -> Stage {
         if core.history.last() == zxid {
+            if core.recovering.is_voiceless() {
+                return Stage::Receiving(Receiving { stream: Stream::from_snapshot(core, self.epoch) });
+            }
             return Stage::Receiving(Receiving { stream: Stream::from_log(core, self.epoch) });
         }
         let write = core.truncate(zxid, out);
@@ -158,6 +162,11 @@ impl Receiving {
     /// See [`Peer::canonicalize`](crate::Peer::canonicalize).
     pub(super) fn canonicalize(&mut self, durable: WriteId) {
         self.stream.canonicalize(durable);
+    }
+
+    /// Whether the state is to become the disk's history.
+    pub(super) const fn is_to_be_installed(&self) -> bool {
+        self.stream.is_unlogged()
     }
 
     pub(super) fn packet(

@@ -304,6 +304,28 @@ fn a_violation_behind_a_snapshot_leaves_a_state_to_be_reloaded() {
     assert_eq!(out.list, vec![Output::CloseLink { link: LINK, reason }]);
 }
 
+/// A leader whose history is empty sends a DIFF to whoever has nothing. A server that may have forgotten something need not
+/// even have a snapshot: its state becomes the disk's history as a SNAP does.
+#[test]
+fn a_server_without_a_vote_installs_what_a_diff_leads_to() {
+    for recovering in [Recovering::History, Recovering::Promise] {
+        let nothing =
+            Durable { accepted: AcceptedEpoch(0), current: CurrentEpoch(0), last_logged: Zxid::ZERO, recovering };
+        let mut b = Bench::promised(1, nothing);
+        assert_eq!(b.says(LeaderPacket::Diff { zxid: Zxid::ZERO }), vec![]);
+        assert!(b.learner.has_uninstalled_snapshot());
+        assert_eq!(b.says(proposal(z(2, 1))), vec![], "no snapshot is below it yet");
+        assert_eq!(b.says(proposal(z(2, 2))), vec![]);
+        assert_eq!(b.says(commit(z(2, 1))), vec![deliver(z(2, 1))]);
+        let install = Output::InstallSnapshot { id: WriteId(2), zxid: z(2, 1), epoch: CurrentEpoch(2) };
+        assert_eq!(b.says(new_leader(2)), vec![install, append(3, z(2, 2))]);
+        assert!(!b.learner.has_uninstalled_snapshot());
+        assert!(b.core.recovering.is_voiceless());
+        assert_eq!(b.durable(3), vec![ack(z(2, 0)), ack(z(2, 2))]);
+        assert_eq!(b.core.recovering, Recovering::No);
+    }
+}
+
 #[test]
 fn a_snapshot_comes_first_and_whole() {
     let mut b = Bench::in_step(1);
