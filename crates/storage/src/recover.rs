@@ -231,6 +231,7 @@ fn replay<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) 
     state.catch_up();
     check_rejected(disk, options, &loaded.rejected, &scan)?;
     check_testified(disk, options, &loaded, &scan)?;
+    check_snapshot_is_marked(disk, options, &loaded, on_disk, &scan)?;
     check_temporaries(disk, options, &loaded, &scan)?;
     warnings.append(&mut scan.warnings);
     Ok(Replayed { loaded, scan, on_disk, mark, warnings })
@@ -290,6 +291,7 @@ fn recover_files<D: Disk>(
         (Some(newest), Some(mark)) if newest.sequence != mark.sequence => newest.sequence.wrapping_add(1),
         (newest, _) => newest.map_or(0, |m| m.sequence),
     };
+    let is_marked = mark.is_some();
     let mark = Mark {
         sequence,
         segment: position.map_or(Zxid::ZERO, |e| e.first),
@@ -299,11 +301,11 @@ fn recover_files<D: Disk>(
         floor,
     };
     let mut file = MarkFile::take_over(disk, sequence)?;
-    file.write(disk, mark)?;
+    // Until the epoch's file is written a slot has a mark of the old one: that in force or, where there is none, this.
+    file.write(disk, if is_marked { mark } else { Mark { epoch: options.current_epoch, ..mark } })?;
     file.sync()?;
     disk.sync_dir(Dir::Log)?;
-    // Only now: an epoch tells that its whole initial history is there. Until its file is written, the other slot
-    // has the mark of the old one.
+    // Only now: an epoch tells that its whole initial history is there.
     epochs(scan.last, EpochStep::Write)?;
     file.write(disk, mark)?;
     file.sync()?;
@@ -591,6 +593,34 @@ pub(crate) fn check_testified<D: Disk>(
         }),
         _ => Ok(()),
     }
+}
+
+/// Log and mark are durable up to a snapshot of our own before it is begun, and a cut takes it before the log. If neither
+/// reaches it, dataLogDir is of an earlier time: what was acknowledged behind the snapshot is lost with its log.
+pub(crate) fn check_snapshot_is_marked<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    loaded: &Loaded,
+    newest: Option<Mark>,
+    scan: &Scan,
+) -> Result<(), Refusal> {
+    let (Some(snapshot), Some(read), Some(mark)) = (&loaded.snapshot, &loaded.read, newest) else { return Ok(()) };
+    let is_reached = mark.zxid >= snapshot.zxid || scan.extents.iter().any(|e| e.last >= snapshot.zxid);
+    if is_reached || !own::is_own(disk, snapshot, read.seal)? {
+        return Ok(());
+    }
+    Err(Refusal {
+        kind: RefusalKind::Damage,
+        file: Some(disk.describe(&snapshot.path)),
+        offset: None,
+        found: format!(
+            "Farrier wrote this snapshot after its log was synced up to it, and {} tells of zxid {} at most",
+            disk.describe(&mark_path()),
+            mark.zxid
+        ),
+        expected: format!("a log up to zxid {} or beyond", snapshot.zxid),
+        remedy: scan::missing_remedy(disk, options),
+    })
 }
 
 /// Half-written snapshots that go: Apache's left-overs that are not whole, or that the log has overtaken.

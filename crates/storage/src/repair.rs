@@ -18,7 +18,8 @@ use crate::record::Decoded;
 use crate::recover::scan::{Damage, Scan, ScanError, Scanner};
 use crate::recover::{
     Loaded, RecoverOptions, Refusal, RefusalKind, check_directories, check_log_is_there, check_rejected,
-    check_testified, install_pends, known_mark, load_snapshot, newer_temporaries, testified, with_epoch,
+    check_snapshot_is_marked, check_testified, install_pends, known_mark, load_snapshot, newer_temporaries, testified,
+    with_epoch,
 };
 use crate::recovering::{Recovering, clear_recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
@@ -330,6 +331,15 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
                     offset: None,
                     problem: format!("{}; expected {}", refusal.found, refusal.expected),
                     remedy: "it is kept aside, and used without its trailers".to_owned(),
+                });
+            }
+            if let Err(refusal) = check_snapshot_is_marked(disk, options, &look.loaded, look.mark, &scan) {
+                look.report.findings.push(Finding {
+                    file: refusal.file,
+                    offset: None,
+                    problem: format!("{}; expected {}", refusal.found, refusal.expected),
+                    remedy: "the server goes on with what is there; better bring the log back, if it still exists"
+                        .to_owned(),
                 });
             }
             look.temporaries = newer_temporaries(disk, &look.loaded, scan.last)?;

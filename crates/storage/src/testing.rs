@@ -1,5 +1,6 @@
 //! What this crate's tests share: a state that is a list of transactions, and a disk with one in use.
 
+use crate::disk::{Dir, Disk, DiskPath};
 use crate::log::{LogOptions, LogWriter};
 use crate::mem::{Crash, MemDisk};
 use crate::recover::{RecoverOptions, Recovered, Refusal, recover, remove_initialize};
@@ -165,6 +166,12 @@ pub(crate) fn used(batches: &[u64]) -> Arc<MemDisk> {
         log.commit().unwrap();
     }
     disk
+}
+
+/// A snapshot that nothing of Farrier's tells of.
+pub(crate) fn apaches_snapshot(disk: &MemDisk, state: &Nodes) {
+    write_snapshot(disk, state, &SnapshotOptions::default()).unwrap();
+    disk.remove(&DiskPath::new(Dir::Data, "farrier.own")).unwrap();
 }
 
 /// Choices that look random and are the same every time.

@@ -4,7 +4,7 @@ use crate::mem::{Crash, MemDisk, Op};
 use crate::recover::{RecoverOptions, recover};
 use crate::segment::list_segments;
 use crate::snapshot::{SnapshotOptions, write_snapshot};
-use crate::testing::{Nodes, TEST_LOG, chooser, start, txn, used, writer, zxid};
+use crate::testing::{Nodes, TEST_LOG, apaches_snapshot, chooser, start, txn, used, writer, zxid};
 use std::collections::BTreeMap;
 
 fn hex(text: &str) -> Vec<u8> {
@@ -263,7 +263,7 @@ fn no_cut_crosses_what_the_log_lacks() {
     let later = (1 << 32) + 1;
     for (whole, cut) in [(true, true), (false, false)] {
         let disk = used(&[4]);
-        write_snapshot(&*disk, &Nodes::up_to(6), &SnapshotOptions::default()).unwrap();
+        apaches_snapshot(&disk, &Nodes::up_to(6));
         let (_, recovered) = start(&disk).unwrap();
         let mut log = writer(&disk, &recovered);
         for z in [later, later + 1] {

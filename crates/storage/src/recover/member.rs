@@ -13,7 +13,7 @@ use crate::epochs::{
     NumberError, accepted_epoch_path, current_epoch_path, read_accepted_epoch, read_current_epoch,
     remove_epoch_leftovers, write_accepted_epoch, write_current_epoch,
 };
-use crate::mark::Mark;
+use crate::mark::{Mark, mark_of_epoch, mark_path};
 use crate::recovering::{Recovering, clear_recovering, raise_recovering, read_recovering};
 use crate::repair;
 use crate::segment::list_segments;
@@ -105,6 +105,14 @@ impl Member {
         Ok(lost)
     }
 
+    /// The newest mark, if only a later epoch's are there. Nobody sets an epoch back, and until one's file is written a slot
+    /// has the mark of the epoch before: so the file is of an earlier time.
+    fn later_mark<D: Disk>(&self, disk: &D) -> DiskResult<Option<Mark>> {
+        let Some(current) = self.files.current else { return Ok(None) };
+        let later = self.mark.filter(|mark| mark.epoch > current.0);
+        Ok(if mark_of_epoch(disk, current.0)?.is_none() { later } else { None })
+    }
+
     /// Whether neither a transaction nor an epoch was ever here.
     fn is_blank<D: Disk>(&self, disk: &D) -> DiskResult<bool> {
         let zero = |epoch: Option<u32>| epoch == Some(0);
@@ -172,6 +180,18 @@ pub(super) fn recover_member<D: Disk>(
              acknowledged",
             disk.describe(&accepted_epoch_path()),
             current_epoch_path().name,
+        ));
+    }
+    if let Some(mark) = member.later_mark(disk)?
+        && member.recovering < Recovering::Promise
+    {
+        member.recovering = raise_recovering(disk, Recovering::Promise)?;
+        warnings.push(format!(
+            "{}: of an earlier time than {}, which tells of epoch {}: this server may have forgotten what it promised and \
+             acknowledged. Are dataDir and dataLogDir of one server and one time?",
+            disk.describe(&current_epoch_path()),
+            disk.describe(&mark_path()),
+            mark.epoch,
         ));
     }
     for (path, what) in &member.files.bad {

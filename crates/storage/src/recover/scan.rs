@@ -79,7 +79,7 @@ impl ScanError {
 }
 
 /// A disk that isn't mounted looks like that, and then nothing is lost.
-fn missing_remedy<D: Disk>(disk: &D, options: &RecoverOptions) -> String {
+pub(super) fn missing_remedy<D: Disk>(disk: &D, options: &RecoverOptions) -> String {
     let what = super::repair_what(disk, options);
     format!(
         "Nothing was changed. Is the right disk mounted there, and are dataDir and dataLogDir the right ones? If files were \

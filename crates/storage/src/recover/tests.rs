@@ -6,7 +6,7 @@ use crate::mem::{Crash, MemDisk};
 use crate::record::{self, record_len};
 use crate::segment::{header, log_name};
 use crate::snapshot::{SnapshotFile, SnapshotOptions, snapshot_name, write_snapshot};
-use crate::testing::{Nodes, TEST_LOG, chooser, start, txn, used, writer, zxid};
+use crate::testing::{Nodes, TEST_LOG, apaches_snapshot, chooser, start, txn, used, writer, zxid};
 
 mod crashes;
 mod limits;

@@ -3,7 +3,7 @@ use crate::aside::DAMAGED_PREFIX;
 use crate::disk::{Dir, DiskErrorKind};
 use crate::epochs::replace;
 use crate::log::LogWriter;
-use crate::mark::{Mark, MarkFile, MarkRead, mark_path, read_mark};
+use crate::mark::{MarkFile, MarkRead, read_mark};
 use crate::mem::{Crash, MemDisk};
 use crate::recover::{RefusalKind, recover};
 use crate::segment::log_path;
@@ -169,6 +169,11 @@ fn epochs_are_raised_to_what_the_log_shows() {
         let disk = Arc::new(disk.fork());
         put_epoch(&disk, &accepted_epoch_path(), accepted);
         put_epoch(&disk, &current_epoch_path(), current);
+        if current == "0" {
+            // It died between the first transaction of an epoch and the epoch.
+            let MarkRead::Mark(mark) = read_mark(&*disk).unwrap() else { panic!("it was closed in order") };
+            MarkFile::create(&*disk, Mark { epoch: 0, ..mark }).unwrap();
+        }
         let recovered = start_twice(&disk);
         assert_eq!((recovered.accepted.0, recovered.current.0), expected);
         assert_eq!((recovered.recovering, recovered.last_zxid), (Recovering::No, zxid(E1 + 8)));
@@ -641,7 +646,7 @@ fn the_marks_of_two_epochs_stand_side_by_side() {
     file.sync().unwrap();
     assert!(matches!(read_mark(&*disk).unwrap(), MarkRead::Mark(Mark { epoch: 2, .. })));
     for epoch in [1, 2] {
-        let found = crate::mark::mark_of_epoch(&*disk, epoch).unwrap().unwrap();
+        let found = mark_of_epoch(&*disk, epoch).unwrap().unwrap();
         assert_eq!((found.epoch, found.offset, found.zxid), (epoch, old.offset, old.zxid));
     }
     // The first mark that recovery writes leaves the one in force alone.

@@ -178,7 +178,7 @@ fn a_mark_is_borne_out_after_every_start() {
     }
     // Nor does one that is in force, and no difference may reach across what the log lacks.
     let disk = used(&[4]);
-    snapshot_of(&disk, 6);
+    apaches_snapshot(&disk, &Nodes::up_to(6));
     for _ in 0..2 {
         check(&disk, 6, 6, "ahead of a marked log");
         let mark = mark_of(&disk);

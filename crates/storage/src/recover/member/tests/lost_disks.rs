@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::segment::header;
+use crate::testing::apaches_snapshot;
 
 /// The log as Apache writes it: header, records, zeros.
 fn apache_log(zxids: impl IntoIterator<Item = u64>) -> Vec<u8> {
@@ -11,13 +12,6 @@ fn apache_log(zxids: impl IntoIterator<Item = u64>) -> Vec<u8> {
     }
     out.resize(out.len() + 100, 0);
     out
-}
-
-/// A snapshot that nothing of Farrier's tells of.
-fn apaches_snapshot(disk: &MemDisk, zxids: impl IntoIterator<Item = u64>) {
-    let state = Nodes { zxids: zxids.into_iter().collect(), loaded: None };
-    write_snapshot(disk, &state, &SnapshotOptions::default()).unwrap();
-    disk.remove(&DiskPath::new(Dir::Data, "farrier.own")).unwrap();
 }
 
 fn empty(disk: &MemDisk, dirs: [Dir; 2]) {
@@ -32,7 +26,7 @@ fn empty(disk: &MemDisk, dirs: [Dir; 2]) {
 #[test]
 fn a_log_directory_that_is_not_mounted_is_noticed_after_a_takeover() {
     let disk = Arc::new(MemDisk::new(true));
-    apaches_snapshot(&disk, E1 + 1..=E1 + 4);
+    apaches_snapshot(&disk, &Nodes { zxids: (E1 + 1..=E1 + 4).collect(), loaded: None });
     disk.put(&log_path(zxid(E1 + 1)), apache_log(E1 + 1..=E1 + 6));
     put_epoch(&disk, &accepted_epoch_path(), "1");
     put_epoch(&disk, &current_epoch_path(), "1");
@@ -92,4 +86,94 @@ fn a_member_that_joins_with_nothing_has_a_snapshot_below_its_log() {
     assert_eq!((recovered.recovering, recovered.voteless), (Recovering::No, false));
     assert_eq!(state.zxids, [E1 + 1, E1 + 2]);
     assert_eq!(aside(&disk), Vec::<String>::new());
+}
+
+/// Some directories as they are on one disk, the others as they are on another.
+fn mixed(data: &MemDisk, log: &MemDisk) -> Arc<MemDisk> {
+    let disk = Arc::new(MemDisk::new(true));
+    for (from, dirs) in [(data, [Dir::Data, Dir::DataVersion]), (log, [Dir::Log, Dir::LogVersion])] {
+        for dir in dirs {
+            for name in from.names(dir) {
+                let path = DiskPath::new(dir, name);
+                disk.put(&path, from.content(&path).unwrap());
+            }
+        }
+    }
+    disk
+}
+
+/// A member in `epoch`, with separate directories, that has `zxids`, all in one segment, and a snapshot of them.
+fn member_of(epoch: u32, zxids: &[u64], began: Option<Arc<MemDisk>>) -> Arc<MemDisk> {
+    let disk = began.unwrap_or_else(|| Arc::new(MemDisk::new(true)));
+    let (mut state, recovered) = start_member(&disk).unwrap();
+    let mut log = writer(&disk, &recovered);
+    log.save_accepted_epoch(AcceptedEpoch(epoch)).unwrap();
+    log.save_current_epoch(CurrentEpoch(epoch)).unwrap();
+    append(&mut log, zxids.iter().copied());
+    log.settle().unwrap();
+    state.zxids.extend(zxids);
+    write_snapshot(&*disk, &state, &SnapshotOptions::default()).unwrap();
+    log.close().unwrap();
+    disk
+}
+
+/// A copy of dataDir was put back, and dataLogDir was not: what lies between the two need not show as a gap.
+#[test]
+fn a_data_directory_from_the_past_costs_the_vote() {
+    let old = member_of(1, &[E1 + 1, E1 + 2], None);
+    let new = member_of(1, &[E1 + 3, E1 + 4], Some(Arc::new(old.fork())));
+    let new = member_of(2, &[2 * E1 + 1, 2 * E1 + 2], Some(new));
+    // What the newest snapshot does not need was purged.
+    new.remove(&log_path(zxid(E1 + 1))).unwrap();
+    new.remove(&log_path(zxid(E1 + 3))).unwrap();
+    let disk = mixed(&old, &new);
+    let recovered = start_twice(&disk);
+    assert_eq!(recovered.recovering, Recovering::Promise, "{:?}", recovered.warnings);
+    assert!(recovered.warnings[0].contains("/data/version-2/currentEpoch"), "{:?}", recovered.warnings);
+    let repaired = repair::accept_loss(&*disk, &MEMBER, &mut Nodes::default()).unwrap();
+    assert!(repaired.before.loss.is_some());
+    assert_eq!(start_twice(&disk).recovering, Recovering::No, "somebody insists");
+    assert_eq!(start_twice(&new).recovering, Recovering::No);
+}
+
+/// The other way round.
+#[test]
+fn a_log_directory_from_the_past_costs_the_vote() {
+    let old = member_of(1, &[E1 + 1, E1 + 2], None);
+    let new = member_of(1, &[E1 + 3, E1 + 4], Some(Arc::new(old.fork())));
+    let disk = mixed(&new, &old);
+    let before = disk.names(Dir::LogVersion);
+    let report = repair::examine(&*disk, &MEMBER, &mut Nodes::default()).unwrap();
+    assert_eq!(report.findings.len(), 1, "{report}");
+    let alone = Arc::new(disk.fork());
+    let refusal = start(&alone).expect_err("whatever came behind the snapshot is forgotten");
+    assert_eq!((refusal.kind, alone.names(Dir::LogVersion)), (RefusalKind::Damage, before));
+    assert!(refusal.to_string().contains("snapshot.100000004") && refusal.to_string().contains("mounted"), "{refusal}");
+    let recovered = start_twice(&disk);
+    assert_eq!((recovered.recovering, recovered.last_zxid), (Recovering::History, zxid(E1 + 4)));
+    let repaired = repair::accept_loss(&*disk, &MEMBER, &mut Nodes::default()).unwrap();
+    assert!(repaired.before.loss.is_some() && repaired.after.is_sound());
+    assert_eq!(start_twice(&disk).recovering, Recovering::No, "somebody insists");
+    assert_eq!(start_twice(&new).recovering, Recovering::No);
+}
+
+/// Whoever raises the epoch writes the first mark before: no crash makes it look as if the files were of the past.
+#[test]
+fn a_crash_while_the_epoch_is_raised_costs_nothing() {
+    let template = MemDisk::default();
+    apaches_snapshot(&template, &Nodes::default());
+    template.put(&log_path(zxid(E1 + 1)), apache_log(E1 + 1..=E1 + 4));
+    put_epoch(&template, &accepted_epoch_path(), "0");
+    put_epoch(&template, &current_epoch_path(), "0");
+    for n in 0.. {
+        let disk = Arc::new(template.fork());
+        disk.crash_after(n, 0);
+        let done = start_member(&disk).is_ok();
+        disk.restart(Crash::Power, &mut chooser(n));
+        let (_, recovered) = start_member(&disk).unwrap();
+        assert_eq!((recovered.recovering, recovered.current.0), (Recovering::No, 1), "{n}: {:?}", recovered.warnings);
+        if done {
+            break;
+        }
+    }
 }
