@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use farrier_server::config::{ConfigError, ServerConfig};
-use farrier_server::repair;
+use farrier_server::repair::{self, Whose};
 
 use crate::files::unfound;
 use crate::output::{complain, print};
@@ -49,7 +49,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    match if arguments.accept_loss { accept_loss(&config) } else { examine(arguments, &config) } {
+    let whose = if arguments.what.is_dir() { Whose::Unknown } else { Whose::Configured };
+    match if arguments.accept_loss { accept_loss(&config, whose) } else { examine(arguments, &config, whose) } {
         Ok(code) => code,
         Err(error) => {
             complain("farrier repair: error", format_args!("{error:#}"));
@@ -100,8 +101,8 @@ fn data_dir(named: &Path) -> Option<PathBuf> {
     (real.file_name()? == "version-2").then(|| real.parent().map(Path::to_owned)).flatten()
 }
 
-fn examine(arguments: &Arguments, config: &ServerConfig) -> anyhow::Result<ExitCode> {
-    let report = repair::examine(config)?;
+fn examine(arguments: &Arguments, config: &ServerConfig, whose: Whose) -> anyhow::Result<ExitCode> {
+    let report = repair::examine(config, whose)?;
     let mut text = report.to_string();
     if report.is_sound() {
         text.push_str("A server starts on this directory.\n");
@@ -116,8 +117,8 @@ fn examine(arguments: &Arguments, config: &ServerConfig) -> anyhow::Result<ExitC
     Ok(if report.is_sound() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn accept_loss(config: &ServerConfig) -> anyhow::Result<ExitCode> {
-    let repaired = repair::accept_loss(config)?;
+fn accept_loss(config: &ServerConfig, whose: Whose) -> anyhow::Result<ExitCode> {
+    let repaired = repair::accept_loss(config, whose)?;
     if repaired.before.is_sound() {
         print(&format!("{}Nothing had to be repaired.\n", repaired.after))?;
         return Ok(ExitCode::SUCCESS);

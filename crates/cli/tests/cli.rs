@@ -6,6 +6,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use farrier_server::disk::RealDisk;
+use farrier_storage::Mark;
+use farrier_storage::mark::{MarkFile, MarkRead, read_mark};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn farrier(arguments: &[&str]) -> Command {
@@ -290,4 +293,36 @@ fn repair_looks_first_and_moves_aside_on_demand() {
     let unseen = output(farrier(&["repair"]).arg(temp.path().join("n".repeat(300))));
     assert!(unseen.status.code() == Some(2) && text(&unseen.stderr).contains("File name too long"), "{unseen:?}");
     assert!(!text(&unseen.stderr).contains("does not exist"), "{unseen:?}");
+}
+
+/// A directory alone does not say whose it is. Under a member's epoch its mark is in force, and tells what is missing.
+#[test]
+fn repair_of_a_directory_knows_a_member() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let data = temp.path().join("zk");
+    let dev = Dev::start(&["--port", &port(7), "--data", &data.display().to_string()], temp.path());
+    open_session(&dev.address);
+    assert_eq!(dev.end(Signal::TERM).1, Some(0));
+    let server = data.join("1");
+    let disk = RealDisk::open(&server, &server, false).expect("it was made");
+    let MarkRead::Mark(mark) = read_mark(&disk).expect("readable") else { panic!("there is a mark") };
+    let log = server.join(format!("version-2/log.{:x}", mark.segment.get()));
+    let file = fs::OpenOptions::new().write(true).open(&log).expect("the mark names it");
+    file.set_len(mark.offset - 8).expect("shortened");
+    let repair = |more: &[&str]| {
+        let found = output(farrier(&["repair", &server.display().to_string()]).args(more));
+        (text(&found.stdout), found.status.code())
+    };
+    assert_eq!(repair(&[]).1, Some(1), "a server alone");
+    for name in ["acceptedEpoch", "currentEpoch"] {
+        fs::write(server.join("version-2").join(name), "1").expect("written");
+    }
+    assert_eq!(repair(&[]).1, Some(1), "a former member that works alone");
+    MarkFile::create(&disk, Mark { epoch: 1, ..mark }).expect("written");
+    let (stdout, code) = repair(&[]);
+    assert!(code == Some(1) && stdout.contains("acknowledged and synced"), "{stdout}");
+    assert_eq!(repair(&["--accept-loss"]).1, Some(0));
+    let MarkRead::Mark(mark) = read_mark(&disk).expect("readable") else { panic!("there is a mark") };
+    assert_eq!(mark.epoch, 1, "in force at the next start");
+    assert_eq!(repair(&[]).1, Some(0));
 }

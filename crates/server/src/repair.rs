@@ -8,17 +8,27 @@ use crate::disk::{DirectoryLock, RealDisk};
 use crate::mapping;
 use crate::server::StartError;
 use farrier_replica::TreeRestore;
+use farrier_storage::RecoverOptions;
 use farrier_storage::repair::{self, Repaired, Report};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+/// Who works in the directories.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// The server of the configuration.
+    Configured,
+    /// Nobody says: the files tell whether it is a member of an ensemble.
+    Unknown,
+}
 
 /// Looks at the directories of `config` and changes nothing in them (besides the lock file).
 ///
 /// # Errors
 /// Missing directories, a server that runs on them, or files that no repair can help.
-pub fn examine(config: &ServerConfig) -> Result<Report, StartError> {
+pub fn examine(config: &ServerConfig, whose: Whose) -> Result<Report, StartError> {
     let (disk, _lock) = open(config)?;
     let mut state = TreeRestore::new(mapping::tree(config), 0);
-    Ok(repair::examine(&disk, &mapping::recover(config, &disk), &mut state)?)
+    Ok(repair::examine(&disk, &options(config, whose, &disk)?, &mut state)?)
 }
 
 /// Moves what is bad aside, so that a server starts on what is left. The client port, unless it is 0, must
@@ -26,13 +36,22 @@ pub fn examine(config: &ServerConfig) -> Result<Report, StartError> {
 ///
 /// # Errors
 /// As [`examine`], and a client port that is taken.
-pub fn accept_loss(config: &ServerConfig) -> Result<Repaired, StartError> {
+pub fn accept_loss(config: &ServerConfig, whose: Whose) -> Result<Repaired, StartError> {
     let address = config.client.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let address = SocketAddr::new(address, config.client.port);
     let _port = TcpListener::bind(address).map_err(|error| StartError::Bind { address, error })?;
     let (disk, _lock) = open(config)?;
     let mut state = TreeRestore::new(mapping::tree(config), 0);
-    Ok(repair::accept_loss(&disk, &mapping::recover(config, &disk), &mut state)?)
+    Ok(repair::accept_loss(&disk, &options(config, whose, &disk)?, &mut state)?)
+}
+
+fn options(config: &ServerConfig, whose: Whose, disk: &RealDisk) -> Result<RecoverOptions, StartError> {
+    let options = mapping::recover(config, disk);
+    let standalone = match whose {
+        Whose::Configured => options.standalone,
+        Whose::Unknown => !repair::is_members(disk)?,
+    };
+    Ok(RecoverOptions { standalone, ..options })
 }
 
 fn open(config: &ServerConfig) -> Result<(RealDisk, DirectoryLock), StartError> {

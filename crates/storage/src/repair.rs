@@ -12,6 +12,7 @@ use crate::aside::Aside;
 pub use crate::aside::DAMAGED_PREFIX;
 use crate::compress::{Compression, Stream, split_error};
 use crate::disk::{Dir, Disk, DiskFile, DiskPath, DiskResult, OpenMode};
+use crate::epochs::{NumberError, accepted_epoch_path, current_epoch_path, read_current_epoch};
 use crate::log::install::intent_path;
 use crate::mark::{Mark, MarkFile, mark_of_epoch};
 use crate::record::Decoded;
@@ -177,6 +178,23 @@ pub fn examine<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Rest
         report.add_recovering(read_recovering(disk)?);
     }
     Ok(report)
+}
+
+/// Whether the files are a member's, where nobody says whose they are: under its epoch the mark is in force. Those of a
+/// server that worked alone last are not, whatever it was before: its marks are of epoch 0.
+///
+/// # Errors
+/// The disk failed, or a newer version wrote the mark.
+pub fn is_members<D: Disk>(disk: &D) -> Result<bool, Refusal> {
+    let files = [accepted_epoch_path(), current_epoch_path()];
+    let any = disk.list(Dir::DataVersion)?.iter().any(|entry| files.iter().any(|file| file.name == entry.name));
+    let current = match read_current_epoch(disk) {
+        Err(NumberError::Disk(e)) => return Err(e.into()),
+        Err(NumberError::Value { .. }) | Ok(None) => 0,
+        Ok(Some(epoch)) => epoch.0,
+    };
+    let alone = known_mark(disk, &mut Vec::new())?.is_some_and(|mark| mark.epoch == 0) && current > 0;
+    Ok(any && !alone)
 }
 
 /// Moves what is bad aside, so that a server starts on what is left, and tells what that was. A member then has its
