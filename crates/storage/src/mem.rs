@@ -16,6 +16,7 @@ pub use file::MemFile;
 use crate::disk::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskPath, DiskResult, OpenMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Unit in which a power crash keeps or loses a write, in bytes, unless [`MemDisk::set_sector`] says otherwise.
@@ -137,6 +138,8 @@ struct Inode {
     unsynced: Vec<Change>,
     /// A sync failed: pages may look written that no later sync writes.
     doubtful: bool,
+    /// Bytes that no read gives.
+    unreadable: Option<Range<usize>>,
 }
 
 impl Inode {
@@ -372,6 +375,16 @@ impl MemDisk {
         let Some(byte) = durable.get_mut(offset).filter(|_| unsynced.is_empty()) else { return false };
         *byte ^= mask;
         seen[offset] ^= mask;
+        true
+    }
+
+    /// No read that reaches into these bytes of a file succeeds any more, whatever its name, until it is put there anew.
+    /// False where there is no such file.
+    pub fn make_unreadable(&self, path: &DiskPath, bytes: Range<usize>) -> bool {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(file) = state.seen.get(&self.path(path)) else { return false };
+        state.inodes[*file].unreadable = Some(bytes);
         true
     }
 

@@ -10,10 +10,12 @@
 //! Order of durable steps, each of which leaves the directory recoverable: torn ends cut, segments without
 //! any record removed, records past the mark written again, leftovers removed, directories synced, mark.
 
+mod loading;
 mod member;
 mod refusal;
 pub(crate) mod scan;
 
+pub(crate) use loading::{Loaded, Unreadable, load_snapshot};
 pub(crate) use member::with_epoch;
 pub use refusal::{Refusal, RefusalKind};
 pub(crate) use refusal::{repair_remedy, repair_what};
@@ -28,8 +30,7 @@ use crate::pending;
 use crate::recovering::{self, Recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentHeader, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
-    SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, measure_snapshot, read_snapshot_bounded,
-    remove_temporaries, temporary_name,
+    SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, remove_temporaries, temporary_name,
 };
 use crate::state::{LoggedTxn, Restore};
 use farrier_proto::limits::TXN_MAX;
@@ -39,9 +40,6 @@ use std::sync::Arc;
 
 /// Marker of an operator who vouches that an empty directory is a new server's.
 const INITIALIZE: &str = "initialize";
-
-/// Snapshots that are tried before giving up, as in Apache.
-const CANDIDATES_MAX: usize = 100;
 
 /// Bytes rewritten at once.
 const REWRITE_CHUNK: usize = 1 << 20;
@@ -215,13 +213,14 @@ fn replay<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) 
     let mut warnings = check_directories(disk, options)?;
     let on_disk = known_mark(disk, &mut warnings)?;
     let mark = mark_of_epoch(disk, options.current_epoch)?.filter(|_| !farrier_proto::planted!(DamageIsATornTail));
-    let loaded = load_snapshot(disk, options, state, &mut warnings)?;
+    let loaded = load_snapshot(disk, options, Unreadable::IsRefused, state, &mut warnings)?;
     check_loaded(disk, options, &loaded)?;
     let segments = list_segments(disk)?;
     check_log_is_there(disk, options, &loaded, &segments)?;
     check_without_snapshot(disk, options, &loaded, &segments)?;
     let after = loaded.snapshot.as_ref().map_or(Zxid::ZERO, |s| s.zxid);
-    let scanner = Scanner { disk, segments: &segments, options, mark, after, bare: loaded.snapshot.is_none() };
+    let bare = loaded.snapshot.is_none();
+    let scanner = Scanner { disk, segments: &segments, options, mark, after, bare, unreadable: Unreadable::IsRefused };
     let mut scan = scanner
         .run(&mut |_, bytes| {
             let txn = LoggedTxn::read(bytes).map_err(|e| e.to_string())?;
@@ -398,88 +397,6 @@ pub(crate) fn known_mark<D: Disk>(disk: &D, warnings: &mut Vec<String>) -> Resul
     }
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Loaded {
-    pub(crate) snapshot: Option<SnapshotFile>,
-    /// What was read from it.
-    pub(crate) read: Option<SnapshotRead>,
-    /// Newer ones that could not be loaded.
-    pub(crate) rejected: Vec<SnapshotFile>,
-    /// How many were tried and why the newest of them failed.
-    pub(crate) reason: Option<(usize, String)>,
-}
-
-/// Loads the newest snapshot that is whole. Files with other names than a server gives come last.
-pub(crate) fn load_snapshot<D: Disk>(
-    disk: &D,
-    options: &RecoverOptions,
-    state: &mut dyn Restore,
-    warnings: &mut Vec<String>,
-) -> Result<Loaded, Refusal> {
-    let mut loaded = Loaded::default();
-    let (regular, odd): (Vec<_>, Vec<_>) = list_snapshots(disk)?.into_iter().partition(|s| s.regular);
-    let mut candidates = 0;
-    let mut reason = None;
-    for snapshot in regular.into_iter().chain(odd) {
-        if !is_plausible(disk, &snapshot)? {
-            warnings.push(format!("{}: not a whole snapshot; an older one is tried", disk.describe(&snapshot.path)));
-            loaded.rejected.push(snapshot);
-            continue;
-        }
-        if candidates == CANDIDATES_MAX {
-            break;
-        }
-        candidates += 1;
-        match read_snapshot_bounded(disk, &snapshot.path, options.txn_max, state) {
-            Ok(read) => {
-                loaded.snapshot = Some(snapshot);
-                loaded.read = Some(read);
-                return Ok(loaded);
-            }
-            Err(SnapshotError::Disk(e)) => return Err(e.into()),
-            Err(e) => {
-                let e = refuse_whole(disk, &snapshot.path, e)?;
-                state.reset();
-                warnings.push(format!("{e}; an older snapshot is tried"));
-                reason.get_or_insert_with(|| e.to_string());
-                loaded.rejected.push(snapshot);
-            }
-        }
-    }
-    loaded.reason = reason.map(|reason| (candidates, reason));
-    Ok(loaded)
-}
-
-/// A snapshot that is whole and does not fit the configuration is no damage: with another setting it loads,
-/// and to go on without it would lose data. Hands back why a snapshot that is not whole is not.
-fn refuse_whole<D: Disk>(disk: &D, path: &DiskPath, error: SnapshotError) -> Result<SnapshotError, Refusal> {
-    let (offset, found) = match &error {
-        SnapshotError::Disk(_) | SnapshotError::Damaged { .. } => return Ok(error),
-        SnapshotError::Limit { offset, len, max, .. } => {
-            (*offset, format!("a field of {len} bytes, more than the {max} in force, in a snapshot that is whole"))
-        }
-        SnapshotError::Refused { offset, reason, .. } => (*offset, format!("{reason}, in a snapshot that is whole")),
-    };
-    let remedy = match measure_snapshot(disk, path) {
-        Err(SnapshotError::Disk(e)) => return Err(e.into()),
-        Err(damaged) => return Ok(damaged),
-        Ok(read) if matches!(error, SnapshotError::Limit { .. }) => {
-            format!("Nothing was changed. Set jute.maxbuffer to at least {}", read.widest)
-        }
-        Ok(_) => "Nothing was changed. Start with the settings under which it was written, \
-                  zookeeper.extendedTypesEnabled first"
-            .to_owned(),
-    };
-    Err(Refusal {
-        kind: RefusalKind::Setup,
-        file: Some(disk.describe(path)),
-        offset: Some(offset),
-        found,
-        expected: "a configuration that admits it".to_owned(),
-        remedy,
-    })
-}
-
 /// There are snapshots, and none of them loads.
 fn check_loaded<D: Disk>(disk: &D, options: &RecoverOptions, loaded: &Loaded) -> Result<(), Refusal> {
     match &loaded.reason {
@@ -629,10 +546,18 @@ fn is_temporary(file: &SnapshotFile, loaded: Option<&SnapshotFile>) -> bool {
 }
 
 /// Whole ones that are newer than everything else, and that Apache would have loaded.
-pub(crate) fn newer_temporaries<D: Disk>(disk: &D, loaded: &Loaded, last: Zxid) -> DiskResult<Vec<SnapshotFile>> {
+pub(crate) fn newer_temporaries<D: Disk>(
+    disk: &D,
+    loaded: &Loaded,
+    last: Zxid,
+    unreadable: Unreadable,
+) -> DiskResult<Vec<SnapshotFile>> {
     let mut newer = Vec::new();
     for file in list_snapshots(disk)? {
-        if file.zxid > last && is_temporary(&file, loaded.snapshot.as_ref()) && is_plausible(disk, &file)? {
+        if file.zxid > last
+            && is_temporary(&file, loaded.snapshot.as_ref())
+            && unreadable.tolerate(is_plausible(disk, &file))?.unwrap_or(true)
+        {
             newer.push(file);
         }
     }
@@ -646,7 +571,9 @@ pub(crate) fn check_temporaries<D: Disk>(
     loaded: &Loaded,
     scan: &Scan,
 ) -> Result<(), Refusal> {
-    let Some(file) = newer_temporaries(disk, loaded, scan.last)?.into_iter().next() else { return Ok(()) };
+    let Some(file) = newer_temporaries(disk, loaded, scan.last, Unreadable::IsRefused)?.into_iter().next() else {
+        return Ok(());
+    };
     Err(Refusal {
         kind: RefusalKind::Damage,
         file: Some(disk.describe(&file.path)),

@@ -4,9 +4,12 @@
 //! out of a server's way stays beside it as `farrier.damaged.<n>.<old name>`, a name that neither Apache
 //! nor Farrier loads. Nothing changes without [`accept_loss`].
 //!
-//! Order of durable steps: the damaged segment is copied aside whole; later segments are renamed, newest
-//! first; then bad snapshots; only then the segment is cut; the mark comes last. A crash between any two
+//! Order of durable steps: the damaged segment is copied aside, up to where only zeros are left; later segments are
+//! renamed, newest first; then bad snapshots; only then the segment is cut; the mark comes last. A crash between any two
 //! leaves a directory that is refused again, or one that starts with just what the repair would have kept.
+//!
+//! A file that the disk does not give refuses a start, since the next read may succeed. Whoever asks for a repair is told
+//! of it as of damage: a snapshot is moved aside, and a segment is cut before the place.
 
 use crate::aside::Aside;
 pub use crate::aside::DAMAGED_PREFIX;
@@ -18,7 +21,7 @@ use crate::mark::{Mark, MarkFile, mark_of_epoch};
 use crate::record::Decoded;
 use crate::recover::scan::{Damage, Scan, ScanError, Scanner};
 use crate::recover::{
-    Loaded, RecoverOptions, Refusal, RefusalKind, check_directories, check_log_is_there, check_rejected,
+    Loaded, RecoverOptions, Refusal, RefusalKind, Unreadable, check_directories, check_log_is_there, check_rejected,
     check_snapshot_is_marked, check_testified, install_pends, known_mark, load_snapshot, newer_temporaries, testified,
     with_epoch,
 };
@@ -173,7 +176,7 @@ struct Look {
 /// small, directories that were confused.
 pub fn examine<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Report, Refusal> {
     let options = &with_epoch(disk, options)?;
-    let mut report = look(disk, options, state)?.report;
+    let mut report = look(disk, options, Unreadable::IsDamage, state)?.report;
     if !options.standalone {
         report.add_recovering(read_recovering(disk)?);
     }
@@ -204,7 +207,7 @@ pub fn is_members<D: Disk>(disk: &D) -> Result<bool, Refusal> {
 /// As [`examine`]; it can simply be called again.
 pub fn accept_loss<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Repaired, Refusal> {
     let options = &with_epoch(disk, options)?;
-    let mut repaired = set_aside(disk, options, state)?;
+    let mut repaired = move_aside(disk, options, Unreadable::IsDamage, state)?;
     let recovering = read_recovering(disk)?;
     if recovering != Recovering::No {
         repaired.before.add_recovering(recovering);
@@ -213,17 +216,26 @@ pub fn accept_loss<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn 
     Ok(repaired)
 }
 
-/// The moving aside, which leaves a member what it is.
+/// The moving aside, which leaves a member what it is. What cannot be read may be read the next time.
 pub(crate) fn set_aside<D: Disk>(
     disk: &D,
     options: &RecoverOptions,
     state: &mut dyn Restore,
 ) -> Result<Repaired, Refusal> {
-    let mut aside = Aside::new(disk)?;
+    move_aside(disk, options, Unreadable::IsRefused, state)
+}
+
+fn move_aside<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    unreadable: Unreadable,
+    state: &mut dyn Restore,
+) -> Result<Repaired, Refusal> {
+    let mut aside = Aside::of(disk, unreadable)?;
     let mut before = None;
     for _ in 0..ROUNDS_MAX {
         state.reset();
-        let look = look(disk, options, state)?;
+        let look = look(disk, options, unreadable, state)?;
         let before = before.get_or_insert_with(|| look.report.clone());
         if look.report.is_sound() {
             return Ok(Repaired { before: before.clone(), after: look.report, aside: aside.moved });
@@ -240,10 +252,15 @@ pub(crate) fn set_aside<D: Disk>(
     })
 }
 
-fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) -> Result<Look, Refusal> {
+fn look<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    unreadable: Unreadable,
+    state: &mut dyn Restore,
+) -> Result<Look, Refusal> {
     let mut report = Report { warnings: check_directories(disk, options)?, ..Report::default() };
     let mark = known_mark(disk, &mut report.warnings)?;
-    let loaded = load_snapshot(disk, options, state, &mut report.warnings)?;
+    let loaded = load_snapshot(disk, options, unreadable, state, &mut report.warnings)?;
     let segments = list_segments(disk)?;
     report.snapshot = loaded.snapshot.as_ref().map(|s| s.zxid);
     let after = report.snapshot.unwrap_or(Zxid::ZERO);
@@ -262,7 +279,11 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
         bad_intent: false,
     };
 
-    match install_pends(disk)? {
+    let pends = match install_pends(disk) {
+        Err(e) if unreadable.is_damage(&e) => Err(e.to_string()),
+        other => other?,
+    };
+    match pends {
         Ok(false) => {}
         Ok(true) => {
             let note = "a leader's snapshot is being installed; the next start finishes that first";
@@ -298,7 +319,7 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
                 .to_owned(),
         });
         look.report.last = Zxid::ZERO;
-        look.report.loss = Some(Loss { after: Zxid::ZERO, up_to: known(disk, options, &look, None)? });
+        look.report.loss = Some(Loss { after: Zxid::ZERO, up_to: known(disk, options, unreadable, &look, None)? });
         return Ok(look);
     }
     match check_log_is_there(disk, options, &look.loaded, &look.segments) {
@@ -313,6 +334,15 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
         }
         other => other?,
     }
+    for (snapshot, error) in &look.loaded.unreadable {
+        look.bad_snapshots = true;
+        look.report.findings.push(Finding {
+            file: Some(disk.describe(&snapshot.path)),
+            offset: None,
+            problem: error.to_string(),
+            remedy: "the snapshot is moved aside".to_owned(),
+        });
+    }
     let epoch_mark = mark_of_epoch(disk, options.current_epoch)?;
     let scanner = Scanner {
         disk,
@@ -321,6 +351,7 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
         mark: epoch_mark,
         after,
         bare: look.loaded.snapshot.is_none(),
+        unreadable,
     };
     let mut last = after;
     let scanned = scanner.run(&mut |header, bytes| {
@@ -360,7 +391,7 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
                         .to_owned(),
                 });
             }
-            look.temporaries = newer_temporaries(disk, &look.loaded, scan.last)?;
+            look.temporaries = newer_temporaries(disk, &look.loaded, scan.last, unreadable)?;
             for file in &look.temporaries {
                 look.report.findings.push(Finding {
                     file: Some(disk.describe(&file.path)),
@@ -381,7 +412,7 @@ fn look<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) ->
         Err(other) => return Err(other.into_refusal(disk, options)),
     }
     if !look.report.is_sound() {
-        let up_to = known(disk, options, &look, look.damage.as_ref())?;
+        let up_to = known(disk, options, unreadable, &look, look.damage.as_ref())?;
         look.report.loss = Some(Loss { after: last, up_to });
     }
     Ok(look)
@@ -405,7 +436,13 @@ fn finding<D: Disk>(disk: &D, damage: &Damage) -> Finding {
 }
 
 /// The last transaction that anything on disk tells of: mark, names, and good records behind the bad one.
-fn known<D: Disk>(disk: &D, options: &RecoverOptions, look: &Look, damage: Option<&Damage>) -> DiskResult<Zxid> {
+fn known<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    unreadable: Unreadable,
+    look: &Look,
+    damage: Option<&Damage>,
+) -> DiskResult<Zxid> {
     let mut up_to = look.mark.map_or(Zxid::ZERO, |m| m.zxid).max(testified(&look.loaded));
     for snapshot in &look.temporaries {
         up_to = up_to.max(snapshot.zxid);
@@ -419,25 +456,37 @@ fn known<D: Disk>(disk: &D, options: &RecoverOptions, look: &Look, damage: Optio
         None => (Zxid::ZERO, 0),
     };
     for segment in look.segments.iter().filter(|s| s.first >= from) {
-        let mut reader = SegmentReader::open(disk, &log_path(segment.first), options.txn_max)?;
-        let mut at = if segment.first == from { offset.max(FIRST_RECORD) } else { FIRST_RECORD };
-        for _ in 0..SEARCHES_MAX {
-            while let Decoded::Good(txn) = reader.record(at)? {
-                let len = crate::record::record_len(txn.len()) as u64;
-                if let Ok(header) = read_header(txn)
-                    && header.zxid.to_wire() > 0
-                {
-                    up_to = up_to.max(header.zxid);
-                }
-                at += len;
-            }
-            match reader.valid_record_after(at, Zxid::ZERO)? {
-                Some(next) if matches!(reader.record(next)?, Decoded::Good(_)) => at = next,
-                _ => break,
-            }
-        }
+        let at = if segment.first == from { offset.max(FIRST_RECORD) } else { FIRST_RECORD };
+        unreadable.tolerate(known_of(disk, options, segment.first, at, &mut up_to))?;
     }
     Ok(up_to)
+}
+
+/// The same of one segment from `at` on.
+fn known_of<D: Disk>(
+    disk: &D,
+    options: &RecoverOptions,
+    segment: Zxid,
+    mut at: u64,
+    up_to: &mut Zxid,
+) -> DiskResult<()> {
+    let mut reader = SegmentReader::open(disk, &log_path(segment), options.txn_max)?;
+    for _ in 0..SEARCHES_MAX {
+        while let Decoded::Good(txn) = reader.record(at)? {
+            let len = crate::record::record_len(txn.len()) as u64;
+            if let Ok(header) = read_header(txn)
+                && header.zxid.to_wire() > 0
+            {
+                *up_to = (*up_to).max(header.zxid);
+            }
+            at += len;
+        }
+        match reader.valid_record_after(at, Zxid::ZERO)? {
+            Some(next) if matches!(reader.record(next)?, Decoded::Good(_)) => at = next,
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// One round: everything that this look found.

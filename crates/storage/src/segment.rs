@@ -151,9 +151,17 @@ impl<F: DiskFile> SegmentReader<F> {
         if offset < self.at || offset + need as u64 > have_end {
             let size = need.max(CHUNK).min(left);
             self.buf.resize(size, 0);
-            let got = self.file.read_at(offset, &mut self.buf)?;
-            self.buf.truncate(got);
+            let read = match self.file.read_at(offset, &mut self.buf) {
+                // What cannot be read may lie behind what is asked for.
+                Err(_) if size > need => {
+                    self.buf.truncate(need);
+                    self.file.read_at(offset, &mut self.buf)
+                }
+                read => read,
+            };
+            self.buf.truncate(*read.as_ref().unwrap_or(&0));
             self.at = offset;
+            read?;
         }
         let from = usize::try_from(offset - self.at).expect("the offset lies in the buffer");
         let to = (from + need).min(self.buf.len());

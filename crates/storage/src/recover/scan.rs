@@ -3,7 +3,7 @@
 //! Changes nothing. Recovery replays through it and carries out what it found; repair asks it what is
 //! wrong.
 
-use super::{RecoverOptions, Refusal, RefusalKind};
+use super::{RecoverOptions, Refusal, RefusalKind, Unreadable};
 use crate::disk::{Dir, Disk, DiskError, dir_name};
 use crate::log::follows;
 use crate::mark::Mark;
@@ -160,6 +160,8 @@ pub(crate) struct Scanner<'a, D: Disk> {
     pub(crate) after: Zxid,
     /// There is no snapshot.
     pub(crate) bare: bool,
+    /// What a segment is that cannot be read.
+    pub(crate) unreadable: Unreadable,
 }
 
 /// Called with each transaction to replay.
@@ -213,18 +215,33 @@ impl<D: Disk> Scanner<'_, D> {
         Damage { segment, offset: None, found, expected, missing }
     }
 
+    /// A segment is good up to `offset`, and there or behind the disk fails.
+    fn unread(&self, segment: Zxid, offset: u64, error: DiskError) -> ScanError {
+        if !self.unreadable.is_damage(&error) {
+            return ScanError::Disk(error);
+        }
+        ScanError::Damage(Damage {
+            segment: Some(segment),
+            offset: Some(offset),
+            found: error.to_string(),
+            expected: "a file that can be read".to_owned(),
+            missing: false,
+        })
+    }
+
     fn read(&self, segment: &Segment, scan: &mut Scan, visit: &mut Visit<'_>) -> Result<Extent, ScanError> {
         let path = log_path(segment.first);
-        let mut reader = SegmentReader::open(self.disk, &path, self.options.txn_max)?;
+        let opened = SegmentReader::open(self.disk, &path, self.options.txn_max);
+        let mut reader = opened.map_err(|e| self.unread(segment.first, 0, e))?;
         let mut extent =
             Extent { first: segment.first, end: 0, len: reader.file_len(), records: 0, last: Zxid::ZERO, rest: None };
         let claimed = self.mark_of(segment.first);
-        let header = reader.header()?;
+        let header = reader.header().map_err(|e| self.unread(segment.first, 0, e))?;
         let why = if header == SegmentHeader::Good {
             extent.end = FIRST_RECORD;
             loop {
                 let at = extent.end;
-                match reader.record(at)? {
+                match reader.record(at).map_err(|e| self.unread(segment.first, at, e))? {
                     Decoded::Stop(stop) => break Why::Record(stop),
                     Decoded::Good(txn) => {
                         let len = record_len(txn.len()) as u64;
@@ -253,7 +270,7 @@ impl<D: Disk> Scanner<'_, D> {
             }));
         }
         if let Why::Record(Stop::Length(len)) = why
-            && reader.is_whole_beyond_limit(extent.end, len)?
+            && reader.is_whole_beyond_limit(extent.end, len).map_err(|e| self.unread(segment.first, extent.end, e))?
         {
             return Err(ScanError::Oversized { segment: segment.first, offset: extent.end, len });
         }
@@ -266,7 +283,7 @@ impl<D: Disk> Scanner<'_, D> {
                 missing: false,
             }));
         }
-        if !reader.is_zero_from(extent.end)? {
+        if !reader.is_zero_from(extent.end).map_err(|e| self.unread(segment.first, extent.end, e))? {
             extent.rest = Some(Rest { why });
         }
         Ok(extent)
@@ -376,7 +393,8 @@ impl<D: Disk> Scanner<'_, D> {
         let judged_without_mark = scan.mark.is_none() && !farrier_proto::planted!(DamageIsATornTail);
         if judged_without_mark || farrier_proto::planted!(TornTailIsDamage) {
             let mut reader = SegmentReader::open(self.disk, &log_path(first.first), self.options.txn_max)?;
-            if let Some(at) = reader.valid_record_after(first.end, scan.last)? {
+            let behind = reader.valid_record_after(first.end, scan.last);
+            if let Some(at) = behind.map_err(|e| self.unread(first.first, first.end, e))? {
                 let expected = format!("a good record, since another one follows at offset {at}");
                 return damage(first.end, &expected);
             }

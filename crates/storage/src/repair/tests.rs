@@ -198,3 +198,78 @@ fn without_the_last_trailer_a_snapshot_reads_back_all_the_same() {
     let whole = write_snapshot(&*disk, &Nodes::default(), &SnapshotOptions::default()).unwrap();
     assert_eq!(whole.len, written.len + 8 + 8 + 5, "a zxid and its seal");
 }
+
+/// A sector that cannot be read any more refuses every start, since that may pass; whoever knows that it does not goes on
+/// without it, and the rest is kept.
+#[test]
+fn what_cannot_be_read_is_moved_aside_on_demand() {
+    let refused = |disk: &Arc<MemDisk>| assert_eq!(start(disk).unwrap_err().kind, RefusalKind::Disk);
+    // The newest snapshot: the log has everything.
+    let disk = used(&[6]);
+    write_snapshot(&*disk, &Nodes::up_to(4), &SnapshotOptions::default()).unwrap();
+    let newest = DiskPath::new(Dir::DataVersion, "snapshot.4");
+    for at in [3, 60, disk.content(&newest).unwrap().len() - 2] {
+        let disk = Arc::new(disk.fork());
+        assert!(disk.make_unreadable(&newest, at..at + 1));
+        refused(&disk);
+        let report = examine(&*disk, &options(), &mut Nodes::default()).unwrap();
+        assert_eq!(report.findings[0].file.as_deref(), Some("/data/version-2/snapshot.4"), "{report}");
+        let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+        assert_eq!(repaired.aside, ["/data/version-2/farrier.damaged.1.snapshot.4"], "{at}");
+        assert_eq!(start(&disk).unwrap().0.zxids, vec![1, 2, 3, 4, 5, 6]);
+    }
+    // The log, at every place.
+    let disk = segmented();
+    let segments = list_segments(&*disk).unwrap();
+    let hurt = segments[2].first;
+    let path = log_path(hurt);
+    let was = disk.content(&path).unwrap();
+    for at in (0..was.len()).step_by(5) {
+        let disk = Arc::new(disk.fork());
+        assert!(disk.make_unreadable(&path, at..at + 1));
+        refused(&disk);
+        let mut last = hurt.get() - 1;
+        let mut end = FIRST_RECORD as usize;
+        while end + record::record_len(txn(last + 1).len()) <= at {
+            end += record::record_len(txn(last + 1).len());
+            last += 1;
+        }
+        let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+        assert_eq!(repaired.before.loss.map(|loss| loss.after), Some(zxid(last)), "{at}");
+        assert_eq!(start(&disk).unwrap().0.zxids, (1..=last).collect::<Vec<_>>(), "{at}");
+        if last >= hurt.get() {
+            let said = repaired.aside.iter().find(|name| name.contains(&crate::segment::log_name(hurt))).unwrap();
+            assert!(said.contains("could not be read"), "{said}");
+        }
+    }
+    // A member's start moves nothing aside for that.
+    let damaged = Arc::new(disk.fork());
+    flip(&damaged, &path, was.len() - 20);
+    assert!(damaged.make_unreadable(&path, was.len() - 3..was.len()));
+    assert_eq!(crate::testing::start_member(&damaged).unwrap_err().kind, RefusalKind::Disk);
+    assert_eq!(next_number(&*damaged).unwrap(), 1);
+}
+
+/// What was to be kept aside and did not fit does not stay, or each attempt would leave another.
+#[test]
+fn a_copy_that_fails_leaves_nothing() {
+    let disk = used(&[5]);
+    let path = log_path(zxid(1));
+    let content = disk.content(&path).unwrap();
+    let last = record::record_len(txn(5).len());
+    let bad = flip(&disk, &path, content.len() - last + 30);
+    disk.put(&path, [&bad[..], &vec![0; 3 << 20]].concat());
+    let mut failed = 0;
+    for n in 1.. {
+        let disk = Arc::new(disk.fork());
+        disk.fail_nth(n, DiskErrorKind::Full);
+        let done = accept_loss(&*disk, &options(), &mut Nodes::default()).is_ok();
+        let copy = contents(&disk).remove("farrier.damaged.1.log.1");
+        assert!(copy.as_ref().is_none_or(|copy| *copy == bad), "{n}: up to where there is anything");
+        failed += u64::from(copy.is_none());
+        if done {
+            break;
+        }
+    }
+    assert!(failed >= 3, "{failed}");
+}
