@@ -5,7 +5,7 @@
 //! and by default neither does one that somebody else wrote, so that a takeover leaves Apache's files
 //! alone until there are enough own ones. Names that no server writes are never removed.
 
-use crate::disk::{Dir, Disk, DiskError, DiskPath, DiskResult};
+use crate::disk::{Dir, Disk, DiskError, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::own;
 use crate::segment::parse_log_name;
 use crate::snapshot::{SnapshotFile, list_snapshots, temporary_name, verify_snapshot};
@@ -79,7 +79,7 @@ pub struct Purged {
     pub invalid: Vec<String>,
     /// Set if nothing was removed because too little would have been left.
     pub held_back: Option<HeldBack>,
-    /// Set if a removal, or the sync after it, failed; the purge stopped there.
+    /// Set if the sync of what is kept, a removal, or the sync after it failed; the purge stopped there.
     pub failed: Option<DiskError>,
 }
 
@@ -95,6 +95,7 @@ pub fn purge<D: Disk>(disk: &D, policy: &PurgePolicy) -> DiskResult<Purged> {
     let needed = policy.retain.max(RETAIN_MIN).max(policy.require_own.unwrap_or(0));
 
     let mut result = Purged::default();
+    let mut kept = Vec::new();
     let mut oldest = None;
     let mut own_kept = 0;
     for file in snapshots.iter().filter(|f| f.regular) {
@@ -112,6 +113,7 @@ pub fn purge<D: Disk>(disk: &D, policy: &PurgePolicy) -> DiskResult<Purged> {
                     own.iter().any(|o| o.name == file.path.name && o.len == file.len && o.seal == read.seal),
                 );
                 result.kept.push(disk.describe(&file.path));
+                kept.push(&file.path);
             }
             Err(error) => result.invalid.push(error.to_string()),
         }
@@ -120,7 +122,7 @@ pub fn purge<D: Disk>(disk: &D, policy: &PurgePolicy) -> DiskResult<Purged> {
     let own_needed = policy.require_own.unwrap_or(0);
     match oldest {
         Some(oldest) if valid == needed && own_kept >= own_needed => {
-            remove_older(disk, oldest, &snapshots, logs.into_iter().map(|l| l.name), &mut result);
+            remove_older(disk, (oldest, &kept), &snapshots, logs.into_iter().map(|l| l.name), &mut result);
         }
         _ if valid < needed => result.held_back = Some(HeldBack::FewValid { valid, needed }),
         _ => result.held_back = Some(HeldBack::FewOwn { own: own_kept, needed: own_needed }),
@@ -129,15 +131,15 @@ pub fn purge<D: Disk>(disk: &D, policy: &PurgePolicy) -> DiskResult<Purged> {
 }
 
 /// The names below, oldest first: snapshots before logs, so that a crash half-way never leaves a
-/// snapshot without the log behind it.
+/// snapshot without the log behind it. What is kept is synced before, since Apache does not do that.
 fn remove_older<D: Disk>(
     disk: &D,
-    oldest: Zxid,
+    (oldest, kept): (Zxid, &[&DiskPath]),
     snapshots: &[SnapshotFile],
     logs: impl Iterator<Item = String>,
     result: &mut Purged,
 ) {
-    let snapshots = snapshots
+    let snapshots: Vec<_> = snapshots
         .iter()
         .rev()
         .filter(|f| f.zxid < oldest && (f.regular || f.path.name == temporary_name(f.zxid)))
@@ -153,8 +155,14 @@ fn remove_older<D: Disk>(
     // The newest log that starts at or below the oldest snapshot holds what follows the snapshot.
     let below = logs.partition_point(|(zxid, _)| *zxid <= oldest);
     logs.truncate(below.saturating_sub(1));
-    let logs = logs.into_iter().map(|(_, name)| DiskPath::new(Dir::LogVersion, name)).collect();
+    let logs: Vec<_> = logs.into_iter().map(|(_, name)| DiskPath::new(Dir::LogVersion, name)).collect();
 
+    let nothing = snapshots.is_empty() && logs.is_empty();
+    let mut synced = kept.iter().filter(|_| !nothing).map(|path| disk.open(path, OpenMode::Read)?.sync());
+    if let Err(error) = synced.try_for_each(|synced| synced) {
+        result.failed = Some(error);
+        return;
+    }
     for (dir, files) in [(Dir::DataVersion, snapshots), (Dir::LogVersion, logs)] {
         if let Err(error) = remove_all(disk, dir, files, &mut result.removed) {
             result.failed = Some(error);

@@ -183,6 +183,9 @@ fn finish_install<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<(), Ref
         Ok(None) => Ok(discard_unnamed(disk)?),
         Ok(Some(intent)) => {
             known_mark(disk, &mut Vec::new())?;
+            // A process that died may have left the intent's name unsynced, and what it tells of is about to replace
+            // everything else.
+            disk.sync_dir(Dir::Data)?;
             intent.finish(disk)?;
             Ok(())
         }

@@ -50,7 +50,11 @@ pub fn read_recovering<D: Disk>(disk: &D) -> DiskResult<Recovering> {
 pub fn raise_recovering<D: Disk>(disk: &D, at_least: Recovering) -> DiskResult<Recovering> {
     let old = read_recovering(disk)?;
     let bytes = match at_least {
-        _ if old >= at_least => return Ok(old),
+        _ if old >= at_least => {
+            // A process that died may have written it and not synced its name.
+            disk.sync_dir(Dir::Data)?;
+            return Ok(old);
+        }
         // Not reached: nothing is below it.
         Recovering::No => return Ok(old),
         Recovering::History => HISTORY,

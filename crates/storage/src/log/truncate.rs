@@ -1,7 +1,7 @@
 //! Cutting the log behind a transaction that a leader names.
 //!
 //! First it is made sure that what remains is a history of its own: a snapshot that reads back whole and holds
-//! nothing later, and every record from there up to the cut. Only then the mark is set back, newer snapshots go,
+//! nothing later, and every record from there up to the cut. Only then it is synced, the mark is set back, newer snapshots go,
 //! then later segments from the newest on, then the segment is cut, each synced. A crash between any two leaves
 //! the same history, not yet cut as far.
 
@@ -17,8 +17,9 @@ use farrier_proto::txn::read_header;
 
 /// What goes, and what is left.
 struct Cut {
-    /// The snapshot on which the rest of the log stands.
+    /// The snapshot on which the rest of the log stands, and its file.
     base: Zxid,
+    file: DiskPath,
     /// Newest first.
     snapshots: Vec<DiskPath>,
     /// Newest first.
@@ -49,17 +50,16 @@ impl<D: Disk> LogWriter<D> {
 
     fn plan(&self, after: Zxid) -> DiskResult<Option<Cut>> {
         let disk = &*self.disk;
-        let mut cut =
-            Cut { base: Zxid::ZERO, snapshots: Vec::new(), segments: Vec::new(), shorten: None, position: None };
+        let mut snapshots = Vec::new();
         let mut base = None;
         for snapshot in list_snapshots(disk)? {
             if snapshot.zxid > after {
-                cut.snapshots.push(snapshot.path);
+                snapshots.push(snapshot.path);
             } else if base.is_none() && snapshot.regular {
                 match verify_snapshot(disk, &snapshot.path, self.txn_max) {
-                    Ok(read) if ends_by(disk, &snapshot, &read, after)? => base = Some(snapshot.zxid),
+                    Ok(read) if ends_by(disk, &snapshot, &read, after)? => base = Some(snapshot),
                     // It would be loaded, and with it what is to go.
-                    Ok(_) => cut.snapshots.push(snapshot.path),
+                    Ok(_) => snapshots.push(snapshot.path),
                     Err(SnapshotError::Disk(e)) => return Err(e),
                     // Recovery passes over it as well.
                     Err(_) => {}
@@ -68,10 +68,11 @@ impl<D: Disk> LogWriter<D> {
         }
         let Some(base) = base else { return Ok(None) };
         // What the log lacks below the floor looks like no gap where the next epoch follows.
-        if base < self.floor && self.floor <= after {
+        if base.zxid < self.floor && self.floor <= after {
             return Ok(None);
         }
-        cut.base = base;
+        let (base, file) = (base.zxid, base.path);
+        let mut cut = Cut { base, file, snapshots, segments: Vec::new(), shorten: None, position: None };
         Ok(self.follow(after, &mut cut)?.then_some(cut))
     }
 
@@ -120,6 +121,8 @@ impl<D: Disk> LogWriter<D> {
 
     fn cut(&mut self, after: Zxid, cut: &Cut) -> DiskResult<()> {
         let disk = &*self.disk;
+        // Apache renames snapshots without syncing them, and a start syncs only the one that it loads.
+        disk.open(&cut.file, OpenMode::Read)?.sync()?;
         if after < self.floor {
             self.floor = cut.base;
         }

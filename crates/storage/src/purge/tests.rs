@@ -72,6 +72,31 @@ fn the_newest_valid_ones_stay_with_the_logs_they_need() {
     assert!(again.removed.is_empty() && again.kept == purged.kept);
 }
 
+/// Apache does not sync its snapshots. What is kept is durable before anything goes that could stand in for it.
+#[test]
+fn what_is_kept_is_durable_before_anything_goes() {
+    let disk = taken_over();
+    let names = ["snapshot.40", "snapshot.50", "snapshot.60"];
+    let paths = names.map(|name| DiskPath::new(Dir::DataVersion, name));
+    for path in &paths {
+        let content = disk.content(path).unwrap();
+        disk.remove(path).unwrap();
+        let file = disk.open(path, OpenMode::CreateNew).unwrap();
+        DiskFile::write_at(&file, 0, &content).unwrap();
+    }
+    disk.sync_dir(Dir::DataVersion).unwrap();
+    let unsynced = disk.fork();
+    let purged = purge(&disk, &ASKED).unwrap();
+    assert_eq!((purged.removed.len(), purged.failed), (6, None));
+    disk.restart(Crash::Power, &mut |_| 0);
+    for path in &paths {
+        verify_snapshot(&disk, path, TXN_MAX).unwrap();
+    }
+    unsynced.fail_nth(1, DiskErrorKind::Other);
+    let purged = purge(&unsynced, &ASKED).unwrap();
+    assert!(purged.removed.is_empty() && purged.failed.is_some_and(|e| e.operation == "sync"));
+}
+
 #[test]
 fn a_log_that_starts_at_the_snapshot_is_the_one_that_stays() {
     let disk = taken_over();
@@ -250,7 +275,8 @@ fn one_state_twice_is_one_way_back() {
 #[test]
 fn a_failed_removal_stops_the_purge_before_the_logs() {
     let disk = taken_over();
-    disk.fail_nth(2, DiskErrorKind::Denied);
+    // Behind three syncs of what is kept and the first removal.
+    disk.fail_nth(5, DiskErrorKind::Denied);
     let purged = purge(&disk, &ASKED).unwrap();
     assert_eq!(purged.failed.map(|e| e.kind), Some(DiskErrorKind::Denied));
     assert_eq!(purged.removed.len(), 1);

@@ -602,6 +602,28 @@ fn a_cut_needs_every_record_from_the_snapshot_on() {
     assert_eq!(disk.count(), before);
 }
 
+/// Apache does not sync its snapshots, and a start syncs only the one that it loads.
+#[test]
+fn a_cut_makes_its_snapshot_durable() {
+    let template = worked();
+    let disk = Arc::new(MemDisk::default());
+    for dir in [Dir::Data, Dir::DataVersion] {
+        for name in template.names(dir).into_iter().filter(|n| n != "snapshot.0") {
+            let path = DiskPath::new(dir, name);
+            disk.put(&path, template.content(&path).unwrap());
+        }
+    }
+    let path = DiskPath::new(Dir::DataVersion, "snapshot.0");
+    let file = disk.open(&path, crate::disk::OpenMode::CreateNew).unwrap();
+    crate::disk::DiskFile::write_at(&file, 0, &template.content(&path).unwrap()).unwrap();
+    disk.sync_dir(Dir::DataVersion).unwrap();
+    let (_, recovered) = start_member(&disk).unwrap();
+    assert!(writer(&disk, &recovered).truncate(zxid(E1 + 2)).unwrap());
+    disk.restart(Crash::Power, &mut |_| 0);
+    let (state, recovered) = start_member(&disk).unwrap();
+    assert_eq!((state.zxids, recovered.recovering), (vec![E1 + 1, E1 + 2], Recovering::No));
+}
+
 /// Whoever takes differences from the log of a member must know the floor, also after a restart.
 #[test]
 fn the_floor_survives() {

@@ -238,6 +238,58 @@ fn a_crash_during_recovery() {
     }
 }
 
+/// A start goes by what it finds of a process that died, and none of that need be durable: neither an intent nor what a
+/// member says of itself.
+#[test]
+fn what_a_start_goes_by_is_durable_before_it_does() {
+    let old: Vec<u64> = (E1 + 1..=E1 + 8).collect();
+    let image = Nodes { zxids: (E1 + 1..=E1 + 3).collect(), loaded: None };
+    let begun = Arc::new(MemDisk::new(true));
+    let (_, recovered) = start_member(&begun).unwrap();
+    let mut log = writer(&begun, &recovered);
+    log.save_accepted_epoch(AcceptedEpoch(2)).unwrap();
+    log.save_current_epoch(CurrentEpoch(1)).unwrap();
+    for z in &old {
+        log.append(zxid(*z), &txn(*z));
+    }
+    log.close().unwrap();
+    let damaged = Arc::new(begun.fork());
+    let path = crate::segment::log_path(zxid(E1 + 1));
+    let content = damaged.content(&path).unwrap();
+    damaged.put(&path, content[..content.len() - 100].to_vec());
+    for (disk, is_damaged) in [(begun, false), (damaged, true)] {
+        for n in 0.. {
+            let killed = Arc::new(disk.fork());
+            let recovered = if is_damaged { None } else { Some(start_member(&killed).unwrap().1) };
+            killed.crash_after(n, 0);
+            let done = match recovered {
+                Some(recovered) => {
+                    let options = SnapshotOptions::default();
+                    writer(&killed, &recovered).install(&image, CurrentEpoch(2), &options).is_ok()
+                }
+                None => start_member(&killed).is_ok(),
+            };
+            killed.restart(Crash::Process, &mut |_| 0);
+            for m in 0.. {
+                let disk = Arc::new(killed.fork());
+                disk.crash_after(m, 0);
+                let started = start_member(&disk).is_ok();
+                disk.restart(Crash::Power, &mut |_| 0);
+                let (state, recovered) = start_member(&disk).unwrap();
+                let what = format!("killed after {n}, power lost after {m}: {:?}", recovered.warnings);
+                assert_eq!(recovered.recovering != Recovering::No, is_damaged, "{what}");
+                assert!(is_damaged || state.zxids == old || state.zxids == image.zxids, "{what}");
+                if started {
+                    break;
+                }
+            }
+            if done {
+                break;
+            }
+        }
+    }
+}
+
 /// A failed operation is final for the writer, and what was told before is there after a restart.
 #[test]
 fn a_failure_at_any_operation() {
