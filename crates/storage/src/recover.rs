@@ -183,6 +183,7 @@ fn finish_install<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<(), Ref
         Ok(None) => Ok(discard_unnamed(disk)?),
         Ok(Some(intent)) => {
             known_mark(disk, &mut Vec::new())?;
+            check_log_is_there(disk, options)?;
             // A process that died may have left the intent's name unsynced, and what it tells of is about to replace
             // everything else.
             disk.sync_dir(Dir::Data)?;
@@ -219,7 +220,9 @@ fn replay<D: Disk>(disk: &D, options: &RecoverOptions, state: &mut dyn Restore) 
     let loaded = load_snapshot(disk, options, Unreadable::IsRefused, state, &mut warnings)?;
     check_loaded(disk, options, &loaded)?;
     let segments = list_segments(disk)?;
-    check_log_is_there(disk, options, &loaded, &segments)?;
+    if loaded.snapshot.is_some() {
+        check_log_is_there(disk, options)?;
+    }
     check_without_snapshot(disk, options, &loaded, &segments)?;
     let after = loaded.snapshot.as_ref().map_or(Zxid::ZERO, |s| s.zxid);
     let bare = loaded.snapshot.is_none();
@@ -417,14 +420,8 @@ fn check_loaded<D: Disk>(disk: &D, options: &RecoverOptions, loaded: &Loaded) ->
 
 /// Every start makes the mark durable, and then the list of own snapshots. That list with neither mark nor log is what
 /// a dataLogDir that is not mounted looks like.
-pub(crate) fn check_log_is_there<D: Disk>(
-    disk: &D,
-    options: &RecoverOptions,
-    loaded: &Loaded,
-    segments: &[Segment],
-) -> Result<(), Refusal> {
-    let has_log = !segments.is_empty() || read_mark(disk)? != MarkRead::Absent;
-    if has_log || loaded.snapshot.is_none() || !own::exists(disk)? {
+pub(crate) fn check_log_is_there<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<(), Refusal> {
+    if !list_segments(disk)?.is_empty() || read_mark(disk)? != MarkRead::Absent || !own::exists(disk)? {
         return Ok(());
     }
     let what = repair_what(disk, options);

@@ -168,6 +168,24 @@ struct Look {
     bad_intent: bool,
 }
 
+impl Look {
+    fn check_log_is_there<D: Disk>(&mut self, disk: &D, options: &RecoverOptions) -> Result<(), Refusal> {
+        match check_log_is_there(disk, options) {
+            Err(refusal) if refusal.kind == RefusalKind::Setup => {
+                self.log_is_gone = true;
+                self.report.findings.push(Finding {
+                    file: refusal.file,
+                    offset: None,
+                    problem: format!("{}; expected {}. Is dataLogDir mounted?", refusal.found, refusal.expected),
+                    remedy: "the server goes on with the snapshot alone".to_owned(),
+                });
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
 /// Looks at a directory and changes nothing. `state` is filled on the way, so that a tree which cannot
 /// take a record is found out too; its content is of no use afterwards.
 ///
@@ -288,6 +306,7 @@ fn look<D: Disk>(
         Ok(true) => {
             let note = "a leader's snapshot is being installed; the next start finishes that first";
             look.report.warnings.push(note.to_owned());
+            look.check_log_is_there(disk, options)?;
             return Ok(look);
         }
         Err(problem) => {
@@ -322,17 +341,8 @@ fn look<D: Disk>(
         look.report.loss = Some(Loss { after: Zxid::ZERO, up_to: known(disk, options, unreadable, &look, None)? });
         return Ok(look);
     }
-    match check_log_is_there(disk, options, &look.loaded, &look.segments) {
-        Err(refusal) if refusal.kind == RefusalKind::Setup => {
-            look.log_is_gone = true;
-            look.report.findings.push(Finding {
-                file: refusal.file,
-                offset: None,
-                problem: format!("{}; expected {}. Is dataLogDir mounted?", refusal.found, refusal.expected),
-                remedy: "the server goes on with the snapshot alone".to_owned(),
-            });
-        }
-        other => other?,
+    if look.loaded.snapshot.is_some() {
+        look.check_log_is_there(disk, options)?;
     }
     for (snapshot, error) in &look.loaded.unreadable {
         look.bad_snapshots = true;

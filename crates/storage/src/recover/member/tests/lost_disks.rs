@@ -45,6 +45,35 @@ fn a_log_directory_that_is_not_mounted_is_noticed_after_a_takeover() {
     assert_eq!(start_member(&whole).unwrap().1.last_zxid, zxid(E1 + 9));
 }
 
+/// An installation that was interrupted is not finished in what lies below the place where the log directory belongs.
+#[test]
+fn an_installation_waits_for_the_log_directory() {
+    let disk = Arc::new(MemDisk::new(true));
+    let image = Nodes { zxids: (E1 + 1..=E1 + 3).collect(), loaded: None };
+    let (_, recovered) = start_member(&disk).unwrap();
+    let mut log = writer(&disk, &recovered);
+    log.save_accepted_epoch(AcceptedEpoch(1)).unwrap();
+    let intent = crate::log::install::intent_path();
+    let begun = (0..).find_map(|n| {
+        let disk = Arc::new(disk.fork());
+        let mut log = writer(&disk, &recovered);
+        disk.crash_after(n, 0);
+        let _ = log.install(&image, CurrentEpoch(1), &SnapshotOptions::default());
+        disk.restart(Crash::Process, &mut |_| 0);
+        disk.content(&intent).is_some().then_some(disk)
+    });
+    let disk = begun.unwrap();
+    let whole = Arc::new(disk.fork());
+    empty(&disk, [Dir::Log, Dir::LogVersion]);
+    let refusal = start_member(&disk).unwrap_err();
+    assert!(refusal.kind == RefusalKind::Setup && refusal.to_string().contains("mounted"), "{refusal}");
+    assert_eq!((disk.names(Dir::Log).len(), disk.content(&intent).is_some()), (0, true));
+    assert_eq!(start_member(&whole).unwrap().0.zxids, image.zxids);
+    let repaired = repair::accept_loss(&*disk, &MEMBER, &mut Nodes::default()).unwrap();
+    assert!(!repaired.before.is_sound() && repaired.after.is_sound());
+    assert_eq!(start_member(&disk).unwrap().0.zxids, image.zxids);
+}
+
 /// What a ZooKeeper before 3.5 may leave: it is whole, and moved aside by every member it would be lost.
 #[test]
 fn a_log_of_apaches_without_any_snapshot_is_left_in_place() {
