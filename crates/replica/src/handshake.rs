@@ -143,7 +143,7 @@ impl Replica {
         let start = begin_frame(&mut out.bytes);
         response.write(&mut out.bytes);
         end_frame(&mut out.bytes, start);
-        self.emit(id, start, out);
+        self.emit_unmeasured(id, start, out);
     }
 
     /// A frame that was too long to be taken, and was skipped.

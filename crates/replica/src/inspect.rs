@@ -161,11 +161,6 @@ impl Replica {
         self.stats.received += 1;
     }
 
-    /// A connection was refused before it had a name.
-    pub fn count_rejected(&mut self) {
-        self.stats.rejected_connections += 1;
-    }
-
     /// How likely the throttle is to refuse the next connect request.
     #[must_use]
     pub const fn connection_drop_chance(&self) -> f64 {

@@ -18,8 +18,8 @@ pub(crate) const CONN_UNFLUSHED_PAUSE: usize = 1 << 20;
 pub const CONN_UNFLUSHED_MAX: usize = 16 << 20;
 
 /// Longest reply, or `jute.maxbuffer` where that is more: Apache sends replies of any length, and clients give up at
-/// bounds of their own. At most so many bytes of replies longer than `jute.maxbuffer` wait for one connection to take
-/// them, besides what counts against [`CONN_UNFLUSHED_MAX`].
+/// bounds of their own. At most so many bytes of replies to reads that are longer than `jute.maxbuffer` wait for one connection
+/// to take them, besides what counts against [`CONN_UNFLUSHED_MAX`]. Those to writes are bounded by what is outstanding.
 pub const REPLY_MAX: usize = 64 << 20;
 
 /// Bytes of replies longer than `jute.maxbuffer` that wait for all connections to take them. Reads that would make more

@@ -377,6 +377,12 @@ impl Replica {
     /// Emits what was appended to the bytes from `start` on, one frame, and keeps the accounts of what a
     /// connection has not taken yet.
     pub(crate) fn emit(&mut self, id: ConnId, start: usize, out: &mut Actions) {
+        self.stats.reply_sizes.record(out.bytes.len() - start - 4);
+        self.emit_unmeasured(id, start, out);
+    }
+
+    /// See [`Self::emit`]; the size of the answer to a connect request is in no statistics of Apache's.
+    pub(crate) fn emit_unmeasured(&mut self, id: ConnId, start: usize, out: &mut Actions) {
         let Some(conn) = self.conns.get_mut(id) else {
             out.bytes.truncate(start);
             return;
@@ -384,14 +390,14 @@ impl Replica {
         self.stats.sent += 1;
         conn.stats.sent += 1;
         let len = out.bytes.len() - start;
-        self.stats.reply_sizes.record(len);
         conn.unflushed += len;
         if len > 4 + self.config.jute_max_buffer {
             conn.unflushed_long += len;
             self.long_replies += len;
         }
         out.send(id, start);
-        if conn.unflushed < CONN_UNFLUSHED_PAUSE {
+        // A long one is given back only once the client took it, however short it is.
+        if conn.unflushed < CONN_UNFLUSHED_PAUSE && conn.unflushed_long == 0 {
             return;
         }
         let asked = *conn.flush_asked.get_or_insert_with(|| {

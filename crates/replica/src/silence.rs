@@ -29,7 +29,9 @@ impl Replica {
         let silent: Vec<_> = self
             .conns
             .iter()
-            .filter(|(_, conn)| conn.phase == Phase::Serving && !conn.paused && conn.waiting.is_empty())
+            .filter(|(_, conn)| {
+                conn.phase == Phase::Serving && (conn.is_stalled() || !conn.paused && conn.waiting.is_empty())
+            })
             .filter(|(_, conn)| now.mono > conn.heard + u64::from(conn.timeout.unsigned_abs()) + SILENCE_MS)
             .map(|(id, conn)| (id, conn.peer, conn.session))
             .collect();

@@ -83,7 +83,7 @@ pub struct ServerStats {
     pub received: u64,
     /// Frames sent: replies and events.
     pub sent: u64,
-    /// Connections refused: by a limit of their number, and by the throttle at their connect request.
+    /// Connections refused by the throttle at their connect request.
     pub rejected_connections: u64,
     /// Requests answered -127.
     pub throttled_ops: u64,

@@ -308,6 +308,7 @@ fn replies_may_be_longer_than_requests() {
     assert_eq!(w.replies(c), [(101, 0), (102, -5)]);
     w.request(c, 103, OpCode::Exists, &read("/", false));
     assert_eq!(w.replies(c), [(103, 0)]);
+    assert!(w.flush_asked.contains(&c), "it counts no longer than until it is taken");
     w.step(Input::Flushed { conn: c });
     w.request(c, 104, OpCode::GetChildren, &read("/", false));
     assert_eq!(w.replies(c), [(104, 0)]);

@@ -45,12 +45,10 @@ impl Acceptor {
             match limits.enter(peer.ip()) {
                 Ok(()) => {}
                 Err(Excess::Address) => {
-                    context.core().with(|s| s.replica.count_rejected());
                     tracing::warn!("Too many connections from {}: the limit is maxClientCnxns", peer.ip());
                     continue;
                 }
                 Err(Excess::Total) => {
-                    context.core().with(|s| s.replica.count_rejected());
                     tracing::warn!("Too many connections: the limit is maxCnxns; refusing {peer}");
                     continue;
                 }

@@ -1,9 +1,10 @@
 //! One client socket on its worker's thread: bytes in, frames to the replica, replies out.
 
 use crate::core::Core;
+use crate::peers::later;
 use crate::words;
 use crate::worker::WorkerContext;
-use farrier_replica::{ConnId, FRAME_SKIP_MAX, Input};
+use farrier_replica::{ConnId, FRAME_SKIP_MAX, Input, REPLY_MAX};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, SocketAddr};
@@ -36,7 +37,7 @@ const HANG_UP_BYTES: usize = 1 << 20;
 /// The same time where the whole server closes.
 const HANG_UP_CLOSING: Duration = Duration::from_millis(200);
 
-/// Most bytes that are worth waiting for, besides the longest reply to a write.
+/// Most bytes that are worth waiting for, besides the longest reply.
 const LINGER_BYTES: usize = 4 << 20;
 
 /// Output memory that an idle connection keeps.
@@ -280,7 +281,7 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
         tracing::debug!("processing {} command from {peer}", word.name());
         conn.queue(words::answer(&context, word, peer).await.as_bytes());
     }
-    if finish(&conn, LINGER_BYTES + 4 * context.frame_max()).await && !conn.ended.load(SeqCst) {
+    if finish(&conn, LINGER_BYTES + REPLY_MAX.max(4 * context.frame_max())).await && !conn.ended.load(SeqCst) {
         hang_up(&conn, &read, if core.is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;
     }
     context.unregister(id);
@@ -505,6 +506,7 @@ impl Task<'_> {
 
     fn take_frames(&mut self, used: &mut usize) -> Taken {
         if let Some(taken) = self.take_alone(used) {
+            later::put_off([]);
             return taken;
         }
         let max = self.context.frame_max();

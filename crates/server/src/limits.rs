@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 /// Why a connection was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,7 @@ pub(crate) enum Excess {
 struct Counts {
     total: u32,
     by_address: HashMap<IpAddr, u32>,
+    refused: u64,
 }
 
 /// Counts open sockets against `maxClientCnxns` and `maxCnxns`; 0 is no limit.
@@ -34,12 +35,14 @@ impl ConnectionLimits {
 
     /// Admits a socket, or says which limit it would exceed.
     pub(crate) fn enter(&self, address: IpAddr) -> Result<(), Excess> {
-        let mut counts = self.counts.lock().expect("nothing panics while it holds this lock");
+        let mut counts = self.counts();
         if self.total > 0 && counts.total >= self.total {
+            counts.refused += 1;
             return Err(Excess::Total);
         }
         let here = counts.by_address.entry(address).or_insert(0);
         if self.per_address > 0 && *here >= self.per_address {
+            counts.refused += 1;
             return Err(Excess::Address);
         }
         *here += 1;
@@ -47,9 +50,23 @@ impl ConnectionLimits {
         Ok(())
     }
 
+    /// Sockets that were not admitted since [`Self::reset`].
+    pub(crate) fn refused(&self) -> u64 {
+        self.counts().refused
+    }
+
+    /// `srst`.
+    pub(crate) fn reset(&self) {
+        self.counts().refused = 0;
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().expect("nothing panics while it holds this lock")
+    }
+
     /// An admitted socket is gone.
     pub(crate) fn leave(&self, address: IpAddr) {
-        let mut counts = self.counts.lock().expect("nothing panics while it holds this lock");
+        let mut counts = self.counts();
         counts.total -= 1;
         if let Some(here) = counts.by_address.get_mut(&address) {
             *here -= 1;
@@ -73,6 +90,9 @@ mod tests {
         assert_eq!(limits.enter(a), Err(Excess::Address));
         assert_eq!(limits.enter(b), Ok(()));
         assert_eq!(limits.enter(b), Err(Excess::Total));
+        assert_eq!(limits.refused(), 2);
+        limits.reset();
+        assert_eq!(limits.refused(), 0);
         limits.leave(a);
         assert_eq!(limits.enter(b), Ok(()));
     }

@@ -151,6 +151,7 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
         }
         Name::Srst => {
             core.with(|s| s.replica.reset_stats());
+            context.limits().reset();
             "Server stats reset.\n".into()
         }
         Name::Conf => {
@@ -181,7 +182,8 @@ pub(crate) async fn answer(context: &WorkerContext, word: Word, peer: SocketAddr
         Name::Mntr => {
             let open = aside(descriptors).await;
             let now = core.clock().now().mono;
-            core.with(|s| monitor_text(s.replica, settings, now, open))
+            let refused = context.limits().refused();
+            core.with(|s| monitor_text(s.replica, settings, now, open, refused))
         }
         // What telnet sends when it is interrupted. With `*` it is allowed like any word, and there is nothing to say.
         Name::TelnetClose => String::new(),
@@ -370,7 +372,7 @@ fn watches_by_path(replica: &Replica) -> String {
 }
 
 /// The classic keys first, in the order in which old scripts expect them.
-fn monitor_text(replica: &Replica, settings: &WordSettings, now: u64, (open, max): (u64, u64)) -> String {
+fn monitor_text(replica: &Replica, settings: &WordSettings, now: u64, (open, max): (u64, u64), refused: u64) -> String {
     let stats = replica.stats();
     let tree = replica.tree();
     let mut out = String::new();
@@ -399,7 +401,7 @@ fn monitor_text(replica: &Replica, settings: &WordSettings, now: u64, (open, max
         ("commit_count", stats.commits.to_string()),
         ("snapshot_count", stats.snapshots.to_string()),
         ("stale_sessions_expired", stats.expired_sessions.to_string()),
-        ("connection_rejected", stats.rejected_connections.to_string()),
+        ("connection_rejected", (stats.rejected_connections + refused).to_string()),
         ("connection_drop_count", stats.dropped_connections.to_string()),
         ("throttled_ops", stats.throttled_ops.to_string()),
         ("connection_drop_probability", java_average(replica.connection_drop_chance())),

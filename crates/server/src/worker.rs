@@ -86,6 +86,10 @@ impl WorkerContext {
         self.settings.sessionless_timeout
     }
 
+    pub(crate) fn limits(&self) -> &ConnectionLimits {
+        &self.settings.limits
+    }
+
     pub(crate) fn words(&self) -> &WordSettings {
         &self.settings.words
     }

@@ -247,8 +247,9 @@ impl Tree {
         let chunks = self.arena.chunks();
         let holds = |id: &NodeId| chunks.get(*id).is_some_and(|block| self.stand_ins.contains(&block.acl()));
         let path = |id| if id == NodeId::ROOT { "/".to_owned() } else { self.path_of(id) };
-        let paths = chunks.ids().filter(holds).take(most).map(path).collect();
-        (chunks.ids().filter(holds).count(), paths)
+        let mut held = chunks.ids().filter(holds);
+        let paths: Vec<_> = held.by_ref().take(most).map(path).collect();
+        (paths.len() + held.count(), paths)
     }
 
     /// The list of a key that [`Node::acl_key`] gave out and whose node still holds it.
