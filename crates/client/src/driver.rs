@@ -165,8 +165,8 @@ impl Driver {
         let now = self.engine.shared().now();
         // The deadline is one of a clock that goes on while the machine is suspended, and the timer stands still then.
         let deadline = if self.engine.is_relied_on() { deadline.min(now + NAP_MAX) } else { deadline };
-        // A timer that fires early does no harm, and setting it is not free.
-        if deadline < self.alarm {
+        // A timer that fires early does no harm, and setting it is not free. One that is due and did not fire stood still.
+        if deadline < self.alarm || self.alarm <= now {
             self.alarm = deadline;
             if let Some(at) = Instant::now().checked_add(deadline - now) {
                 self.timer.as_mut().reset(at);

@@ -173,12 +173,11 @@ impl DoubleBarrier {
                     return Ok(member);
                 }
                 if self.has_opened(opener, &members, &member.name).await? {
-                    // From now on those who come later can go by this member.
-                    match until_answered(&self.client, || self.client.set(&member.path, b"")).await {
-                        Ok(_) => return Ok(member),
-                        Err(error) if error.is_no_node() => continue,
-                        Err(error) => return Err(error.into()),
-                    }
+                    // From now on those who come later can go by this member. Only while that `ready` stands: another one has
+                    // another version. What came of it is looked at: a new version of its znode says that it is inside.
+                    let ops = vec![Op::check(&ready, opener.version), Op::set(&member.path, b"", None)];
+                    self.change(&member.path, ops).await?;
+                    continue;
                 }
             }
             if members.len() >= self.count {

@@ -315,7 +315,11 @@ fn recover_files<D: Disk>(
     file.write(disk, mark)?;
     file.sync()?;
     // What the server acknowledges from here on stands in dataLogDir alone until its next snapshot.
-    own::begin(disk)?;
+    match own::begin(disk) {
+        // Only a later check is without it then.
+        Err(e) if e.kind == DiskErrorKind::Full => warnings.push(e.to_string()),
+        begun => begun?,
+    }
     let mark = file.last();
     Ok(Recovered {
         last_zxid: scan.last,
@@ -522,6 +526,11 @@ pub(crate) fn check_snapshot_is_marked<D: Disk>(
     scan: &Scan,
 ) -> Result<(), Refusal> {
     let (Some(snapshot), Some(read), Some(mark)) = (&loaded.snapshot, &loaded.read, newest) else { return Ok(()) };
+    let mark_name = mark_path().name;
+    if disk.describe(&DiskPath::new(Dir::Data, mark_name)) == disk.describe(&mark_path()) {
+        // No part of it is of another time, but a copy of a directory in use may have its files in that order.
+        return Ok(());
+    }
     let is_reached = mark.zxid >= snapshot.zxid || scan.extents.iter().any(|e| e.last >= snapshot.zxid);
     if is_reached || !own::is_own(disk, snapshot, read.seal)? {
         return Ok(());

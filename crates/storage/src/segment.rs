@@ -27,6 +27,9 @@ pub const SEGMENT_SIZE: u64 = (64 << 20) + HEADER_LEN as u64;
 /// Bytes read at once.
 const CHUNK: usize = 256 << 10;
 
+/// The same in a file that cannot be read everywhere.
+const CHUNK_OF_BAD: usize = 4096;
+
 /// What unused parts of a segment are compared with.
 static ZEROS: [u8; 4096] = [0; 4096];
 
@@ -124,6 +127,8 @@ pub struct SegmentReader<F> {
     txn_max: usize,
     buf: Vec<u8>,
     at: u64,
+    /// Bytes that are read at once.
+    chunk: usize,
 }
 
 impl<F: DiskFile> SegmentReader<F> {
@@ -131,7 +136,7 @@ impl<F: DiskFile> SegmentReader<F> {
     pub fn open<D: Disk<File = F>>(disk: &D, path: &DiskPath, txn_max: usize) -> DiskResult<Self> {
         let file = disk.open(path, OpenMode::Read)?;
         let len = file.len()?;
-        Ok(Self { file, len, txn_max, buf: Vec::new(), at: 0 })
+        Ok(Self { file, len, txn_max, buf: Vec::new(), at: 0, chunk: CHUNK })
     }
 
     /// Bytes in the file.
@@ -149,11 +154,13 @@ impl<F: DiskFile> SegmentReader<F> {
         }
         let have_end = self.at + self.buf.len() as u64;
         if offset < self.at || offset + need as u64 > have_end {
-            let size = need.max(CHUNK).min(left);
+            let size = need.max(self.chunk).min(left);
             self.buf.resize(size, 0);
             let read = match self.file.read_at(offset, &mut self.buf) {
-                // What cannot be read may lie behind what is asked for.
+                // What cannot be read may lie behind what is asked for. A disk may take seconds to say so: it is not asked
+                // for all of that again with each record.
                 Err(_) if size > need => {
+                    self.chunk = CHUNK_OF_BAD;
                     self.buf.truncate(need);
                     self.file.read_at(offset, &mut self.buf)
                 }
