@@ -213,3 +213,34 @@ fn a_connection_whose_session_went_elsewhere_does_not_stay_for_ever() {
         }
     }
 }
+
+/// Nothing is read from a client that does not take its replies, so that it is not heard either. One that has gone elsewhere
+/// will not take them any more.
+#[test]
+fn a_connection_that_stalled_before_its_session_went_elsewhere_does_not_stay_for_ever() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers()[0]);
+    let (taking, old) = (c.connect(f, 10_000), c.connect(f, 10_000));
+    let big = SetDataRequest { path: Some("/big".into()), data: Some(vec![7; 400_000].into()), version: -1 };
+    c.request(taking, 1, OpCode::Create, &create("/big"));
+    c.request(taking, 2, OpCode::SetData, &encode(&big));
+    assert_eq!(c.replies(taking), [(1, 0), (2, 0)]);
+    c.stop_taking(old.conn);
+    let mut xid = 0;
+    while !c.is_paused(old.conn) {
+        xid += 1;
+        c.request(old, xid, OpCode::GetData, &read("/big"));
+        assert!(xid < 10, "a megabyte of replies is the bound");
+    }
+    let new = c.reattach(l, old.session).expect("the session moves");
+    for second in 1..40 {
+        c.pass(1000);
+        for client in [taking, new] {
+            c.request(client, -2, OpCode::Ping, &[]);
+            assert_eq!(c.replies(client), [(-2, 0)]);
+        }
+        assert!(second > 10 || !c.is_closed(old.conn), "a client may be as slow as its timeout is long");
+    }
+    assert!(c.is_closed(old.conn));
+    assert!(!c.is_closed(new.conn) && !c.is_closed(taking.conn));
+}

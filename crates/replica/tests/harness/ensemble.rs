@@ -119,6 +119,8 @@ struct Conn {
     received: Vec<u8>,
     closed: bool,
     paused: bool,
+    /// The client takes nothing of what is sent.
+    stuck: bool,
 }
 
 /// The servers and everything between them.
@@ -416,6 +418,7 @@ impl Cluster {
             Action::CloseClient { conn } => self.conns.get_mut(&conn).expect("a connection").closed = true,
             Action::PauseClient { conn } => self.conns.get_mut(&conn).expect("a connection").paused = true,
             Action::ResumeClient { conn } => self.conns.get_mut(&conn).expect("a connection").paused = false,
+            Action::ReportFlush { conn } if self.conns[&conn].stuck => {}
             Action::ReportFlush { conn } => self.events.push_back((me, Input::Flushed { conn })),
             Action::Append { id, zxid, txn } => self.server(me).writes.push_back(Write::Append(id, zxid, txn)),
             Action::SavePending { .. } => unreachable!("nobody reconfigures in these tests"),
@@ -564,6 +567,11 @@ impl Cluster {
 
     pub(crate) fn is_paused(&self, conn: ConnId) -> bool {
         self.conns[&conn].paused
+    }
+
+    /// What is sent to this client from now on does not leave the server.
+    pub(crate) fn stop_taking(&mut self, conn: ConnId) {
+        self.conns.get_mut(&conn).expect("a connection").stuck = true;
     }
 
     pub(crate) fn connect(&mut self, server: i64, timeout: i32) -> Client {
