@@ -140,6 +140,8 @@ struct Inode {
     doubtful: bool,
     /// Bytes that no read gives.
     unreadable: Option<Range<usize>>,
+    /// Reads that failed because of them.
+    refused: u64,
 }
 
 impl Inode {
@@ -386,6 +388,13 @@ impl MemDisk {
         let Some(file) = state.seen.get(&self.path(path)) else { return false };
         state.inodes[*file].unreadable = Some(bytes);
         true
+    }
+
+    /// How often somebody tried to read bytes of a file that were made unreadable.
+    #[must_use]
+    pub fn refused_reads(&self, path: &DiskPath) -> u64 {
+        let state = self.lock();
+        state.seen.get(&self.path(path)).map_or(0, |file| state.inodes[*file].refused)
     }
 
     /// What was done, in order.

@@ -346,3 +346,6 @@ impl<F: DiskFile> SegmentReader<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,12 +37,13 @@ impl DiskFile for MemFile {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> DiskResult<usize> {
-        let state = self.alive("read")?;
+        let mut state = self.alive("read")?;
         let content = &state.inodes[self.file].seen;
         let from = usize::try_from(offset).unwrap_or(usize::MAX).min(content.len());
         let n = buf.len().min(content.len() - from);
         let bad = state.inodes[self.file].unreadable.as_ref();
         if bad.is_some_and(|bad| from < bad.end.min(content.len()) && bad.start < from + n) {
+            state.inodes[self.file].refused += 1;
             return Err(self.disk.error("read", &self.path, DiskErrorKind::Other));
         }
         buf[..n].copy_from_slice(&content[from..from + n]);
