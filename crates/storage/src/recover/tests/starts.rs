@@ -208,3 +208,26 @@ fn a_state_that_takes_in_later_has_caught_up_before_the_disk_changes() {
     assert_eq!((state.state.zxids, state.waiting.len(), recovered.replayed), ((1..=9).collect(), 0, 9));
     assert_ne!(disk.ops(), state.ops, "recovery wrote behind it");
 }
+
+/// What it fails to note is of use to a later start only.
+#[test]
+fn a_full_data_directory_does_not_keep_a_server_from_starting() {
+    let disk = used(&[5]);
+    let own = DiskPath::new(Dir::Data, "farrier.own");
+    disk.remove(&own).unwrap();
+    let broken = Arc::new(disk.fork());
+    disk.set_full(true);
+    for _ in 0..2 {
+        let (_, recovered) = check(&disk, 5, 5, "no room");
+        assert!(recovered.warnings.iter().any(|w| w.contains("farrier.own")), "{:?}", recovered.warnings);
+        assert_eq!(disk.content(&own), None);
+    }
+    disk.set_full(false);
+    let (_, recovered) = check(&disk, 5, 5, "room again");
+    assert_eq!((recovered.warnings, disk.content(&own).is_some()), (Vec::new(), true));
+    // Any other failure counts. A start's last operation is one on this file.
+    let whole = Arc::new(broken.fork());
+    check(&whole, 5, 5, "whole");
+    broken.fail_nth(whole.count() - broken.count(), DiskErrorKind::Other);
+    assert_eq!(start(&broken).unwrap_err().kind, RefusalKind::Disk);
+}
