@@ -212,3 +212,32 @@ fn a_log_directory_that_is_not_mounted_is_noticed_behind_apaches_snapshot() {
     check(&disk, 4, 4, "the snapshot alone");
     check(&disk, 4, 4, "and again");
 }
+
+/// A copy of a directory in use has its files in any order. Only where the log has a directory of its own, another time than
+/// that of the snapshots may be the reason.
+#[test]
+fn a_snapshot_beyond_log_and_mark_is_no_loss_where_they_are_in_one_directory() {
+    for separate in [false, true] {
+        let disk = Arc::new(MemDisk::new(separate));
+        let (_, recovered) = start(&disk).unwrap();
+        let mut log = writer(&disk, &recovered);
+        (1..=4).for_each(|z| log.append(zxid(z), &txn(z)));
+        log.settle().unwrap();
+        let earlier = disk.fork();
+        (5..=6).for_each(|z| log.append(zxid(z), &txn(z)));
+        log.settle().unwrap();
+        snapshot_of(&disk, 6);
+        log.close().unwrap();
+        for path in [mark_path(), log_file(1)] {
+            disk.put(&path, earlier.content(&path).unwrap());
+        }
+        if separate {
+            let refusal = start(&disk).unwrap_err();
+            assert_eq!(refusal.kind, RefusalKind::Damage);
+            assert!(refusal.to_string().contains("zxid 0x4"), "{refusal}");
+        } else {
+            check(&disk, 6, 6, "the snapshot tells of everything");
+            check(&disk, 6, 6, "and again");
+        }
+    }
+}
