@@ -360,6 +360,15 @@ mod tests {
         drop(kept);
     }
 
+    /// The timer that was set before has as much of its time left as when the machine went to sleep: far more than a nap.
+    #[tokio::test]
+    async fn what_is_asked_for_after_the_machine_was_suspended_does_not_wait_for_what_was_due_before() {
+        let (clock, client) = client().await;
+        clock.sleep(Duration::from_secs(3600));
+        let sleep = tokio::spawn(async move { client.sleep(Duration::from_secs(1)).await });
+        soon("a second has passed", sleep).await;
+    }
+
     #[tokio::test]
     async fn a_client_on_which_nobody_relies_is_not_woken() {
         let (clock, client) = client().await;
