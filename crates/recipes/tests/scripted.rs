@@ -5,11 +5,13 @@ use farrier_client::{
     Action, Client, ClientBuilder, Clock, Engine, Error as ClientError, ErrorCode, Input, LinkId, Time,
 };
 use farrier_client::{Op, Stat, Zxid};
-use farrier_proto::client::{ConnectRequest, ConnectResponse, RequestHeader, begin_frame, end_frame, put_reply};
+use farrier_proto::client::{ConnectRequest, ConnectResponse, PathVersion, RequestHeader, SetDataRequest};
+use farrier_proto::client::{begin_frame, end_frame, put_reply};
 use farrier_proto::jute::{put_buffer, put_i32, put_len, put_str};
-use farrier_proto::multi::{MultiHeader, put_end};
+use farrier_proto::multi::{MultiHeader, MultiOp, put_end, put_result, read_multi};
 use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid};
 use farrier_recipes::{DoubleBarrier, Error, Item, Lock, Queue, guarded_multi};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -354,6 +356,68 @@ async fn a_double_barrier_is_not_opened_or_closed_twice_by_one_decision() {
     script.list(&listed, &["ready", &name, "other"]);
     let entered = script.end(enters).await.expect("it stood when the barrier was opened");
     drop(entered);
+}
+
+/// Somebody who comes late is let in only by the `ready` by which those whom it saw are inside: whatever took its place
+/// belongs to another round, which may not have begun yet.
+#[tokio::test]
+async fn who_comes_late_to_a_double_barrier_comes_in_only_by_the_ready_that_it_saw() {
+    const READY: i32 = 3;
+    for stands in [true, false] {
+        let (client, mut script) = Script::new(|builder| builder);
+        let barrier = DoubleBarrier::new(&client, "/b", 3).expect("some");
+        let enters = tokio::spawn(async move { barrier.enter().await });
+        let path = script.create("").await;
+        let own = stat(script.zxid, 0);
+        let name = path.strip_prefix("/b/").expect("below it").to_owned();
+        let ready = script.next(OpCode::Exists).await;
+        script.answer(&ready, |out| stat(7, READY).write(out));
+        let looks = script.next(OpCode::Exists).await;
+        script.answer(&looks, |out| own.write(out));
+        let listed = script.next(OpCode::GetChildren).await;
+        script.list(&listed, &["ready", &name, "other"]);
+        let other = script.next(OpCode::Exists).await;
+        assert_eq!(other.path(), "/b/other");
+        script.answer(&other, |out| stat(5, 0).write(out));
+        let notes = script.next(OpCode::Multi).await;
+        let mut r = Reader::new(&notes.body);
+        let check = |path, version| MultiOp::Check(PathVersion { path: Some(Cow::Borrowed(path)), version });
+        let set = SetDataRequest { path: Some(Cow::Borrowed(&path)), data: Some(Cow::Borrowed(b"")), version: -1 };
+        let expected = [check(path.as_str(), -1), check("/b/ready", READY), MultiOp::SetData(set)];
+        assert_eq!(read_multi(&mut r).expect("a multi"), expected);
+        if stands {
+            script.answer(&notes, |out| {
+                put_result(out, OpCode::Check);
+                put_result(out, OpCode::Check);
+                put_result(out, OpCode::SetData);
+                stat(5, 1).write(out);
+                put_end(out);
+            });
+        } else {
+            // The last of the others left meanwhile and took it along.
+            script.fail(&notes, 3, 1, ErrorCode::NoNode);
+        }
+        let again = script.next(OpCode::Create2).await;
+        script.refuse(&again, ErrorCode::NodeExists);
+        let ready = script.next(OpCode::Exists).await;
+        if stands {
+            script.answer(&ready, |out| stat(7, READY).write(out));
+        } else {
+            script.refuse(&ready, ErrorCode::NoNode);
+        }
+        let looks = script.next(OpCode::Exists).await;
+        assert_eq!(looks.path(), path);
+        script.answer(&looks, |out| stat(own.czxid.to_wire(), i32::from(stands)).write(out));
+        let listed = script.next(OpCode::GetChildren).await;
+        if stands {
+            script.list(&listed, &["ready", &name, "other"]);
+            drop(script.end(enters).await.expect("its znode says so"));
+        } else {
+            script.list(&listed, &[&name]);
+            script.work().await;
+            assert!(!enters.is_finished() && script.asked.is_empty(), "it waits for the next round");
+        }
+    }
 }
 
 /// An item that was taken.
