@@ -6,6 +6,7 @@ use crate::record;
 use crate::segment::header;
 use crate::snapshot::{SnapshotOptions, write_snapshot};
 use crate::testing::{Nodes, TEST_LOG, chooser, start, txn, used, zxid};
+use farrier_proto::CurrentEpoch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -248,6 +249,38 @@ fn what_cannot_be_read_is_moved_aside_on_demand() {
     assert!(damaged.make_unreadable(&path, was.len() - 3..was.len()));
     assert_eq!(crate::testing::start_member(&damaged).unwrap_err().kind, RefusalKind::Disk);
     assert_eq!(next_number(&*damaged).unwrap(), 1);
+}
+
+/// The same where nothing is missed: a snapshot that never got its name, and one whose installation was interrupted.
+#[test]
+fn what_cannot_be_read_of_an_unfinished_snapshot_is_no_end() {
+    let disk = used(&[6]);
+    let (_, recovered) = start(&disk).unwrap();
+    let intent = intent_path();
+    let installing = (0..).find_map(|n| {
+        let disk = Arc::new(disk.fork());
+        let mut log = crate::log::LogWriter::open(Arc::clone(&disk), &recovered, TEST_LOG);
+        disk.crash_after(n, 0);
+        let _ = log.install(&Nodes::up_to(9), CurrentEpoch(0), &SnapshotOptions::default());
+        disk.restart(Crash::Process, &mut |_| 0);
+        disk.content(&intent).is_some().then_some(disk)
+    });
+    let installing = installing.unwrap();
+    let name = installing.names(Dir::DataVersion).into_iter().find(|name| name.ends_with("install")).unwrap();
+    let unnamed = DiskPath::new(Dir::DataVersion, name);
+    let whole = installing.content(&unnamed).unwrap();
+    let temporary = DiskPath::new(Dir::DataVersion, "snapshot.9.tmp");
+    disk.put(&temporary, whole.clone());
+    for (disk, bad, aside) in [
+        (disk, temporary, "/data/version-2/farrier.damaged.1.snapshot.9.tmp"),
+        (installing, unnamed, "/data/farrier.damaged.1.farrier.install"),
+    ] {
+        assert!(disk.make_unreadable(&bad, whole.len() - 1..whole.len()));
+        assert_eq!(start(&disk).unwrap_err().kind, RefusalKind::Disk);
+        let repaired = accept_loss(&*disk, &options(), &mut Nodes::default()).unwrap();
+        assert_eq!(repaired.aside, [aside]);
+        assert_eq!(start(&disk).unwrap().0.zxids, vec![1, 2, 3, 4, 5, 6]);
+    }
 }
 
 /// What was to be kept aside and did not fit does not stay, or each attempt would leave another.
