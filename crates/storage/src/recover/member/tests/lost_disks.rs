@@ -95,26 +95,38 @@ fn a_log_of_apaches_without_any_snapshot_is_left_in_place() {
 }
 
 /// A member that must not count as an empty one has no snapshot until a leader's state is installed, an empty one too.
+/// Without that, what it logs would stand on nothing.
 #[test]
-fn a_member_that_joins_with_nothing_has_a_snapshot_below_its_log() {
+fn a_member_that_joins_with_nothing_needs_a_snapshot_below_its_log() {
     let strict = RecoverOptions { db_autocreate: false, ..MEMBER };
-    let disk = Arc::new(MemDisk::default());
-    for started in 0..2 {
+    for installs in [true, false] {
+        let disk = Arc::new(MemDisk::default());
+        for started in 0..2 {
+            let recovered = recover(&disk, &strict, &mut Nodes::default()).unwrap();
+            assert!(recovered.voteless && !recovered.needs_snapshot(), "{started}");
+        }
         let recovered = recover(&disk, &strict, &mut Nodes::default()).unwrap();
-        assert!(recovered.voteless && !recovered.needs_snapshot(), "{started}");
+        let mut log = writer(&disk, &recovered);
+        log.save_accepted_epoch(AcceptedEpoch(1)).unwrap();
+        if installs {
+            log.install(&Nodes::default(), CurrentEpoch(1), &SnapshotOptions::default()).unwrap();
+        } else {
+            log.save_current_epoch(CurrentEpoch(1)).unwrap();
+        }
+        append(&mut log, E1 + 1..=E1 + 3);
+        assert_eq!(log.truncate(zxid(E1 + 2)).unwrap(), installs, "is there something that it can be cut to?");
+        disk.restart(Crash::Power, &mut |_| 0);
+        let mut state = Nodes::default();
+        let recovered = recover(&disk, &strict, &mut state).unwrap();
+        if installs {
+            assert_eq!((recovered.recovering, recovered.voteless), (Recovering::No, false));
+            assert_eq!(state.zxids, [E1 + 1, E1 + 2]);
+            assert_eq!(aside(&disk), Vec::<String>::new());
+        } else {
+            assert_eq!((recovered.recovering, state.zxids.len()), (Recovering::History, 0));
+            assert_eq!(aside(&disk).len(), 1);
+        }
     }
-    let recovered = recover(&disk, &strict, &mut Nodes::default()).unwrap();
-    let mut log = writer(&disk, &recovered);
-    log.save_accepted_epoch(AcceptedEpoch(1)).unwrap();
-    log.install(&Nodes::default(), CurrentEpoch(1), &SnapshotOptions::default()).unwrap();
-    append(&mut log, E1 + 1..=E1 + 3);
-    assert!(log.truncate(zxid(E1 + 2)).unwrap(), "there is something that it can be cut to");
-    disk.restart(Crash::Power, &mut |_| 0);
-    let mut state = Nodes::default();
-    let recovered = recover(&disk, &strict, &mut state).unwrap();
-    assert_eq!((recovered.recovering, recovered.voteless), (Recovering::No, false));
-    assert_eq!(state.zxids, [E1 + 1, E1 + 2]);
-    assert_eq!(aside(&disk), Vec::<String>::new());
 }
 
 /// Some directories as they are on one disk, the others as they are on another.
