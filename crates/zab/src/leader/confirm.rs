@@ -82,8 +82,10 @@ impl Leader {
     /// Answers what is confirmed, and asks for what waits.
     ///
     /// Before anything is committed: whatever a quorum has of later proposals confirms every sync before them, so
-    /// that SYNC precedes their COMMITs. Apache's learners match the commits of a session with its requests in order,
-    /// and a sync is one of these.
+    /// that SYNC precedes their COMMITs. Apache's learners match commits with the requests of their clients in one order
+    /// for all sessions (`CommitProcessor.queuedWriteRequests`), and a sync is one of these: a COMMIT that passes it is
+    /// taken for another server's, and nothing is answered behind it any more. So whoever counts for a commit
+    /// counts here, before it is up to date, too.
     pub(super) fn confirm(&mut self, core: &mut Core, now: u64, out: &mut Outputs) {
         self.confirm_by_proposals(core, now, out);
         if farrier_proto::planted!(SyncUnconfirmed) {
@@ -135,7 +137,7 @@ impl Leader {
             return;
         }
         let mut acked: Vec<_> =
-            self.voters().filter(|l| l.stage == Stage::UpToDate).map(|l| (l.acked(), l.server)).collect();
+            self.voters().filter(|l| l.has_acked_new_leader()).map(|l| (l.acked(), l.server)).collect();
         acked.sort_unstable();
         let mut followers = BTreeSet::from([core.me()]);
         while let Some((zxid, server)) = acked.pop() {

@@ -350,6 +350,23 @@ fn an_acknowledgement_of_a_later_proposal_confirms_too() {
     assert_eq!(run.ack(1, 2, 2), ["synced 1", "deliver 2:2", "1> COMMIT 2:2", "2> COMMIT 2:2"]);
 }
 
+/// Which of Apache's servers are told of the commit is no question of who made it possible.
+#[test]
+fn a_voter_that_counts_for_a_commit_before_it_is_up_to_date_confirms_the_syncs_before_it() {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    run.establish();
+    run.join(1, 1, Zxid::new(1, 1));
+    assert_eq!(run.sync_learner(2), ["2> PING 2:0"]);
+    assert_eq!(run.sync_learner(2), NONE, "it shares the next round");
+    assert_eq!(run.propose(2, 1, LINK_UNFLUSHED_MAX).len(), 5, "to both, which have to take it");
+    run.flushed(2);
+    run.durable();
+    assert_eq!(run.ack(1, 2, 0), NONE, "UPTODATE waits for the link");
+    assert_eq!(run.ack(1, 2, 1), ["2> SYNC", "2> SYNC", "deliver 2:1", "2> COMMIT 2:1"]);
+    assert_eq!(run.pong(2), ["from 2 on 2: PING"]);
+    assert_eq!(run.flushed(1), ["1> COMMIT 2:1", "1> UPTODATE"]);
+}
+
 #[test]
 fn answers_that_precede_the_second_acknowledgement_confirm_nothing() {
     let mut run = setup(1, &[(1, 1)], |_| {});
