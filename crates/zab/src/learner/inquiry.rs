@@ -70,6 +70,7 @@ impl Learner {
         if n.vote.peer_epoch > 0 && !ours && core.ensemble.is_voter(from) && from != core.me() {
             core.learn_of_history(format_args!("server {from} knows epoch {}", n.vote.peer_epoch), out)?;
         }
+        self.elected_leads(core, from, n)?;
         let Stage::Broadcast(broadcast) = &self.stage else { return Ok(()) };
         let Some(inquiry) = &mut self.inquiry else { return Ok(()) };
         let follows = match n.state {
@@ -83,6 +84,29 @@ impl Learner {
         }
         inquiry.following.insert(from);
         if core.ensemble.is_quorum(&inquiry.following) { Err(self.leave_for_state(core)) } else { Ok(()) }
+    }
+
+    /// Whether the server that was elected says otherwise while it is dialled. Who heard fewer servers elects earlier: in
+    /// an ensemble that starts, a better vote may come to the elected one itself in the 200 ms that Apache's servers give
+    /// it (`FastLeaderElection.finalizeWait`). It tells, and accepts nobody: dialling it for initLimit would leave this
+    /// server out of the election, or of the ensemble.
+    fn elected_leads(&self, core: &mut Core, from: ServerId, n: &Notification) -> Result<(), Resign> {
+        // Of an earlier round it may be what a new link repeats.
+        if from != self.leader || n.round < core.round || !matches!(self.stage, Stage::Connecting(_)) {
+            return Ok(());
+        }
+        let other = core.ensemble.is_voter(n.vote.leader) && n.vote.leader != from;
+        let anew = n.state == ServerState::Looking && n.round > core.round;
+        if anew {
+            // What stood between the two ended with its term, and it may begin the next one for this server's sake.
+            core.setback = None;
+        }
+        let (gone, does) = match n.state {
+            ServerState::Looking => (other || anew, "looks for a leader"),
+            ServerState::Following => (other, "follows another"),
+            ServerState::Leading | ServerState::Observing => (false, ""),
+        };
+        if gone { Err(Resign::lost(format!("server {from}, which was elected, {does}"))) } else { Ok(()) }
     }
 
     /// It comes again at once: this is no sign of two servers that do not get on.

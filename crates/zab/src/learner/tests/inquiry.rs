@@ -80,3 +80,39 @@ fn who_comes_for_the_state_says_that_it_has_none_in_that_epoch_only() {
     b.says(leader_info(3));
     assert_eq!(b.durable(1), vec![ack_epoch(z(1, 2), Some(2))], "another leader may need the history");
 }
+
+#[test]
+fn a_server_that_was_elected_and_says_it_does_not_lead_is_not_dialled_on() {
+    use ServerState::{Following, Leading, Looking};
+    let of = |n: &Notification, round| Notification { round: ElectionRound(round), ..n.clone() };
+    let bench = || {
+        let mut b = Bench::new(1, disk());
+        b.core.round = ElectionRound(7);
+        b
+    };
+    let another = "server 3, which was elected, looks for a leader";
+    for (n, why) in [
+        (says(Looking, 2, 1), another),
+        (of(&says(Looking, 3, 1), 8), another),
+        (says(Following, 2, 2), "server 3, which was elected, follows another"),
+    ] {
+        assert_eq!(bench().hears(3, &n).expect_err("it does not lead").reason, why);
+        bench().hears(2, &n).expect("another server's word");
+        let mut b = bench();
+        b.connect();
+        b.hears(3, &n).expect("it answered since");
+    }
+    let mut b = bench();
+    b.core.setback = Some(Setback { leader: ServerId(3), pause: 640, until: 9000 });
+    b.hears(3, &of(&says(Looking, 3, 1), 8)).expect_err("it begins anew");
+    assert_eq!(b.core.setback, None, "and is dialled at once when it is elected again");
+    for n in [
+        says(Looking, 3, 1),
+        of(&says(Looking, 2, 1), 6),
+        of(&says(Following, 2, 2), 6),
+        says(Looking, Vote::NONE.leader.0, 1),
+        says(Leading, 3, 2),
+    ] {
+        bench().hears(3, &n).expect("it may be about to lead");
+    }
+}
