@@ -40,6 +40,8 @@ pub(crate) struct Election {
     voiceless: BTreeSet<ServerId>,
     /// What servers with a leader say, in whatever round they elected it.
     established: BTreeMap<ServerId, Ballot>,
+    /// Voters that were asked in an earlier round, and have not heard this server's vote since then.
+    asked: BTreeSet<ServerId>,
     /// Links as of the last look.
     links: BTreeSet<ServerId>,
     /// When the proposal is repeated, and the interval before that.
@@ -95,6 +97,7 @@ impl Election {
             votes: BTreeMap::new(),
             voiceless: BTreeSet::new(),
             established: BTreeMap::new(),
+            asked: BTreeSet::new(),
             links: core.election_links.clone(),
             resend_at: 0,
             interval: NOTIFICATION_INTERVAL_MIN.min(core.config.notification_interval_max),
@@ -170,6 +173,7 @@ impl Election {
             self.votes.remove(peer);
             self.voiceless.remove(peer);
             self.established.remove(peer);
+            self.asked.remove(peer);
         }
         self.links.clone_from(&core.election_links);
         self.decide(core, now)
@@ -177,9 +181,9 @@ impl Election {
 
     pub(crate) fn timer(&mut self, core: &mut Core, now: u64, out: &mut Outputs) -> Option<Elected> {
         if self.resend_at <= now {
-            self.interval = (2 * self.interval).min(core.config.notification_interval_max).max(1);
+            self.interval = self.longer(core);
             self.resend_at = now + self.interval;
-            self.tell_all(core, out);
+            self.repeat(core, out);
         }
         self.decide(core, now)
     }
@@ -211,6 +215,7 @@ impl Election {
             *ballots = renamed.collect();
         }
         self.voiceless = self.voiceless.iter().map(server).collect();
+        self.asked = self.asked.iter().map(server).collect();
         self.links = self.links.iter().map(server).collect();
     }
 
@@ -221,7 +226,8 @@ impl Election {
         let behind = n.round < self.round;
         // In the same round it may have missed our vote: nothing is heard between two roles. Who has no voice would
         // tell nothing, and be answered at once, without end.
-        if core.may_vote() && (behind || (n.round == self.round && newer(core, self.proposal, n.vote))) {
+        let missed = self.asked.remove(&from) || newer(core, self.proposal, n.vote);
+        if core.may_vote() && (behind || (n.round == self.round && missed)) {
             self.tell(core, from, out);
         }
         if n.vote == Vote::NONE {
@@ -304,9 +310,32 @@ impl Election {
     }
 
     fn tell_all(&self, core: &Core, out: &mut Outputs) {
-        for voter in core.ensemble.electors() {
-            if voter != core.me() {
+        for voter in core.ensemble.electors().filter(|voter| *voter != core.me()) {
+            self.tell(core, voter, out);
+        }
+    }
+
+    /// Until the next repetition. What a voter without a voice says is no vote, but Apache's servers, who have a quorum
+    /// and wait for 200 ms whether anything better comes, begin to wait anew with whatever comes
+    /// (`FastLeaderElection.lookForLeader`): so behind its first word it keeps silent for longer than that.
+    fn longer(&self, core: &Core) -> u64 {
+        let silent = !core.may_vote() && core.ensemble.is_voter(core.me());
+        let least = if silent { 2 * core.config.finalize_wait } else { 1 };
+        (2 * self.interval).max(least).min(core.config.notification_interval_max).max(1)
+    }
+
+    /// Says it again, and asks those of whom nothing was heard. One of Apache's servers that looks for a leader, too, and
+    /// has a better vote has told it already, perhaps before this server listened, and says it again only if nothing
+    /// comes for a while, which this server's own words prevent. Who is in an earlier round is answered at once
+    /// (`FastLeaderElection.WorkerReceiver`), and by whoever has a leader as well.
+    fn repeat(&mut self, core: &Core, out: &mut Outputs) {
+        for voter in core.ensemble.electors().filter(|voter| *voter != core.me()) {
+            let heard = [&self.votes, &self.established].iter().any(|ballots| ballots.contains_key(&voter));
+            if heard || self.voiceless.contains(&voter) || !core.may_vote() {
                 self.tell(core, voter, out);
+            } else {
+                self.asked.insert(voter);
+                notify(core, voter, ServerState::Looking, self.proposal, ElectionRound::default(), out);
             }
         }
     }

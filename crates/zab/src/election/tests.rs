@@ -113,6 +113,55 @@ fn a_late_server_joins_the_leader_there_is() {
     assert_eq!((elected.vote.peer_epoch, elected.round), (2, ElectionRound(1)));
 }
 
+/// As one of Apache's servers does that heard a worse vote of its own round: it says nothing.
+#[test]
+fn who_said_nothing_is_asked_in_an_earlier_round() {
+    let mut core = core(1, &majority(3), durable(1, 1));
+    core.election_links = ids([2, 3]);
+    let mut election = Election::new(&core);
+    let rounds = |out: &Outputs| notified(out).iter().map(|(to, n)| (*to, n.round.0)).collect::<Vec<_>>();
+    let mut out = Outputs::default();
+    election.start(&mut core, 1000, &mut out);
+    assert_eq!(rounds(&out), [(2, 1), (3, 1)], "at first everybody is told");
+
+    let mut out = Outputs::default();
+    assert_eq!(
+        election.notification(
+            &mut core,
+            1000,
+            ServerId(3),
+            said(ServerState::Looking, vote(1, 0x1_0000_0001, 1), 1),
+            &mut out
+        ),
+        None
+    );
+    let mut out = Outputs::default();
+    election.timer(&mut core, 1000 + NOTIFICATION_INTERVAL_MIN, &mut out);
+    assert_eq!(rounds(&out), [(2, 0), (3, 1)], "server 2 was not heard");
+
+    let mut out = Outputs::default();
+    let same = said(ServerState::Looking, vote(1, 0x1_0000_0001, 1), 1);
+    assert!(election.notification(&mut core, 1100, ServerId(2), same, &mut out).is_some());
+    assert_eq!(rounds(&out), [(2, 1)], "and may have missed this server's vote");
+    election.timer(&mut core, 1400, &mut out);
+    assert_eq!(rounds(&out), [(2, 1), (2, 1), (3, 1)]);
+}
+
+/// Each message makes Apache's servers begin their final wait anew.
+#[test]
+fn a_voter_without_a_voice_leaves_others_the_time_that_they_wait() {
+    for (server, voiceless, waits) in [(1, false, 40), (1, true, 400), (90, false, 40)] {
+        let mut core = core(server, &majority(3), durable(1, 1));
+        core.silent_until = voiceless.then_some(60_000);
+        let mut election = Election::new(&core);
+        let mut out = Outputs::default();
+        election.start(&mut core, 1000, &mut out);
+        assert_eq!(election.next_deadline(), Some(1000 + NOTIFICATION_INTERVAL_MIN));
+        election.timer(&mut core, 1020, &mut out);
+        assert_eq!(election.next_deadline(), Some(1020 + waits), "{server}, without a voice: {voiceless}");
+    }
+}
+
 #[test]
 fn the_final_wait_is_for_those_who_have_a_link_and_said_nothing() {
     let states = [(1, durable(1, 1)), (2, durable(1, 1)), (3, durable(1, 2))];
