@@ -4,7 +4,7 @@
 use crate::conn::{Asked, Phase, Waiting};
 use crate::earlier::LeftBehind;
 use crate::io::{Actions, ConnId, Level, Time};
-use crate::limits::ASKED_MAX;
+use crate::limits::{ASKED_MAX, PING_TOUCHED_MAX};
 use crate::members::Term;
 use crate::replica::{Origin, Replica};
 use farrier_proto::client::{PathOnly, RequestHeader};
@@ -21,6 +21,8 @@ pub(crate) struct Learning {
     pub(crate) epoch: u32,
     /// Sessions that were heard of since the last ping, with their timeouts.
     touched: BTreeMap<SessionId, i32>,
+    /// The first of them whose turn it is, when they are more than one answer takes.
+    turn: SessionId,
     /// Connections whose session the leader was asked for, in the order of the questions.
     revalidations: VecDeque<(SessionId, ConnId)>,
     pub(crate) left: LeftBehind,
@@ -28,7 +30,29 @@ pub(crate) struct Learning {
 
 impl Learning {
     pub(crate) fn new(epoch: u32) -> Self {
-        Self { epoch, touched: BTreeMap::new(), revalidations: VecDeque::new(), left: LeftBehind::default() }
+        Self {
+            epoch,
+            touched: BTreeMap::new(),
+            turn: SessionId(i64::MIN),
+            revalidations: VecDeque::new(),
+            left: LeftBehind::default(),
+        }
+    }
+
+    /// What one answer tells of those that were heard of; the rest has its turn with the next one.
+    fn tell_touched(&mut self) -> Vec<(SessionId, i32)> {
+        if self.touched.len() <= PING_TOUCHED_MAX {
+            return std::mem::take(&mut self.touched).into_iter().collect();
+        }
+        let in_turn = self.touched.range(self.turn..).chain(self.touched.range(..self.turn));
+        let told: Vec<_> = in_turn.take(PING_TOUCHED_MAX).map(|(session, timeout)| (*session, *timeout)).collect();
+        for (session, _) in &told {
+            self.touched.remove(session);
+        }
+        if let Some((session, _)) = told.last() {
+            self.turn = SessionId(session.0.wrapping_add(1));
+        }
+        told
     }
 }
 
@@ -187,7 +211,7 @@ impl Replica {
         self.digests.pinged(Zxid::from_wire(zxid));
         let Some(members) = self.membership.members() else { return };
         let touched = match &mut members.term {
-            Term::Learning(learning) => std::mem::take(&mut learning.touched).into_iter().collect(),
+            Term::Learning(learning) => learning.tell_touched(),
             Term::Looking | Term::Leading(_) => Vec::new(),
         };
         let touched = if farrier_proto::planted!(TouchesNotPassedOn) { Vec::new() } else { touched };
@@ -314,5 +338,26 @@ pub(crate) const fn can_answer(op: OpCode, txn: &Txn<'_>) -> bool {
         Txn::Reconfig(_) => matches!(op, OpCode::Reconfig),
         Txn::CloseSession(_) => matches!(op, OpCode::CloseSession),
         Txn::CreateSession(_) | Txn::DeleteContainer(_) | Txn::Check(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_answer_cannot_tell_has_its_turn_with_the_next() {
+        let mut learning = Learning::new(1);
+        let all = i64::try_from(PING_TOUCHED_MAX).unwrap() + 3;
+        let touch = |learning: &mut Learning| learning.touched.extend((0..all).map(|s| (SessionId(s), 9)));
+        let sessions = |told: Vec<(SessionId, i32)>| told.into_iter().map(|(s, _)| s.0).collect::<Vec<_>>();
+        touch(&mut learning);
+        assert_eq!(sessions(learning.tell_touched()), (0..all - 3).collect::<Vec<_>>());
+        touch(&mut learning);
+        let second = sessions(learning.tell_touched());
+        assert_eq!(second[..4], [all - 3, all - 2, all - 1, 0], "those that waited come first");
+        assert_eq!(second.len(), PING_TOUCHED_MAX);
+        assert_eq!(sessions(learning.tell_touched()), [all - 6, all - 5, all - 4]);
+        assert_eq!(learning.tell_touched(), []);
     }
 }

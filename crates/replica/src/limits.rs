@@ -49,6 +49,10 @@ pub(crate) const IDENTITIES_MAX: usize = 64;
 /// so that others get their turn.
 pub(crate) const WALK_MAX: usize = 250_000;
 
+/// Sessions that one answer to a leader's PING tells of, 12 bytes each: more than the 2 MiB that Apache's leaders take for
+/// the data of a packet (`jute.maxbuffer` and 1 MiB) would end the connection.
+pub(crate) const PING_TOUCHED_MAX: usize = 160_000;
+
 /// Connect requests that wait for a role.
 pub(crate) const HELD_MAX: usize = 4096;
 
