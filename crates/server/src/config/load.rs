@@ -247,9 +247,8 @@ fn port(sources: &Sources, key: &str) -> Option<u16> {
 
 fn resolve(sources: &mut Sources, key: &str, host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    let found = (bare, 0).to_socket_addrs().map(|mut found| found.next());
-    match found {
-        Ok(Some(address)) => Some(address.ip()),
+    match (bare, 0).to_socket_addrs().map(first) {
+        Ok(Some(ip)) => Some(ip),
         Ok(None) => {
             sources.refuse(key, format!("`{host}` has no address"));
             None
@@ -259,6 +258,12 @@ fn resolve(sources: &mut Sources, key: &str, host: &str) -> Option<IpAddr> {
             None
         }
     }
+}
+
+/// Where Java would listen: it takes IPv4 before IPv6. Elsewhere the clients of a name with both would find nobody, and a
+/// server of Apache's that still runs would not be noticed.
+fn first(found: impl Iterator<Item = SocketAddr>) -> Option<IpAddr> {
+    found.min_by_key(SocketAddr::is_ipv6).map(|address| address.ip())
 }
 
 fn storage(sources: &mut Sources) -> StorageSettings {
@@ -478,4 +483,18 @@ pub(super) fn place_of(file: Option<&Path>) -> String {
 
 fn i32_of(value: i64) -> i32 {
     i32::try_from(value).expect("the row's bounds fit 32 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_both_kinds_of_addresses_is_an_ipv4_address() {
+        let of =
+            |texts: &[&str]| first(texts.iter().map(|text| text.parse().expect("an address"))).map(|ip| ip.to_string());
+        assert_eq!(of(&["[::1]:0", "127.0.0.1:0", "127.0.0.2:0"]).as_deref(), Some("127.0.0.1"));
+        assert_eq!(of(&["[::1]:0", "[::2]:0"]).as_deref(), Some("::1"));
+        assert_eq!(of(&[]), None);
+    }
 }
