@@ -107,8 +107,12 @@ impl ConfigFiles {
         // A link stays one; what it names is changed.
         let main = fs::canonicalize(&self.main).map_err(failed("find", &self.main))?;
         let before = fs::read(&main).map_err(failed("read", &main))?;
-        let own_client = list.get(self.me).is_some_and(|m| m.client.is_some() || m.secure_client.is_some());
-        let after = rewritten(&before, &dynamic, own_client).map_err(|why| FileError {
+        let own = list.get(self.me);
+        let own_ports = OwnPorts {
+            client: own.is_some_and(|m| m.client.is_some()),
+            secure: own.is_some_and(|m| m.secure_client.is_some()),
+        };
+        let after = rewritten(&before, &dynamic, own_ports).map_err(|why| FileError {
             what: "change",
             path: main.clone(),
             why,
@@ -149,18 +153,26 @@ impl ConfigFiles {
     }
 }
 
-/// The main file without what it says of the members, and with the name of the file that says it now. `own_client`: that
-/// file also has this server's own client address.
-fn rewritten(text: &[u8], dynamic: &Path, own_client: bool) -> Result<Vec<u8>, String> {
+/// Which of this server's own addresses for clients its line among the members has. What the line lacks, only the main
+/// file says.
+#[derive(Clone, Copy)]
+struct OwnPorts {
+    client: bool,
+    secure: bool,
+}
+
+/// The main file without what it says of the members, and with the name of the file that says it now.
+fn rewritten(text: &[u8], dynamic: &Path, own: OwnPorts) -> Result<Vec<u8>, String> {
     let name = dynamic.to_str().ok_or("its name is no UTF-8 text")?;
     let goes = |key: &str| {
-        let client = key.starts_with("clientPort") || key.starts_with("secureClientPort");
         key.starts_with("server.")
             || key.starts_with("group")
             || key.starts_with("weight")
             || key.starts_with("dynamicConfigFile")
             || key.starts_with("peerType")
-            || (own_client && client)
+            // No prefix, unlike Apache: `clientPortListenBacklog` stands in no line.
+            || (own.client && matches!(key, "clientPort" | "clientPortAddress"))
+            || (own.secure && matches!(key, "secureClientPort" | "secureClientPortAddress"))
     };
     let mut out = properties::without(text, goes).map_err(|e| format!("line {}: {}", e.line, e.message))?;
     if !out.is_empty() && !out.ends_with(b"\n") {
@@ -290,6 +302,25 @@ mod tests {
         assert!(place.read("zoo.cfg").contains("\nclientPort=2181\r\n"), "{}", place.read("zoo.cfg"));
         let loaded = load(&place.main, &Overrides::default()).expect("the next start reads it");
         assert_eq!(loaded.config.client.port, 2181);
+    }
+
+    #[test]
+    fn the_secure_port_and_the_backlog_stay_where_no_line_has_them() {
+        let others = "\nsecureClientPort=2281\nsecureClientPortAddress=10.0.0.1\nclientPortListenBacklog=200\n";
+        let main = MAIN.replace("\ninitLimit", &format!("\nclientPortAddress=127.0.0.1{others}initLimit"));
+        let place = Place::new(&main);
+        place.write(&list(7, LINES));
+        let text = place.read("zoo.cfg");
+        assert!(
+            text.contains(others) && !text.contains("\nclientPort=") && !text.contains("\nclientPortAddress="),
+            "{text}"
+        );
+
+        let place = Place::new(&main);
+        place.write(&list(7, &LINES.replace(";127.0.0.1:2181", ";;127.0.0.1:2281")));
+        let text = place.read("zoo.cfg");
+        assert!(text.contains("\nclientPort=2181") && text.contains("\nclientPortAddress=127.0.0.1\n"), "{text}");
+        assert!(!text.contains("secureClientPort") && text.contains("\nclientPortListenBacklog=200\n"), "{text}");
     }
 
     #[test]
