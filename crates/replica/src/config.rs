@@ -139,13 +139,13 @@ pub struct ConnectionThrottleConfig {
     pub fill_time: u64,
     /// Tokens per refill.
     pub fill_count: u64,
-    /// Milliseconds between adjustments of the drop probability; `None` is off.
+    /// More than so many milliseconds pass between adjustments of the drop probability; `None` is off.
     pub freeze_time: Option<u64>,
     /// Step up when the bucket is empty.
     pub drop_increase: f64,
     /// Step down when it is full enough.
     pub drop_decrease: f64,
-    /// What "full enough" is, from 0 to 1.
+    /// What "full enough" is: the share of the tokens, from 0 to 1, that may be missing.
     pub decrease_ratio: f64,
     /// Charge of a new session.
     pub session_weight: u64,

@@ -1,5 +1,5 @@
 //! Admission of connect requests: a token bucket, and before it runs dry random early drops whose
-//! probability rises while it is empty and falls while it is full (the BLUE algorithm).
+//! probability rises while it is empty and falls while it is full enough (the BLUE algorithm).
 
 use crate::config::ConnectionThrottleConfig;
 
@@ -64,12 +64,13 @@ impl ConnectionThrottle {
         }
         let charge = if renew { c.renew_weight } else { c.session_weight };
         if let Some(freeze) = c.freeze_time {
-            if now.saturating_sub(self.adjusted_at) >= freeze {
-                if self.tokens < charge {
-                    self.adjusted_at = now;
+            // As in Apache, whose ratio is of what is missing, and for which only a bucket without a token is empty.
+            if now.saturating_sub(self.adjusted_at) > freeze {
+                self.adjusted_at = now;
+                let missing = c.tokens - self.tokens;
+                if missing == c.tokens {
                     self.drop_chance = (self.drop_chance + c.drop_increase).min(1.0);
-                } else if self.tokens as f64 >= c.tokens as f64 * c.decrease_ratio {
-                    self.adjusted_at = now;
+                } else if missing as f64 <= (c.tokens as f64 * c.decrease_ratio).round() {
                     self.drop_chance = (self.drop_chance - c.drop_decrease).max(0.0);
                 }
             }
@@ -89,7 +90,7 @@ impl ConnectionThrottle {
 mod tests {
     use super::*;
 
-    fn throttle(freeze_time: Option<u64>) -> ConnectionThrottle {
+    fn throttle(freeze_time: Option<u64>, decrease_ratio: f64) -> ConnectionThrottle {
         ConnectionThrottle::new(ConnectionThrottleConfig {
             tokens: 3,
             fill_time: 10,
@@ -97,7 +98,7 @@ mod tests {
             freeze_time,
             drop_increase: 1.0,
             drop_decrease: 1.0,
-            decrease_ratio: 1.0,
+            decrease_ratio,
             session_weight: 1,
             renew_weight: 1,
         })
@@ -105,7 +106,7 @@ mod tests {
 
     #[test]
     fn the_bucket_empties_and_refills() {
-        let (mut t, mut r) = (throttle(None), Random::new(1));
+        let (mut t, mut r) = (throttle(None, 0.0), Random::new(1));
         assert_eq!((0..5).filter(|_| t.admit(0, false, &mut r)).count(), 3);
         assert!(t.admit(10, false, &mut r));
         assert!(!t.admit(19, false, &mut r));
@@ -113,11 +114,32 @@ mod tests {
     }
 
     #[test]
-    fn drops_begin_when_it_was_empty_and_end_when_it_is_full() {
-        let (mut t, mut r) = (throttle(Some(1)), Random::new(1));
-        assert_eq!((0..3).filter(|_| t.admit(1, false, &mut r)).count(), 3);
-        assert!(!t.admit(2, false, &mut r), "empty");
-        assert!(!t.admit(11, false, &mut r), "a token is there, but the chance of a drop is 1");
-        assert!(t.admit(100, false, &mut r), "full again, the chance is back at 0");
+    fn drops_begin_when_it_is_empty_and_end_when_no_more_is_missing_than_the_ratio_says() {
+        // Of three tokens, none, one (rounded), or all may be missing.
+        for (ratio, ends_at) in [(0.0, 30), (0.4, 20), (1.0, 10)] {
+            let (mut t, mut r) = (throttle(Some(1), ratio), Random::new(1));
+            assert_eq!((0..3).filter(|_| t.admit(1, false, &mut r)).count(), 3);
+            assert!(!t.admit(4, false, &mut r), "empty");
+            for tokens_at in [10, 20, 30] {
+                assert_eq!(t.admit(tokens_at, false, &mut r), tokens_at >= ends_at, "ratio {ratio} at {tokens_at}");
+                if tokens_at >= ends_at {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_chance_changes_no_more_often_than_once_in_the_freeze_time() {
+        let mut r = Random::new(1);
+        let mut t = throttle(Some(0), 0.0);
+        t.config.drop_increase = 0.25;
+        assert_eq!((0..3).filter(|_| t.admit(0, false, &mut r)).count(), 3);
+        for _ in 0..4 {
+            assert!(!t.admit(1, false, &mut r), "empty");
+        }
+        assert!((t.drop_chance() - 0.25).abs() < 1e-9, "one step in a millisecond: {}", t.drop_chance());
+        assert!(!t.admit(2, false, &mut r));
+        assert!((t.drop_chance() - 0.5).abs() < 1e-9, "{}", t.drop_chance());
     }
 }

@@ -330,7 +330,7 @@ fn request_throttle(sources: &Sources) -> RequestThrottle {
 }
 
 fn connection_throttle(sources: &mut Sources) -> ConnectionThrottle {
-    let freezes = sources.int("connection_throttle_freeze_time").is_some_and(|ms| ms > 0);
+    let freezes = sources.int("connection_throttle_freeze_time").is_some_and(|ms| ms != -1);
     let throttle = ConnectionThrottle {
         tokens: sources.count("connection_throttle_tokens"),
         fill_time: sources.ms("connection_throttle_fill_time"),

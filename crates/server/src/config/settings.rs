@@ -187,7 +187,7 @@ pub struct ConnectionThrottle {
     pub drop_increase: f64,
     /// `connection_throttle_drop_decrease`: step down, 0 to 1.
     pub drop_decrease: f64,
-    /// `connection_throttle_decrease_ratio`: fullness, 0 to 1, at which to step down.
+    /// `connection_throttle_decrease_ratio`: the share of the bucket, 0 to 1, that may be missing for a step down.
     pub decrease_ratio: f64,
     /// `connection_throttle_weight_enabled`: charge by kind of session.
     pub weighted: bool,

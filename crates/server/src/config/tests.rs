@@ -705,3 +705,12 @@ fn the_dynamic_file_is_read() {
     let error = load(&dir.write("zoo.cfg", &text), &Overrides::default()).expect_err("foreign key").to_string();
     assert!(error.contains("dynamic.100000000:2: tickTime=5: expected server.N"), "{error}");
 }
+
+#[test]
+fn random_refusals_are_off_at_minus_one_only() {
+    let freeze = |text: &str| accepted(text).config.connection_throttle.freeze_time;
+    assert_eq!(freeze(""), None);
+    assert_eq!(freeze("connection_throttle_freeze_time=-1"), None);
+    assert_eq!(freeze("connection_throttle_freeze_time=0"), Some(Duration::ZERO));
+    assert_eq!(freeze("connection_throttle_freeze_time=6"), Some(Duration::from_millis(6)));
+}
