@@ -25,7 +25,8 @@ const READ_MIN: usize = 512;
 /// Largest read: enough to batch hundreds of requests.
 const READ_MAX: usize = 64 << 10;
 
-/// How long a closing connection may take to accept what is left for it.
+/// How long a closing connection may take to accept what is left for it; with the answer to a four-letter word, how
+/// long for [`WORD_PACE`] bytes of it.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How long a client may take to close its end after we closed ours, and how many bytes it may still send
@@ -33,6 +34,10 @@ const LINGER: Duration = Duration::from_secs(5);
 /// last reply on its way.
 const HANG_UP: Duration = Duration::from_secs(1);
 const HANG_UP_BYTES: usize = 1 << 20;
+
+/// So many bytes of the answer to a four-letter word must leave within [`LINGER`]: whoever asked wants all of it, and
+/// may be slow.
+const WORD_PACE: usize = 16 << 10;
 
 /// The same time where the whole server closes.
 const HANG_UP_CLOSING: Duration = Duration::from_millis(200);
@@ -276,27 +281,35 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
     // Harmless if the replica closed it first.
     core.step(Input::ClientDown { conn: id });
     context.deliver();
+    let (mut worth, mut pace) = (LINGER_BYTES + REPLY_MAX.max(4 * context.frame_max()), None);
     if let Some(word) = word {
         // Probes ask every few seconds.
         tracing::debug!("processing {} command from {peer}", word.name());
-        conn.queue(words::answer(&context, word, peer).await.as_bytes());
+        let answer = words::answer(&context, word, peer).await;
+        conn.queue(answer.as_bytes());
+        (worth, pace) = (answer.len(), Some(WORD_PACE));
     }
-    if finish(&conn, LINGER_BYTES + REPLY_MAX.max(4 * context.frame_max())).await && !conn.ended.load(SeqCst) {
+    if finish(&conn, worth, LINGER, pace).await && !conn.ended.load(SeqCst) {
         hang_up(&conn, &read, if core.is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;
     }
     context.unregister(id);
 }
 
-/// Sends what is left, within bounds of time and of `worth` bytes; true if everything is sent.
-async fn finish(conn: &Conn, worth: usize) -> bool {
-    let deadline = Instant::now() + LINGER;
+/// Sends what is left, within bounds of time and of `worth` bytes; true if everything is sent. The time is `linger`,
+/// and begins again whenever `pace` bytes have left.
+async fn finish(conn: &Conn, worth: usize, linger: Duration, pace: Option<usize>) -> bool {
+    let (mut mark, mut deadline) = (conn.backlog(), Instant::now() + linger);
     loop {
         conn.flush();
-        if conn.backlog() > worth {
+        let left = conn.backlog();
+        if pace.is_some_and(|pace| mark.saturating_sub(left) >= pace) {
+            (mark, deadline) = (left, Instant::now() + linger);
+        }
+        if left > worth {
             // It was closed because it does not read; what it was sent only costs memory.
             return false;
         }
-        if conn.broken.load(SeqCst) || conn.backlog() == 0 {
+        if conn.broken.load(SeqCst) || left == 0 {
             return !conn.broken.load(SeqCst);
         }
         tokio::select! {
@@ -627,6 +640,37 @@ mod tests {
         drop(conn);
         let all = reader.join().expect("it read");
         assert!(all == (0..=sent).flat_map(frame).collect::<Vec<_>>(), "{} bytes of {sent} frames", all.len());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_of_a_word_gets_all_of_it_and_one_that_stalls_does_not() {
+        const PIECE: usize = 128 << 10;
+        let answer = vec![b'x'; 30 * PIECE];
+        for (reads, linger) in [(true, Duration::from_secs(1)), (false, Duration::from_millis(100))] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            // Set first: what is accepted has it from the beginning.
+            socket2::SockRef::from(&listener).set_send_buffer_size(PIECE).expect("set");
+            let mut client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+            socket2::SockRef::from(&client).set_recv_buffer_size(PIECE).expect("set");
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let (_read, write) = stream.into_split();
+            let conn = Conn::new(ConnId(0), write, Waker::noop().clone());
+            conn.queue(&answer);
+            let len = answer.len();
+            let reader = std::thread::spawn(move || {
+                let mut piece = vec![0; PIECE];
+                for _ in 0..if reads { len / PIECE } else { 0 } {
+                    std::thread::sleep(Duration::from_millis(80));
+                    io::Read::read_exact(&mut client, &mut piece).expect("more comes");
+                }
+                client
+            });
+            let began = Instant::now();
+            assert_eq!(finish(&conn, len, linger, Some(WORD_PACE)).await, reads);
+            assert_eq!(began.elapsed() > Duration::from_secs(1), reads, "{:?}", began.elapsed());
+            drop(conn);
+            reader.join().expect("it read");
+        }
     }
 
     #[test]
