@@ -375,8 +375,8 @@ fn auth(sources: &mut Sources) -> AuthSettings {
     sources.warnings.append(&mut warnings);
 
     let super_digest = sources.text("DigestAuthenticationProvider.superDigest").filter(|d| !d.is_empty());
-    if super_digest.as_ref().is_some_and(|d| !d.starts_with("super:")) {
-        let text = "DigestAuthenticationProvider.superDigest doesn't begin with `super:`; no identity can match it";
+    if super_digest.as_ref().is_some_and(|d| !d.contains(':')) {
+        let text = "DigestAuthenticationProvider.superDigest isn't USER:HASH; no identity can match it";
         sources.warnings.push(text.to_owned());
     }
     let digest_hash = match sources.text("DigestAuthenticationProvider.digestAlg").as_deref() {

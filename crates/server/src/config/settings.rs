@@ -246,7 +246,7 @@ pub struct AuthSettings {
     pub digest_enabled: bool,
     /// `DigestAuthenticationProvider.digestAlg`.
     pub digest_hash: PasswordHash,
-    /// `DigestAuthenticationProvider.superDigest`: `super:` and the base64 of a hash.
+    /// `DigestAuthenticationProvider.superDigest`: a user, `:` and the base64 of a hash.
     pub super_digest: Option<String>,
     /// Scheme `ensemble` is registered by an `authProvider.N` line.
     pub ensemble_provider: bool,

@@ -714,3 +714,11 @@ fn random_refusals_are_off_at_minus_one_only() {
     assert_eq!(freeze("connection_throttle_freeze_time=0"), Some(Duration::ZERO));
     assert_eq!(freeze("connection_throttle_freeze_time=6"), Some(Duration::from_millis(6)));
 }
+
+#[test]
+fn a_super_digest_may_have_any_user_but_needs_one() {
+    let warned = |value: &str| warnings(&accepted(&format!("DigestAuthenticationProvider.superDigest={value}")));
+    assert_eq!(warned("super:xQJmxLMiHGwaqBvst5y6rkB6HQs="), "");
+    assert_eq!(warned("admin:xQJmxLMiHGwaqBvst5y6rkB6HQs="), "");
+    assert!(warned("xQJmxLMiHGwaqBvst5y6rkB6HQs=").contains("no identity can match it"));
+}
