@@ -6,11 +6,12 @@ use crate::mapping::{millis, tree};
 use crate::peers::address::Route;
 use crate::peers::{PeerSettings, addresses};
 use farrier_proto::ServerId;
-use farrier_proto::membership::MemberList;
+use farrier_proto::membership::{HostPort, MemberList};
 use farrier_zab::{Config, Ensemble, EnsembleError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// Bytes of committed transactions that are kept in memory for learners.
 const WINDOW_BYTES: usize = 32 << 20;
@@ -73,7 +74,13 @@ impl Membership {
         }
     }
 
-    pub(crate) fn peers(&self, config: &ServerConfig, seed: u64, activations: Arc<Activations>) -> PeerSettings {
+    pub(crate) fn peers(
+        &self,
+        config: &ServerConfig,
+        seed: u64,
+        activations: Arc<Activations>,
+        client: watch::Sender<Option<HostPort>>,
+    ) -> PeerSettings {
         let t = &self.config.tuning;
         let tick = Duration::from_millis(u64::from(config.tick_time_ms.unsigned_abs()));
         PeerSettings {
@@ -86,6 +93,7 @@ impl Membership {
                 .collect::<BTreeMap<_, _>>()
                 .into(),
             activations,
+            client: Arc::new(client),
             route: Route { keep_alive: t.keep_alive, detours: config.detours.clone() },
             multi_address: t.multi_address,
             connect_timeout: t.connect_timeout,
@@ -112,7 +120,7 @@ fn ensemble(config: &EnsembleConfig) -> Result<Ensemble, EnsembleError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{HostPort, PeerAddress, Role};
+    use crate::config::{PeerAddress, Role};
 
     fn member(hosts: &[&str], role: Role, client: Option<(&str, u16)>) -> Member {
         let address = |h: &&str| PeerAddress { host: (*h).into(), quorum_port: 2888, election_port: 3888 };

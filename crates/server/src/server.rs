@@ -1,6 +1,6 @@
 //! One server, from start to stop.
 
-use crate::accept::Acceptor;
+use crate::accept::{self, Acceptor};
 use crate::activation::{self, Activations, ConfigFiles};
 use crate::admin::{self, Door};
 use crate::background::{self, Snapshots};
@@ -21,14 +21,14 @@ use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
 use farrier_replica::{Input, LogWork, Replica, durable};
 use farrier_storage::{DiskError, DiskErrorKind, LogWriter, Pending, Refusal, RefusalKind, read_pending};
-use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::AtomicU16;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// listen(2) backlog when the file is silent. With Java's 50 a burst of clients that come back overflows it while the worker has
 /// something else to do, and whoever is dropped tries again only after a second.
@@ -302,6 +302,7 @@ impl Server {
             let run = move || background::run_purge(&shared, &disk, &policy, interval, &files);
             threads.others.push(spawn("purge", Box::new(run))?);
         }
+        let (client, moves) = watch::channel(None);
         if let Some((member, listeners)) = member {
             let own: Vec<_> = member.own().addresses.iter().map(|a| a.host.as_str()).collect();
             tracing::info!("server {} of {}, at {}", member.me, member.config.members.len(), own.join(", "));
@@ -327,7 +328,7 @@ impl Server {
                 let run = move || activation::run(&shared, &queue, &files);
                 threads.others.push(spawn("configuration", Box::new(run))?);
             }
-            let (shared, settings): (_, PeerSettings) = (core.clone(), member.peers(config, seed, activations));
+            let (shared, settings): (_, PeerSettings) = (core.clone(), member.peers(config, seed, activations, client));
             let run = move || peers::run(&shared, settings, listeners);
             threads.peers = Some(spawn("peers", Box::new(run))?);
         }
@@ -336,7 +337,8 @@ impl Server {
 
         let (senders, accepted): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(HAND_OFF_MAX)).unzip();
         let keep_alive = config.client.tcp_keep_alive;
-        let mut acceptor = Some(Acceptor { listener, workers: senders, limits, keep_alive });
+        let backlog = backlog(config);
+        let mut acceptor = Some(Acceptor { listener, workers: senders, limits, keep_alive, backlog, moves });
         for (index, accepted) in accepted.into_iter().enumerate() {
             let (shared, settings, acceptor) = (core.clone(), settings.clone(), acceptor.take());
             let run = move || worker::run(&shared, index, settings, accepted, acceptor);
@@ -352,7 +354,7 @@ impl Server {
         })
     }
 
-    /// Where clients connect.
+    /// Where clients connect, unless a reconfiguration gave this server another address for them since it started.
     #[must_use]
     pub const fn client_addr(&self) -> SocketAddr {
         self.address
@@ -482,7 +484,7 @@ pub(crate) fn word_settings(
     WordSettings {
         member: member.cloned(),
         whitelist: config.words.clone(),
-        client_port: address.port(),
+        client_port: AtomicU16::new(address.port()),
         data_dir: config.data_dir.join("version-2"),
         data_log_dir: config.data_log_dir.join("version-2"),
         tick_time: config.tick_time_ms,
@@ -495,19 +497,13 @@ pub(crate) fn word_settings(
     }
 }
 
+fn backlog(config: &ServerConfig) -> i32 {
+    i32::try_from(config.client.backlog.unwrap_or(BACKLOG_DEFAULT)).unwrap_or(i32::MAX)
+}
+
 fn bind(config: &ServerConfig) -> Result<TcpListener, StartError> {
-    let port = config.client.port;
-    let backlog = i32::try_from(config.client.backlog.unwrap_or(BACKLOG_DEFAULT)).unwrap_or(i32::MAX);
-    match config.client.address {
-        Some(ip) => listen(SocketAddr::new(ip, port), backlog),
-        // Every address: both families where the machine has IPv6, otherwise IPv4.
-        None => match listen(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), backlog) {
-            Err(StartError::Bind { error, .. }) if error.kind() != io::ErrorKind::AddrInUse => {
-                listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), backlog)
-            }
-            other => other,
-        },
-    }
+    let listener = accept::listen(config.client.address, config.client.port, backlog(config));
+    listener.map_err(|(address, error)| StartError::Bind { address, error })
 }
 
 /// Between two attempts to bind a port for peers.
@@ -549,23 +545,10 @@ fn bind_peers(member: &Membership) -> Result<PeerListeners, StartError> {
     Ok(listeners)
 }
 
-fn listen(address: SocketAddr, backlog: i32) -> Result<TcpListener, StartError> {
-    let open = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(backlog)?;
-        Ok(socket.into())
-    };
-    open().map_err(|error| StartError::Bind { address, error })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn members_that_are_pending_come_from_both_kinds_of_servers_and_not_from_a_damaged_file() {

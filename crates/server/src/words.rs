@@ -14,7 +14,7 @@ use farrier_tree::auth::ip::java_text;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU16, Ordering};
 
 /// Version as probes read it: they cut at the first `-`, and know ZooKeeper's.
 pub const VERSION: &str = concat!("3.9.4-farrier-", env!("CARGO_PKG_VERSION"), ", built on 2026-11-22 00:00 UTC");
@@ -92,7 +92,8 @@ pub(crate) struct WordSettings {
     pub(crate) whitelist: FourLetterWords,
     /// `None` on a standalone server.
     pub(crate) member: Option<Membership>,
-    pub(crate) client_port: u16,
+    /// A reconfiguration may change it.
+    pub(crate) client_port: AtomicU16,
     pub(crate) data_dir: PathBuf,
     pub(crate) data_log_dir: PathBuf,
     pub(crate) tick_time: i32,
@@ -286,7 +287,7 @@ fn put_connection(out: &mut String, c: &ConnectionInfo) {
 fn conf_text(s: &WordSettings, (data, log): (u64, u64), members: Option<&[u8]>) -> String {
     format!(
         "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={data}\ndataLogDir={}\ndataLogSize={log}\ntickTime={}\nmaxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId={}\n{}",
-        s.client_port,
+        s.client_port.load(Ordering::Relaxed),
         s.data_dir.display(),
         s.data_log_dir.display(),
         s.tick_time,

@@ -94,16 +94,8 @@ pub(crate) fn prepare(stream: &TcpStream, keep_alive: bool) -> io::Result<()> {
 
 /// Listens where `endpoint` says, or on its port at every address of the machine. Does not block later.
 pub(crate) fn listen(endpoint: &Endpoint, everywhere: bool) -> Result<TcpListener, (SocketAddr, io::Error)> {
-    let everything = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), endpoint.port);
     if everywhere {
-        return match open(everything, BACKLOG) {
-            // A machine without IPv6.
-            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-                let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), endpoint.port);
-                open(address, BACKLOG).map_err(|error| (address, error))
-            }
-            other => other.map_err(|error| (everything, error)),
-        };
+        return open_everywhere(endpoint.port, BACKLOG);
     }
     let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), endpoint.port);
     let mut last = None;
@@ -116,7 +108,20 @@ pub(crate) fn listen(endpoint: &Endpoint, everywhere: bool) -> Result<TcpListene
     Err(last.unwrap_or_else(|| (unknown, io::Error::new(io::ErrorKind::NotFound, "the name has no address"))))
 }
 
-fn open(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+/// Listens on a port of every address: both families where the machine has IPv6, otherwise IPv4.
+pub(crate) fn open_everywhere(port: u16, backlog: i32) -> Result<TcpListener, (SocketAddr, io::Error)> {
+    let everything = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+    match open(everything, backlog) {
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+            open(address, backlog).map_err(|error| (address, error))
+        }
+        other => other.map_err(|error| (everything, error)),
+    }
+}
+
+/// Listens there. Does not block later.
+pub(crate) fn open(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;

@@ -23,7 +23,7 @@ use crate::priority::Courtesy;
 use address::{Endpoint, Route};
 use election::Election;
 use farrier_proto::ServerId;
-use farrier_proto::membership::{Member, MemberList, PeerAddress};
+use farrier_proto::membership::{HostPort, Member, MemberList, PeerAddress};
 use farrier_proto::quorum::Notification;
 use farrier_replica::Input;
 use farrier_tree::TreeConfig;
@@ -36,7 +36,7 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::LocalSet;
 
 /// Threads for look-ups of names and for snapshots on their way; more wait for their turn.
@@ -97,6 +97,8 @@ pub(crate) struct PeerSettings {
     pub(crate) members: RefCell<BTreeMap<ServerId, MemberAddresses>>,
     /// For the operator's files, which change with the members.
     pub(crate) activations: Arc<Activations>,
+    /// Where a configuration in force lets clients of this server connect.
+    pub(crate) client: Arc<watch::Sender<Option<HostPort>>>,
     /// How they are reached.
     pub(crate) route: Route,
     /// `multiAddress.enabled`: whoever is dialled on its election port is told all of our addresses.
@@ -140,7 +142,12 @@ impl PeerSettings {
         tracing::info!("a reconfiguration is in force: the members are {ids:?} now, version {:x}", list.version);
         let moved = |old: &MemberAddresses| now.get(&self.me).is_some_and(|new| new != old);
         if self.members.borrow().get(&self.me).is_some_and(moved) {
-            tracing::warn!("this server's own addresses are others now: it listens there after a restart");
+            tracing::warn!(
+                "this server's own addresses for the other servers are others now: it listens there after a restart"
+            );
+        }
+        if let Some(client) = list.get(self.me).and_then(|own| own.client.clone()) {
+            self.client.send_replace(Some(client));
         }
         *self.members.borrow_mut() = now;
         self.activations.put(list);
@@ -243,5 +250,36 @@ fn execute(settings: &PeerSettings, election: &Rc<Election>, channel: &Rc<Learne
         PeerCommand::Resume { link } => channel.resume(link),
         PeerCommand::Activate { members } => settings.activate(members),
         PeerCommand::Close { link, reason } => channel.close_link(link, &reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EnsembleConfig, ServerConfig};
+    use crate::member::Membership;
+
+    #[test]
+    fn who_takes_connections_is_told_where_clients_may_connect() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("myid"), "1").expect("written");
+        let list = |client: &str| {
+            let text = format!("server.1=a:1:2{client}\nserver.2=b:1:2;c:5\nserver.3=c:1:2\nversion=7");
+            Box::new(MemberList::parse(text.as_bytes()).expect("a list"))
+        };
+        let config = ServerConfig {
+            ensemble: Some(EnsembleConfig::new(1, list("").members)),
+            ..ServerConfig::standalone(dir.path(), "127.0.0.1:0".parse().expect("an address"))
+        };
+        let member = Membership::of(&config).expect("valid").expect("a member");
+        let (client, told) = watch::channel(None);
+        let settings = member.peers(&config, 7, Arc::default(), client);
+        settings.activate(list(""));
+        assert_eq!(*told.borrow(), None, "it stays where it is");
+        settings.activate(list(";a:4"));
+        let place = Some(HostPort { host: "a".into(), port: 4 });
+        assert_eq!(*told.borrow(), place);
+        settings.activate(list(""));
+        assert_eq!(*told.borrow(), place, "and where it went");
     }
 }

@@ -48,6 +48,7 @@ async fn rig_with(others: &[(i64, u16)], header_timeout: Duration, second: Optio
         me: ServerId(5),
         members: members.into(),
         activations: Arc::default(),
+        client: Arc::default(),
         route: Route { keep_alive: true, detours: Arc::default() },
         multi_address: second.is_some(),
         connect_timeout: PATIENCE,

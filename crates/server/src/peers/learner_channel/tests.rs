@@ -36,6 +36,7 @@ fn rig(leader: u16) -> Rig {
         me: ServerId(1),
         members: BTreeMap::from([(ServerId(2), MemberAddresses { quorum, election: Vec::new() })]).into(),
         activations: Arc::default(),
+        client: Arc::default(),
         route: Route { keep_alive: false, detours: Arc::default() },
         multi_address: false,
         connect_timeout: PATIENCE,
