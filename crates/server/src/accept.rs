@@ -2,6 +2,7 @@
 
 use crate::limits::{ConnectionLimits, Excess};
 use crate::peers::address::{self, Endpoint};
+use crate::quietly::Quietly;
 use crate::worker::WorkerContext;
 use farrier_proto::membership::HostPort;
 use socket2::{SockRef, TcpKeepalive};
@@ -42,7 +43,8 @@ impl Acceptor {
             Ok(listener) => listener,
             Err(error) => return context.fail(&format!("connections of clients cannot be taken: {error}")),
         };
-        let mut turn = 0;
+        let (mut turn, lines) = (0, [Quietly::default(), Quietly::default(), Quietly::default()]);
+        let [failed, too_many_of_one, too_many] = &lines;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -57,7 +59,7 @@ impl Acceptor {
             let (stream, peer) = match accepted {
                 Ok((stream, peer)) => (stream, canonical(peer)),
                 Err(error) => {
-                    tracing::warn!("cannot accept a connection: {error}");
+                    failed.warn(|| format!("cannot accept a connection: {error}"));
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -65,11 +67,12 @@ impl Acceptor {
             match limits.enter(peer.ip()) {
                 Ok(()) => {}
                 Err(Excess::Address) => {
-                    tracing::warn!("Too many connections from {}: the limit is maxClientCnxns", peer.ip());
+                    let text = || format!("Too many connections from {}: the limit is maxClientCnxns", peer.ip());
+                    too_many_of_one.warn(text);
                     continue;
                 }
                 Err(Excess::Total) => {
-                    tracing::warn!("Too many connections: the limit is maxCnxns; refusing {peer}");
+                    too_many.warn(|| format!("Too many connections: the limit is maxCnxns; refusing {peer}"));
                     continue;
                 }
             }
@@ -179,6 +182,7 @@ mod tests {
     use super::*;
     use crate::testing;
     use crate::worker::WorkerSettings;
+    use std::sync::atomic::AtomicUsize;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::task::LocalSet;
 
@@ -286,5 +290,46 @@ mod tests {
             rig.go("127.0.0.1", unused.port());
             until(true, unused).await;
         });
+    }
+
+    /// Counts events.
+    struct Lines(Arc<AtomicUsize>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            *metadata.level() <= tracing::Level::WARN
+        }
+
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn enter(&self, _: &tracing::span::Id) {}
+
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn who_connects_too_often_does_not_fill_the_log() {
+        let lines = Arc::new(AtomicUsize::new(0));
+        tracing::subscriber::with_default(Lines(lines.clone()), || {
+            run(async {
+                let rig = Rig::new(1);
+                let _only = TcpStream::connect(rig.address).await.expect("it listens");
+                for _ in 0..50 {
+                    let mut refused = TcpStream::connect(rig.address).await.expect("it listens");
+                    assert_eq!(refused.read(&mut [0]).await.ok().unwrap_or_default(), 0);
+                }
+            });
+        });
+        assert_eq!(lines.load(Ordering::SeqCst), 1);
     }
 }

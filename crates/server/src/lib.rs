@@ -42,6 +42,7 @@ mod outbox;
 mod outbox_tests;
 mod peers;
 mod priority;
+mod quietly;
 pub mod repair;
 mod restoring;
 mod server;

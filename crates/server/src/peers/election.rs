@@ -5,8 +5,9 @@
 //! back. What is dialled again and again is whoever has not got the newest message.
 
 use super::address::{self, Endpoint};
-use super::scarce::{Handshakes, Quietly};
+use super::scarce::Handshakes;
 use super::{PeerSettings, Report, report_one};
+use crate::quietly::Quietly;
 use bytes::Bytes;
 use farrier_proto::ServerId;
 use farrier_proto::quorum::{ELECTION_ADDRESS_MAX, ElectionHeader, NOTIFICATION_MAX, Notification};

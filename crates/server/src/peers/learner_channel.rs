@@ -5,8 +5,9 @@
 
 use super::link::Link;
 use super::ports::Ports;
-use super::scarce::{Handshakes, Quietly};
+use super::scarce::Handshakes;
 use super::{PeerSettings, Report, address, report_one};
+use crate::quietly::Quietly;
 use bytes::BytesMut;
 use farrier_proto::quorum::{LearnerPacket, measure};
 use farrier_proto::{Blocks, ServerId};
