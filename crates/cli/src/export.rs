@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::output::{Failure, Out, complain};
 use crate::session::{self, SessionOptions};
-use crate::values::{acl, base64, count, json_problem};
+use crate::values::{acl_exact, base64, count, json_problem};
 use crate::walk::Walk;
 
 const EXAMPLES: &str = "\
@@ -24,11 +24,11 @@ Examples:
   farrier export /app --to app.json
   farrier export /app --to app.json --resume
 
-Each znode is a line: path (below PATH, `/` for PATH itself), data in base64, acl. Parents come before
-children. Ephemerals are skipped and counted, and so is /zookeeper; whether a znode is a container or has a
-TTL no server tells, so they become ordinary ones. Znodes that change meanwhile are exported as they are
-when their turn comes: this is no snapshot. The last line, {\"end\":true,\"znodes\":N}, says that the export is
-whole; `farrier import` refuses one without it.
+Each znode is a line: path (below PATH, `/` for PATH itself), data in base64, acl (a list of scheme, id and
+perms, a number). Parents come before children. Ephemerals are skipped and counted, and so is /zookeeper;
+whether a znode is a container or has a TTL no server tells, so they become ordinary ones. Znodes that change
+meanwhile are exported as they are when their turn comes: this is no snapshot. The last line,
+{\"end\":true,\"znodes\":N}, says that the export is whole; `farrier import` refuses one without it.
 
 --to writes to FILE.part, which becomes FILE when it is whole; FILE must not exist. --resume goes on where an
 interrupted export to FILE ended; without it, the export begins anew.
@@ -267,7 +267,7 @@ impl Export<'_> {
         }
         self.exported += 1;
         let path = relative(&path, root);
-        target.line(&json!({"path": path, "data": base64(value.data_or_null()), "acl": acl(&list)}))
+        target.line(&json!({"path": path, "data": base64(value.data_or_null()), "acl": acl_exact(&list)}))
     }
 }
 

@@ -71,10 +71,38 @@ const LINE_MAX: u64 = 128 << 20;
 struct Line {
     path: Option<String>,
     data: Option<String>,
-    acl: Option<String>,
+    acl: Option<AclForm>,
     #[serde(default)]
     end: bool,
     znodes: Option<u64>,
+}
+
+/// The forms of an ACL list.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected `acl` as a list of {\"scheme\", \"id\", \"perms\"}, or as text")]
+enum AclForm {
+    /// As `export` writes it: everything has a form in it.
+    Exact(Vec<Entry>),
+    /// As the command line takes it, and as exports have it that an earlier build wrote.
+    Text(String),
+}
+
+/// An entry of an ACL list, with the permissions as the bits that they are.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    scheme: String,
+    id: String,
+    perms: i32,
+}
+
+impl AclForm {
+    fn list(self) -> Result<Vec<Acl<'static>>, String> {
+        let acl = |entry: Entry| Acl { perms: entry.perms, scheme: entry.scheme.into(), id: entry.id.into() };
+        match self {
+            Self::Exact(entries) => Ok(entries.into_iter().map(acl).collect()),
+            Self::Text(text) => parse_acl(&text),
+        }
+    }
 }
 
 /// What a line says.
@@ -244,7 +272,7 @@ impl Arguments {
         let data = data.map_err(|error| format!("data is no base64: {error}"))?;
         let acl = match (self.acl.given(), acl) {
             (Some(given), _) => given.to_vec(),
-            (None, Some(acl)) => parse_acl(&acl)?,
+            (None, Some(acl)) => acl.list()?,
             (None, None) => return Err("it has no `acl`; --acl gives one to all".to_owned()),
         };
         Ok(Said::Znode(Znode { path, data, acl }))
@@ -307,5 +335,41 @@ impl Import<'_> {
         if znode.data.is_none() { set.null() } else { set }.await?;
         self.counts.updated += 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::acl_exact;
+
+    fn read(acl: &str) -> Result<Vec<Acl<'static>>, String> {
+        let line: Line =
+            serde_json::from_str(&format!("{{\"path\":\"/\",\"acl\":{acl}}}")).map_err(|e| json_problem(&e))?;
+        line.acl.expect("there is one").list()
+    }
+
+    #[test]
+    fn every_acl_list_comes_back_as_it_went() {
+        let entry =
+            |perms, scheme: &str, id: &str| Acl { perms, scheme: scheme.to_owned().into(), id: id.to_owned().into() };
+        let list = vec![
+            Acl::world(31),
+            entry(0, "ip", "::1"),
+            entry(0x41, "x509", "CN=a,OU=b:c"),
+            entry(i32::MIN, "", ""),
+            entry(-1, "sasl", "a\u{202e}\n\"\\u{7}\u{1}"),
+        ];
+        assert_eq!(read(&acl_exact(&list).to_string()), Ok(list));
+    }
+
+    #[test]
+    fn acl_lists_are_read_as_text_too_and_as_nothing_else() {
+        assert_eq!(read("\"world:anyone:cdrwa\""), Ok(vec![Acl::world(31)]));
+        read("\"world:anyone\"").expect_err("no permissions");
+        for wrong in ["7", "{}", "[\"world:anyone:r\"]", "[{\"scheme\":\"world\",\"id\":\"anyone\"}]"] {
+            let said = read(wrong).expect_err(wrong);
+            assert!(said.contains("expected `acl` as a list of"), "{said}");
+        }
     }
 }

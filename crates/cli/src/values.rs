@@ -131,6 +131,12 @@ pub(crate) fn acl_json(list: &[Acl<'_>]) -> Value {
     list.iter().map(|a| json!({"scheme": a.scheme, "id": a.id, "perms": permissions(a.perms)})).collect()
 }
 
+/// An ACL list in JSON for whoever makes it again: nothing is left out or shown as something else, whatever the
+/// identities and the bits are.
+pub(crate) fn acl_exact(list: &[Acl<'_>]) -> Value {
+    list.iter().map(|a| json!({"scheme": a.scheme, "id": a.id, "perms": a.perms})).collect()
+}
+
 /// An ACL list as [`acl`] shows it. An identity may hold colons: the scheme ends at the first one, the
 /// permissions begin behind the last one. It can't hold a comma here. No message repeats what may be a password.
 pub(crate) fn parse_acl(text: &str) -> Result<Vec<Acl<'static>>, String> {

@@ -357,7 +357,10 @@ fn a_subtree_goes_out_and_comes_back() {
     let lines = out.json_lines();
     let paths: Vec<_> = lines.iter().filter_map(|l| l["path"].as_str()).collect();
     assert_eq!(paths, ["/", "/a", "/a/b", "/a.c", "/r"]);
-    assert_eq!(lines[4], json!({"path": "/r", "data": "dHdv", "acl": "world:anyone:r"}));
+    assert_eq!(
+        lines[4],
+        json!({"path": "/r", "data": "dHdv", "acl": [{"scheme": "world", "id": "anyone", "perms": 1}]})
+    );
     assert_eq!(lines[5..], [json!({"end": true, "znodes": 5})]);
 
     let (file, part) = (at.temp.path().join("app.json"), at.temp.path().join("app.json.part"));
