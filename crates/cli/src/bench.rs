@@ -1,6 +1,6 @@
 //! `farrier bench`: load on servers, and what it costs them.
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +42,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Seconds of every row that do not count.
 const RAMP: Duration = Duration::from_millis(500);
+
+/// Addresses of one name that are tried, and how long each.
+const ADDRESSES_MAX: usize = 16;
+const DIAL_MAX: Duration = Duration::from_secs(1);
 
 /// What can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -194,9 +198,9 @@ fn addresses(arguments: &Arguments) -> anyhow::Result<(Vec<SocketAddr>, String)>
     let connect: ConnectString = server.parse().map_err(farrier_client::Error::from)?;
     let mut addrs = Vec::new();
     for host in &connect.hosts {
-        let mut found =
-            (&*host.name, host.port).to_socket_addrs().map_err(|e| Failure::usage(format!("{host}: {e}")))?;
-        addrs.push(found.next().ok_or_else(|| Failure::usage(format!("{host} has no address")))?);
+        let found = (&*host.name, host.port).to_socket_addrs().map_err(|e| Failure::usage(format!("{host}: {e}")))?;
+        let found = reachable(found.take(ADDRESSES_MAX).collect());
+        addrs.push(found.ok_or_else(|| Failure::usage(format!("{host} has no address")))?);
     }
     if let Some(far) = addrs.iter().find(|addr| !addr.ip().is_loopback())
         && !arguments.yes
@@ -206,6 +210,14 @@ fn addresses(arguments: &Arguments) -> anyhow::Result<(Vec<SocketAddr>, String)>
         )));
     }
     Ok((addrs, connect.chroot))
+}
+
+/// Where the server of a name is: the first of the name's addresses that takes a connection, as the client looks for it,
+/// or the first of all if none does. IPv4 is tried first, since servers listen there first.
+fn reachable(mut found: Vec<SocketAddr>) -> Option<SocketAddr> {
+    found.sort_by_key(SocketAddr::is_ipv6);
+    let takes = |address: &&SocketAddr| found.len() == 1 || TcpStream::connect_timeout(address, DIAL_MAX).is_ok();
+    found.iter().find(takes).or_else(|| found.first()).copied()
 }
 
 /// Takes away what is left.
@@ -368,4 +380,22 @@ fn object(row: Row, arguments: &Arguments, outcome: &Outcome) -> Value {
         "generatorBound": outcome.is_generator_bound(),
         "verified": outcome.is_verified,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_server_is_at_the_address_of_its_name_that_takes_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let server = listener.local_addr().expect("it is bound");
+        let nobody = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("it was bound");
+        let sixth: SocketAddr = "[::1]:9".parse().expect("an address");
+        assert_eq!(reachable(vec![sixth, nobody, server]), Some(server));
+        assert_eq!(reachable(vec![sixth, nobody]), Some(nobody), "IPv4 first where nobody answers");
+        assert_eq!(reachable(vec![sixth]), Some(sixth));
+        assert_eq!(reachable(vec![]), None);
+    }
 }
