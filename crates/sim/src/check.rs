@@ -38,6 +38,7 @@ mod session_fifo;
 mod sessions_expire_lawfully;
 mod total_order;
 mod twin;
+mod unhindered_are_served;
 mod unknown_is_once;
 mod watch_before_data;
 mod watch_exactly_once;
@@ -138,6 +139,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::<reads_never_go_back::ReadsNeverGoBack>::default(),
         Box::<linearizable::Linearizable>::default(),
         Box::<unknown_is_once::UnknownIsOnce>::default(),
+        Box::<unhindered_are_served::UnhinderedAreServed>::default(),
         Box::<ephemerals::Ephemerals>::default(),
         Box::<sessions_expire_lawfully::SessionsExpireLawfully>::default(),
         Box::<sequence_numbers::SequenceNumbers>::default(),

@@ -10,7 +10,7 @@ mod workload;
 
 pub use workload::{Deed, Workload};
 
-use crate::observe::{CallId, ClientEvent, ClientId, DialId, Moment, Request};
+use crate::observe::{CallId, ClientEvent, ClientId, DialId, Moment, Parting, Request};
 use crate::random::Random;
 use book::WatchBook;
 use farrier_proto::client::{ConnectResponse, EventType, ReplyHeader, WatcherEvent};
@@ -173,6 +173,18 @@ impl Client {
         self.link.as_ref().is_some_and(|l| l.stage == Stage::Attached)
     }
 
+    /// The session of the connection on which it is attached.
+    #[must_use]
+    pub fn attached_session(&self) -> Option<SessionId> {
+        self.session.as_ref().filter(|_| self.is_attached()).map(|s| s.id)
+    }
+
+    /// Whether it sends nothing, on purpose.
+    #[must_use]
+    pub const fn is_silent(&self) -> bool {
+        self.silent_until.is_some()
+    }
+
     /// Requests without an answer, pings not among them.
     #[must_use]
     pub fn outstanding(&self) -> usize {
@@ -184,7 +196,7 @@ impl Client {
     pub fn step(&mut self, now: Moment, input: ClientInput<'_>, out: &mut Vec<ClientOutput>) {
         match input {
             ClientInput::Connected(dial) if self.is_current(dial) => self.connected(now, out),
-            ClientInput::Disconnected(dial) if self.is_current(dial) => self.lost(now, out),
+            ClientInput::Disconnected(dial) if self.is_current(dial) => self.lost(now, Parting::Broken, out),
             ClientInput::Frame(dial, frame) if self.is_current(dial) => self.frame(now, frame, out),
             ClientInput::Connected(_) | ClientInput::Disconnected(_) | ClientInput::Frame(..) => {}
             ClientInput::Timer => {}
@@ -230,7 +242,7 @@ impl Client {
                 return;
             }
             self.silent_until = None;
-            self.give_up(now, 0, out);
+            self.give_up(now, Parting::Left, 0, out);
         }
         let Some(link) = &mut self.link else {
             if now >= self.dial_at {
@@ -241,12 +253,12 @@ impl Client {
         match link.stage {
             Stage::Dialling | Stage::Asking => {
                 if now >= link.last_sent.plus_millis(self.attach_limit()) {
-                    self.give_up(now, self.back_off, out);
+                    self.give_up(now, Parting::Unheard, self.back_off, out);
                 }
             }
             Stage::Attached => {
                 if now >= link.last_heard.plus_millis(self.timeout * 2 / 3) {
-                    return self.give_up(now, self.back_off, out);
+                    return self.give_up(now, Parting::Unheard, self.back_off, out);
                 }
                 if now >= link.last_sent.plus_millis(self.timeout / 3) {
                     link.last_sent = now;
@@ -294,17 +306,17 @@ impl Client {
     }
 
     /// Closes the connection of its own will.
-    fn give_up(&mut self, now: Moment, pause: u64, out: &mut Vec<ClientOutput>) {
+    fn give_up(&mut self, now: Moment, why: Parting, pause: u64, out: &mut Vec<ClientOutput>) {
         if let Some(link) = &self.link {
             out.push(ClientOutput::Close(link.dial));
         }
-        self.lost(now, out);
+        self.lost(now, why, out);
         self.dial_at = now.plus_millis(pause);
     }
 
-    fn lost(&mut self, now: Moment, out: &mut Vec<ClientOutput>) {
+    fn lost(&mut self, now: Moment, why: Parting, out: &mut Vec<ClientOutput>) {
         let Some(link) = self.link.take() else { return };
-        out.push(ClientOutput::Observed(ClientEvent::Disconnected { dial: link.dial }));
+        out.push(ClientOutput::Observed(ClientEvent::Disconnected { dial: link.dial, why }));
         for (_, pending) in link.pending {
             if let Pending::Call(call, _) = pending {
                 out.push(ClientOutput::Observed(ClientEvent::Unknown { call }));
@@ -331,7 +343,7 @@ impl Client {
         };
         if let Err(why) = result {
             out.push(ClientOutput::Observed(ClientEvent::Nonsense { dial, why }));
-            self.give_up(now, BACK_OFF_MAX, out);
+            self.give_up(now, Parting::Left, BACK_OFF_MAX, out);
         }
     }
 
@@ -344,7 +356,7 @@ impl Client {
             let Some(session) = asked else { return Err("a new session is refused as expired".to_owned()) };
             out.push(ClientOutput::Observed(ClientEvent::Expired { session }));
             self.end_session();
-            self.give_up(now, 0, out);
+            self.give_up(now, Parting::Left, 0, out);
             return Ok(());
         }
         if asked.is_some_and(|s| s != response.session) || response.session == SessionId::NONE {
@@ -410,7 +422,7 @@ impl Client {
                 out.push(ClientOutput::Observed(ClientEvent::Closed { session: session.id }));
             }
             self.end_session();
-            self.give_up(now, 0, out);
+            self.give_up(now, Parting::Left, 0, out);
         } else if let Some(request) = then
             && !self.resting
             && self.manner == Manner::Free
@@ -468,7 +480,7 @@ impl Client {
                 Manner::SyncedReads => *self.random.pick(&Deed::READS),
             };
             match deed {
-                Deed::Move => return self.give_up(now, 0, out),
+                Deed::Move => return self.give_up(now, Parting::Left, 0, out),
                 Deed::FallSilent => {
                     let Some(session) = &self.session else { return };
                     out.push(ClientOutput::Observed(ClientEvent::FellSilent { session: session.id }));

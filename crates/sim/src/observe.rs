@@ -411,6 +411,17 @@ pub enum Fault {
     OrderlyStop(ServerId),
 }
 
+/// Why a client has a connection no more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Parting {
+    /// It left of its own will, or because its session is over.
+    Left,
+    /// It had heard nothing for too long, although it asked.
+    Unheard,
+    /// The other side closed it, or the network broke it.
+    Broken,
+}
+
 /// What a client does and hears.
 #[derive(Clone, Debug)]
 pub enum ClientEvent {
@@ -444,6 +455,8 @@ pub enum ClientEvent {
     Disconnected {
         /// The connection.
         dial: DialId,
+        /// Why.
+        why: Parting,
     },
     /// A server said that the session is no more.
     Expired {

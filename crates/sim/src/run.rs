@@ -12,6 +12,10 @@ const SERVICE_US: u64 = 5_000_000;
 /// The whole run may take this long until it has its transactions. Microseconds.
 const RUN_US_MAX: u64 = 900_000_000;
 
+/// Ticks that a session may live beyond its timeout: it ends with one, its learner's last word of it comes with another,
+/// and its end is to be committed.
+const EXPIRY_TICKS_MAX: u64 = 4;
+
 /// Between two looks at whether something has come about. Microseconds.
 const LOOK_US: u64 = 50_000;
 
@@ -93,7 +97,21 @@ impl World {
             let states = self.states();
             self.fail("liveness", format!("{bound} us after the last request servers differ: {states}"));
         }
+        self.sessions_end();
         self.failure.is_none()
+    }
+
+    /// Sessions that nobody keeps alive end within their timeout, and servers show the same afterwards.
+    fn sessions_end(&mut self) {
+        let Some((_, longest)) = self.sessions_left() else { return };
+        let bound = longest * 1000 + EXPIRY_TICKS_MAX * self.plan.servers.tick_ms * 1000;
+        if !self.run_while(self.now + bound, |w| w.sessions_left().is_some() || !w.is_settled()) {
+            let (left, states) = (self.sessions_left(), self.states());
+            self.fail(
+                "liveness",
+                format!("{bound} us after all was quiet nobody uses sessions {left:?}, and servers have {states}"),
+            );
+        }
     }
 
     /// Within this, servers that nothing hinders have a leader and are brought up to date. Microseconds.

@@ -156,6 +156,8 @@ pub struct Facts {
     calls: BTreeMap<(ClientId, CallId), Call>,
     by_xid: BTreeMap<(SessionId, i32), (ClientId, CallId)>,
     attachments: BTreeMap<ClientId, Attachment>,
+    /// The attachment that ended with the last observation.
+    lost: Option<Attachment>,
     /// The newest zxid that any client was shown.
     shown: Zxid,
     twin: WatchTwin,
@@ -177,6 +179,7 @@ impl Facts {
             calls: BTreeMap::new(),
             by_xid: BTreeMap::new(),
             attachments: BTreeMap::new(),
+            lost: None,
             shown: Zxid::ZERO,
             twin: WatchTwin::default(),
             ends_proposed: BTreeSet::new(),
@@ -211,6 +214,12 @@ impl Facts {
     #[must_use]
     pub fn attachment(&self, client: ClientId) -> Option<&Attachment> {
         self.attachments.get(&client)
+    }
+
+    /// The attached connection that a client lost with the last observation.
+    #[must_use]
+    pub const fn lost(&self) -> Option<&Attachment> {
+        self.lost.as_ref()
     }
 
     /// The connection on which a session is attached, as its client sees it.
@@ -249,6 +258,7 @@ impl Facts {
     pub(super) fn observe(&mut self, observation: &Observation) {
         self.now = observation.at;
         self.news = News::default();
+        self.lost = None;
         match &observation.what {
             What::Server(id, event) => self.server_event(*id, event),
             What::Client(id, event) => self.client_event(*id, event),
@@ -389,9 +399,9 @@ impl Facts {
                     Attachment { dial, server, session, timeout, since: self.now, sent: self.now, silent: false };
                 self.attachments.insert(id, attachment);
             }
-            ClientEvent::Disconnected { dial } => {
+            ClientEvent::Disconnected { dial, .. } => {
                 self.twin.disconnected(id, *dial);
-                self.attachments.remove(&id);
+                self.lost = self.attachments.remove(&id);
             }
             ClientEvent::Invoked { call, session, xid, request, .. } => {
                 self.sent(id);

@@ -2,7 +2,8 @@
 
 use super::{Checker, Checkers, Facts, Setup, Voter};
 use crate::observe::{
-    CallId, ClientEvent, ClientId, DialId, Fault, FaultId, Moment, Observation, Reply, Request, Role, ServerEvent, What,
+    CallId, ClientEvent, ClientId, DialId, Fault, FaultId, Moment, Observation, Parting, Phase, Reply, Request, Role,
+    ServerEvent, What,
 };
 use bytes::Bytes;
 use farrier_proto::txn::{CreateTxn, SetDataTxn, write_txn};
@@ -113,6 +114,10 @@ impl Play {
         self.now = self.now.plus_millis(ms);
     }
 
+    pub(super) fn phase(&mut self, phase: Phase) {
+        self.push(What::Phase(phase));
+    }
+
     fn push(&mut self, what: What) {
         self.now = Moment(self.now.0 + 1);
         self.observations.push(Observation { at: self.now, what });
@@ -182,7 +187,7 @@ impl Play {
 
     /// It comes again on another connection.
     pub(super) fn reconnect(&mut self) -> DialId {
-        self.client(ClientEvent::Disconnected { dial: self.dial });
+        self.client(ClientEvent::Disconnected { dial: self.dial, why: Parting::Left });
         self.dial = DialId(self.dial.0 + 1);
         self.attach(false)
     }

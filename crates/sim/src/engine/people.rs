@@ -7,8 +7,9 @@ use crate::client::{Client, ClientInput, ClientOutput};
 use crate::observe::{ClientId, DialId, What};
 use crate::plan::PlannedClient;
 use crate::random::Random;
-use farrier_proto::ServerId;
+use farrier_proto::{ServerId, SessionId};
 use farrier_replica::{ConnId, Input};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// A client, and when its timer is.
@@ -25,6 +26,17 @@ impl Person {
 }
 
 impl World {
+    /// Whether every client that does not keep silent on purpose is attached, and has all its answers.
+    pub(crate) fn all_are_answered(&self) -> bool {
+        let served = |c: &Client| c.is_silent() || (c.is_attached() && c.outstanding() == 0);
+        self.people.iter().all(|p| served(&p.client))
+    }
+
+    /// The sessions that clients are attached with.
+    pub(crate) fn sessions_in_use(&self) -> BTreeSet<SessionId> {
+        self.people.iter().filter_map(|p| p.client.attached_session()).collect()
+    }
+
     /// Gives a client an input, and does what it wants.
     pub(crate) fn client_step(&mut self, id: ClientId, input: ClientInput<'_>) {
         let now = self.moment();

@@ -6,7 +6,7 @@ use super::world::World;
 use crate::client::ClientInput;
 use crate::observe::{ClientId, Phase, SeenZnode, ServerEvent};
 use bytes::Bytes;
-use farrier_proto::ServerId;
+use farrier_proto::{ServerId, SessionId};
 use farrier_replica::Replica;
 use farrier_tree::Tree;
 use std::convert::Infallible;
@@ -53,13 +53,24 @@ impl World {
         }
     }
 
-    /// Whether every server serves, and all show the same state with nothing on its way.
+    /// Whether every server serves, all show the same state with nothing on its way, and clients have all their answers.
     pub(crate) fn is_settled(&self) -> bool {
         let zxid = |m: &Machine| m.process.as_ref().map(|p| p.replica.last_zxid());
         let first = self.machines.first().and_then(zxid);
         self.all_serve()
             && self.machines.iter().all(|m| zxid(m) == first)
             && self.machines.iter().filter_map(|m| m.process.as_ref()).all(|p| p.replica.outstanding_requests() == 0)
+            && self.all_are_answered()
+    }
+
+    /// Sessions of the tree that no client is attached with, and the longest timeout among them in milliseconds. Guests
+    /// keep sessions of their own, which are not looked at.
+    pub(crate) fn sessions_left(&self) -> Option<(Vec<SessionId>, u64)> {
+        let in_use = self.sessions_in_use();
+        let tree = self.first_tree().filter(|_| !self.people.is_empty())?;
+        let left: Vec<_> = tree.sessions().filter(|(id, _)| !in_use.contains(id)).collect();
+        let longest = left.iter().map(|(_, timeout)| u64::from(timeout.unsigned_abs())).max()?;
+        Some((left.into_iter().map(|(id, _)| id).collect(), longest))
     }
 
     /// What each server has.
