@@ -1,6 +1,6 @@
 //! A seed is one run and no other; and the seeds that once failed.
 
-use farrier_sim::plan::{Plan, RUN_MS_MIN, RUN_TXNS_MIN};
+use farrier_sim::plan::{FaultKind, Plan, PlannedFault, RUN_MS_MIN, RUN_TXNS_MIN};
 use farrier_sim::run::run;
 
 /// Seeds that failed before something was mended, each with what it was.
@@ -33,4 +33,27 @@ fn what_failed_once_holds() {
         let seed = seed.parse().expect("a number");
         assert_eq!(run(&Plan::draw(seed), false).failure, None, "seed {seed}, which once found: {what}");
     }
+}
+
+/// A leader learns of it with the next segment of its log, before a commit needs the room.
+#[test]
+fn a_leader_whose_disk_is_full_hands_over_before_it_has_to_stop() {
+    let mut plan = Plan::draw(5);
+    plan.servers.segment_size = 256 << 10;
+    let full = |n: u64| PlannedFault {
+        at_ms: 10_000 * (n + 1),
+        kind: FaultKind::FullDisk,
+        // Whoever leads, or one after the other.
+        whom: n,
+        lasts_ms: 4_000,
+        size: 0,
+        bold: false,
+    };
+    plan.faults = (0..10).map(full).collect();
+    let outcome = run(&plan, true);
+    assert_eq!(outcome.failure, None);
+    let lines = |text: &str| outcome.transcript.lines().filter(|line| line.contains(text)).count();
+    assert!(lines("the next log segment cannot be prepared") > 0);
+    assert!(lines("another server is to lead: the next log segment") > 0);
+    assert!(lines("there is room again") > 0, "it is tried again");
 }

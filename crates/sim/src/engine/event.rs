@@ -27,6 +27,8 @@ pub(crate) enum Task {
     Snapshot,
     /// The next log segment is prepared.
     Prepare,
+    /// The same again, after it failed.
+    PrepareAgain,
     /// Old files are removed.
     Purge,
     /// Something is looked up in the log.

@@ -107,6 +107,8 @@ pub(crate) struct Process {
     pub(crate) snapshot: Option<(u64, Box<SnapshotImage>)>,
     /// A log segment is being prepared.
     pub(crate) preparing: bool,
+    /// The last attempt failed, and the next is due then. Microseconds.
+    pub(crate) prepare_again: Option<u64>,
     /// Places in the log, of learners.
     pub(crate) cursors: BTreeMap<LinkId, LogCursor>,
     /// Counts dials of the learner channel; only the newest counts.

@@ -35,6 +35,9 @@ const LOOK_US_MAX: u64 = 20_000;
 /// Places in the log that are remembered, as in the server.
 const CURSORS_MAX: usize = 64;
 
+/// How long a server waits before it tries again to prepare a log segment. Microseconds.
+const PREPARE_PAUSE_US: u64 = 5_000_000;
+
 /// Of a thousand batches for the log: in how many the disk is copied to see what a start would make of it, if there is
 /// something else than appends among them.
 const PROBES: u64 = 250;
@@ -164,6 +167,7 @@ impl World {
             floor: recovered.mark.floor,
             snapshot: None,
             preparing: false,
+            prepare_again: None,
             cursors: BTreeMap::new(),
             dials: 0,
             voices: BTreeMap::new(),
@@ -381,6 +385,7 @@ impl World {
             Task::Completions => self.complete(id),
             Task::Snapshot => self.write_snapshot(id),
             Task::Prepare => self.prepare(id),
+            Task::PrepareAgain => self.prepare_again(id),
             Task::Purge => self.purge(id),
             Task::Look(look) => self.look(id, look),
             Task::Dialled { attempt, leader, answered } => self.dialled(id, attempt, leader, answered),
@@ -544,6 +549,15 @@ impl World {
         }
     }
 
+    fn prepare_again(&mut self, id: ServerId) {
+        let now = self.now;
+        let due = |p: &Process| p.prepare_again.is_some_and(|at| at <= now);
+        if self.machine(id).process.as_ref().is_some_and(due) {
+            self.prepare(id);
+        }
+    }
+
+    /// What comes of it is told to the replica: a disk that is full shows here first.
     fn prepare(&mut self, id: ServerId) {
         let size = self.plan.servers.segment_size;
         let machine = self.machine_mut(id);
@@ -557,9 +571,16 @@ impl World {
         if disk.has_crashed() {
             return self.died_in_disk(id);
         }
-        if let Err(error) = prepared {
-            self.transcript.line(self.now, || format!("{id} warns: the next segment cannot be prepared: {error}"));
+        let again = prepared.is_err().then_some(self.now + PREPARE_PAUSE_US);
+        if let Some(process) = &mut self.machine_mut(id).process {
+            process.prepare_again = again;
         }
+        if again.is_some() {
+            self.plan_task(id, PREPARE_PAUSE_US, Task::PrepareAgain);
+        }
+        let error = prepared.err().map(|e| e.to_string());
+        self.transcript.line(self.now, || format!("{id} has prepared the next segment: {error:?}"));
+        self.step(id, Input::SegmentPrepared { error });
     }
 
     fn purge(&mut self, id: ServerId) {
