@@ -37,6 +37,7 @@ mod sequence_numbers;
 mod session_fifo;
 mod sessions_expire_lawfully;
 mod total_order;
+mod silent_sessions_end;
 mod twin;
 mod unhindered_are_served;
 mod unknown_is_once;
@@ -89,6 +90,8 @@ pub struct Setup {
     /// Who follows without a vote.
     pub observers: Vec<ServerId>,
 }
+    /// `tickTime`. Milliseconds.
+    pub tick_ms: u64,
 
 /// One property. It may keep state of its own, and looks at the facts as they are *with* the observation.
 pub trait Checker {
@@ -143,6 +146,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::<ephemerals::Ephemerals>::default(),
         Box::<sessions_expire_lawfully::SessionsExpireLawfully>::default(),
         Box::<sequence_numbers::SequenceNumbers>::default(),
+        Box::<silent_sessions_end::SilentSessionsEnd>::default(),
         Box::<watch_before_data::WatchBeforeData>::default(),
         Box::<watch_exactly_once::WatchExactlyOnce>::default(),
         Box::<oracle::Oracle>::default(),

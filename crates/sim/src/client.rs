@@ -40,6 +40,8 @@ pub enum ClientInput<'a> {
     Timer,
     /// From now on make no new requests; keep the session alive. Answers to requests under way still come.
     Rest,
+    /// Be gone without a word, for good: the session is left to expire.
+    Vanish,
     /// From now on make these requests.
     Manner(Manner),
 }
@@ -126,6 +128,7 @@ pub struct Client {
     silent_until: Option<Moment>,
     grounded: bool,
     resting: bool,
+    gone: bool,
     manner: Manner,
 }
 
@@ -157,6 +160,7 @@ impl Client {
             silent_until: None,
             grounded: false,
             resting: false,
+            gone: false,
             manner: Manner::Free,
         }
     }
@@ -182,7 +186,7 @@ impl Client {
     /// Whether it sends nothing, on purpose.
     #[must_use]
     pub const fn is_silent(&self) -> bool {
-        self.silent_until.is_some()
+        self.gone || self.silent_until.is_some()
     }
 
     /// Requests without an answer, pings not among them.
@@ -201,14 +205,22 @@ impl Client {
             ClientInput::Connected(_) | ClientInput::Disconnected(_) | ClientInput::Frame(..) => {}
             ClientInput::Timer => {}
             ClientInput::Rest => self.resting = true,
+            ClientInput::Vanish => {
+                self.give_up(now, Parting::Left, 0, out);
+                self.end_session();
+                self.gone = true;
+            }
             ClientInput::Manner(manner) => self.manner = manner,
         }
         self.timers(now, out);
     }
 
-    /// When it wants [`ClientInput::Timer`] at the latest; it always wants it some time.
+    /// When it wants [`ClientInput::Timer`] at the latest; it always wants it some time, until it is gone.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Moment> {
+        if self.gone {
+            return None;
+        }
         if let Some(until) = self.silent_until {
             return Some(until);
         }
@@ -237,6 +249,9 @@ impl Client {
     }
 
     fn timers(&mut self, now: Moment, out: &mut Vec<ClientOutput>) {
+        if self.gone {
+            return;
+        }
         if let Some(until) = self.silent_until {
             if now < until {
                 return;

@@ -259,7 +259,7 @@ impl Play {
 
     fn setup() -> Setup {
         let voters = (1..=3).map(|id| Voter { id: ServerId(id), group: 0, weight: 1 }).collect();
-        Setup { voters, observers: vec![] }
+        Setup { voters, observers: vec![], tick_ms: 2000 }
     }
 
     /// What follows from the history.

@@ -186,3 +186,18 @@ fn at_rest_sessions_stay_and_nothing_is_asked() {
     assert!(w.told.iter().any(|(_, e)| matches!(e, ClientEvent::Ponged { .. })));
     assert!(w.clients.iter().all(|c| c.is_attached() && c.outstanding() == 0));
 }
+
+#[test]
+fn who_is_gone_without_a_word_leaves_its_session_to_expire() {
+    let mut w = world(4);
+    w.run_until(Moment::from_millis(10_000));
+    (0..4).for_each(|i| w.client(i, ClientInput::Rest));
+    w.run_until(Moment::from_millis(60_000));
+    assert_eq!(w.replica.session_count(), 4);
+    w.client(3, ClientInput::Vanish);
+    w.told.clear();
+    w.run_until(Moment::from_millis(120_000));
+    assert!(w.told.iter().all(|(client, _)| *client != 3));
+    assert!(w.clients[3].next_deadline().is_none() && !w.clients[3].is_attached());
+    assert_eq!(w.replica.session_count(), 3);
+}

@@ -46,10 +46,11 @@ impl World {
         format!("server {}", idle.join(", "))
     }
 
-    /// Clients make no new requests.
+    /// Clients make no new requests, and the last of them is gone without a word.
     pub(crate) fn rest(&mut self) {
         for n in 0..self.people.len() {
-            self.client_step(ClientId(u32::try_from(n).expect("few clients")), ClientInput::Rest);
+            let input = if n + 1 == self.people.len() { ClientInput::Vanish } else { ClientInput::Rest };
+            self.client_step(ClientId(u32::try_from(n).expect("few clients")), input);
         }
     }
 

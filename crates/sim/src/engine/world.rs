@@ -68,6 +68,7 @@ impl World {
                 .map(|m| Voter { id: m.id, group: m.group.unwrap_or(0).unsigned_abs(), weight: m.weight })
                 .collect(),
             observers: plan.members.iter().filter(|m| m.observer).map(|m| m.id).collect(),
+            tick_ms: plan.servers.tick_ms,
         };
         let servers: Vec<ServerId> = plan.members.iter().map(|m| m.id).collect();
         let people = plan.clients.iter().zip(0..).map(|(c, n)| Person::new(ClientId(n), c, &servers)).collect();
