@@ -147,6 +147,17 @@ pub(super) fn is_unfollowed(path: &str) -> bool {
     path == "/zookeeper" || path.starts_with("/zookeeper/")
 }
 
+/// The sweeper may take a container once it has had a child, and a TTL znode that nobody has written to for longer than its
+/// time to live.
+fn is_swept_rightly(znode: &Znode, at: i64, path: &str) -> Result<(), String> {
+    let is_due = match Owner::decode(znode.owner, true, false) {
+        Some(Owner::Container) => znode.creations > 0,
+        Some(Owner::Ttl(ttl)) => u64::try_from(at - znode.stat.mtime).is_ok_and(|age| age > ttl),
+        Some(Owner::Persistent | Owner::Ephemeral(_)) | None => false,
+    };
+    if is_due { Ok(()) } else { Err(format!("{path} is swept away at {at}, and is {znode:?}")) }
+}
+
 impl Model {
     /// The znode as it was after the transaction `at` and before the next.
     #[must_use]
@@ -314,7 +325,11 @@ impl Model {
                 };
                 return self.create(header, &plain, Owner::Ttl(t.ttl.unsigned_abs()).encode(), bytes);
             }
-            Txn::Delete(path) | Txn::DeleteContainer(path) => self.delete(zxid, path)?,
+            Txn::Delete(path) => self.delete(zxid, path)?,
+            Txn::DeleteContainer(path) => {
+                self.latest(path).map_or(Ok(()), |znode| is_swept_rightly(znode, header.time, path))?;
+                self.delete(zxid, path)?;
+            }
             Txn::SetData(t) => return self.set_data(header, t, bytes),
             Txn::Reconfig(_) | Txn::Check(_) => {}
             Txn::SetAcl(t) => {

@@ -138,7 +138,8 @@ impl Play {
     /// The bytes of a transaction.
     pub(super) fn txn(&self, zxid: Zxid, (session, cxid, txn): &Change) -> Bytes {
         let mut out = Vec::new();
-        let header = TxnHeader { session: *session, cxid: *cxid, zxid, time: 1000, kind: txn.kind().code() };
+        let time = self.now.millis() as i64;
+        let header = TxnHeader { session: *session, cxid: *cxid, zxid, time, kind: txn.kind().code() };
         write_txn(&mut out, &header, txn, None);
         Bytes::from(out)
     }
