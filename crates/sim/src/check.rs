@@ -28,6 +28,7 @@ mod local_primary_order;
 mod log_contiguous;
 mod model;
 mod monotone_epochs;
+mod multi;
 mod oracle;
 mod peers_keep_the_rules;
 mod prefix_consistency;
@@ -36,8 +37,8 @@ mod reads_never_go_back;
 mod sequence_numbers;
 mod session_fifo;
 mod sessions_expire_lawfully;
-mod total_order;
 mod silent_sessions_end;
+mod total_order;
 mod twin;
 mod unhindered_are_served;
 mod unknown_is_once;
@@ -89,9 +90,9 @@ pub struct Setup {
     pub voters: Vec<Voter>,
     /// Who follows without a vote.
     pub observers: Vec<ServerId>,
-}
     /// `tickTime`. Milliseconds.
     pub tick_ms: u64,
+}
 
 /// One property. It may keep state of its own, and looks at the facts as they are *with* the observation.
 pub trait Checker {
@@ -145,8 +146,8 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::<unhindered_are_served::UnhinderedAreServed>::default(),
         Box::<ephemerals::Ephemerals>::default(),
         Box::<sessions_expire_lawfully::SessionsExpireLawfully>::default(),
-        Box::<sequence_numbers::SequenceNumbers>::default(),
         Box::<silent_sessions_end::SilentSessionsEnd>::default(),
+        Box::<sequence_numbers::SequenceNumbers>::default(),
         Box::<watch_before_data::WatchBeforeData>::default(),
         Box::<watch_exactly_once::WatchExactlyOnce>::default(),
         Box::<oracle::Oracle>::default(),

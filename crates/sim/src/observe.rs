@@ -14,7 +14,7 @@ pub use request::{HeldWatches, MultiPart, PartReply, ReadPart, ReadPartReply, Re
 use bytes::Bytes;
 use core::fmt;
 use farrier_proto::client::EventType;
-use farrier_proto::{AcceptedEpoch, CurrentEpoch, ErrorCode, ServerId, SessionId, Stat, Zxid};
+use farrier_proto::{AcceptedEpoch, Acl, CurrentEpoch, ErrorCode, ServerId, SessionId, Stat, Zxid};
 
 /// Virtual time: microseconds since the run began. It is the world's, not that of any server's clock.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -154,6 +154,8 @@ pub struct SeenZnode {
     pub stat: Stat,
     /// Null and empty are distinct.
     pub data: Option<Bytes>,
+    /// Its access control list.
+    pub acl: Vec<Acl<'static>>,
 }
 
 /// Why a tree jumped instead of applying one transaction after the other.

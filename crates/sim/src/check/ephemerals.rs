@@ -89,7 +89,7 @@ mod tests {
         let inspected = |zxid, sessions| ServerEvent::Inspected {
             zxid,
             digest: None,
-            znodes: vec![SeenZnode { path: "/e".into(), stat: znode.stat, data: None }],
+            znodes: vec![SeenZnode { path: "/e".into(), stat: znode.stat, data: None, acl: vec![] }],
             sessions,
         };
         let listed = vec![(session, 6000)];

@@ -78,6 +78,8 @@ impl ServerFacts {
 /// A client's request.
 #[derive(Clone, Debug)]
 pub struct Call {
+    /// On which connection.
+    pub dial: DialId,
     /// In which session.
     pub session: SessionId,
     /// The client's number for it.
@@ -156,6 +158,8 @@ pub struct Facts {
     calls: BTreeMap<(ClientId, CallId), Call>,
     by_xid: BTreeMap<(SessionId, i32), (ClientId, CallId)>,
     attachments: BTreeMap<ClientId, Attachment>,
+    /// Connections on which sessions were asked for, and whether they were attached there.
+    dials: BTreeMap<SessionId, BTreeMap<DialId, bool>>,
     /// The attachment that ended with the last observation.
     lost: Option<Attachment>,
     /// The newest zxid that any client was shown.
@@ -179,6 +183,7 @@ impl Facts {
             calls: BTreeMap::new(),
             by_xid: BTreeMap::new(),
             attachments: BTreeMap::new(),
+            dials: BTreeMap::new(),
             lost: None,
             shown: Zxid::ZERO,
             twin: WatchTwin::default(),
@@ -226,6 +231,14 @@ impl Facts {
     #[must_use]
     pub fn attached(&self, session: SessionId) -> Option<(ClientId, &Attachment)> {
         self.attachments.iter().find(|(_, a)| a.session == session).map(|(id, a)| (*id, a))
+    }
+
+    /// Whether the session of a request may be another connection's than the one on which it was made: a later one, or
+    /// one whose connect request was given up without an answer and may be under way for long.
+    #[must_use]
+    pub fn may_have_moved(&self, call: &Call) -> bool {
+        let moves = |(dial, attached): (&DialId, &bool)| *dial > call.dial || (*dial < call.dial && !attached);
+        self.dials.get(&call.session).is_some_and(|dials| dials.iter().any(moves))
     }
 
     /// Whether the end of the session was ever proposed.
@@ -398,18 +411,19 @@ impl Facts {
                 let attachment =
                     Attachment { dial, server, session, timeout, since: self.now, sent: self.now, silent: false };
                 self.attachments.insert(id, attachment);
+                self.dials.entry(session).or_default().insert(dial, true);
             }
             ClientEvent::Disconnected { dial, .. } => {
                 self.twin.disconnected(id, *dial);
                 self.lost = self.attachments.remove(&id);
             }
-            ClientEvent::Invoked { call, session, xid, request, .. } => {
+            ClientEvent::Invoked { call, dial, session, xid, request } => {
                 self.sent(id);
                 if request.is_write() {
                     self.by_xid.insert((*session, *xid), (id, *call));
                 }
-                let (session, xid, request) = (*session, *xid, request.clone());
-                let new = Call { session, xid, request, floor: self.shown, end: End::Open };
+                let (dial, session, xid, request) = (*dial, *session, *xid, request.clone());
+                let new = Call { dial, session, xid, request, floor: self.shown, end: End::Open };
                 self.calls.insert((id, *call), new);
             }
             ClientEvent::Returned { call, dial, zxid, outcome } => {
@@ -439,10 +453,12 @@ impl Facts {
                     a.silent = true;
                 }
             }
-            ClientEvent::Dialled { .. }
-            | ClientEvent::Expired { .. }
-            | ClientEvent::Closed { .. }
-            | ClientEvent::Nonsense { .. } => {}
+            ClientEvent::Dialled { dial, session, .. } => {
+                if *session != SessionId::NONE {
+                    self.dials.entry(*session).or_default().insert(*dial, false);
+                }
+            }
+            ClientEvent::Expired { .. } | ClientEvent::Closed { .. } | ClientEvent::Nonsense { .. } => {}
         }
     }
 }

@@ -2,12 +2,12 @@
 //! for, and whole trees of servers are equal to the model's.
 
 use super::model::{is_unfollowed, split};
-use super::{Call, Checker, Effect, Facts, Model, Record};
+use super::{Call, Checker, Effect, Facts, Model, Record, multi};
 use crate::observe::{
     ClientEvent, MultiPart, Observation, PartReply, ReadPart, ReadPartReply, Reply, Request, SeenZnode, ServerEvent,
     What,
 };
-use farrier_proto::{ErrorCode, SessionId, Stat, Zxid};
+use farrier_proto::{Acl, ErrorCode, SessionId, Stat, Zxid, perms};
 
 /// Longest value in a message. Bytes.
 const BRIEF_MAX: usize = 400;
@@ -32,7 +32,7 @@ impl Checker for Oracle {
             if let Some(record) = facts.model.record(*zxid)
                 && let Some(call) = facts.write(record.session, record.cxid)
             {
-                did_what_was_asked(&facts.model, *zxid, record, call)
+                did_what_was_asked(facts, *zxid, record, call)
                     .map_err(|why| format!("{zxid} of {}: {why}", brief(&call.request)))?;
             }
         }
@@ -40,7 +40,7 @@ impl Checker for Oracle {
             What::Client(client, ClientEvent::Returned { call, zxid, outcome, .. }) => {
                 let Some(call) = facts.call(*client, *call) else { return Ok(()) };
                 let at = Zxid::from_wire(*zxid);
-                answered(&facts.model, at, call, outcome)
+                answered(facts, at, call, outcome)
                     .map_err(|why| format!("{client:?} is told at {at} of {}: {why}", brief(&call.request)))
             }
             What::Server(me, ServerEvent::Inspected { zxid, znodes, sessions, .. }) => {
@@ -74,7 +74,8 @@ fn stat_at(model: &Model, path: &str, at: Zxid) -> Option<Stat> {
 }
 
 /// A reply against the state, or the transaction, that its zxid stands for.
-fn answered(model: &Model, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorCode>) -> Result<(), String> {
+fn answered(facts: &Facts, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorCode>) -> Result<(), String> {
+    let model = &facts.model;
     let path = match &call.request {
         Request::Exists { path, .. }
         | Request::GetData { path, .. }
@@ -95,11 +96,20 @@ fn answered(model: &Model, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorC
             paths.sort_unstable();
             return expect("the list of ephemerals", &paths, &model.owned(call.session, prefix, at).collect());
         }
+        // Which of the two is right the twin of the watches knows.
+        Request::RemoveWatches { .. } if *outcome == Err(ErrorCode::NoWatcher) => return Ok(()),
         Request::AddWatch { .. }
         | Request::RemoveWatches { .. }
         | Request::SetWatches(_)
         | Request::Sync { .. }
-        | Request::Close => return Ok(()),
+        | Request::Close => {
+            return match outcome {
+                Ok(Reply::Done) => Ok(()),
+                Err(code) => about_session(facts, at, call, *code)
+                    .unwrap_or_else(|| Err(format!("it was refused with {code} and should not have been"))),
+                Ok(other) => Err(format!("{other:?} is no answer to that")),
+            };
+        }
     };
     if is_unfollowed(path) {
         return Ok(());
@@ -168,11 +178,7 @@ fn all_read(model: &Model, at: Zxid, parts: &[ReadPart], outcome: &Result<Reply,
 fn write_answered(model: &Model, at: Zxid, call: &Call, outcome: &Result<Reply, ErrorCode>) -> Result<(), String> {
     let record = model.record(at).filter(|r| (r.session, r.cxid) == (call.session, call.xid));
     let Some(record) = record else {
-        return match outcome {
-            // Too large, or the like: refused before it became a transaction.
-            Err(ErrorCode::MarshallingError) => Ok(()),
-            _ => Err(format!("{outcome:?}, and the transaction is not of this request")),
-        };
+        return Err(format!("{outcome:?}, and the transaction is not of this request"));
     };
     match (outcome, &record.effects[..]) {
         (Err(code), [Effect::Failed(truth)]) if !record.multi => expect("the error", &code.code(), truth),
@@ -202,22 +208,20 @@ fn created(path: &str, stat: Option<&Stat>, truth: &str, true_stat: &Stat) -> Re
 }
 
 /// A committed write against the request, and against the state before it.
-fn did_what_was_asked(model: &Model, zxid: Zxid, record: &Record, call: &Call) -> Result<(), String> {
-    let before = Model::before(zxid);
+fn did_what_was_asked(facts: &Facts, zxid: Zxid, record: &Record, call: &Call) -> Result<(), String> {
+    let (model, before) = (&facts.model, Model::before(zxid));
     match (&call.request, &record.effects[..]) {
-        (Request::Multi(parts), effects) => {
-            if !record.multi || parts.len() != effects.len() {
-                return if matches!(effects, [Effect::Failed(_)]) {
-                    Ok(())
-                } else {
-                    Err(format!("{} operations became {effects:?}", parts.len()))
-                };
-            }
-            parts.iter().zip(effects).try_for_each(|(part, effect)| part_did(part, effect))
+        (Request::Multi(parts), effects) if record.multi && parts.len() == effects.len() => {
+            multi::did(model, before, parts, effects, |code| about_session(facts, before, call, code))?;
+            parts.iter().zip(effects).try_for_each(|(part, effect)| part_left(model, zxid, parts, part, effect))
         }
-        (_, [Effect::Failed(code)]) => refused_rightly(model, before, call.session, &call.request, *code),
+        (request, [Effect::Failed(code)]) => {
+            let code = ErrorCode::from_code(*code).ok_or_else(|| format!("it was refused with {code}"))?;
+            about_session(facts, before, call, code).unwrap_or_else(|| refused_rightly(model, before, request, code))
+        }
         (Request::Create { path: prefix, data, mode, .. }, [Effect::Created { path, .. }]) => {
             name_fits(prefix, path, mode.is_sequential())?;
+            expect("the ACL", &model.znode(path, zxid).map(|z| &*z.acl), &Some(&open_acl()))?;
             expect("the data", &Some(data), &model.znode(path, zxid).and_then(|z| z.data.as_ref()))
         }
         (Request::Delete { path, version }, [Effect::Done]) => {
@@ -247,53 +251,67 @@ fn version_fits(asked: i32, was: Option<i32>) -> Result<(), String> {
     if asked == -1 || Some(asked) == was { Ok(()) } else { Err(format!("the version was {was:?}")) }
 }
 
-/// Operations before one in the same multi may have changed what this one meets, so that only names are compared.
-fn part_did(part: &MultiPart, effect: &Effect) -> Result<(), String> {
-    match (part, effect) {
-        (_, Effect::Failed(_))
-        | (MultiPart::Delete { .. } | MultiPart::Check { .. }, Effect::Done)
-        | (MultiPart::SetData { .. }, Effect::Stat(_)) => Ok(()),
-        (MultiPart::Create { path: prefix, mode, .. }, Effect::Created { path, .. }) => {
-            name_fits(prefix, path, mode.is_sequential())
+/// The list of every znode that simulated clients create.
+fn open_acl() -> Vec<Acl<'static>> {
+    vec![Acl::world(perms::ALL)]
+}
+
+/// What is in the tree of one operation of a multi that succeeded, unless a later one touched the same znode.
+fn part_left(model: &Model, zxid: Zxid, parts: &[MultiPart], part: &MultiPart, effect: &Effect) -> Result<(), String> {
+    let path = match (part, effect) {
+        (MultiPart::Create { .. }, Effect::Created { path, .. }) => path,
+        (MultiPart::SetData { path, .. }, Effect::Stat(_)) => path,
+        _ => return Ok(()),
+    };
+    let touches = |other: &&MultiPart| match other {
+        MultiPart::Delete { path: p, .. } | MultiPart::SetData { path: p, .. } => p == path,
+        MultiPart::Create { .. } | MultiPart::Check { .. } => false,
+    };
+    let (MultiPart::Create { data, .. } | MultiPart::SetData { data, .. }) = part else { return Ok(()) };
+    if parts.iter().filter(touches).any(|other| !core::ptr::eq(other, part)) {
+        return Ok(());
+    }
+    let left = model.znode(path, zxid);
+    expect("the data", &Some(data), &left.and_then(|z| z.data.as_ref()))?;
+    match part {
+        MultiPart::Create { .. } => expect("the ACL", &left.map(|z| &*z.acl), &Some(&open_acl())),
+        _ => Ok(()),
+    }
+}
+
+/// Judges an error that is about the session and its connections; `None` if it is another one.
+fn about_session(facts: &Facts, before: Zxid, call: &Call, code: ErrorCode) -> Option<Result<(), String>> {
+    match code {
+        ErrorCode::SessionExpired => Some(session_was_over(&facts.model, before, call.session)),
+        ErrorCode::SessionMoved if facts.may_have_moved(call) => Some(Ok(())),
+        ErrorCode::SessionMoved => {
+            Some(Err(format!("session {} is on {:?} and was on no other since", call.session, call.dial)))
         }
-        _ => Err(format!("{part:?} became {effect:?}")),
+        _ => None,
     }
 }
 
 /// Whether the state before a refused write gives reason to refuse it.
-fn refused_rightly(
-    model: &Model,
-    before: Zxid,
-    session: SessionId,
-    request: &Request,
-    code: i32,
-) -> Result<(), String> {
+fn refused_rightly(model: &Model, before: Zxid, request: &Request, code: ErrorCode) -> Result<(), String> {
     let here = |path: &str| model.znode(path, before);
     let parent = |path: &str| here(split(path).0);
-    let is_right = match (request, ErrorCode::from_code(code)) {
-        // About sessions, sizes and connections; other checkers look at those.
-        (_, Some(ErrorCode::SessionMoved | ErrorCode::MarshallingError)) => true,
-        (_, Some(ErrorCode::SessionExpired)) => return session_was_over(model, before, session),
-        (Request::Create { path, .. }, Some(ErrorCode::NoNode)) => parent(path).is_none(),
-        (Request::Create { path, mode, .. }, Some(ErrorCode::NodeExists)) => {
-            mode.is_sequential() || here(path).is_some()
-        }
-        (Request::Create { path, .. }, Some(ErrorCode::NoChildrenForEphemerals)) => {
+    let is_right = match (request, code) {
+        (Request::Create { path, .. }, ErrorCode::NoNode) => parent(path).is_none(),
+        (Request::Create { path, mode, .. }, ErrorCode::NodeExists) => mode.is_sequential() || here(path).is_some(),
+        (Request::Create { path, .. }, ErrorCode::NoChildrenForEphemerals) => {
             parent(path).is_some_and(|z| z.stat.ephemeral_owner != 0)
         }
         (
             Request::Delete { path, .. } | Request::SetData { path, .. } | Request::SetAcl { path, .. },
-            Some(ErrorCode::NoNode),
+            ErrorCode::NoNode,
         ) => here(path).is_none(),
-        (Request::SetAcl { path, version, .. }, Some(ErrorCode::BadVersion)) => {
+        (Request::SetAcl { path, version, .. }, ErrorCode::BadVersion) => {
             *version != -1 && here(path).is_some_and(|z| z.stat.aversion != *version)
         }
-        (Request::Delete { path, version } | Request::SetData { path, version, .. }, Some(ErrorCode::BadVersion)) => {
+        (Request::Delete { path, version } | Request::SetData { path, version, .. }, ErrorCode::BadVersion) => {
             *version != -1 && here(path).is_some_and(|z| z.stat.version != *version)
         }
-        (Request::Delete { path, .. }, Some(ErrorCode::NotEmpty)) => {
-            here(path).is_some_and(|z| z.stat.num_children > 0)
-        }
+        (Request::Delete { path, .. }, ErrorCode::NotEmpty) => here(path).is_some_and(|z| z.stat.num_children > 0),
         _ => false,
     };
     if is_right { Ok(()) } else { Err(format!("it was refused with {code} and should not have been")) }
@@ -317,6 +335,7 @@ fn same_tree(model: &Model, at: Zxid, znodes: &[SeenZnode], sessions: &[(Session
         let Some(truth) = truth else { return Err(format!("{} is there, and must not be", seen.path)) };
         expect(&format!("the stat of {}", seen.path), &seen.stat, &truth.stat)?;
         expect(&format!("the data of {}", seen.path), &seen.data, &truth.data)?;
+        expect(&format!("the ACL of {}", seen.path), &seen.acl, &*truth.acl)?;
     }
     let all = model.paths(at).count();
     if all != count {
@@ -332,8 +351,10 @@ fn same_tree(model: &Model, at: Zxid, znodes: &[SeenZnode], sessions: &[(Session
 mod tests {
     use super::super::testing::{Play, create, set_data};
     use super::*;
-    use farrier_proto::Txn;
-    use farrier_proto::txn::SetAclTxn;
+    use crate::observe::{DialId, HeldWatches};
+    use farrier_proto::client::WatcherType;
+    use farrier_proto::txn::{CreateContainerTxn, CreateTtlTxn, SetAclTxn};
+    use farrier_proto::{ServerId, Txn};
 
     fn verdict(play: &Play) -> Result<(), String> {
         play.verdict(Box::new(Oracle))
@@ -438,6 +459,90 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_due_is_swept_away() {
+        let container = || {
+            let (data, acl) = (None, vec![]);
+            Txn::CreateContainer(CreateContainerTxn { path: "/a".into(), data, acl, parent_cversion: 1 })
+        };
+        let ttl = || {
+            let (data, acl) = (None, vec![]);
+            Txn::CreateTtl(CreateTtlTxn { path: "/a".into(), data, acl, parent_cversion: 1, ttl: 500 })
+        };
+        let swept = |changes: Vec<Txn<'static>>, ms: u64| {
+            let mut play = Play::elected();
+            changes.into_iter().for_each(|txn| drop(play.commit((SessionId::NONE, 0, txn))));
+            play.pass(ms);
+            play.commit((SessionId::NONE, 0, Txn::DeleteContainer("/a".into())));
+            verdict(&play)
+        };
+        let used = || vec![container(), create("/a/b", 1), Txn::Delete("/a/b".into())];
+        assert_eq!(swept(used(), 0), Ok(()));
+        assert!(swept(used()[..2].to_vec(), 0).is_err(), "it has a child");
+        assert!(swept(vec![container()], 10_000).is_err(), "it never had a child");
+        assert_eq!(swept(vec![ttl()], 600), Ok(()));
+        assert!(swept(vec![ttl()], 400).is_err());
+        assert!(swept(vec![create("/a", 1)], 10_000).is_err());
+    }
+
+    #[test]
+    fn what_cannot_fail_must_not_be_refused() {
+        let refused = |request: Request, code: ErrorCode, before: &dyn Fn(&mut Play)| {
+            let mut play = Play::elected();
+            play.connect();
+            let call = play.invoke(request);
+            before(&mut play);
+            play.answer(call, play.tip(), Err(code));
+            verdict(&play).is_err()
+        };
+        let nothing = |_: &mut Play| {};
+        let sync = || Request::Sync { path: "/".into() };
+        assert!(refused(sync(), ErrorCode::SystemError, &nothing));
+        assert!(refused(Request::SetWatches(HeldWatches::default()), ErrorCode::MarshallingError, &nothing));
+        assert!(refused(Request::AddWatch { path: "/".into(), recursive: true }, ErrorCode::NoNode, &nothing));
+        let remove = || Request::RemoveWatches { path: "/".into(), kind: WatcherType::Any };
+        assert!(!refused(remove(), ErrorCode::NoWatcher, &nothing));
+        assert!(refused(remove(), ErrorCode::NoNode, &nothing));
+        assert!(refused(Play::set_request("/", "x"), ErrorCode::MarshallingError, &nothing));
+        assert!(refused(Request::Close, ErrorCode::SessionExpired, &nothing));
+    }
+
+    #[test]
+    fn who_moved_nowhere_must_not_be_told_that_it_did() {
+        let moved = |before: &dyn Fn(&mut Play)| {
+            let mut play = Play::elected();
+            play.connect();
+            before(&mut play);
+            let call = play.invoke(Play::set_request("/", "x"));
+            play.commit(play.of_client(call, Txn::error(ErrorCode::SessionMoved)));
+            verdict(&play)
+        };
+        assert!(moved(&|_| {}).is_err());
+        let again = |p: &mut Play| {
+            p.reconnect();
+        };
+        assert!(moved(&again).is_err(), "it is where it was last");
+        let dial = |n| {
+            move |p: &mut Play| {
+                let (dial, server, session) = (DialId(n), ServerId(2), p.session());
+                p.client(ClientEvent::Dialled { dial, server, session, seen: Zxid::ZERO, timeout: 6000 });
+            }
+        };
+        assert_eq!(moved(&dial(1)), Ok(()), "it left for another server");
+        let both = |p: &mut Play| {
+            dial(1)(p);
+            dial(2)(p);
+            p.reconnect();
+            p.reconnect();
+        };
+        assert!(moved(&both).is_err(), "both were attached");
+        let late = |p: &mut Play| {
+            dial(0)(p);
+            p.reconnect();
+        };
+        assert_eq!(moved(&late), Ok(()), "what it gave up without an answer may come late");
+    }
+
+    #[test]
     fn another_tree_is_caught() {
         let mut play = Play::elected();
         play.commit((SessionId::NONE, 0, create("/a", 1)));
@@ -445,7 +550,7 @@ mod tests {
             .facts()
             .model
             .paths(play.tip())
-            .map(|(path, z)| SeenZnode { path: path.into(), stat: z.stat, data: z.data.clone() })
+            .map(|(path, z)| SeenZnode { path: path.into(), stat: z.stat, data: z.data.clone(), acl: z.acl.to_vec() })
             .collect();
         let inspected = |znodes: &[SeenZnode]| ServerEvent::Inspected {
             zxid: play.tip(),
@@ -453,9 +558,14 @@ mod tests {
             znodes: znodes.to_vec(),
             sessions: vec![],
         };
-        let (whole, part) = (inspected(&all), inspected(&all[1..]));
+        let mut closed = all.clone();
+        closed[1].acl = vec![Acl::world(perms::READ)];
+        let [whole, part, closed] = [&all[..], &all[1..], &closed[..]].map(inspected);
         play.server(2, whole);
         assert_eq!(verdict(&play), Ok(()));
+        let mut other = play.clone();
+        other.server(2, closed);
+        assert!(verdict(&other).is_err());
         play.server(2, part);
         assert!(verdict(&play).is_err());
     }

@@ -1,7 +1,7 @@
 //! What clients ask for: a small namespace that they all contend for, and a mix of requests that each draws for itself.
 
 use super::book::WatchBook;
-use crate::observe::{MultiPart, ReadPart, Reply, Request};
+use crate::observe::{MultiPart, PartReply, ReadPart, Reply, Request};
 use crate::random::Random;
 use bytes::Bytes;
 use farrier_proto::ErrorCode;
@@ -67,7 +67,7 @@ deeds! {
     Delete,
     /// Several operations that are likely to succeed.
     Multi,
-    /// Several, one of which fails.
+    /// Several, one of which is likely to fail.
     FailingMulti,
     /// exists, with or without a watch.
     Exists,
@@ -220,9 +220,25 @@ impl Memory {
             }
             (Request::Delete { path, .. }, Ok(_) | Err(ErrorCode::NoNode)) => self.forget(path),
             (Request::Delete { path, .. }, Err(ErrorCode::BadVersion)) => drop(self.versions.remove(path)),
+            (Request::Multi(parts), Ok(Reply::Multi(replies))) => {
+                parts.iter().zip(replies).for_each(|(part, reply)| self.part_answered(part, reply, random));
+            }
             _ => {}
         }
         None
+    }
+
+    fn part_answered(&mut self, part: &MultiPart, reply: &PartReply, random: &mut Random) {
+        match (part, reply) {
+            (_, PartReply::Created { path, .. }) => self.learn(path, Some(0), random),
+            (MultiPart::SetData { path, .. }, PartReply::Stat(stat)) => self.learn(path, Some(stat.version), random),
+            (MultiPart::Delete { path, .. }, PartReply::Done) => self.forget(path),
+            (
+                MultiPart::Delete { path, .. } | MultiPart::SetData { path, .. } | MultiPart::Check { path, .. },
+                PartReply::Failed(code),
+            ) if *code == ErrorCode::BadVersion.code() => drop(self.versions.remove(path)),
+            _ => {}
+        }
     }
 }
 
@@ -268,7 +284,12 @@ impl Draw<'_> {
                 let mut parts = self.parts();
                 let at = self.random.below(parts.len() as u64 + 1) as usize;
                 let path = self.target();
-                parts.insert(at, MultiPart::Check { path, version: 1 << 20 });
+                // One that never was, or the one before that which was seen last.
+                let version = match self.memory.versions.get(&path) {
+                    Some(version) if *version > 0 && self.random.percent(50) => version - 1,
+                    _ => 1 << 20,
+                };
+                parts.insert(at, MultiPart::Check { path, version });
                 Request::Multi(parts)
             }
             Deed::Exists => Request::Exists { path: self.name(), watch: self.watch() },
@@ -382,6 +403,15 @@ impl Draw<'_> {
         Request::Delete { path, version }
     }
 
+    /// A path with the version that was seen last, which may no longer be its version; or a parent with any.
+    fn expected(&mut self) -> (String, i32) {
+        let path = self.target();
+        match self.memory.versions.get(&path) {
+            Some(version) if self.random.percent(40) => (path, *version),
+            _ => (self.parent(), -1),
+        }
+    }
+
     fn parts(&mut self) -> Vec<MultiPart> {
         let n = self.random.between(1, PARTS_MAX);
         let mut parts = Vec::new();
@@ -399,8 +429,14 @@ impl Draw<'_> {
                     mode: *self.random.pick(&[CreateMode::Persistent, CreateMode::Ephemeral]),
                     plain: self.random.percent(50),
                 },
-                3 => MultiPart::SetData { path: self.parent(), data: self.data(), version: -1 },
-                4 => MultiPart::Check { path: self.parent(), version: -1 },
+                3 => {
+                    let (path, version) = self.expected();
+                    MultiPart::SetData { path, data: self.data(), version }
+                }
+                4 => {
+                    let (path, version) = self.expected();
+                    MultiPart::Check { path, version }
+                }
                 _ => match self.delete() {
                     Request::Delete { path, version } => MultiPart::Delete { path, version },
                     other => unreachable!("a deletion is no {other:?}"),

@@ -111,8 +111,9 @@ fn inspect(replica: &Replica) -> ServerEvent {
     let mut znodes = Vec::new();
     let visit = &mut |node: farrier_tree::ImageNode<'_>| {
         let path = if node.path.is_empty() { "/" } else { node.path };
-        let stat = tree.node(path).expect("the image is the tree's").stat();
-        znodes.push(SeenZnode { path: path.to_owned(), stat, data: node.data.map(Bytes::copy_from_slice) });
+        let there = tree.node(path).expect("the image is the tree's");
+        let (stat, acl) = (there.stat(), there.acl().to_vec());
+        znodes.push(SeenZnode { path: path.to_owned(), stat, data: node.data.map(Bytes::copy_from_slice), acl });
         Ok::<(), Infallible>(())
     };
     let Ok(()) = tree.image().nodes(visit);
