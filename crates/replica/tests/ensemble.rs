@@ -2,8 +2,8 @@
 
 mod harness;
 
-use farrier_proto::client::{CreateRequest, PathOnly, PathWatch, SetDataRequest};
-use farrier_proto::{OpCode, RawAcl};
+use farrier_proto::client::{AuthPacket, CreateRequest, PathOnly, PathWatch, SetDataRequest};
+use farrier_proto::{OpCode, RawAcl, perms};
 use harness::encode;
 use harness::ensemble::{Client, Cluster};
 use std::borrow::Cow;
@@ -151,6 +151,7 @@ fn a_session_whose_pings_could_be_delivered_survives_a_pause_of_the_leader() {
     let mut c = Cluster::of_three();
     let (l, f) = (c.leader(), c.followers());
     let (a, own) = (c.connect(f[0], 4000), c.connect(l, 4000));
+    let (silent, silent_own) = (c.connect(f[1], 4000), c.connect(l, 4000));
     c.pass(3000);
     c.freeze(l);
     for _ in 0..8 {
@@ -167,8 +168,11 @@ fn a_session_whose_pings_could_be_delivered_survives_a_pause_of_the_leader() {
         c.request(own, -2, OpCode::Ping, &[]);
     }
     assert_eq!(c.leader(), l);
-    assert_eq!(c.replica(l).session_count(), 2);
     assert!(!c.is_closed(a.conn) && !c.is_closed(own.conn));
+    assert!(c.is_closed(silent.conn) && c.is_closed(silent_own.conn), "nobody heard of them for longer than they bear");
+    for s in [1, 2, 3] {
+        assert_eq!(c.replica(s).session_count(), 2, "on {s}");
+    }
 }
 
 #[test]
@@ -192,6 +196,44 @@ fn behind_a_pause_of_the_leader_a_slow_learner_is_heard_before_its_clients_expir
     assert_eq!(c.leader(), l);
     assert!(!c.is_closed(a.conn));
     assert_eq!(c.replica(l).session_count(), 1);
+}
+
+/// What is created with scheme `auth` belongs to the identities of the client that a follower forwards for.
+#[test]
+fn who_a_followers_client_is_counts_at_the_leader() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers());
+    let (bob, nobody, again) = (c.connect(f[0], 10_000), c.connect(f[0], 10_000), c.connect(l, 10_000));
+    let auth = encode(&AuthPacket { kind: 0, scheme: Some("digest".into()), auth: Some(b"bob:secret".into()) });
+    for client in [bob, again] {
+        c.request(client, -4, OpCode::Auth, &auth);
+        assert_eq!(c.replies(client), [(-4, 0)]);
+    }
+    let mine = RawAcl { perms: perms::ALL, scheme: Some("auth".into()), id: Some("".into()) };
+    let acl = Some(vec![mine]);
+    let request = CreateRequest { path: Some("/bobs".into()), data: Some(b"d".into()), acl, flags: 0 };
+    c.request(bob, 1, OpCode::Create, &encode(&request));
+    c.request(bob, 2, OpCode::SetData, &set("/bobs", b"x"));
+    c.request(bob, 3, OpCode::Create, &create("/bobs/a", 0));
+    c.request(bob, 4, OpCode::Multi, &multi(&[("/bobs/b", 1)]));
+    assert_eq!(c.replies(bob), [(1, 0), (2, 0), (3, 0), (4, 0)]);
+    let no_auth = -102;
+    c.request(nobody, 1, OpCode::SetData, &set("/bobs", b"y"));
+    c.request(nobody, 2, OpCode::Create, &create("/bobs/c", 0));
+    c.request(nobody, 3, OpCode::GetData, &read("/bobs", false));
+    c.request(nobody, 4, OpCode::Create, &encode(&request));
+    assert_eq!(c.replies(nobody), [(1, no_auth), (2, no_auth), (3, no_auth), (4, -114)]);
+    // He is the same on another server, and the list is on all of them.
+    c.request(again, 1, OpCode::SetData, &set("/bobs", b"z"));
+    assert_eq!(c.replies(again), [(1, 0)]);
+    for s in [1, 2, 3] {
+        let node = c.replica(s).tree().node("/bobs").expect("it was created");
+        let [entry] = node.acl() else { panic!("on {s} the list is {:?}", node.acl()) };
+        assert_eq!((entry.perms, &*entry.scheme), (perms::ALL, "digest"), "on {s}");
+        assert!(entry.id.starts_with("bob:"), "on {s} it belongs to {}", entry.id);
+        assert_eq!(node.child_count(), 2, "on {s}");
+    }
+    c.assert_equal();
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::enc::{AclEntry, Body, OPEN, body};
 use anyhow::{Context as _, Result, bail, ensure};
 use farrier_proto::client::{ConnectResponse, ReplyHeader, WatcherEvent};
-use farrier_proto::{Field as _, OpCode, Reader, Stat, Xid};
+use farrier_proto::{Acl, Field as _, OpCode, Reader, Stat, Xid};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -283,6 +283,14 @@ impl Reply {
     pub fn data(&self) -> Result<Option<Vec<u8>>> {
         ensure!(self.err == 0, "error {} instead of data", self.err);
         Ok(self.reader().buffer()?.map(<[u8]>::to_vec))
+    }
+
+    /// The list of getACL's reply.
+    pub fn acl(&self) -> Result<Vec<Acl<'static>>> {
+        ensure!(self.err == 0, "error {} instead of an ACL", self.err);
+        let mut r = self.reader();
+        let n = r.count()?.context("a null list")?;
+        (0..n).map(|_| Ok(Acl::read(&mut r)?.into_owned())).collect()
     }
 
     /// The vector of strings that the body starts with, sorted.

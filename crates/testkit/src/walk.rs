@@ -3,7 +3,7 @@
 use crate::enc::body;
 use crate::raw::{Answer, Client, Connect, PATIENCE, Sessions, four_letter_word};
 use anyhow::{Context as _, Result, bail, ensure};
-use farrier_proto::{OpCode, Stat};
+use farrier_proto::{Acl, OpCode, Stat};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -17,6 +17,8 @@ pub struct Seen {
     pub data: Option<Vec<u8>>,
     /// Its stat.
     pub stat: Stat,
+    /// Its access control list.
+    pub acl: Vec<Acl<'static>>,
 }
 
 /// A tree by path.
@@ -34,11 +36,13 @@ pub fn walk(addr: SocketAddr) -> Result<Tree> {
             for path in batch {
                 client.send(OpCode::GetData.code(), body().s(path).z(0))?;
                 client.send(OpCode::GetChildren.code(), body().s(path).z(0))?;
+                client.send(OpCode::GetAcl.code(), body().s(path))?;
             }
             for path in batch {
-                let (data, children) = (reply(&mut client)?, reply(&mut client)?);
-                ensure!(data.err == 0 && children.err == 0, "{path} went while the tree was read");
-                tree.insert(path.clone(), Seen { data: data.data()?, stat: data.stat()? });
+                let (data, children, acl) = (reply(&mut client)?, reply(&mut client)?, reply(&mut client)?);
+                let all_there = [&data, &children, &acl].iter().all(|reply| reply.err == 0);
+                ensure!(all_there, "{path} went while the tree was read");
+                tree.insert(path.clone(), Seen { data: data.data()?, stat: data.stat()?, acl: acl.acl()? });
                 let parent = if path == "/" { "" } else { path };
                 next.extend(children.names()?.into_iter().map(|name| format!("{parent}/{name}")));
             }
@@ -109,16 +113,24 @@ pub(crate) fn blank_stat() -> Stat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use farrier_proto::perms;
 
     #[test]
     fn differences_are_told_except_where_servers_may_differ() {
-        let seen = |data: &[u8], mtime| Seen { data: Some(data.to_vec()), stat: Stat { mtime, ..blank_stat() } };
+        let seen = |data: &[u8], mtime| Seen {
+            data: Some(data.to_vec()),
+            stat: Stat { mtime, ..blank_stat() },
+            acl: vec![Acl::world(perms::ALL)],
+        };
         let tree =
             |root: Seen, config: Seen| Tree::from([("/".to_owned(), root), ("/zookeeper/config".to_owned(), config)]);
         let one = tree(seen(b"a", 1), seen(b"c", 1));
         assert!(differences(&one, &tree(seen(b"a", 1), seen(b"c", 2))).is_empty());
         assert_eq!(differences(&one, &tree(seen(b"a", 2), seen(b"c", 1))).len(), 1);
         assert_eq!(differences(&one, &tree(seen(b"a", 1), seen(b"d", 1))).len(), 1);
+        let mut closed = seen(b"a", 1);
+        closed.acl = vec![Acl::world(perms::READ)];
+        assert_eq!(differences(&one, &tree(closed, seen(b"c", 1))).len(), 1);
         assert_eq!(differences(&one, &Tree::new()).len(), 2);
         assert_eq!(differences(&Tree::new(), &one).len(), 2);
     }

@@ -197,7 +197,7 @@ mod tests {
 
     fn seen(data: &[u8], version: i32, owner: i64) -> Seen {
         let stat = Stat { version, ephemeral_owner: owner, ..crate::walk::blank_stat() };
-        Seen { data: Some(data.to_vec()), stat }
+        Seen { data: Some(data.to_vec()), stat, acl: vec![] }
     }
 
     fn znode(created: Known, deleted: Option<Known>, owner: i64) -> Znode {
