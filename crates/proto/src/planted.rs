@@ -203,6 +203,10 @@ mod bugs {
         VersionOfCommittedState,
         /// A multi that failed leaves the effects of its first operations pending.
         MultiNotRolledBack,
+        /// An operation of a multi that checks a version checks only whether there is one.
+        MultiCheckIgnored,
+        /// A container that has never had a child counts as one that lost its last.
+        UnusedContainerSwept,
         /// A one-shot watch stays after it fired.
         WatchFiresTwice,
         /// A snapshot misses the sessions of its state.
@@ -240,6 +244,12 @@ mod bugs {
         SessionMovedTwice,
         /// A session's requests do not wait for what it wrote on an earlier connection.
         SessionOrderLost,
+        /// A learner does not know the createTTL of its client again, which waits for the answer.
+        TtlAnswerLost,
+        /// Behind a pause, sessions do not expire any more.
+        NoExpiryAfterPause,
+        /// A session that comes to another server belongs to its first one still, and writes there are refused.
+        SessionStaysBehind,
     }
 
     impl Bug {

@@ -315,7 +315,11 @@ impl Replica {
             | Waiting::Answer { .. } => None,
         });
         match oldest {
-            Some(asked) if asked.xid.0 == header.cxid && can_answer(asked.op, txn) => {
+            Some(asked)
+                if asked.xid.0 == header.cxid
+                    && can_answer(asked.op, txn)
+                    && !(farrier_proto::planted!(TtlAnswerLost) && matches!(txn, Txn::CreateTtl(_))) =>
+            {
                 // What it counts against budgets goes with its place in the queue.
                 Origin::Request { conn: id, asked: Asked { large: 0, ..asked.clone() } }
             }

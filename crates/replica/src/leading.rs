@@ -115,7 +115,7 @@ impl Replica {
     fn answer_revalidate(&mut self, now: Time, link: LinkId, session: SessionId, timeout: i32) {
         let valid = self.tracker.touch_with(session, timeout, now) && !self.prep.is_closing(session);
         let Some(leading) = self.membership.leading() else { return };
-        if valid {
+        if valid && !farrier_proto::planted!(SessionStaysBehind) {
             leading.give(session, Owner::Learner(link));
         }
         if let Some(m) = self.membership.members() {

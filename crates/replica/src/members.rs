@@ -195,7 +195,7 @@ impl Membership {
             && let Term::Leading(leading) = &mut m.term
         {
             let (begun, _) = m.peer.ping_rounds();
-            leading.awaited_round = begun + 1;
+            leading.awaited_round = if farrier_proto::planted!(NoExpiryAfterPause) { u64::MAX } else { begun + 1 };
         }
     }
 

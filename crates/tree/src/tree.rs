@@ -225,6 +225,7 @@ impl Tree {
         let fields = self.arena.get(id).fields();
         let age = wall_ms.saturating_sub(fields.stat.mtime);
         let is_over = match self.owner_of(fields.stat.ephemeral_owner) {
+            Owner::Container if farrier_proto::planted!(UnusedContainerSwept) => true,
             Owner::Container => fields.stat.cversion > 0 || (never_used_ms != 0 && age > never_used_ms),
             Owner::Ttl(ttl) => ttl != 0 && i64::try_from(ttl).is_ok_and(|ttl| age > ttl),
             Owner::Persistent | Owner::Ephemeral(_) => false,
