@@ -237,8 +237,15 @@ impl Facts {
     /// one whose connect request was given up without an answer and may be under way for long.
     #[must_use]
     pub fn may_have_moved(&self, call: &Call) -> bool {
-        let moves = |(dial, attached): (&DialId, &bool)| *dial > call.dial || (*dial < call.dial && !attached);
-        self.dials.get(&call.session).is_some_and(|dials| dials.iter().any(moves))
+        let later = |dials: &BTreeMap<DialId, bool>| dials.keys().any(|dial| *dial > call.dial);
+        self.dials.get(&call.session).is_some_and(later) || self.gave_up_before(call.session, call.dial)
+    }
+
+    /// Whether the session was asked for on an earlier connection that was given up without an answer. That a leader hears
+    /// of both in the other order, behind a pause, moves the session back.
+    #[must_use]
+    pub fn gave_up_before(&self, session: SessionId, dial: DialId) -> bool {
+        self.dials.get(&session).is_some_and(|dials| dials.range(..dial).any(|(_, attached)| !attached))
     }
 
     /// Whether the end of the session was ever proposed.

@@ -32,8 +32,12 @@ impl Checker for UnhinderedAreServed {
                 let Some(lost) = facts.lost().filter(|a| a.dial == *dial) else { return Ok(()) };
                 // Who heard nothing had waited for two thirds of its timeout.
                 let waited = if *why == Parting::Unheard { lost.timeout * 2 / 3 } else { 0 };
-                let calm = self.calm.is_some_and(|since| facts.now.millis_since(since) > waited + AFTERMATH);
-                if calm && !lost.silent && !facts.end_proposed(lost.session) {
+                let Some(since) = self.calm else { return Ok(()) };
+                let calm = facts.now.millis_since(since) > waited + AFTERMATH;
+                // The session may have moved back then, which shows only with the next request.
+                let moved =
+                    facts.gave_up_before(lost.session, lost.dial) && lost.since.millis_since(since) <= AFTERMATH;
+                if calm && !moved && !lost.silent && !facts.end_proposed(lost.session) {
                     return Err(format!(
                         "{client:?} loses its connection to server {} ({why:?}, session {}, attached since {}), and nothing hinders it",
                         lost.server, lost.session, lost.since
@@ -58,6 +62,8 @@ fn all_serve(facts: &Facts) -> bool {
 mod tests {
     use super::super::testing::{Play, following, looking};
     use super::*;
+    use crate::observe::DialId;
+    use farrier_proto::Zxid;
 
     fn loses(why: Parting, before: impl FnOnce(&mut Play)) -> Result<(), String> {
         let mut play = Play::elected();
@@ -92,6 +98,23 @@ mod tests {
         assert!(loses(Parting::Broken, again(4000)).is_err());
         assert_eq!(loses(Parting::Unheard, again(4000)), Ok(()), "it has waited since before");
         assert!(loses(Parting::Unheard, again(8000)).is_err());
+    }
+
+    #[test]
+    fn a_session_that_was_asked_for_twice_may_have_moved_back() {
+        let again = |ms| {
+            move |p: &mut Play| {
+                p.server(2, following(1, 1));
+                p.pass(ms);
+                let (dial, server, session) = (DialId(0), ServerId(2), p.session());
+                p.client(ClientEvent::Dialled { dial, server, session, seen: Zxid::ZERO, timeout: 6000 });
+                let dial = p.reconnect();
+                p.pass(20_000);
+                p.client(ClientEvent::Disconnected { dial, why: Parting::Broken });
+            }
+        };
+        assert_eq!(loses(Parting::Left, again(1000)), Ok(()));
+        assert!(loses(Parting::Left, again(5000)).is_err());
     }
 
     #[test]
