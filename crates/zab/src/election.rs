@@ -149,9 +149,11 @@ impl Election {
         match n.state {
             ServerState::Looking => {
                 if core.recovering == Recovering::Promise {
-                    // It waits for others to elect, and they begin: soon there is somebody to join.
-                    self.interval = NOTIFICATION_INTERVAL_MIN.min(core.config.notification_interval_max);
-                    self.resend_at = self.resend_at.min(now + self.interval);
+                    // It waits for others to elect, and they begin: soon there is somebody to join. They answer, so that
+                    // asking at once each time would leave Apache's servers no time to end their election (`longer`).
+                    let wait = (2 * core.config.finalize_wait).min(core.config.notification_interval_max);
+                    self.interval = self.interval.min(wait);
+                    self.resend_at = self.resend_at.min(now + wait);
                 }
                 self.looking(core, from, &n, out);
                 self.decide(core, now)

@@ -160,6 +160,18 @@ fn a_voter_without_a_voice_leaves_others_the_time_that_they_wait() {
         election.timer(&mut core, 1020, &mut out);
         assert_eq!(election.next_deadline(), Some(1020 + waits), "{server}, without a voice: {voiceless}");
     }
+    // Whose answers are no reason to ask again at once.
+    let mut core = core(1, &majority(3), Durable { recovering: Recovering::Promise, ..durable(1, 1) });
+    let mut election = Election::new(&core);
+    let mut out = Outputs::default();
+    election.start(&mut core, 1000, &mut out);
+    for at in [1020, 1420] {
+        election.timer(&mut core, at, &mut out);
+        let looks = said(ServerState::Looking, vote(2, 0x1_0000_0001, 1), 1);
+        election.notification(&mut core, at + 1, ServerId(2), looks, &mut out);
+        assert!(election.next_deadline() >= Some(at + 400), "after {at}");
+        assert!(election.next_deadline() <= Some(at + 401), "after {at}: others elect meanwhile");
+    }
 }
 
 #[test]
