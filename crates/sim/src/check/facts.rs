@@ -124,6 +124,14 @@ pub struct Attachment {
     pub silent: bool,
 }
 
+/// A connection on which a session was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Dial {
+    server: ServerId,
+    /// It got its session there.
+    attached: bool,
+}
+
 /// What one observation adds.
 #[derive(Clone, Debug, Default)]
 pub struct News {
@@ -158,8 +166,8 @@ pub struct Facts {
     calls: BTreeMap<(ClientId, CallId), Call>,
     by_xid: BTreeMap<(SessionId, i32), (ClientId, CallId)>,
     attachments: BTreeMap<ClientId, Attachment>,
-    /// Connections on which sessions were asked for, and whether they were attached there.
-    dials: BTreeMap<SessionId, BTreeMap<DialId, bool>>,
+    /// Connections on which sessions were asked for.
+    dials: BTreeMap<SessionId, BTreeMap<DialId, Dial>>,
     /// The attachment that ended with the last observation.
     lost: Option<Attachment>,
     /// The newest zxid that any client was shown.
@@ -237,7 +245,7 @@ impl Facts {
     /// one whose connect request was given up without an answer and may be under way for long.
     #[must_use]
     pub fn may_have_moved(&self, call: &Call) -> bool {
-        let later = |dials: &BTreeMap<DialId, bool>| dials.keys().any(|dial| *dial > call.dial);
+        let later = |dials: &BTreeMap<DialId, Dial>| dials.keys().any(|dial| *dial > call.dial);
         self.dials.get(&call.session).is_some_and(later) || self.gave_up_before(call.session, call.dial)
     }
 
@@ -245,7 +253,13 @@ impl Facts {
     /// of both in the other order, behind a pause, moves the session back.
     #[must_use]
     pub fn gave_up_before(&self, session: SessionId, dial: DialId) -> bool {
-        self.dials.get(&session).is_some_and(|dials| dials.range(..dial).any(|(_, attached)| !attached))
+        self.dials.get(&session).is_some_and(|dials| dials.range(..dial).any(|(_, before)| !before.attached))
+    }
+
+    /// Whether the session was ever asked for at this server, which then may tell its leader late that it was heard of.
+    #[must_use]
+    pub fn was_asked_for_at(&self, session: SessionId, server: ServerId) -> bool {
+        self.dials.get(&session).is_some_and(|dials| dials.values().any(|dial| dial.server == server))
     }
 
     /// Whether the end of the session was ever proposed.
@@ -418,7 +432,7 @@ impl Facts {
                 let attachment =
                     Attachment { dial, server, session, timeout, since: self.now, sent: self.now, silent: false };
                 self.attachments.insert(id, attachment);
-                self.dials.entry(session).or_default().insert(dial, true);
+                self.dials.entry(session).or_default().insert(dial, Dial { server, attached: true });
             }
             ClientEvent::Disconnected { dial, .. } => {
                 self.twin.disconnected(id, *dial);
@@ -460,9 +474,9 @@ impl Facts {
                     a.silent = true;
                 }
             }
-            ClientEvent::Dialled { dial, session, .. } => {
+            ClientEvent::Dialled { dial, server, session, .. } => {
                 if *session != SessionId::NONE {
-                    self.dials.entry(*session).or_default().insert(*dial, false);
+                    self.dials.entry(*session).or_default().insert(*dial, Dial { server: *server, attached: false });
                 }
             }
             ClientEvent::Expired { .. } | ClientEvent::Closed { .. } | ClientEvent::Nonsense { .. } => {}

@@ -21,8 +21,6 @@ const SLACK: u64 = 1000;
 #[derive(Clone, Copy, Debug)]
 struct Silence {
     since: Moment,
-    /// To which server it was attached.
-    server: ServerId,
     timeout: u64,
     /// When the client asked for its session again.
     back: Option<Moment>,
@@ -44,7 +42,7 @@ impl Checker for SilentSessionsEnd {
         match event {
             ClientEvent::FellSilent { session } => {
                 if let Some(a) = facts.attachment(*client) {
-                    let silence = Silence { since: facts.now, server: a.server, timeout: a.timeout, back: None };
+                    let silence = Silence { since: facts.now, timeout: a.timeout, back: None };
                     self.silent.insert(*session, silence);
                 }
             }
@@ -73,7 +71,7 @@ fn judge(
     session: SessionId,
     silence: Silence,
 ) -> Result<(), String> {
-    let Silence { since, server: before, timeout, back } = silence;
+    let Silence { since, timeout, back } = silence;
     let for_ms = back.map_or(0, |back| back.millis_since(since));
     if for_ms <= timeout + TICKS_MAX * facts.setup.tick_ms + SLACK {
         return Ok(());
@@ -85,7 +83,7 @@ fn judge(
         && leads.established() == facts.server(server).established()
         && leads.role_since <= since;
     let from = Moment(since.0.saturating_sub(AFTERMATH * 1000));
-    if !led || facts.faults_since(from).any(|fault| may_delay(fault, client, leader, before)) {
+    if !led || facts.faults_since(from).any(|fault| may_delay(fault, facts, client, session, leader)) {
         return Ok(());
     }
     Err(format!(
@@ -95,8 +93,9 @@ fn judge(
 }
 
 /// Whether the leader may have heard of the session later than the client sent its last word, or have waited for others.
-fn may_delay(fault: &Fault, client: ClientId, leader: ServerId, server: ServerId) -> bool {
-    let one = |who: &ServerId| [leader, server].contains(who);
+/// Servers where it was before, or was to be, may tell of it late, too.
+fn may_delay(fault: &Fault, facts: &Facts, client: ClientId, session: SessionId, leader: ServerId) -> bool {
+    let one = |who: &ServerId| *who == leader || facts.was_asked_for_at(session, *who);
     match fault {
         Fault::ProcessCrash(_)
         | Fault::PowerCrash(_)
