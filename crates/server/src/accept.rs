@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 /// How long to wait where a connection cannot be taken: mostly others must close before.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -45,13 +46,26 @@ impl Acceptor {
         };
         let (mut turn, lines) = (0, [Quietly::default(), Quietly::default(), Quietly::default()]);
         let [failed, too_many_of_one, too_many] = &lines;
+        // Where to, and what that stands for, once it is known.
+        let mut lookup: Option<JoinHandle<(Endpoint, io::Result<SocketAddr>)>> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 Ok(()) = moves.changed() => {
-                    let told = moves.borrow_and_update().clone();
-                    if let Some(to) = told {
-                        listener = follow(listener, &to, backlog, &context).await;
+                    if let Some(to) = moves.borrow_and_update().clone() {
+                        // The last word counts.
+                        let task = tokio::task::spawn_local(look_up(Endpoint { host: to.host, port: to.port }));
+                        if let Some(before) = lookup.replace(task) {
+                            before.abort();
+                        }
+                    }
+                    continue;
+                }
+                found = async { lookup.as_mut().expect("there is one").await }, if lookup.is_some() => {
+                    lookup = None;
+                    // Nobody aborts the last one.
+                    if let Ok((to, found)) = found {
+                        listener = follow(listener, &to, found, backlog, &context).await;
                     }
                     continue;
                 }
@@ -99,11 +113,22 @@ pub(crate) fn listen(
     }
 }
 
+/// The first address of a name, which may take seconds: others connect meanwhile.
+async fn look_up(to: Endpoint) -> (Endpoint, io::Result<SocketAddr>) {
+    let found = address::resolve(&to).await;
+    (to, found.and_then(|found| found.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())))
+}
+
 /// Listens where a reconfiguration says, if that is elsewhere, and no longer at `old`. Connections that were taken
 /// there stay. Where it cannot listen, it stays where it was: clients may know only that place.
-async fn follow(old: TcpListener, to: &HostPort, backlog: i32, context: &WorkerContext) -> TcpListener {
+async fn follow(
+    old: TcpListener,
+    to: &Endpoint,
+    found: io::Result<SocketAddr>,
+    backlog: i32,
+    context: &WorkerContext,
+) -> TcpListener {
     let Ok(was) = old.local_addr() else { return old };
-    let to = Endpoint { host: to.host.clone(), port: to.port };
     let open = |at| listen_at(at, backlog).and_then(|listener| TcpListener::from_std(listener));
     let moved = |listener| {
         tracing::info!("by a reconfiguration, clients connect at {} now, and no longer at {was}", to.text());
@@ -118,8 +143,7 @@ async fn follow(old: TcpListener, to: &HostPort, backlog: i32, context: &WorkerC
             to.text()
         );
     };
-    let found = address::resolve(&to).await;
-    let new = match found.and_then(|found| found.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())) {
+    let new = match found {
         Ok(new) => new,
         Err(error) => {
             stays(&error);

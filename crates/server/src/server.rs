@@ -302,7 +302,8 @@ impl Server {
             let run = move || background::run_purge(&shared, &disk, &policy, interval, &files);
             threads.others.push(spawn("purge", Box::new(run))?);
         }
-        let (client, moves) = watch::channel(None);
+        let own_client = member.as_ref().and_then(|(member, _)| member.own().client.clone());
+        let (client, moves) = watch::channel(own_client);
         if let Some((member, listeners)) = member {
             let own: Vec<_> = member.own().addresses.iter().map(|a| a.host.as_str()).collect();
             tracing::info!("server {} of {}, at {}", member.me, member.config.members.len(), own.join(", "));

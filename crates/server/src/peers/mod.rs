@@ -147,7 +147,11 @@ impl PeerSettings {
             );
         }
         if let Some(client) = list.get(self.me).and_then(|own| own.client.clone()) {
-            self.client.send_replace(Some(client));
+            self.client.send_if_modified(|known| {
+                let moves = known.as_ref() != Some(&client);
+                *known = Some(client);
+                moves
+            });
         }
         *self.members.borrow_mut() = now;
         self.activations.put(list);
@@ -272,14 +276,18 @@ mod tests {
             ..ServerConfig::standalone(dir.path(), "127.0.0.1:0".parse().expect("an address"))
         };
         let member = Membership::of(&config).expect("valid").expect("a member");
-        let (client, told) = watch::channel(None);
+        let (client, mut told) = watch::channel(None);
         let settings = member.peers(&config, 7, Arc::default(), client);
         settings.activate(list(""));
         assert_eq!(*told.borrow(), None, "it stays where it is");
         settings.activate(list(";a:4"));
         let place = Some(HostPort { host: "a".into(), port: 4 });
-        assert_eq!(*told.borrow(), place);
-        settings.activate(list(""));
-        assert_eq!(*told.borrow(), place, "and where it went");
+        assert!(told.has_changed().expect("it is there"));
+        assert_eq!(*told.borrow_and_update(), place);
+        for same in [";a:4", ""] {
+            settings.activate(list(same));
+            assert!(!told.has_changed().expect("it is there"), "nothing to look up");
+            assert_eq!(*told.borrow(), place, "and where it went");
+        }
     }
 }
