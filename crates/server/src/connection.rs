@@ -592,6 +592,8 @@ mod tests {
         std::thread::spawn(move || {
             let core = testing::core();
             core.step(Input::WriteFailed { error: "a broken disk".into() });
+            // As in the moment before the loops are told to end.
+            core.closing_flag().store(false, SeqCst);
             let context = testing::worker(&core);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             tokio::task::LocalSet::new().block_on(&runtime, async move {

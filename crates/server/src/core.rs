@@ -69,6 +69,8 @@ struct Due {
     ports: DuePorts,
     /// Workers that have to hear of what is in their outboxes, a bit for each.
     workers: [u64; WORKERS_MAX / 64],
+    /// The replica halted: every loop is told to end.
+    halted: bool,
 }
 
 impl Due {
@@ -290,6 +292,10 @@ impl Core {
                 Level::Debug => tracing::debug!("{text}"),
             }
         }
+        if due.halted {
+            // Whoever runs it may have others in the same process, and not look: its sockets must not go on as if it lived.
+            self.close();
+        }
         (result, due.ports)
     }
 
@@ -349,7 +355,10 @@ impl Core {
                 Task::Life(halted) => {
                     let mut life = self.life();
                     match halted {
-                        Some(reason) => life.halted = Some(reason),
+                        Some(reason) => {
+                            life.halted = Some(reason);
+                            due.halted = true;
+                        }
                         None => life.drained = true,
                     }
                     self.life_changed.notify_all();

@@ -361,9 +361,16 @@ impl Server {
         self.address
     }
 
-    /// Blocks until the server ends by itself or by [`Self::stop`] from elsewhere.
+    /// Blocks until the server ends by itself or by [`Self::stop`] from elsewhere. One that halted closes its ports and
+    /// connections by itself; [`Self::stop`] then waits for its threads.
     pub fn wait(&self) -> ExitReason {
         self.core.wait()
+    }
+
+    /// Why the server ended, if it did: what [`Self::wait`] would return, without the wait.
+    #[must_use]
+    pub fn exit_reason(&self) -> Option<ExitReason> {
+        self.core.wait_drained(Duration::ZERO)
     }
 
     /// The server is about to be stopped together with others of its ensemble: that they go away is nothing to warn of.
@@ -607,6 +614,30 @@ mod tests {
             }
         }
         assert_eq!(server.stop(), ExitReason::Stopped);
+    }
+
+    #[test]
+    fn a_server_that_halted_closes_its_ports_by_itself() {
+        use std::io::Read as _;
+
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = ServerConfig::standalone(dir.path(), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let server = Server::start(config).expect("it starts");
+        let mut before = std::net::TcpStream::connect(server.client_addr()).expect("it listens");
+        before.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        assert_eq!(server.exit_reason(), None);
+        server.core.step(Input::WriteFailed { error: "the disk is gone".into() });
+        let reason = ExitReason::Halted("the disk is gone".into());
+        assert_eq!(server.exit_reason(), Some(reason.clone()));
+        // It may not have been taken yet.
+        let reset = |e: io::Error| if e.kind() == io::ErrorKind::ConnectionReset { Ok(0) } else { Err(e) };
+        assert_eq!(before.read(&mut [0]).or_else(reset).expect("it is closed"), 0);
+        let patience = Instant::now() + Duration::from_secs(60);
+        while std::net::TcpStream::connect(server.client_addr()).is_ok() {
+            assert!(Instant::now() < patience, "it listens");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(server.stop(), reason);
     }
 
     #[test]
