@@ -29,7 +29,7 @@ mod relay;
 use crate::Host;
 use farrier_server::config::ServerConfig;
 use farrier_server::local::{self, MemberError, NoPorts, Ports};
-use farrier_server::{Server, StartError};
+use farrier_server::{ExitReason, Server, StartError};
 use relay::Relay;
 use std::io;
 use std::net::SocketAddr;
@@ -87,6 +87,14 @@ pub enum EnsembleError {
     /// The system gives no directory, thread or socket.
     #[error("the operating system refused a resource: {0}")]
     System(#[from] io::Error),
+    /// A server ended by itself while all were started.
+    #[error("server {server} halted: {reason}")]
+    Halted {
+        /// Its number.
+        server: u8,
+        /// Why, and what to do about it.
+        reason: String,
+    },
     /// Not every server that should serve does.
     #[error("not served within {within:?}: {states}. Is a quorum running and not cut off?")]
     NotServing {
@@ -144,7 +152,10 @@ impl Ensemble {
             }
         };
         ensemble.wait_serving().await?;
-        Ok(ensemble)
+        match (1..=count).find_map(|n| ensemble.halted(n).map(|reason| (n, reason))) {
+            Some((server, reason)) => Err(EnsembleError::Halted { server, reason }),
+            None => Ok(ensemble),
+        }
     }
 
     fn launch(count: u8, sync_limit: Option<u32>) -> Result<Self, EnsembleError> {
@@ -212,13 +223,26 @@ impl Ensemble {
         Ports::address(self.configs[self.index(n)].client.port)
     }
 
-    /// Whether server `n` was started and not killed since.
+    /// Whether server `n` was started and neither killed since nor [halted](Self::halted).
     ///
     /// # Panics
     /// If there is no such server.
     #[must_use]
     pub fn is_running(&self, n: u8) -> bool {
-        self.servers[self.index(n)].is_some()
+        self.servers[self.index(n)].is_some() && self.halted(n).is_none()
+    }
+
+    /// Why server `n` ended by itself, if it did since it was started last: its log could not be written, because the disk
+    /// is full, say. For clients and the other servers it is dead then; [`Self::restart`] starts it again.
+    ///
+    /// # Panics
+    /// If there is no such server.
+    #[must_use]
+    pub fn halted(&self, n: u8) -> Option<String> {
+        match self.servers[self.index(n)].as_ref()?.exit_reason()? {
+            ExitReason::Halted(reason) => Some(reason),
+            ExitReason::Stopped => None,
+        }
     }
 
     /// Waits until every server serves that runs and is not cut off. They need a quorum for that.
@@ -260,7 +284,9 @@ impl Ensemble {
                 let state = |(n, mode): &(u8, Option<String>)| {
                     format!("server {n} {}", mode.as_deref().unwrap_or("does not serve"))
                 };
-                let states: Vec<String> = modes.iter().map(state).collect();
+                let ended = (1..=SERVERS_MAX).take(self.len()).filter_map(|n| Some((n, self.halted(n)?)));
+                let ended = ended.map(|(n, reason)| format!("server {n} halted: {reason}"));
+                let states: Vec<String> = modes.iter().map(state).chain(ended).collect();
                 let states = if states.is_empty() { "no server runs".to_owned() } else { states.join(", ") };
                 return Err(EnsembleError::NotServing { within: SERVING_MAX, states });
             }
@@ -368,5 +394,58 @@ fn is_taken(error: &StartError) -> bool {
             error.kind() == io::ErrorKind::AddrInUse
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Client;
+    use std::fs;
+
+    /// Without its directory a server goes on until it needs the next file of its log.
+    #[tokio::test]
+    async fn a_server_whose_log_fails_is_dead_and_says_why() {
+        let mut ensemble = Ensemble::start(3).await.expect("three servers");
+        let leader = ensemble.leader().await.expect("a leader");
+        let index = ensemble.index(leader);
+        ensemble.configs[index].storage.snap_count = 10;
+        ensemble.configs[index].storage.preallocate = 0;
+        ensemble.restart(leader).await.expect("it starts again");
+        ensemble.wait_serving().await.expect("all three serve");
+        assert_eq!(ensemble.halted(leader), None);
+
+        let (dir, away) = (ensemble.configs[index].data_dir.join("version-2"), ensemble._dir.path().join("away"));
+        fs::rename(&dir, &away).expect("renamed");
+        let client = Client::builder(&ensemble.connect_string()).request_timeout(SERVING_MAX).connect().await;
+        let client = client.expect("a session");
+        let mut writes = 0;
+        let reason = loop {
+            // Whatever becomes of it: the server may be the one that halts.
+            let _ = client.create(&format!("/{writes}"), b"").await;
+            if let Some(reason) = ensemble.halted(leader) {
+                break reason;
+            }
+            writes += 1;
+            assert!(writes < 1000, "it goes on");
+        };
+        assert!(reason.contains("the transaction log failed") && reason.contains("Remedy: "), "{reason}");
+        assert!(!ensemble.is_running(leader));
+        assert_ne!(ensemble.leader().await.expect("another leader"), leader);
+        let patience = Instant::now() + SERVING_MAX;
+        while std::net::TcpStream::connect(ensemble.address(leader)).is_ok() {
+            assert!(Instant::now() < patience, "it listens");
+            sleep(LOOK).await;
+        }
+        client.create("/after", b"").await.expect("two are a quorum");
+
+        fs::rename(&away, &dir).expect("renamed");
+        ensemble.restart(leader).await.expect("it starts again");
+        ensemble.wait_serving().await.expect("all three serve");
+        assert!(ensemble.is_running(leader));
+        let own = Client::builder(&ensemble.address(leader).to_string()).request_timeout(SERVING_MAX).connect().await;
+        let own = own.expect("a session");
+        own.sync("/").await.expect("a quorum is there");
+        assert!(own.exists("/after").await.expect("an answer").is_some());
     }
 }
