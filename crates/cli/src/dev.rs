@@ -10,9 +10,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use farrier_server::ExitReason;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::logging::{self, LogOptions};
 use crate::output::{complain, print};
@@ -30,8 +33,11 @@ Examples:
 The first line on standard output is `connect string: HOST:PORT,…`; with a command, whose output that is,
 it goes to standard error. Every four-letter word is answered, TTL nodes are on, connections aren't limited, writes are synced.
 
+Each server takes 64 MiB of disk at once and several times that under load, below TMPDIR (or /tmp); where that is small, set
+TMPDIR or --data to a directory with room. A server that can't write its log any more ends all of it.
+
 Exit codes: 0 stopped on request, 1 the server failed, 2 usage. With a command: its own, 128+N when
-signal N ended it, 125 the server didn't start, 126 the command can't be run, 127 it isn't found.";
+signal N ended it, 125 a server didn't start or failed, 126 the command can't be run, 127 it isn't found.";
 
 /// Options of `farrier dev`.
 #[derive(Debug, Args)]
@@ -63,8 +69,11 @@ const SERVERS: u8 = 3;
 /// Most servers of one process.
 const SERVERS_MAX: u8 = 9;
 
-/// Failure before the command ran.
-const NOT_STARTED: u8 = 125;
+/// With a command: the failure is not the command's.
+const SERVER_FAILED: u8 = 125;
+
+/// How long a command may take for its end, once a server has failed.
+const COMMAND_END_MAX: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     logging::start(&arguments.log, "warn");
@@ -72,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             complain("farrier dev: error", format_args!("{error:#}"));
-            if arguments.command.is_empty() { ExitCode::FAILURE } else { ExitCode::from(NOT_STARTED) }
+            if arguments.command.is_empty() { ExitCode::FAILURE } else { ExitCode::from(SERVER_FAILED) }
         }
     }
 }
@@ -89,10 +98,18 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     // Every port is taken now.
     drop(turn);
     place.keep(&cluster.client_ports())?;
+    cluster.watched(&send, || serve(arguments, &cluster, &send, &events))
+}
+
+fn serve(
+    arguments: &Arguments,
+    cluster: &Cluster,
+    send: &SyncSender<Event>,
+    events: &Receiver<Event>,
+) -> anyhow::Result<ExitCode> {
     // A signal ends the wait as it ends the servers.
-    if !cluster.wait_serving(&events)? {
-        cluster.stop();
-        return Ok(if arguments.command.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_STARTED) });
+    if !cluster.wait_serving(events)? {
+        return Ok(if arguments.command.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(SERVER_FAILED) });
     }
 
     let addresses = cluster.connect_string();
@@ -101,15 +118,14 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             if let Err(error) = print(&format!("connect string: {addresses}\n{}", examples(&addresses))) {
                 tracing::warn!("standard output can't be written: {error}");
             }
-            cluster.run_until_stopped(&send, &events)?;
+            Cluster::wait_stop(events)?;
+            cluster.stop()?;
             Ok(ExitCode::SUCCESS)
         }
         Some((program, words)) => {
             // Standard output is the command's.
             complain("connect string", &addresses);
-            let code = run_command(Command::new(program).args(words), &addresses, &send, &events);
-            cluster.stop();
-            Ok(code)
+            run_command(Command::new(program).args(words), cluster, send, events)
         }
     }
 }
@@ -132,55 +148,79 @@ Ctrl-C stops it.
     )
 }
 
-/// Runs `command` until it ends and returns the code to exit with.
-fn run_command(command: &mut Command, addresses: &str, send: &SyncSender<Event>, events: &Receiver<Event>) -> ExitCode {
-    let mut child = match command.env("FARRIER_SERVER", addresses).spawn() {
+/// Runs `command` until it ends and returns the code to exit with. A server that halts ends the command as well, which would
+/// wait for it, and is an error.
+fn run_command(
+    command: &mut Command,
+    cluster: &Cluster,
+    send: &SyncSender<Event>,
+    events: &Receiver<Event>,
+) -> anyhow::Result<ExitCode> {
+    let mut child = match command.env("FARRIER_SERVER", cluster.connect_string()).spawn() {
         Ok(child) => child,
         Err(error) => {
             complain("farrier dev: error", format_args!("{} can't be run: {error}", command.get_program().display()));
-            return ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 });
+            return Ok(ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }));
         }
     };
-    let id = rustix::process::Pid::from_child(&child);
+    let id = Pid::from_child(&child);
     let wait = |child: &mut Child| Event::CommandEnded(child.wait());
     thread::scope(|scope| {
         scope.spawn(|| send.try_send(wait(&mut child)));
         let mut signals = 0;
-        for event in events {
-            match event {
-                Event::CommandEnded(Ok(status)) => return ExitCode::from(code_of(status)),
-                Event::CommandEnded(Err(error)) => {
-                    complain("farrier dev: error", format_args!("the command can't be waited for: {error}"));
-                    return ExitCode::from(NOT_STARTED);
-                }
+        let ended = loop {
+            match events.recv().context("this function holds a sender")? {
+                Event::CommandEnded(ended) => break ended,
                 Event::Stop(signal) => {
                     signals += 1;
                     pass_on(signal, signals, id);
                 }
-                Event::ServerEnded(..) => {}
+                Event::ServerEnded(index, ExitReason::Halted(reason)) => {
+                    let what = cluster::halted(index, &reason);
+                    // At once: the command's end can take a while.
+                    tracing::error!("{what}");
+                    end(id, events);
+                    bail!(what);
+                }
+                Event::ServerEnded(_, ExitReason::Stopped) => {}
             }
-        }
-        unreachable!("this function holds a sender")
+        };
+        Ok(ExitCode::from(code_of(ended.context("the command can't be waited for")?)))
     })
+}
+
+/// Asks the command to end, and after a while ends it.
+fn end(id: Pid, events: &Receiver<Event>) {
+    send_signal(id, Signal::TERM);
+    let deadline = Instant::now() + COMMAND_END_MAX;
+    while let Ok(event) = events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        if let Event::CommandEnded(_) = event {
+            return;
+        }
+    }
+    send_signal(id, Signal::KILL);
 }
 
 /// Passes a signal on to the command. A Ctrl-C on a terminal has reached it already, as it reaches
 /// everything in the foreground; the second one ends it for good.
-fn pass_on(signal: StopSignal, count: u32, id: rustix::process::Pid) {
-    use rustix::process::{Signal, kill_process};
+fn pass_on(signal: StopSignal, count: u32, id: Pid) {
     let sent = match (signal, count) {
         (StopSignal::Interrupt, 1) if io::stdin().is_terminal() => return,
         (StopSignal::Interrupt, 1) => Signal::INT,
         (StopSignal::Interrupt | StopSignal::Terminate, _) => Signal::TERM,
     };
+    send_signal(id, sent);
+}
+
+fn send_signal(id: Pid, signal: Signal) {
     // It may have ended in this moment.
-    let _ = kill_process(id, sent);
+    let _ = kill_process(id, signal);
 }
 
 /// A shell's code for `status`.
 fn code_of(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(NOT_STARTED)
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(SERVER_FAILED)
 }
 
 #[cfg(test)]

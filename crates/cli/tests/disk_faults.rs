@@ -11,14 +11,17 @@ use farrier_proto::OpCode;
 use farrier_server::disk::RealDisk;
 use farrier_storage::mark::{MarkRead, read_mark};
 use farrier_testkit::enc::body;
-use farrier_testkit::raw::{Answer, Client, Reply, four_letter_word};
-use rustix::process::{Resource, Rlimit, Signal, geteuid, prlimit};
+use farrier_testkit::raw::{Answer, Client, Connect, Reply, Sessions, four_letter_word};
+use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, prlimit};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use support::{PATIENCE, Process, tell};
 
 /// Requests on their way at a time.
@@ -67,7 +70,7 @@ fn fail(server: &mut Process, words: &[&str], fault: impl FnOnce(&Process)) -> O
     let (outcome, status) = std::thread::scope(|scope| {
         let load = scope.spawn(|| create_until_it_ends(client, "n", &count));
         while count.load(Ordering::SeqCst) < 10 && !load.is_finished() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         fault(server);
         let outcome = load.join().expect("the client did not fail");
@@ -125,9 +128,9 @@ fn wrapped_in_shell<'a>(way: &[&'a str], script: &'a str) -> Vec<&'a str> {
 }
 
 /// Files may not grow any more from here on: writes fail with EFBIG. Needs no privilege.
-fn forbid_writes(server: &Process) {
+fn forbid_writes(server: Option<Pid>) {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
-    prlimit(server.server_pid(), Resource::Fsize, none).expect("limits may be lowered");
+    prlimit(server, Resource::Fsize, none).expect("limits may be lowered");
 }
 
 #[test]
@@ -160,9 +163,85 @@ fn a_limit_on_file_sizes() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut server = Process::new(dir.path(), &["preAllocSize=256"]);
     server.wrapped(&["sh", "-c", "trap '' XFSZ; exec {}"]);
-    let outcome = fail(&mut server, &["cannot write", "File too large"], forbid_writes);
+    let outcome = fail(&mut server, &["cannot write", "File too large"], |s| forbid_writes(s.server_pid()));
     server.wrapped(&[]);
     comes_back(&mut server, &outcome);
+}
+
+/// A process that ends with the test.
+struct Ends(Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // Mostly it has ended.
+        let _ = self.0.kill();
+    }
+}
+
+/// Runs `farrier dev` with these words behind it, forbids it to write once it has told where clients connect, and writes.
+/// Returns what it said besides and its exit code; a command of it has ended then.
+fn dev_that_must_not_write(words: &[&str]) -> (String, Option<i32>) {
+    let temp = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_farrier"), "dev"]).args(words);
+    for name in ["FARRIER_LOG", "FARRIER_SERVER"] {
+        command.env_remove(name);
+    }
+    command.env("TMPDIR", temp.path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut dev = Ends(command.spawn().expect("there is a shell"));
+    let child = &mut dev.0;
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut stderr = child.stderr.take().expect("it is piped");
+    let ear = std::thread::spawn(move || {
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).map(|_| said)
+    });
+    // The program prints it, or the command that it runs.
+    let mut first = String::new();
+    stdout.read_line(&mut first).expect("a first line");
+    let addresses = first.trim().trim_start_matches("connect string: ");
+    let address: SocketAddr = addresses.split(',').next().and_then(|a| a.parse().ok()).expect("an address");
+    let mut client = Client::open(address, &Connect::default(), &Sessions::default()).expect("a session");
+    client.create("/before", b"").and_then(Reply::ok).expect("it writes");
+
+    forbid_writes(Some(Pid::from_child(child)));
+    client.send(OpCode::Create.code(), body().create("/n", &DATA, 0)).expect("the connection swallows it");
+    assert!(!matches!(client.answer(PATIENCE), Ok(Answer::Reply(_) | Answer::Silent)), "acknowledged, or no end");
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait().expect("it can be asked") {
+            Some(status) => break status,
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            None => panic!("it does not end"),
+        }
+    };
+    // Until everybody has closed it.
+    stdout.read_to_string(&mut String::new()).expect("text");
+    let said = ear.join().expect("it does not panic").expect("text");
+    (said, status.code())
+}
+
+/// A server that halts ends `farrier dev`, as it ends `farrier server`: nothing hangs, and why is told.
+#[test]
+fn dev_ends_with_the_first_server_that_halts() {
+    const STUBBORN: &str = "trap '' TERM; echo $FARRIER_SERVER; for n in $(seq 120); do sleep 1; done";
+    let command = ["--", "sh", "-c", "echo $FARRIER_SERVER; exec sleep 120"];
+    for (servers, port, command, code) in [
+        ("1", "24800", &[][..], 1),
+        ("3", "24820", &[], 1),
+        ("1", "24840", &["--", "sh", "-c", STUBBORN], 125),
+        ("3", "24860", &command, 125),
+    ] {
+        let options = ["--servers", servers, "--port", port];
+        let (said, ended) = dev_that_must_not_write(&[&options[..], command].concat());
+        assert_eq!(ended, Some(code), "{servers} {command:?}: {said}");
+        let told = said.lines().rfind(|line| line.starts_with("farrier dev: error: server ")).unwrap_or_else(|| {
+            panic!("no reason was given:\n{said}");
+        });
+        for word in ["halted: the transaction log failed", "File too large", "Remedy: ", "start the server again"] {
+            assert!(told.contains(word), "`{word}` is missing in: {said}");
+        }
+    }
 }
 
 /// Lets a call of the log's thread fail, and answers why the server said that it halted.
@@ -275,7 +354,7 @@ fn an_orderly_stop_leaves_nothing_unknown() {
                 })
                 .collect();
             while count.load(Ordering::SeqCst) < 50 {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(1));
             }
             server.signal(Signal::TERM);
             loads.into_iter().map(|l| l.join().expect("the client did not fail")).collect()

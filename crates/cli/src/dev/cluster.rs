@@ -65,7 +65,20 @@ impl Cluster {
         addresses.join(",")
     }
 
-    /// Waits until every server serves; false if a signal came first.
+    /// Runs `body` while `send` is told of every server that ends, and stops all of them behind it.
+    pub(super) fn watched<T>(&self, send: &SyncSender<Event>, body: impl FnOnce() -> T) -> T {
+        thread::scope(|scope| {
+            for (index, server) in self.servers.iter().enumerate() {
+                scope.spawn(move || send.try_send(Event::ServerEnded(index, server.wait())));
+            }
+            let outcome = body();
+            // Those threads wait for it. Where it matters what came of it, `body` has done it already.
+            drop(self.stop());
+            outcome
+        })
+    }
+
+    /// Waits until every server serves; false if a signal came first. An error if one halted.
     pub(super) fn wait_serving(&self, events: &Receiver<Event>) -> anyhow::Result<bool> {
         let runtime = session::runtime()?;
         let looks = SERVING_MAX.as_millis() / LOOK.as_millis();
@@ -76,7 +89,8 @@ impl Cluster {
                 match events.recv_timeout(LOOK) {
                     Err(RecvTimeoutError::Timeout) if left > 0 => left -= 1,
                     Ok(Event::Stop(_)) => return Ok(false),
-                    Ok(Event::ServerEnded(..) | Event::CommandEnded(_)) => {}
+                    Ok(Event::ServerEnded(index, ExitReason::Halted(reason))) => bail!(halted(index, &reason)),
+                    Ok(Event::ServerEnded(_, ExitReason::Stopped) | Event::CommandEnded(_)) => {}
                     Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                         bail!("the server on {address} does not serve within {SERVING_MAX:?}; see the log above");
                     }
@@ -86,41 +100,47 @@ impl Cluster {
         Ok(true)
     }
 
-    /// Waits until a signal stops all servers. One that fails leaves the others alone; an error if one did.
-    pub(super) fn run_until_stopped(&self, send: &SyncSender<Event>, events: &Receiver<Event>) -> anyhow::Result<()> {
-        thread::scope(|scope| {
-            for (index, server) in self.servers.iter().enumerate() {
-                scope.spawn(move || send.try_send(Event::ServerEnded(index, server.wait())));
-            }
-            let mut running = self.servers.len();
-            let mut halted = Vec::new();
-            while running > 0 {
-                match events.recv().context("this function holds a sender")? {
-                    Event::Stop(signal) => {
-                        tracing::info!("{}: stopping", signal.name());
-                        self.stop();
-                    }
-                    Event::ServerEnded(index, reason) => {
-                        running -= 1;
-                        if let ExitReason::Halted(reason) = reason {
-                            tracing::error!("server {} halted: {reason}", index + 1);
-                            halted.push(format!("server {} halted: {reason}", index + 1));
-                        }
-                    }
-                    Event::CommandEnded(_) => {}
+    /// Waits until a signal asks to stop. An error as soon as a server halts: the others are likely to run out of the same
+    /// disk, and nobody tries things with what is left.
+    pub(super) fn wait_stop(events: &Receiver<Event>) -> anyhow::Result<()> {
+        loop {
+            match events.recv().context("whoever started the servers holds a sender")? {
+                Event::Stop(signal) => {
+                    tracing::info!("{}: stopping", signal.name());
+                    return Ok(());
                 }
+                Event::ServerEnded(index, ExitReason::Halted(reason)) => {
+                    let what = halted(index, &reason);
+                    // At once: to stop the others can take a while.
+                    tracing::error!("{what}");
+                    bail!(what);
+                }
+                Event::ServerEnded(_, ExitReason::Stopped) | Event::CommandEnded(_) => {}
             }
-            if halted.is_empty() { Ok(()) } else { bail!("{}", halted.join("; ")) }
-        })
+        }
     }
 
-    /// Stops all servers at once: one after the other, the last would wait for a quorum that is gone.
-    pub(super) fn stop(&self) {
+    /// Stops all servers at once: one after the other, the last would wait for a quorum that is gone. An error if one had
+    /// halted, or could not answer everything in time.
+    pub(super) fn stop(&self) -> anyhow::Result<()> {
         self.servers.iter().for_each(Server::expect_stop);
-        thread::scope(|scope| {
-            for server in &self.servers {
-                scope.spawn(|| server.stop());
-            }
+        let reasons: Vec<ExitReason> = thread::scope(|scope| {
+            let stopping: Vec<_> = self.servers.iter().map(|server| scope.spawn(|| server.stop())).collect();
+            stopping.into_iter().map(|thread| thread.join().expect("stopping does not panic")).collect()
         });
+        let failed: Vec<String> = reasons
+            .iter()
+            .enumerate()
+            .filter_map(|(index, reason)| match reason {
+                ExitReason::Halted(reason) => Some(halted(index, reason)),
+                ExitReason::Stopped => None,
+            })
+            .collect();
+        if failed.is_empty() { Ok(()) } else { bail!(failed.join("; ")) }
     }
+}
+
+/// What is told of a server that ended by itself.
+pub(super) fn halted(index: usize, reason: &str) -> String {
+    format!("server {} halted: {reason}", index + 1)
 }
