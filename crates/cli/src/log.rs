@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use farrier_proto::Zxid;
 use farrier_proto::txn::{read_header, read_txn};
-use farrier_storage::segment::{HEADER_LEN, SegmentHeader, SegmentReader};
+use farrier_storage::segment::{self, HEADER_LEN, SegmentHeader, SegmentReader};
 use farrier_storage::verify::ANY_TXN;
 use farrier_storage::{Dir, Disk as _, DiskPath, LogVerifier, VerifiedLog};
 use serde_json::{Value, json};
@@ -33,7 +33,8 @@ Examples:
 
 A DIR is a data directory or its version-2; its logs come in the order of their zxids. With --json each
 transaction is a line: file, offset, length, zxid, time, session, cxid, type, what the type brings with it,
-and digest.
+and digest. A damaged record is told of, and left out; the ones behind it follow if its length still tells
+where they begin.
 
 Exit codes: 0 all was read, 1 a file is damaged or can't be read, 2 usage.";
 
@@ -161,25 +162,42 @@ impl Dump {
         }
         let mut good = true;
         let mut failed = None;
-        let (end, _) = reader.walk(&mut |offset, txn| match self.record(&file, offset, txn, out) {
-            Ok(decoded) => {
-                good &= decoded;
-                true
+        // A bad record in the middle hides none of those behind it.
+        let mut last = Kind::Log.zxid(name).map(segment::before);
+        let mut from = HEADER_LEN as u64;
+        loop {
+            let (end, _) = reader.walk_from(from, &mut |offset, txn| match self.record(&file, offset, txn, out) {
+                Ok(decoded) => {
+                    good &= decoded;
+                    last = read_header(txn).map_or(last, |header| Some(header.zxid));
+                    true
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    false
+                }
+            })?;
+            if let Some(error) = failed {
+                return Err(error);
             }
-            Err(error) => {
-                failed = Some(error);
-                false
+            if reader.is_zero_from(end)? {
+                return Ok(good);
             }
-        })?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        if !reader.is_zero_from(end)? {
-            let at = format_args!(", offset {end}: no good record; `farrier log verify` tells why");
+            let behind = last.map(|last| reader.behind_bad(end, last)).transpose()?.flatten();
+            let Some(behind) = behind else {
+                let at = format_args!(", offset {end}: no good record; `farrier log verify` tells why");
+                tell(out, ": warning", &at)?;
+                return Ok(false);
+            };
+            let zxid = behind.bad.map(|zxid| format!(" of zxid {zxid}")).unwrap_or_default();
+            let next = behind.offset;
+            let at = format_args!(
+                ", offset {end}: the record{zxid} is bad; the next one, at offset {next}, is whole. `farrier log verify` tells more"
+            );
             tell(out, ": warning", &at)?;
-            return Ok(false);
+            good = false;
+            from = next;
         }
-        Ok(good)
     }
 
     /// Prints one record if it is in the range; whether it could be decoded.

@@ -210,7 +210,16 @@ fn damage_has_a_place_and_an_exit_code() {
     assert!(stdout.contains("damage: ") && stdout.contains("log.100000001, offset 77: the record's checksum is"));
     assert!(stdout.contains("another one follows at offset 181") && stdout.ends_with(": damaged\n"), "{stdout}");
     let dump = farrier(&["log", "dump", name(&file)]);
-    assert_eq!((dump.0.lines().count(), dump.2), (2, Some(1)));
+    // All but the bad one.
+    assert_eq!((dump.0.lines().count(), dump.2), (apache().len(), Some(1)), "{}", dump.0);
+    let told = "offset 77: the record of zxid 0x100000002 is bad; the next one, at offset 181, is whole";
+    assert!(dump.1.contains(told), "{}", dump.1);
+    // Where its length is bad nothing tells where the next one begins.
+    let mut length = whole.clone();
+    length[77 + 11] ^= 1;
+    verify(&length);
+    let dump = farrier(&["log", "dump", name(&file)]);
+    assert_eq!((dump.0.lines().count(), dump.2), (2, Some(1)), "{}", dump.0);
     assert!(dump.1.contains("offset 77: no good record"), "{}", dump.1);
 
     let (stdout, _, code) = verify(&whole[..120]);

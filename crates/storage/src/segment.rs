@@ -6,6 +6,7 @@
 use crate::disk::{Dir, DirEntry, Disk, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::log::follows;
 use crate::record::{self, Decoded, PREFIX, Stop};
+use farrier_proto::limits::TXN_MAX;
 use farrier_proto::txn::{TxnHeader, read_header};
 use farrier_proto::{TxnType, Zxid};
 
@@ -104,6 +105,40 @@ pub fn list_segments<D: Disk>(disk: &D) -> DiskResult<Vec<Segment>> {
 #[must_use]
 pub fn start_index(segments: &[Segment], zxid: Zxid) -> usize {
     segments.partition_point(|s| s.first <= zxid).saturating_sub(1)
+}
+
+/// The zxid before that of a segment's first record, for [`SegmentReader::behind_bad`].
+#[must_use]
+pub fn before(first: Zxid) -> Zxid {
+    Zxid::from_wire(first.to_wire().saturating_sub(1).max(0))
+}
+
+/// The record behind a bad one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Behind {
+    /// Where it begins.
+    pub offset: u64,
+    /// Its transaction.
+    pub zxid: Zxid,
+    /// The bad record's transaction, where the records around it leave only one.
+    pub bad: Option<Zxid>,
+}
+
+/// Whether exactly one transaction may be missing between `last` and `next`; and which, if only one comes into question.
+fn bad_between(last: Zxid, next: Zxid) -> Option<Option<Zxid>> {
+    if next.to_wire() < 0 || next <= last {
+        return None;
+    }
+    let before_next = before(next);
+    if next.epoch() == last.epoch() {
+        return follows(before_next, last).then_some(Some(before_next));
+    }
+    // The last one of an epoch, or the first of one: nothing tells which.
+    match next.counter() {
+        0 | 1 => Some(None),
+        2 => Some(Some(before_next)),
+        _ => None,
+    }
 }
 
 /// How a segment begins.
@@ -323,6 +358,51 @@ impl<F: DiskFile> SegmentReader<F> {
         Ok(Some((want as u64, matches!(record::decode(bytes, txn_max), Decoded::Good(_)))))
     }
 
+    /// What stands behind the bad record at `offset`, if its length still tells where it ends: there a whole record has to
+    /// begin whose transaction comes right after the one that follows `last`. Nothing is searched for.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn behind_bad(&mut self, offset: u64, last: Zxid) -> DiskResult<Option<Behind>> {
+        let txn_max = self.txn_max;
+        let want = record::wanted(self.bytes(offset, PREFIX)?, txn_max);
+        let is_framed = match self.record(offset)? {
+            Decoded::Stop(Stop::Checksum { .. }) => !self.may_end_elsewhere(offset, want)?,
+            // Only the marker is bad where the checksum is right.
+            Decoded::Stop(Stop::Marker(_)) => {
+                let bytes = self.bytes(offset, want - 1)?;
+                bytes[..8] == u64::from(record::checksum(&bytes[PREFIX..])).to_be_bytes()
+            }
+            Decoded::Stop(Stop::Zero | Stop::Short | Stop::Length(_)) | Decoded::Good(_) => false,
+        };
+        if !is_framed {
+            return Ok(None);
+        }
+        let at = offset + want as u64;
+        let Decoded::Good(txn) = self.record(at)? else { return Ok(None) };
+        let Ok(TxnHeader { zxid, .. }) = read_header(txn) else { return Ok(None) };
+        let bad = bad_between(last, zxid);
+        Ok(bad.map(|bad| Behind { offset: at, zxid, bad }))
+    }
+
+    /// Whether the checksum of the record at `offset` is right for another length than the stored one, with which it takes
+    /// `len` bytes: then the length is what is bad, and what stands behind it may be anything that a client stored.
+    fn may_end_elsewhere(&mut self, offset: u64, len: usize) -> DiskResult<bool> {
+        const MODULUS: u64 = 65_521;
+        let bytes = self.bytes(offset, record::record_len(self.txn_max.min(TXN_MAX)).max(len))?;
+        let Some((prefix, rest)) = bytes.split_at_checked(PREFIX) else { return Ok(false) };
+        let stored = u64::from_be_bytes(prefix[..8].try_into().expect("a prefix begins with the checksum"));
+        let (mut a, mut b) = (1_u64, 0_u64);
+        for (i, pair) in rest.windows(2).enumerate() {
+            a = (a + u64::from(pair[0])) % MODULUS;
+            b = (b + a) % MODULUS;
+            if pair[1] == record::MARKER && (b << 16 | a) == stored && record::record_len(i + 1) != len {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether the segment holds a good header and at least one good record.
     pub fn has_records(&mut self) -> DiskResult<bool> {
         Ok(self.header()? == SegmentHeader::Good && matches!(self.record(FIRST_RECORD)?, Decoded::Good(_)))
@@ -331,7 +411,15 @@ impl<F: DiskFile> SegmentReader<F> {
     /// Walks the records from the header on: calls `visit` with offset and transaction until it answers
     /// false or there is no good record. Answers where the walk ended and why (`None`: by `visit`).
     pub fn walk(&mut self, visit: &mut dyn FnMut(u64, &[u8]) -> bool) -> DiskResult<(u64, Option<Stop>)> {
-        let mut at = FIRST_RECORD;
+        self.walk_from(FIRST_RECORD, visit)
+    }
+
+    /// The same from the record at `at` on.
+    pub fn walk_from(
+        &mut self,
+        mut at: u64,
+        visit: &mut dyn FnMut(u64, &[u8]) -> bool,
+    ) -> DiskResult<(u64, Option<Stop>)> {
         loop {
             match self.record(at)? {
                 Decoded::Good(txn) => {

@@ -9,9 +9,9 @@ use crate::disk::{Dir, Disk, DiskPath, DiskResult};
 use crate::epochs::read_current_epoch;
 use crate::log::follows;
 use crate::mark::{Mark, MarkRead, mark_of_epoch, mark_path, read_mark};
-use crate::record::{Decoded, record_len};
+use crate::record::{Decoded, Stop, record_len};
 use crate::recover::scan::Why;
-use crate::segment::{FIRST_RECORD, SegmentHeader, SegmentReader, apache_zxid, list_segments};
+use crate::segment::{FIRST_RECORD, SegmentHeader, SegmentReader, apache_zxid, before, list_segments, log_path};
 use crate::snapshot::list_snapshots;
 use farrier_proto::txn::{read_header, read_txn};
 use farrier_proto::{TxnHeader, Zxid};
@@ -160,7 +160,11 @@ impl<'d, D: Disk> LogVerifier<'d, D> {
                 log.end = FIRST_RECORD;
                 loop {
                     match reader.record(log.end)? {
-                        Decoded::Stop(stop) => break Why::Record(stop),
+                        Decoded::Stop(stop) => {
+                            if !self.pass_bad(&mut reader, &mut log, named, claimed, stop, report)? {
+                                break Why::Record(stop);
+                            }
+                        }
                         Decoded::Good(txn) => {
                             self.record(&mut log, named, txn, report);
                             self.mark_fits |= claimed.is_some_and(|m| m.offset == log.end && Some(m.zxid) == log.last);
@@ -206,6 +210,50 @@ impl<'d, D: Disk> LogVerifier<'d, D> {
         Ok(log)
     }
 
+    /// Tells of the bad record at `log.end` and goes to the next one, if it stands where this one's length says. Not where
+    /// a start cuts the log off, whatever follows.
+    fn pass_bad(
+        &mut self,
+        reader: &mut SegmentReader<D::File>,
+        log: &mut VerifiedLog,
+        named: Option<Zxid>,
+        claimed: Option<Mark>,
+        stop: Stop,
+        report: &mut Report<'_>,
+    ) -> DiskResult<bool> {
+        let Some(first) = named.filter(|_| !self.mark_fits) else { return Ok(false) };
+        let joins = |last: Zxid| first <= last || follows(first, last);
+        if log.records == 0 && (self.unclean.is_some() || !self.last.is_none_or(joins)) {
+            return Ok(false);
+        }
+        let last = log.last.unwrap_or_else(|| before(first));
+        let Some(behind) = reader.behind_bad(log.end, last)? else { return Ok(false) };
+        if self.goes_on_in_next(first, last)? {
+            return Ok(false);
+        }
+        let zxid = behind.bad.map(|zxid| format!("; it is that of zxid {zxid}")).unwrap_or_default();
+        let synced = claimed.is_some_and(|m| log.end < m.offset && last < m.zxid);
+        let expected = if synced {
+            "a good record, since this part of the log was acknowledged and synced".to_owned()
+        } else {
+            format!("a good record, since another one follows at offset {}", behind.offset)
+        };
+        self.damage(&log.file, log.end, format!("{stop}{zxid}"), &expected, report);
+        log.end = behind.offset;
+        self.last = behind.bad;
+        Ok(true)
+    }
+
+    /// Whether the next file of the directory begins where the one named `first` became unclean behind `last`.
+    fn goes_on_in_next(&self, first: Zxid, last: Zxid) -> DiskResult<bool> {
+        for next in list_segments(self.disk)?.into_iter().filter(|s| s.first > first && s.len > 0) {
+            if SegmentReader::open(self.disk, &log_path(next.first), ANY_TXN)?.has_records()? {
+                return Ok(goes_on(next.first, last));
+            }
+        }
+        Ok(false)
+    }
+
     /// One good record, at `log.end`.
     fn record(&mut self, log: &mut VerifiedLog, named: Option<Zxid>, txn: &[u8], report: &mut Report<'_>) {
         let offset = log.end;
@@ -216,7 +264,7 @@ impl<'d, D: Disk> LogVerifier<'d, D> {
             self.damage(&log.file, offset, found, "a transaction of ZooKeeper 3.4 to 3.9", report);
         }
         let Ok(TxnHeader { zxid, .. }) = read_header(txn) else { return };
-        if log.records == 1
+        if offset == FIRST_RECORD
             && let Some(named) = named.filter(|named| *named != zxid)
         {
             let found = format!("the file begins with zxid {zxid}");
@@ -267,8 +315,7 @@ impl<'d, D: Disk> LogVerifier<'d, D> {
     /// torn tail wrote the same zxid again, or the next one.
     fn pass_unclean(&mut self, zxid: Zxid, report: &mut Report<'_>) {
         let Some(Unclean { file, at, why, .. }) = self.unclean.take() else { return };
-        let goes_on = self.last.is_some_and(|last| zxid <= last || zxid.epoch() == last.epoch() && follows(zxid, last));
-        if matches!(why, Why::Record(_)) && goes_on {
+        if matches!(why, Why::Record(_)) && self.last.is_some_and(|last| goes_on(zxid, last)) {
             let found = format!("{why}. The log goes on in the next file without a gap");
             report(Finding { severity: Severity::Note, file, offset: Some(at), found, expected: String::new() });
             return;
@@ -322,6 +369,12 @@ impl<'d, D: Disk> LogVerifier<'d, D> {
         self.last = None;
         self.damaged = true;
     }
+}
+
+/// Whether a server that went on behind a torn tail, the last whole record before which is `last`, may have written
+/// `next` first: the same zxid again, or the next one.
+fn goes_on(next: Zxid, last: Zxid) -> bool {
+    next <= last || next.epoch() == last.epoch() && follows(next, last)
 }
 
 /// The mark beside the files, if nothing says that it is of other files than these.

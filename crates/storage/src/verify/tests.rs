@@ -169,3 +169,34 @@ fn files_that_were_moved_aside_keep_their_zxid() {
     assert_eq!(name_before_aside("farrier.damaged.x.log.5"), "farrier.damaged.x.log.5");
     assert_eq!(name_before_aside("log.5"), "log.5");
 }
+
+/// A bad record in the middle of a file does not hide what stands behind it, and is told once.
+#[test]
+fn what_stands_behind_a_bad_record_is_read() {
+    let mut first = log(1..=6, 50);
+    let ends: Vec<usize> = (1..=6).map(|z| log(1..=z, 0).len()).collect();
+    first[ends[1] + 40] ^= 1;
+    first[ends[3] + 40] ^= 1;
+    let disk = apache(&[(1, first), (7, log(7..=9, 50))]);
+    let (findings, files) = verify(&disk);
+    let read: Vec<_> = files.iter().map(|f| (f.records, f.last.map(Zxid::get), f.end)).collect();
+    assert_eq!(read[0], (4, Some(6), ends[5] as u64));
+    assert_eq!(read[1].1, Some(9));
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    for (finding, (at, zxid)) in findings.iter().zip([(1, "0x3"), (3, "0x5")]) {
+        assert_eq!((finding.severity, finding.offset), (Severity::Damage, Some(ends[at] as u64)));
+        assert!(finding.found.ends_with(&format!("it is that of zxid {zxid}")), "{finding}");
+        assert!(finding.expected.ends_with(&format!("at offset {}", ends[at + 1])), "{finding}");
+    }
+    // The first record of a file, and one behind which there is a gap.
+    let mut second = log([4, 5, 7], 0);
+    second[60] ^= 1;
+    let (findings, files) = verify(&apache(&[(1, log(1..=3, 0)), (4, second)]));
+    assert_eq!((files[1].records, findings.len()), (2, 2), "{findings:?}");
+    assert!(findings[0].found.ends_with("of zxid 0x4") && findings[1].found.ends_with("zxid 0x7"), "{findings:?}");
+    // A torn tail that another server cut by going on in the next file.
+    let mut torn = log(1..=5, 0);
+    torn[ends[2] + 40] ^= 1;
+    let (findings, files) = verify(&apache(&[(1, torn), (4, log(4..=6, 0))]));
+    assert_eq!((files[0].records, findings.len(), findings[0].severity), (3, 1, Severity::Note), "{findings:?}");
+}
