@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::values::{AclList, acl, acl_json, stat_json};
 
@@ -55,6 +56,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Get {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// One JSON object: path, acl, stat
@@ -68,6 +70,7 @@ struct Get {
 #[derive(Debug, Args)]
 struct Set {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// The new list: `SCHEME:ID:PERMISSIONS`, separated by commas

@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::input::DataOptions;
 use crate::output::{FAILED, FAINT, Failure, Out, WARNING, complain};
+use crate::path::PathParser;
 use crate::session::{self, AclOption, SessionOptions};
 use crate::signals::StopSignals;
 use crate::values::{base64, count, parse_zxid, quoted, stat_json, time};
@@ -140,6 +141,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Get {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// One JSON object: path, data, stat
@@ -167,6 +169,7 @@ impl Keep {
 #[derive(Debug, Args)]
 struct Set {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]
@@ -197,6 +200,7 @@ struct Set {
 #[derive(Debug, Args)]
 struct Watch {
     /// The znode; it need not exist yet
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// End after so many values
@@ -214,6 +218,7 @@ struct Watch {
 #[derive(Debug, Args)]
 struct Edit {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]
@@ -226,6 +231,7 @@ struct Edit {
 #[derive(Debug, Args)]
 struct History {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// One JSON object a line: id, version, data, and `set` or `replaced` in milliseconds; or `gap`
@@ -239,6 +245,7 @@ struct History {
 #[derive(Debug, Args)]
 struct Rollback {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// The earlier value, as in the first column of the history; without it the newest
@@ -269,6 +276,7 @@ fn parse_id(text: &str) -> Result<Zxid, String> {
 #[group(id = "which", required = true, multiple = false, args = ["ids", "all"])]
 struct Forget {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// Earlier values, as in the first column of the history

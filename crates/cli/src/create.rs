@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::{FAILED, complain};
+use crate::path::NewPathParser;
 use crate::session::{self, AclOption, SessionOptions};
 use crate::signals::StopSignals;
 use crate::span::{self, MS, TTL_MAX};
@@ -38,6 +39,7 @@ Exit codes: 0 done, 1 refused by the server or not known to be done, 2 usage, 3 
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode
+    #[arg(value_parser = NewPathParser)]
     path: String,
 
     #[command(flatten)]

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::guard::GuardOption;
 use crate::input::confirm;
 use crate::output::{FAILED, Failure, complain};
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::values::{count, plain};
 use crate::walk::Walk;
@@ -34,6 +35,7 @@ Exit codes: 0 done, 1 refused by the server, by you, or not known to be done, 2 
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// Only if the data has this version

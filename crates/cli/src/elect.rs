@@ -8,6 +8,7 @@ use farrier_recipes::Election;
 
 use crate::command::{End, Errand, LOST, Signals, code_of_signal, run_under};
 use crate::lock::{LayoutOption, WaitOption, acquired, environment, released};
+use crate::path::PathParser;
 use crate::session::{self, AclOption, SessionOptions};
 
 const EXAMPLES: &str = "\
@@ -29,6 +30,7 @@ in time, 125 failed before CMD ran, 126 CMD can't be run, 127 it isn't found.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The election; it need not exist
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// End when the lead is lost, instead of standing again

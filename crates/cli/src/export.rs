@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::output::{Failure, Out, complain};
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::values::{acl_exact, base64, count, json_problem};
 use crate::walk::Walk;
@@ -40,6 +41,7 @@ Exit codes: 0 done, 1 refused by the server (some znode can't be read, say), 2 u
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode at the top
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// Write to FILE instead of standard output, by way of FILE.part

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::values::{base64, stat_json, stat_lines};
 
@@ -25,6 +26,7 @@ Exit codes: 0 done, 1 refused by the server, 2 usage, 3 no server.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// Show the stat too

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::export::progress;
 use crate::output::{Failure, complain};
+use crate::path::PathParser;
 use crate::session::{self, AclOption, SessionOptions};
 use crate::values::{count, json_problem, parse_acl};
 use crate::walk::join;
@@ -39,6 +40,7 @@ Exit codes: 0 done, 1 refused by the server or not known to be done, 2 usage, 3 
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode at the top
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// The file; `-` for standard input

@@ -8,6 +8,7 @@ use farrier_client::{Call, Client, Stat};
 use serde_json::json;
 
 use crate::output::Out;
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::values::{plain, stat_json, stat_line};
 use crate::walk::{Walk, join};
@@ -29,7 +30,7 @@ Exit codes: 0 done, 1 refused by the server, 2 usage, 3 no server.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode
-    #[arg(default_value = "/")]
+    #[arg(default_value = "/", value_parser = PathParser)]
     path: String,
 
     /// Go down to the leaves

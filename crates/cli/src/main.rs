@@ -29,6 +29,7 @@ mod member;
 mod memory;
 mod multi;
 mod output;
+mod path;
 mod queue;
 #[cfg(test)]
 mod reference;

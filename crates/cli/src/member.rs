@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::input::DataOptions;
 use crate::output::{FAILED, GOOD, Out, WARNING, complain};
+use crate::path::PathParser;
 use crate::session::{self, AclOption, SessionOptions};
 use crate::signals::StopSignals;
 use crate::values::{base64, hex, plain, quoted};
@@ -76,6 +77,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Join {
     /// The group
+    #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]
@@ -95,6 +97,7 @@ struct Join {
 #[derive(Debug, Args)]
 struct Ls {
     /// The group
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// One JSON object a line: id, payload, joined, session
@@ -108,6 +111,7 @@ struct Ls {
 #[derive(Debug, Args)]
 struct Watch {
     /// The group
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// End after so many lines

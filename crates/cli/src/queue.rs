@@ -12,6 +12,7 @@ use crate::command::{End, Errand, LOST, Leased, NOT_ACQUIRED, Signals, code_of_s
 use crate::input::DataOptions;
 use crate::lock::{WaitOption, session_ends};
 use crate::output::{FAILED, Out, complain};
+use crate::path::PathParser;
 use crate::session::{self, AclOption, SessionOptions};
 use crate::values::{base64, plain};
 
@@ -77,6 +78,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Put {
     /// The queue
+    #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]
@@ -109,6 +111,7 @@ struct Put {
 #[derive(Debug, Args)]
 struct Take {
     /// The queue
+    #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]

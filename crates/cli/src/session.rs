@@ -17,7 +17,7 @@ use crate::command::{LOST, NOT_STARTED};
 use crate::hints;
 use crate::output::{FAILED, Failure, NO_SERVER, Out, USAGE, complain, conclude, conclude_as};
 use crate::span::{self, HOUR, MS};
-use crate::values::{AclList, secret};
+use crate::values::{AclList, guarded};
 
 /// Most bytes of a file with credentials.
 const AUTH_FILE_MAX: u64 = 64 << 10;
@@ -95,7 +95,7 @@ impl TypedValueParser for IdentityParser {
     type Value = (String, String);
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<Self::Value, clap::Error> {
-        secret(command, arg, value, parse_identity)
+        guarded(command, arg, value, parse_identity)
     }
 }
 

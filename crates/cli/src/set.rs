@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::guard::GuardOption;
 use crate::input::DataOptions;
 use crate::output::Failure;
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::values::{stat_json, stat_lines};
 
@@ -30,6 +31,7 @@ Exit codes: 0 done, 1 refused by the server or not known to be done, 2 usage, 3 
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]

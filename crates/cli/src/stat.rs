@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::output::{FAILED, complain};
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::values::{stat_json, stat_lines};
 
@@ -21,6 +22,7 @@ Exit codes: 0 done, 1 refused by the server or no such znode, 2 usage, 3 no serv
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// One JSON object: path, stat

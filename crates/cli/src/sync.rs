@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 
 const EXAMPLES: &str = "\
@@ -22,7 +23,7 @@ Exit codes: 0 done, 1 refused by the server, 2 usage, 3 no server.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode that it is about; servers synchronize everything, whatever it is
-    #[arg(default_value = "/")]
+    #[arg(default_value = "/", value_parser = PathParser)]
     path: String,
 
     /// One JSON object: path, zxid

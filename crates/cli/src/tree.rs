@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::output::FAINT;
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::values::{count, plain};
 use crate::walk::Walk;
@@ -22,7 +23,7 @@ Exit codes: 0 done, 1 refused by the server, 2 usage, 3 no server.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode at the top
-    #[arg(default_value = "/")]
+    #[arg(default_value = "/", value_parser = PathParser)]
     path: String,
 
     /// Go down this many levels at most

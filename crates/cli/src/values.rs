@@ -194,12 +194,13 @@ impl TypedValueParser for AclParser {
     type Value = AclList;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<AclList, clap::Error> {
-        secret(command, arg, value, |text| checked_acl(text).map(AclList))
+        guarded(command, arg, value, |text| checked_acl(text).map(AclList))
     }
 }
 
-/// Parses a value that may hold a password: the parser of arguments would repeat one that is wrong.
-pub(crate) fn secret<T>(
+/// Parses a value that no message may repeat as it is, since it may hold a password, or what a terminal would not show: the
+/// parser of arguments would repeat one that is wrong.
+pub(crate) fn guarded<T>(
     command: &Command,
     arg: Option<&Arg>,
     value: &OsStr,

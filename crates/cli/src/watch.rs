@@ -8,6 +8,7 @@ use farrier_client::{EventType, WatchEvent};
 use serde_json::json;
 
 use crate::output::{FAILED, FAINT, GOOD, Out, WARNING, complain};
+use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
 use crate::signals::StopSignals;
 use crate::values::plain;
@@ -32,6 +33,7 @@ Exit codes: 0 after --count events, 1 refused by the server or session lost, 2 u
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The znode; it need not exist yet
+    #[arg(value_parser = PathParser)]
     path: String,
 
     /// Watch everything below it too

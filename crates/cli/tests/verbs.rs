@@ -104,7 +104,6 @@ fn znodes_come_change_and_go() {
     at.run(&["delete", "/app"]).fails(1, "has children");
     assert_eq!(at.run(&["delete", "/app/file"]).ok(), "");
     at.run(&["get", "/app/file"]).fails(1, "get /app/file: the znode");
-    at.run(&["get", "no/path"]).fails(2, "Paths begin with a slash: /no/path");
     at.run(&["create", "/no/parent"]).fails(1, "farrier create -p /no");
     at.run(&["get", "/app/confg"]).fails(1, "farrier ls /app");
     at.run(&["set", "/app/confg", "x"]).fails(1, "`farrier create /app/confg` makes it");
@@ -121,6 +120,54 @@ fn znodes_come_change_and_go() {
     at.run(&["set", "/app"]).fails(2, "no data");
     at.run(&["set", "/app", "--file", "nowhere"]).fails(2, "nowhere");
     assert_eq!(at.run(&["sync", "--json"]).json()["path"], "/");
+}
+
+/// What is no path needs no server to be refused.
+#[test]
+fn a_path_is_looked_at_before_anything_is_connected_to() {
+    let refused = |words: &str, why: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
+        // Nobody listens at the discard port.
+        command.args(words.split(' ')).env("FARRIER_SERVER", "127.0.0.1:9").env_remove("FARRIER_AUTH");
+        let started = std::time::Instant::now();
+        let refused = ran(command);
+        assert!(started.elapsed().as_secs() < 5 && !refused.stderr.contains("connect"), "{words}: {refused:?}");
+        refused.fails(2, why);
+    };
+    for words in [
+        "get no/path",
+        "set no/path x",
+        "create no/path",
+        "delete -r no/path",
+        "stat no/path",
+        "ls -R no/path",
+        "tree no/path",
+        "watch no/path",
+        "sync no/path",
+        "acl get no/path",
+        "acl set no/path world:anyone:r",
+        "export no/path",
+        "import no/path nowhere.json",
+        "lock no/path -- true",
+        "elect no/path -- true",
+        "queue put no/path x",
+        "queue take no/path",
+        "member join no/path x",
+        "member ls no/path",
+        "member watch no/path",
+        "config get no/path",
+        "config set no/path x",
+        "config watch no/path",
+        "config edit no/path",
+        "config history no/path",
+        "config rollback no/path",
+        "config forget no/path --all",
+    ] {
+        refused(words, "Paths begin with a slash: /no/path");
+    }
+    refused("get /a//b", "/a//b: the path has an empty component");
+    refused("get /a/\u{202e}\u{1}", "/a/\\u{202e}\\u{1}: the path has a character");
+    refused("create /a/../b", "/a/../b: the path has a relative component");
 }
 
 /// Whoever probes every few seconds fills nobody's log.
