@@ -87,6 +87,12 @@ pub(crate) const LATE_MIN: u64 = 50;
 /// From one warning of an exceeded quota to the next. Milliseconds.
 pub(crate) const QUOTA_WARNING_PAUSE: u64 = 60_000;
 
+/// From one warning of a reply that is too long to the next. Milliseconds.
+pub(crate) const LONG_REPLY_WARNING_PAUSE: u64 = 10_000;
+
+/// Most characters of a client's path in a line of the log.
+pub(crate) const PATH_SHOWN_MAX: usize = 300;
+
 /// Deletions of the sweeper, and ends of sessions that left orphans, per step; the rest follow in later steps.
 pub(crate) const SWEEP_CHUNK: usize = 100;
 

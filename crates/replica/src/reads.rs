@@ -2,6 +2,7 @@
 //! the same two transactions.
 
 use crate::io::ConnId;
+use crate::limits::PATH_SHOWN_MAX;
 use crate::rewatch;
 use farrier_proto::client::ReplyHeader;
 use farrier_proto::client::{
@@ -29,7 +30,7 @@ pub(crate) struct Scope<'a> {
 impl Scope<'_> {
     /// A longer one would take too much memory until the client has read it.
     fn check_size(&self, len: usize) -> Result<(), Refusal> {
-        if len > self.reply_max { Err(ErrorCode::MarshallingError.into()) } else { Ok(()) }
+        if len > self.reply_max { Err(Refusal::TooLong(len)) } else { Ok(()) }
     }
 }
 
@@ -43,12 +44,26 @@ pub(crate) struct Done {
     pub(crate) zxid: i64,
     /// Znodes that were counted for it.
     pub(crate) walked: usize,
+    /// The reply that was refused for its size, if that was so.
+    pub(crate) refused: Option<LongReply>,
+}
+
+/// A reply that is longer than one may be.
+pub(crate) struct LongReply {
+    /// What was asked about, as it may be shown.
+    pub(crate) path: String,
+    /// At least so many bytes long.
+    pub(crate) len: usize,
+    /// Bytes for which there was room.
+    pub(crate) room: usize,
 }
 
 /// Why a read has no body.
 enum Refusal {
     Code(ErrorCode),
     Undecodable,
+    /// The reply would have at least so many bytes.
+    TooLong(usize),
 }
 
 impl From<ErrorCode> for Refusal {
@@ -82,11 +97,12 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
             }
             Err(_) => put_reply(out, header.xid, zxid, Err(ErrorCode::MarshallingError), |_| {}),
         }
-        return Done { op: name(op), frames, zxid, walked: 0 };
+        return Done { op: name(op), frames, zxid, walked: 0, refused: None };
     }
     let xid = if op == OpCode::Ping { Xid::PING } else { header.xid };
     let at = begin_frame(out);
     ReplyHeader { xid, zxid, err: 0 }.write(out);
+    let mut refused = None;
     let result = body_of(scope, op, &mut body, out, at + 4).and_then(|watch| {
         scope.check_size(out.len() - at - 4)?;
         Ok(watch)
@@ -103,11 +119,30 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
             let code = match refusal {
                 Refusal::Code(code) => code,
                 Refusal::Undecodable => ErrorCode::MarshallingError,
+                Refusal::TooLong(len) => {
+                    refused = Some(LongReply { path: shown_path(frame), len, room: scope.reply_max });
+                    ErrorCode::MarshallingError
+                }
             };
             put_reply(out, xid, zxid, Err(code), |_| {});
         }
     }
-    Done { op: name(op), frames, zxid, walked: scope.walked }
+    Done { op: name(op), frames, zxid, walked: scope.walked, refused }
+}
+
+/// The path that a request begins with, for people: without what a log would not show, and only the beginning of a long one.
+fn shown_path(frame: &[u8]) -> String {
+    let mut body = Reader::new(frame);
+    let header = RequestHeader::read(&mut body);
+    if header.is_ok_and(|header| OpCode::from_code(header.op) == Some(OpCode::MultiRead)) {
+        return "several paths".to_owned();
+    }
+    let path = body.string().ok().flatten().unwrap_or_else(|| "/".into());
+    let escaped = |path: &str| path.escape_debug().to_string();
+    match path.char_indices().nth(PATH_SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", escaped(&path[..end])),
+        None => escaped(&path),
+    }
 }
 
 /// Appends a request's body. `start` is where the reply began, for those that watch its size as it grows.
@@ -299,7 +334,7 @@ fn multi_read(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>, start
                 }
             }
             Err(Refusal::Code(code)) => put_error_result(out, code.code()),
-            Err(Refusal::Undecodable) => return Err(Refusal::Undecodable),
+            Err(refusal) => return Err(refusal),
         }
     }
     put_end(out);

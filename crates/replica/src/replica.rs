@@ -93,6 +93,8 @@ pub struct Replica {
     pub(crate) reluctance: Reluctance,
     /// When an exceeded quota may be warned of again.
     pub(crate) quota_warning_due: u64,
+    /// When a reply that is too long may be warned of again.
+    pub(crate) long_reply_warning_due: u64,
     /// When connections are looked through for silent ones.
     pub(crate) silence_due: u64,
     stopping: bool,
@@ -179,6 +181,7 @@ impl Replica {
             digests: Digests::new(Since::After(Zxid::ZERO)),
             reluctance: Reluctance::default(),
             quota_warning_due: 0,
+            long_reply_warning_due: 0,
             silence_due: 0,
             stopping: false,
             halted: false,

@@ -3,8 +3,8 @@
 
 use crate::conn::{Phase, Waiting};
 use crate::io::{Actions, ConnId, Level, Time};
-use crate::limits::{IDENTITIES_MAX, IDENTITY_BYTES_MAX};
-use crate::reads;
+use crate::limits::{IDENTITIES_MAX, IDENTITY_BYTES_MAX, LONG_REPLY_WARNING_PAUSE};
+use crate::reads::{self, LongReply};
 use crate::replica::Replica;
 use farrier_proto::client::{AuthPacket, RequestHeader, SaslToken, put_reply};
 
@@ -153,6 +153,28 @@ impl Replica {
         self.emit(id, start, out);
         self.balance_after_output(id, out);
         self.walked += done.walked;
+        if let Some(long) = done.refused {
+            self.warn_of_long_reply(now, id, done.op, &long, out);
+        }
+    }
+
+    /// Says that a reply is too long to be sent, now and then: the client is told no more than that there is none.
+    fn warn_of_long_reply(&mut self, now: Time, id: ConnId, op: &str, long: &LongReply, out: &mut Actions) {
+        if now.mono < self.long_reply_warning_due {
+            return;
+        }
+        self.long_reply_warning_due = now.mono + LONG_REPLY_WARNING_PAUSE;
+        let peer = self.conns.get(id).map(|conn| format!(" of {}", conn.peer)).unwrap_or_default();
+        let (LongReply { path, len, room }, most) = (long, self.reply_max());
+        let limit = if *room < most {
+            format!("there is room for {room}, since other long replies have not been taken yet")
+        } else {
+            format!("the longest that is sent has {most}")
+        };
+        out.note(
+            Level::Warn,
+            format!("refusing {op}{peer} for {path}: the reply has {len} bytes or more, and {limit}"),
+        );
     }
 
     fn balance_after_output(&mut self, id: ConnId, out: &mut Actions) {

@@ -306,6 +306,11 @@ fn replies_may_be_longer_than_requests() {
     w.request(c, 101, OpCode::GetChildren, &read("/", false));
     w.request(c, 102, OpCode::GetChildren, &read("/", false));
     assert_eq!(w.replies(c), [(101, 0), (102, -5)]);
+    assert!(
+        w.notes[0].ends_with(" and there is room for 4096, since other long replies have not been taken yet"),
+        "{:?}",
+        w.notes
+    );
     w.request(c, 103, OpCode::Exists, &read("/", false));
     assert_eq!(w.replies(c), [(103, 0)]);
     assert!(w.flush_asked.contains(&c), "it counts no longer than until it is taken");
@@ -632,6 +637,13 @@ fn a_reply_that_is_refused_for_its_size_leaves_no_watch() {
         w.request(c, i, OpCode::Create, &create(&format!("/{i:0>50}"), b"", 0));
     }
     w.request(c, 100, OpCode::GetChildren, &read("/", true));
+    w.request(c, 100, OpCode::GetChildren, &read("/", true));
+    let told: Vec<_> = w.notes.iter().filter(|note| note.contains("refusing GETC of ")).collect();
+    let [told] = told[..] else { panic!("one line for both: {:?}", w.notes) };
+    assert!(
+        told.contains(" for /: the reply has ") && told.ends_with(" and the longest that is sent has 5000"),
+        "{told}"
+    );
     w.take(c);
     w.request(c, 101, OpCode::Create, &create("/more", b"", 0));
     assert_eq!(w.replies(c), [(101, 0)], "no event");
