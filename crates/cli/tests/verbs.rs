@@ -170,6 +170,22 @@ fn a_path_is_looked_at_before_anything_is_connected_to() {
     refused("create /a/../b", "/a/../b: the path has a relative component");
 }
 
+/// The servers' answer is a bare number; which of their settings stands behind it is for the client to say.
+#[test]
+fn what_the_servers_settings_forbid_names_the_setting() {
+    let at = Place::with(&[]);
+    at.run(&["create", "/t", "--ttl", "5"]).fails(1, "a TTL needs extendedTypesEnabled=true on all servers");
+    fs::write(at.file("big"), vec![b'x'; 1_500_000]).expect("written");
+    let big = ["create", "/big", "--file", "big", "--request-max", "2000000"];
+    at.run(&big).fails(1, "longer than its jute.maxbuffer; send less at once, or raise jute.maxbuffer on all servers");
+    at.run(&["stat", "/big"]).fails(1, "no such znode");
+    let reconfig = feed(at.command(&["shell"]), "reconfig -remove 3\n");
+    Ran::from(reconfig).fails(1, "set reconfigEnabled=true on the servers");
+    let at = Place::with(&["reconfigEnabled=true"]);
+    let reconfig = feed(at.command(&["shell"]), "reconfig -remove 3\n");
+    Ran::from(reconfig).fails(1, "a Farrier leader begins no reconfigurations in this version");
+}
+
 /// Whoever probes every few seconds fills nobody's log.
 #[test]
 fn a_probe_leaves_no_line_in_the_log() {

@@ -145,7 +145,7 @@ impl fmt::Display for Error {
                 let meaning = match (*code, *op) {
                     (ErrorCode::NoNode, "create") => "its parent does not exist",
                     (ErrorCode::NoNode, op) if op != "multi" => "the znode does not exist",
-                    (code, _) => remedy(code),
+                    (code, op) => of_operation(code, op).unwrap_or_else(|| remedy(code)),
                 };
                 write!(f, ": {meaning} ({code}, from {server})")
             }
@@ -189,6 +189,29 @@ impl From<farrier_tls::TlsError> for Error {
     }
 }
 
+/// The same where it depends on the operation.
+fn of_operation(code: ErrorCode, op: &str) -> Option<&'static str> {
+    let writes = ["create", "set", "set the ACL of", "delete", "multi"].contains(&op);
+    Some(match (code, op) {
+        // Servers have one code for what is malformed, which no request of this client is, and for what is too long.
+        (ErrorCode::MarshallingError, _) if writes => {
+            "the server could not read the request, which may be longer than its jute.maxbuffer; send less at once, or raise \
+             jute.maxbuffer on all servers"
+        }
+        (ErrorCode::MarshallingError, _) => {
+            "the reply may be longer than the server sends, 64 MiB or its jute.maxbuffer where that is more (then its log says so); \
+             or the request is longer than its jute.maxbuffer"
+        }
+        (ErrorCode::Unimplemented, "create" | "multi") => {
+            "the server does not know the operation, or has it switched off; a TTL needs extendedTypesEnabled=true on all servers"
+        }
+        (ErrorCode::Unimplemented, "reconfigure") => {
+            "a Farrier leader begins no reconfigurations in this version, and neither does a server that runs alone"
+        }
+        _ => return None,
+    })
+}
+
 /// What a code means to whoever made the call, and what to do.
 const fn remedy(code: ErrorCode) -> &'static str {
     match code {
@@ -212,7 +235,7 @@ const fn remedy(code: ErrorCode) -> &'static str {
         ErrorCode::ReconfigInProgress => "another reconfiguration is pending; try again later",
         ErrorCode::NewConfigNoQuorum => "too few servers of the new configuration are up to date",
         ErrorCode::SessionClosedRequireSaslAuth => "the server demands authentication first",
-        ErrorCode::MarshallingError => "the server could not read the request",
+        ErrorCode::MarshallingError => "the server could not read the request, or it or its reply is too long",
         ErrorCode::RuntimeInconsistency => "an earlier operation of the multi failed",
         _ => "the server refused it",
     }
@@ -250,6 +273,20 @@ mod tests {
             let (path, server) = ("/a/b".to_owned(), Arc::clone(&server));
             let missing = Error::Refused { code: ErrorCode::NoNode, op, path, index: None, server };
             assert!(missing.to_string().starts_with(&format!("{op} /a/b: {meaning} (NoNode")), "{missing}");
+        }
+        for (op, code, named) in [
+            ("set", ErrorCode::MarshallingError, "jute.maxbuffer on all servers (MarshallingError"),
+            (
+                "list",
+                ErrorCode::MarshallingError,
+                "the reply may be longer than the server sends, 64 MiB or its jute.maxbuffer",
+            ),
+            ("create", ErrorCode::Unimplemented, "extendedTypesEnabled=true on all servers (Unimplemented"),
+            ("reconfigure", ErrorCode::Unimplemented, "a Farrier leader begins no reconfigurations in this version"),
+        ] {
+            let (path, server) = ("/a".to_owned(), Arc::clone(&server));
+            let refused = Error::Refused { code, op, path, index: None, server }.to_string();
+            assert!(refused.contains(named), "{refused}");
         }
         let reason = "the connection was lost".into();
         let unknown = Error::Unknown { op: "set", path: "/a".into(), server, reason };
