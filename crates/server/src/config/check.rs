@@ -26,16 +26,17 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
     for key in KEYS {
         let note = match key.support {
             Support::Used | Support::Alone(_) | Support::Demand(_) => None,
+            Support::Partly(lacks) => Some(lacks.to_owned()),
             Support::Ensemble => Some("concerns ensembles".to_owned()),
             Support::Mapped(how) => Some(how.to_owned()),
             Support::Ignored(why) => Some(format!("no effect: {why}")),
             Support::NotRunning(what) => Some(format!("not running: {what}")),
         };
         let mut set = sources.assignments().filter(|a| std::ptr::eq(a.key, key)).peekable();
-        let is_read = matches!(key.support, Support::Used | Support::Alone(_));
+        let is_read = matches!(key.support, Support::Used | Support::Alone(_) | Support::Partly(_));
         if set.peek().is_none() && is_read && key.family().is_none() {
             if let Some(value) = value_in_force(key.name, key.default, config) {
-                lines.push(Effective { name: key.name.to_owned(), value, origin: Origin::Default, note });
+                lines.push(Effective { name: key.name.to_owned(), value, origin: Origin::Default, note: None });
             }
             continue;
         }
@@ -109,6 +110,7 @@ pub fn reference() -> String {
         };
         let here = match key.support {
             Support::Used => "honoured".to_owned(),
+            Support::Partly(lacks) => format!("honoured, but {lacks}"),
             Support::Alone(what) => {
                 format!("honoured by a server that runs alone; not running yet in an ensemble: {what}")
             }

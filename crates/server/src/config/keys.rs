@@ -8,7 +8,7 @@ use Fallback::{Derived, Required, Unset, Value};
 use Kind::{Bool, Choice, Host, Int, Opaque, Path, Period, Port, Raised, Real, Text, Word, Words};
 use Mark::{Map, Must, Warn};
 use Property::{Both, Plain, Prefixed};
-use Support::{Alone, Demand, Ensemble, Ignored, Mapped, NotRunning, Used};
+use Support::{Alone, Demand, Ensemble, Ignored, Mapped, NotRunning, Partly, Used};
 
 /// One row.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +96,8 @@ pub(super) enum Support {
     Used,
     /// Read by a server that runs alone. In an ensemble it belongs to this feature, which isn't running yet.
     Alone(&'static str),
+    /// Read by the server. In an ensemble something is missing in this version, which the text says.
+    Partly(&'static str),
     /// Means something in an ensemble only; silent on a lone server, as in Apache.
     Ensemble,
     /// Accepted; the text says what does the same here.
@@ -258,7 +260,9 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("peerType", Choice(&["participant", "observer"]), Value("participant")).file_only().support(Ensemble),
     Key::new("dynamicConfigFile", Path, Unset).file_only(),
     Key::new("standaloneEnabled", Bool, YES).file_only(),
-    Key::new("reconfigEnabled", Bool, NO).file_only(),
+    Key::new("reconfigEnabled", Bool, NO).file_only().support(Partly(
+        "a Farrier leader begins no reconfigurations in this version; those that a leader of Apache's begins take place",
+    )),
     Key::new("electionAlg", Int { min: 3, max: 3 }, Value("3")).file_only().mark(Map).support(Ensemble),
     Key::new("electionPort", Port, Unset).mark(Map).support(Ensemble),
     Key::new("quorumListenOnAllIPs", Bool, NO).file_only().support(Ensemble),

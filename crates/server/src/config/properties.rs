@@ -41,11 +41,18 @@ pub struct SyntaxError {
 /// Reads `bytes`.
 ///
 /// # Errors
-/// A `\u` that four hexadecimal digits don't follow, or a file above [`FILE_MAX`].
+/// A `\u` that four hexadecimal digits don't follow, a file above [`FILE_MAX`], or a zero byte, which no text has.
 pub fn parse(bytes: &[u8]) -> Result<Properties, SyntaxError> {
     if bytes.len() > FILE_MAX {
         let message = format!("the file has {} bytes; at most {FILE_MAX} are read", bytes.len());
         return Err(SyntaxError { line: 1, message });
+    }
+    if let Some(at) = bytes.iter().position(|b| *b == 0) {
+        let line = 1 + bytes[..at].iter().filter(|b| **b == b'\n').count();
+        return Err(SyntaxError {
+            line,
+            message: "this is no text; expected lines key=value, as in zoo.cfg".to_owned(),
+        });
     }
     let mut properties = Properties::default();
     let text: String = match std::str::from_utf8(bytes) {

@@ -62,6 +62,8 @@ pub(super) struct Assignment {
 pub(super) struct Sources {
     set: BTreeMap<String, Assignment>,
     pub(super) warnings: Vec<String>,
+    /// Servers that are listed twice: no reason to refuse a start, but to be told with others.
+    pub(super) twice_listed: Vec<Problem>,
     pub(super) problems: Vec<Problem>,
     /// Warnings that are true of a server that runs alone.
     if_alone: Vec<String>,
@@ -203,6 +205,10 @@ impl Sources {
         let wins = (layer_new, fresh.spelling) >= (layer_old, old.spelling);
         if layer_old == layer_new && layer_new == layer_of_files() {
             let (winner, loser) = if wins { (&fresh, old) } else { (old, &fresh) };
+            if name.starts_with("server.") {
+                let listed = format!("{name} is listed twice; {} would count, as in Apache", winner.origin);
+                self.twice_listed.push(Problem::at(loser.origin.to_string(), listed));
+            }
             self.warnings.push(format!("{}: `{name}` is set twice; {} counts", loser.origin, winner.origin));
         }
         if wins {
@@ -332,6 +338,9 @@ impl Sources {
                 self.warnings
                     .push(format!("not running in an ensemble in this version: {feature}; without effect: {place}"));
             }
+            if let Support::Partly(lacks) = a.key.support {
+                self.warnings.push(format!("{}: {}={}: {lacks}", a.origin, a.name, a.text));
+            }
         }
     }
 
@@ -344,7 +353,7 @@ impl Sources {
         for a in self.set.values() {
             let place = format!("{} ({})", a.name, a.origin);
             match a.key.support {
-                Support::Used | Support::Alone(_) | Support::Ensemble | Support::Mapped(_) => {}
+                Support::Used | Support::Alone(_) | Support::Partly(_) | Support::Ensemble | Support::Mapped(_) => {}
                 Support::Ignored(reason) => ignored.push(format!("{place}: {reason}")),
                 Support::NotRunning(_) if a.is_off() => {}
                 Support::NotRunning(feature) => missing.entry(feature).or_default().push(place),

@@ -563,6 +563,23 @@ fn an_ensemble_is_read() {
 }
 
 #[test]
+fn what_is_missing_of_reconfiguration_is_said_to_who_asks_for_it() {
+    let said = |text: &str| {
+        let loaded = load_member(Some("1"), &format!("clientPort=2181\n{THREE}{text}")).expect("a valid ensemble");
+        loaded.warnings.into_iter().filter(|warning| warning.contains("reconfig")).collect::<Vec<_>>()
+    };
+    let [warning] = &said("reconfigEnabled=true")[..] else { panic!("one warning") };
+    assert!(warning.contains(": reconfigEnabled=true: a Farrier leader begins no reconfigurations in this version"));
+    assert_eq!((said("reconfigEnabled=false"), said("")), (vec![], vec![]));
+    assert_eq!(accepted("reconfigEnabled=true").warnings, [""; 0]);
+}
+
+#[test]
+fn what_is_no_text_is_no_configuration() {
+    assert!(refused("key=\u{7f}ELF\0\u{1}").contains(":3: this is no text; expected lines key=value"));
+}
+
+#[test]
 fn extended_types_need_a_small_number() {
     let with = |id: &str, more: &str| {
         let text = format!("clientPort=2181\ninitLimit=1\nsyncLimit=1\nserver.{id}=a:1:2\nserver.2=b:1:2\n{more}");
@@ -601,6 +618,18 @@ fn all_that_an_ensemble_lacks_is_told_at_once() {
         }
         assert_eq!(error.lines().count(), 3, "{error}");
     }
+    // Lines that can't be read hide nothing else.
+    let members = "server.1=a:1\nserver.2=b:1:2\nserver.3=c\nserver.2=d:1:2";
+    let error = load_member(None, members).expect_err("much is missing");
+    let parts = [
+        "zoo.cfg:2: server.1=a:1: `a:1` can't be read",
+        "zoo.cfg:4: server.3=c: no ports in `c`",
+        "initLimit isn't set",
+        "syncLimit isn't set",
+        "myid: the file is missing",
+        "zoo.cfg:3: server.2 is listed twice; ",
+    ];
+    assert!(parts.iter().all(|part| error.contains(part)), "{error}");
     // A data directory that is a file has no myid to be written.
     let dir = Dir::new();
     let text = format!("dataDir={}\nclientPort=1\n{THREE}", dir.write("data", "").display());
