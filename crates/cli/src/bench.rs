@@ -1,5 +1,6 @@
 //! `farrier bench`: load on servers, and what it costs them.
 
+use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use farrier_bench::plan::{Outcome, Plan, Task};
+use farrier_bench::process::cpu_time;
 use farrier_bench::rows::{Kind, Ledger, Space, prepare};
 use farrier_bench::{Pace, Progress};
 use farrier_client::{Client, ConnectString};
@@ -164,6 +166,9 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Ok(found) => found,
         Err(error) => return conclude("bench", Err(error)),
     };
+    if let Some(error) = arguments.pid.iter().find_map(|pid| unmeasurable(*pid)) {
+        return conclude("bench", Err(error));
+    }
     session::run("bench", &arguments.session, async |client, out| {
         // Two at once are told apart by their sessions.
         let id = format!("{:x}", client.lease().context("the session is gone already")?.session.0);
@@ -187,6 +192,14 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         removed.with_context(|| format!("{root} could not be removed: `farrier delete -r` does it"))?;
         Ok(code)
     })
+}
+
+/// Why nothing can be learnt of a process.
+fn unmeasurable(pid: u32) -> Option<anyhow::Error> {
+    let error = cpu_time(pid).err()?;
+    let gone = error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let why = if gone { "there is no such process on this machine".to_owned() } else { format!("{error:#}") };
+    Some(Failure::usage(format!("--pid {pid}: {why}")))
 }
 
 /// The servers' addresses, and the path below which everything has to lie.

@@ -55,6 +55,8 @@ fn a_server_elsewhere_needs_a_word_and_nonsense_is_refused() {
         let out = Command::new(env!("CARGO_BIN_EXE_farrier")).arg("bench").args(words).output().expect("farrier runs");
         (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
     };
+    let (code, text) = farrier(&["get", "--pid", "4194305"]);
+    assert!(code == Some(2) && text.contains("--pid 4194305: there is no such process"), "{text}");
     let (code, text) = farrier(&["--size", "3"]);
     assert_eq!(code, Some(2), "{text}");
     let (code, text) = farrier(&["--server", "127.0.0.1:1", "--timeout", "1"]);
