@@ -15,7 +15,7 @@ use farrier_storage::verify::name_before_aside;
 pub(crate) use disk::ReadOnly;
 pub(crate) use report::Report;
 
-use crate::output::Failure;
+use crate::output::{Failure, tell};
 
 /// The two kinds of files that hold history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,47 +61,66 @@ pub(crate) struct Group {
 /// Finds what the arguments name: files as they are, and of directories all files of a kind by their
 /// names. A directory may be a data directory or its `version-2`.
 pub(crate) fn find(arguments: &[PathBuf], kind: Kind) -> anyhow::Result<Vec<Group>> {
-    let mut groups: BTreeMap<PathBuf, (Vec<String>, bool)> = BTreeMap::new();
-    for argument in arguments {
-        let shown = argument.display();
-        let metadata = argument.metadata().map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
-        if metadata.is_dir() {
-            let below = argument.join("version-2");
-            let dir = if below.is_dir() { below } else { argument.clone() };
-            let names = names(&dir, kind)?;
-            if names.is_empty() {
-                return Err(Failure::usage(format!(
-                    "{}: there is no {}.* here{}",
-                    dir.display(),
-                    kind.prefix(),
-                    match kind {
-                        Kind::Log => "; is dataLogDir another directory?",
-                        Kind::Snapshot => "; is dataDir another directory?",
-                    },
-                )));
-            }
-            groups.insert(dir, (names, true));
-        } else {
-            let name = argument.file_name().and_then(|n| n.to_str());
-            let name = name.ok_or_else(|| Failure::usage(format!("{shown}: this name is no text")))?.to_owned();
-            if let Some(why) = kind.misnamed(argument) {
-                return Err(Failure::usage(why));
-            }
-            let dir = match argument.parent() {
-                Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-                Some(_) | None => PathBuf::from("."),
-            };
-            let (names, whole) = groups.entry(dir).or_default();
-            if !*whole && !names.contains(&name) {
-                names.push(name);
-            }
+    let (groups, mut wrong) = find_each(arguments, kind);
+    if wrong.is_empty() { Ok(groups) } else { Err(wrong.swap_remove(0)) }
+}
+
+/// The same for what is looked at each by itself: what some arguments name, and why others name nothing.
+pub(crate) fn find_each(arguments: &[PathBuf], kind: Kind) -> (Vec<Group>, Vec<anyhow::Error>) {
+    let mut found = BTreeMap::new();
+    let mut wrong: Vec<_> = arguments.iter().filter_map(|argument| look(argument, kind, &mut found).err()).collect();
+    let mut groups = Vec::with_capacity(found.len());
+    for (dir, (mut names, whole)) in found {
+        names.sort_by_key(|name| (kind.zxid(name), name.clone()));
+        match ReadOnly::open(&dir) {
+            Ok(disk) => groups.push(Group { disk, names, whole }),
+            Err(error) => wrong.push(error),
         }
     }
-    let group = |(dir, (mut names, whole)): (PathBuf, (Vec<String>, bool))| {
-        names.sort_by_key(|name| (kind.zxid(name), name.clone()));
-        Ok(Group { disk: ReadOnly::open(&dir)?, names, whole })
+    (groups, wrong)
+}
+
+/// Tells of arguments that name nothing, each by itself; the exit code if all else is well.
+pub(crate) fn tell_of(verb: &str, wrong: &[anyhow::Error]) -> u8 {
+    wrong.iter().map(|error| tell(&format!("farrier {verb}: error"), error)).max().unwrap_or(0)
+}
+
+/// Adds what an argument names.
+fn look(argument: &Path, kind: Kind, found: &mut BTreeMap<PathBuf, (Vec<String>, bool)>) -> anyhow::Result<()> {
+    let shown = argument.display();
+    let metadata = argument.metadata().map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
+    if metadata.is_dir() {
+        let below = argument.join("version-2");
+        let dir = if below.is_dir() { below } else { argument.to_owned() };
+        let names = names(&dir, kind)?;
+        if names.is_empty() {
+            return Err(Failure::usage(format!(
+                "{}: there is no {}.* here{}",
+                dir.display(),
+                kind.prefix(),
+                match kind {
+                    Kind::Log => "; is dataLogDir another directory?",
+                    Kind::Snapshot => "; is dataDir another directory?",
+                },
+            )));
+        }
+        found.insert(dir, (names, true));
+        return Ok(());
+    }
+    let name = argument.file_name().and_then(|n| n.to_str());
+    let name = name.ok_or_else(|| Failure::usage(format!("{shown}: this name is no text")))?.to_owned();
+    if let Some(why) = kind.misnamed(argument) {
+        return Err(Failure::usage(why));
+    }
+    let dir = match argument.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        Some(_) | None => PathBuf::from("."),
     };
-    groups.into_iter().map(group).collect()
+    let (names, whole) = found.entry(dir).or_default();
+    if !*whole && !names.contains(&name) {
+        names.push(name);
+    }
+    Ok(())
 }
 
 /// Why a path leads nowhere: that nothing is there is claimed only where the system says so.

@@ -16,7 +16,7 @@ use farrier_tree::digest::node_digest;
 use serde_json::{Value, json};
 
 use crate::files::{self, Group, Kind, Report};
-use crate::output::{FAILED, GOOD, HEAD, Out, USAGE, complain, conclude};
+use crate::output::{FAILED, GOOD, HEAD, Out, complain, conclude};
 use crate::values::{acl, acl_json, base64, count, hex, length, owner, parse_zxid, plain, quoted, time};
 
 const EXAMPLES: &str = "\
@@ -349,14 +349,10 @@ impl Sum {
 impl Verify {
     fn run(&self) -> anyhow::Result<u8> {
         // `version-2/*` names other files too: they are told, and the snapshots checked all the same.
-        let (wrong, what): (Vec<_>, Vec<_>) =
-            self.what.iter().cloned().partition(|file| Kind::Snapshot.misnamed(file).is_some());
-        let groups = files::find(&what, Kind::Snapshot)?;
-        for why in wrong.iter().filter_map(|file| Kind::Snapshot.misnamed(file)) {
-            complain("farrier snapshot verify: error", why);
-        }
-        if what.is_empty() {
-            return Ok(USAGE);
+        let (groups, wrong) = files::find_each(&self.what, Kind::Snapshot);
+        let unfound = files::tell_of("snapshot verify", &wrong);
+        if groups.is_empty() {
+            return Ok(unfound);
         }
         let mut report = Report::open(self.json);
         let mut nodes = 0;
@@ -379,7 +375,7 @@ impl Verify {
         }
         let code = report.conclude(&count(nodes, "znode"))?;
         // Damage is what whoever asks wants to know first.
-        Ok(if code == 0 && !wrong.is_empty() { USAGE } else { code })
+        Ok(if code == 0 { unfound } else { code })
     }
 }
 

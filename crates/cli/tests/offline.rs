@@ -286,6 +286,26 @@ fn snapshots_are_verified_beside_files_of_other_names() {
     assert_eq!(code, Some(1), "{stdout}{stderr}");
 }
 
+/// Who names several directories hears of each.
+#[test]
+fn a_sound_directory_is_verified_beside_one_that_holds_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut server = Process::new(dir.path(), &[]);
+    server.start();
+    server.client().create("/a", b"one").and_then(farrier_testkit::raw::Reply::ok).expect("created");
+    server.kill();
+    let empty = dir.path().join("empty");
+    fs::create_dir(&empty).expect("made");
+    let (sound, nowhere) = (server.data(), dir.path().join("nowhere"));
+    for verb in ["log", "snapshot"] {
+        let (stdout, stderr, code) = farrier(&[verb, "verify", name(&empty), name(&sound), name(&nowhere)]);
+        assert_eq!(code, Some(2), "{stdout}{stderr}");
+        assert!(stdout.contains(name(&sound)) && stdout.contains("sound"), "{stdout}{stderr}");
+        assert!(stderr.contains(&format!("empty: there is no {verb}.* here")), "{stderr}");
+        assert!(stderr.contains("nowhere: No such file"), "{stderr}");
+    }
+}
+
 /// What a server of ours leaves behind, as logs and as a snapshot.
 #[test]
 fn a_servers_directory_is_sound() {
