@@ -189,14 +189,23 @@ impl<'a> Lines<'a> {
         if !arguments.partial && file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             let mut first = lines(Box::new(BufReader::new(open()?)));
             let mut last = Vec::new();
+            let mut begins = None;
             while first.read()? {
                 if !first.line.trim_ascii().is_empty() {
+                    begins.get_or_insert_with(|| is_of_an_export(&first.line));
                     last.clone_from(&first.line);
                 }
             }
             if !serde_json::from_slice(&last).is_ok_and(|line: Line| line.end) {
                 first.number -= 1;
-                return Err(first.cut_off());
+                // Of an export that was cut off at once nothing is left.
+                return Err(if begins.unwrap_or(true) {
+                    first.cut_off()
+                } else {
+                    Failure::usage(format!(
+                        "{shown}: this is no export: `farrier export` writes lines of JSON, and this begins with something else"
+                    ))
+                });
             }
         }
         Ok(lines(Box::new(BufReader::new(file))))
@@ -254,6 +263,14 @@ impl<'a> Lines<'a> {
             "this is the last, and it is not the end of an export: it was cut off here. Export it again, or with \
              `farrier export … --to FILE --resume` the rest; --partial takes what is there",
         )
+    }
+}
+
+/// Whether a line is one of an export, or the beginning of one.
+fn is_of_an_export(line: &[u8]) -> bool {
+    match serde_json::from_slice(line) {
+        Ok(Line { path, end, .. }) => path.is_some() || end,
+        Err(error) => error.is_eof() && line.starts_with(b"{"),
     }
 }
 

@@ -180,7 +180,12 @@ fn member_json(member: &Member) -> serde_json::Value {
 impl Ls {
     fn run(&self) -> ExitCode {
         session::run("member ls", &self.session, async |client, out| {
-            for member in Group::new(client, &self.path).members().await? {
+            let members = Group::new(client, &self.path).members().await?;
+            if members.is_empty() && client.exists(&self.path).await?.is_none() {
+                // The first member makes it, so that is no failure.
+                complain("farrier member ls", format_args!("{} does not exist, so it has no members", self.path));
+            }
+            for member in members {
                 if self.json {
                     out.json(&member_json(&member))?;
                 } else {

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use farrier_server::StartError;
 use farrier_server::config::{ConfigError, ServerConfig};
+use farrier_server::disk::LockError;
 use farrier_server::repair::{self, Whose};
 
 use crate::files::unfound;
@@ -53,7 +55,14 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     match if arguments.accept_loss { accept_loss(&config, whose) } else { examine(arguments, &config, whose) } {
         Ok(code) => code,
         Err(error) => {
-            complain("farrier repair: error", format_args!("{error:#}"));
+            let message = match error.downcast_ref() {
+                Some(StartError::Locked(LockError::Held { dir, holder })) => {
+                    let holder = holder.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                    format!("a server runs on {}{holder}; stop that server first", dir.display())
+                }
+                _ => format!("{error:#}"),
+            };
+            complain("farrier repair: error", message);
             ExitCode::FAILURE
         }
     }

@@ -186,6 +186,24 @@ fn what_the_servers_settings_forbid_names_the_setting() {
     Ran::from(reconfig).fails(1, "a Farrier leader begins no reconfigurations in this version");
 }
 
+#[test]
+fn refusals_tell_what_to_do() {
+    let at = Place::new();
+    at.run(&["create", "/v"]).ok();
+    at.run(&["acl", "set", "/v", "auth::cdrwa"])
+        .fails(1, "the identities of this session, which --auth-file or --auth give");
+    fs::write(at.file("notes"), "# Notes\nof no export\n").expect("written");
+    at.run(&["import", "/v", "notes"]).fails(2, "notes: this is no export: ");
+    fs::write(at.file("cut"), "{\"path\":\"/\",\"data\":\"\",\"ac").expect("written");
+    at.run(&["import", "/v", "cut"]).fails(2, "it was cut off here");
+    let nobody = at.run(&["member", "ls", "/nope"]);
+    assert!(nobody.stderr.contains("/nope does not exist, so it has no members"), "{nobody:?}");
+    assert_eq!(nobody.ok(), "");
+    let data = at.server.data();
+    let data = data.to_str().expect("text");
+    at.run(&["repair", data]).fails(1, "); stop that server first");
+}
+
 /// Whoever probes every few seconds fills nobody's log.
 #[test]
 fn a_probe_leaves_no_line_in_the_log() {
