@@ -8,7 +8,7 @@ use farrier_recipes::Election;
 
 use crate::command::{End, Errand, LOST, Signals, code_of_signal, run_under};
 use crate::lock::{LayoutOption, WaitOption, acquired, environment, released};
-use crate::path::PathParser;
+use crate::path;
 use crate::session::{self, AclOption, SessionOptions};
 
 const EXAMPLES: &str = "\
@@ -30,7 +30,6 @@ in time, 125 failed before CMD ran, 126 CMD can't be run, 127 it isn't found.";
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The election; it need not exist
-    #[arg(value_parser = PathParser)]
     path: String,
 
     /// End when the lead is lost, instead of standing again
@@ -59,6 +58,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(code) = path::refused("elect", &arguments.path) {
+        return code;
+    }
     session::run_command("elect", &arguments.session, async |client| {
         let mut signals = Signals::listen()?;
         let acl = arguments.acl.or_open();

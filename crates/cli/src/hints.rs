@@ -69,8 +69,8 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
         }
         Error::Refused { op: "delete", path, code: ErrorCode::BadArguments, .. } => reserved(path),
         Error::Refused { code: ErrorCode::InvalidAcl, .. } => Some(
-            "An entry auth:: stands for the identities of this session, which --auth-file or --auth give; without one it stands for \
-             nobody"
+            "If the list has an entry auth::, that stands for the identities of this session, which --auth-file or --auth give; \
+             without one it stands for nobody"
                 .to_owned(),
         ),
         _ => None,

@@ -10,7 +10,7 @@ use farrier_recipes::{Error, Guard, Layout, Lock};
 
 use crate::command::{End, Errand, LOST, NOT_ACQUIRED, Signals, code_of_signal, run_under};
 use crate::output::complain;
-use crate::path::PathParser;
+use crate::path;
 use crate::session::{self, AclOption, SessionOptions};
 use crate::span;
 
@@ -39,7 +39,6 @@ Exit codes: that of CMD, 128+N when signal N ended it, 123 the lock was lost, 12
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// The lock; it need not exist
-    #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]
@@ -107,6 +106,9 @@ impl LayoutOption {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(code) = path::refused("lock", &arguments.path) {
+        return code;
+    }
     session::run_command("lock", &arguments.session, async |client| {
         let mut signals = Signals::listen()?;
         let acl = arguments.acl.or_open();

@@ -166,7 +166,7 @@ impl Dump {
         let mut last = Kind::Log.zxid(name).map(segment::before);
         let mut from = HEADER_LEN as u64;
         loop {
-            let (end, _) = reader.walk_from(from, &mut |offset, txn| match self.record(&file, offset, txn, out) {
+            let walked = reader.walk_from(from, &mut |offset, txn| match self.record(&file, offset, txn, out) {
                 Ok(decoded) => {
                     good &= decoded;
                     last = read_header(txn).map_or(last, |header| Some(header.zxid));
@@ -176,7 +176,15 @@ impl Dump {
                     failed = Some(error);
                     false
                 }
-            })?;
+            });
+            let (end, _) = match walked {
+                // Behind a bad record it is one place more that is bad.
+                Err(error) if !good => {
+                    tell(out, ": warning", &format_args!(": {error}"))?;
+                    return Ok(false);
+                }
+                other => other?,
+            };
             if let Some(error) = failed {
                 return Err(error);
             }

@@ -44,6 +44,8 @@ pub(crate) fn start(options: &LogOptions, default_level: &str) {
     let level = options.log_level.as_deref().unwrap_or(default_level);
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new(default_level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // What cannot be written (a full disk behind standard error) would panic on its way to the same place.
+    let builder = builder.log_internal_errors(false);
     match options.log_format {
         Format::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
         Format::Json => builder.json().flatten_event(true).init(),

@@ -1,11 +1,14 @@
 //! Paths of znodes on the command line: what can be none is refused before anything is connected to.
 
 use std::ffi::OsStr;
+use std::process::ExitCode;
 
 use clap::builder::TypedValueParser;
 use clap::{Arg, Command};
 use farrier_proto::path::validate;
 
+use crate::command::NOT_STARTED;
+use crate::output::complain;
 use crate::values::{guarded, plain};
 
 /// Reads the path of a znode.
@@ -33,6 +36,14 @@ impl TypedValueParser for NewPathParser {
             checked(text, validate(text).or_else(|rule| with_digits(text).map_err(|_| rule)))
         })
     }
+}
+
+/// For a verb whose exit codes are those of the command that it runs: tells that `path` can be none, and answers with the
+/// code that says that nothing was run.
+pub(crate) fn refused(verb: &str, path: &str) -> Option<ExitCode> {
+    let why = checked(path, validate(path)).err()?;
+    complain(&format!("farrier {verb}: error"), format_args!("{why}"));
+    Some(ExitCode::from(NOT_STARTED))
 }
 
 fn with_digits(path: &str) -> Result<(), &'static str> {

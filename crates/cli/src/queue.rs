@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::command::{End, Errand, LOST, Leased, NOT_ACQUIRED, Signals, code_of_signal, run_under};
 use crate::input::DataOptions;
 use crate::lock::{WaitOption, session_ends};
-use crate::output::{FAILED, Out, complain};
-use crate::path::PathParser;
+use crate::output::{FAILED, Out, USAGE, complain};
+use crate::path::{self, PathParser};
 use crate::session::{self, AclOption, SessionOptions};
 use crate::values::{base64, plain};
 
@@ -111,7 +111,6 @@ struct Put {
 #[derive(Debug, Args)]
 struct Take {
     /// The queue
-    #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]
@@ -161,6 +160,9 @@ impl Put {
 
 impl Take {
     fn run(&self) -> ExitCode {
+        if let Some(not_run) = path::refused("queue take", &self.path) {
+            return if self.command.is_empty() { ExitCode::from(USAGE) } else { not_run };
+        }
         if self.command.is_empty() {
             return session::run_renewing("queue take", &self.session, async |client, out| {
                 let mut signals = Signals::listen()?;

@@ -83,7 +83,7 @@ fn exit_codes_environment_and_guards() {
     place.fails(&["lock", "/l", "--", "no-such-command"], 127, "farrier lock: error: no-such-command can't be run");
     place.fails(&["lock", "/l", "--", "/"], 126, "can't be run");
     place.fails(&["lock", "/l"], 2, "CMD");
-    place.fails(&["lock", "l", "--", "true"], 125, "does not start with /");
+    place.fails(&["lock", "l", "--", "true"], 125, "Paths begin with a slash: /l");
     place.fails(&["lock", "/l", "--timeout", "1", "--server", "127.0.0.1:1", "--", "true"], 125, "Is a server running");
     place.fails(&["set", "/l", "x", "--guard"], 2, "FARRIER_LOCK_NODE");
 

@@ -125,15 +125,19 @@ fn znodes_come_change_and_go() {
 /// What is no path needs no server to be refused.
 #[test]
 fn a_path_is_looked_at_before_anything_is_connected_to() {
-    let refused = |words: &str, why: &str| {
+    let refused_with = |code: i32, words: &str, why: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
         // Nobody listens at the discard port.
         command.args(words.split(' ')).env("FARRIER_SERVER", "127.0.0.1:9").env_remove("FARRIER_AUTH");
         let started = std::time::Instant::now();
         let refused = ran(command);
         assert!(started.elapsed().as_secs() < 5 && !refused.stderr.contains("connect"), "{words}: {refused:?}");
-        refused.fails(2, why);
+        refused.fails(code, why);
     };
+    let refused = |words: &str, why: &str| refused_with(2, words, why);
+    for words in ["lock no/path -- true", "elect no/path -- true", "queue take no/path -- true"] {
+        refused_with(125, words, "Paths begin with a slash: /no/path");
+    }
     for words in [
         "get no/path",
         "set no/path x",
@@ -148,8 +152,6 @@ fn a_path_is_looked_at_before_anything_is_connected_to() {
         "acl set no/path world:anyone:r",
         "export no/path",
         "import no/path nowhere.json",
-        "lock no/path -- true",
-        "elect no/path -- true",
         "queue put no/path x",
         "queue take no/path",
         "member join no/path x",

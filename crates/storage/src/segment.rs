@@ -367,7 +367,7 @@ impl<F: DiskFile> SegmentReader<F> {
         let txn_max = self.txn_max;
         let want = record::wanted(self.bytes(offset, PREFIX)?, txn_max);
         let is_framed = match self.record(offset)? {
-            Decoded::Stop(Stop::Checksum { .. }) => !self.may_end_elsewhere(offset, want)?,
+            Decoded::Stop(Stop::Checksum { .. }) => !self.may_end_elsewhere(offset, want),
             // Only the marker is bad where the checksum is right.
             Decoded::Stop(Stop::Marker(_)) => {
                 let bytes = self.bytes(offset, want - 1)?;
@@ -387,20 +387,23 @@ impl<F: DiskFile> SegmentReader<F> {
 
     /// Whether the checksum of the record at `offset` is right for another length than the stored one, with which it takes
     /// `len` bytes: then the length is what is bad, and what stands behind it may be anything that a client stored.
-    fn may_end_elsewhere(&mut self, offset: u64, len: usize) -> DiskResult<bool> {
+    fn may_end_elsewhere(&mut self, offset: u64, len: usize) -> bool {
         const MODULUS: u64 = 65_521;
-        let bytes = self.bytes(offset, record::record_len(self.txn_max.min(TXN_MAX)).max(len))?;
-        let Some((prefix, rest)) = bytes.split_at_checked(PREFIX) else { return Ok(false) };
+        // What cannot be read tells nothing.
+        let Ok(bytes) = self.bytes(offset, record::record_len(self.txn_max.min(TXN_MAX)).max(len)) else {
+            return true;
+        };
+        let Some((prefix, rest)) = bytes.split_at_checked(PREFIX) else { return false };
         let stored = u64::from_be_bytes(prefix[..8].try_into().expect("a prefix begins with the checksum"));
         let (mut a, mut b) = (1_u64, 0_u64);
         for (i, pair) in rest.windows(2).enumerate() {
             a = (a + u64::from(pair[0])) % MODULUS;
             b = (b + a) % MODULUS;
             if pair[1] == record::MARKER && (b << 16 | a) == stored && record::record_len(i + 1) != len {
-                return Ok(true);
+                return true;
             }
         }
-        Ok(false)
+        false
     }
 
     /// Whether the segment holds a good header and at least one good record.

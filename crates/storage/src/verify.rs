@@ -228,7 +228,7 @@ impl<'d, D: Disk> LogVerifier<'d, D> {
         }
         let last = log.last.unwrap_or_else(|| before(first));
         let Some(behind) = reader.behind_bad(log.end, last)? else { return Ok(false) };
-        if self.goes_on_in_next(first, last)? {
+        if self.goes_on_in_next(first, last).unwrap_or(true) {
             return Ok(false);
         }
         let zxid = behind.bad.map(|zxid| format!("; it is that of zxid {zxid}")).unwrap_or_default();

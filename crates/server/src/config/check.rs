@@ -25,8 +25,7 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
     let mut lines = Vec::new();
     for key in KEYS {
         let note = match key.support {
-            Support::Used | Support::Alone(_) | Support::Demand(_) => None,
-            Support::Partly(lacks) => Some(lacks.to_owned()),
+            Support::Used | Support::Alone(_) | Support::Partly(_) | Support::Demand(_) => None,
             Support::Ensemble => Some("concerns ensembles".to_owned()),
             Support::Mapped(how) => Some(how.to_owned()),
             Support::Ignored(why) => Some(format!("no effect: {why}")),
@@ -48,6 +47,7 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
                 Support::Alone(what) if config.ensemble.is_some() && !a.is_off() => {
                     Some(format!("not running in an ensemble: {what}"))
                 }
+                Support::Partly(lacks) if config.ensemble.is_some() && !a.is_off() => Some(lacks.to_owned()),
                 _ => note.clone(),
             };
             lines.push(Effective { name, value, origin, note });

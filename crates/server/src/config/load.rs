@@ -121,7 +121,8 @@ fn finish(mut sources: Sources, file: Option<&Path>, overrides: &Overrides<'_>) 
     let membership = membership(&mut sources, &data_dir);
     let client = client_listener(&mut sources, file, membership.as_ref());
     // Of several lines that can't all be read, nobody knows the voters; what else an ensemble lacks is told with that.
-    let unread = membership.clone().filter(|_| !sources.problems.is_empty() && sources.family("server.").count() > 1);
+    let lines = sources.family("server.").count();
+    let unread = membership.clone().filter(|m| lines > 1 && m.members.len() < lines);
     let ensemble = membership.filter(EnsembleConfig::is_distributed);
     sources.judge_alone(ensemble.is_none());
     if let Some(ensemble) = ensemble.as_ref().or(unread.as_ref()) {

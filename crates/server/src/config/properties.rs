@@ -47,10 +47,11 @@ pub fn parse(bytes: &[u8]) -> Result<Properties, SyntaxError> {
         let message = format!("the file has {} bytes; at most {FILE_MAX} are read", bytes.len());
         return Err(SyntaxError { line: 1, message });
     }
-    if let Some(at) = bytes.iter().position(|b| *b == 0) {
-        let line = 1 + bytes[..at].iter().filter(|b| **b == b'\n').count();
+    // Java reads over a zero in a comment.
+    let is_text = |line: &[u8]| !line.contains(&0) || line.trim_ascii_start().starts_with(b"#");
+    if let Some(at) = bytes.split(|b| *b == b'\n').position(|line| !is_text(line)) {
         return Err(SyntaxError {
-            line,
+            line: at + 1,
             message: "this is no text; expected lines key=value, as in zoo.cfg".to_owned(),
         });
     }
