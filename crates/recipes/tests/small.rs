@@ -173,6 +173,10 @@ async fn a_double_barrier_is_not_opened_by_what_dead_members_left(servers: &Ense
     let third = patiently("a late one", barrier(&seer).enter()).await.expect("entered");
     let fourth = patiently("a later one", barrier(&a).enter()).await.expect("entered");
     seer.delete("/b/left/-").await.expect("deleted");
+    // Whoever sees it still leaves `ready` to it.
+    for client in [&a, &b] {
+        client.sync("/").await.expect("synced");
+    }
     let left = async { tokio::try_join!(first.leave(), second.leave(), third.leave(), fourth.leave()) };
     patiently("all leave", left).await.expect("left");
     // The last one may have left on another server.
