@@ -215,6 +215,12 @@ mod tests {
     }
 
     #[test]
+    fn a_zero_is_read_over_in_a_comment_only() {
+        assert_eq!(pairs(b" # a\0b\nc=d").len(), 1);
+        assert_eq!(parse(b"a=b\nc=\0").expect_err("no text").line, 2);
+    }
+
+    #[test]
     fn reads_what_java_reads() {
         // Each expectation follows the grammar in the documentation of java.util.Properties.load.
         let table: &[(&[u8], Expected)] = &[
