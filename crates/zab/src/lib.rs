@@ -27,6 +27,8 @@ mod leader;
 mod learner;
 mod limits;
 mod peer;
+#[cfg(test)]
+mod testing;
 
 pub use config::{Config, Durable, Ensemble, EnsembleError, QuorumVerifier, Recovering};
 pub use io::{

@@ -11,7 +11,7 @@ use super::ensemble::EnsembleConfig;
 
 /// Everything that the operator decides about one server.
 ///
-/// Built by [`super::load`], [`super::from_arguments`] or [`ServerConfig::standalone`], never by
+/// Built by [`super::load()`], [`super::from_arguments`] or [`ServerConfig::standalone`], never by
 /// hand from unchecked text: every field is within its documented bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerConfig {

@@ -5,33 +5,13 @@ use super::{LOGGED, info, setup};
 use crate::history::History;
 use crate::io::{Input, LinkId, LinkKind, Located, Output, Outputs, ReadId, Role, SyncTicket, WriteId};
 use crate::peer::Peer;
+use crate::testing::Random;
 use bytes::Bytes;
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch, Zxid};
 use std::collections::{BTreeMap, VecDeque};
 
 static TXN: [u8; 400_000] = [0; 400_000];
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(n).unwrap()).unwrap()
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A learner as the protocol wants it.
 #[derive(Default)]

@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::io::{LinkId, Role, WriteId};
+use crate::testing::Random;
 use farrier_proto::txn::{SetDataTxn, write_txn};
 use farrier_proto::{Txn, TxnHeader, TxnType};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,19 +13,6 @@ const SERVERS: i64 = 6;
 const SEEDS: u64 = 400;
 
 type History = Vec<(Zxid, Bytes)>;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((x ^ (x >> 31)) % n as u64).unwrap()
-    }
-}
 
 enum Write {
     Append(Zxid, Bytes),
