@@ -7,7 +7,7 @@
 //!    └─────────────────┴────────────────────────┴──── lost ◄───────────┘        any ──► Ended
 //! ```
 //!
-//! Requests keep one order ([`line`]): what a connection was given and did not answer is never given to
+//! Requests keep one order ([`mod@line`]): what a connection was given and did not answer is never given to
 //! another one. Of what waits behind it, writes are refused if a lost one was a write, so that the writes which are
 //! executed are always the first of those that were made, but for the unknown ones.
 
