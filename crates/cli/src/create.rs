@@ -81,8 +81,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    session::run("create", &arguments.session, async |client, out| {
-        let data = arguments.data.read()?.unwrap_or_default();
+    let ready = || Ok((arguments.data.read()?.unwrap_or_default(), arguments.guard.node()?));
+    session::run_with("create", &arguments.session, ready, async |client, out, (data, guard)| {
         let acl = arguments.acl.or_open();
         // Listened for before there is anything to end.
         let signals = arguments.ephemeral.then(StopSignals::listen);
@@ -103,7 +103,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         if let Some(ttl) = arguments.ttl {
             znode = znode.ttl(ttl);
         }
-        let created = match arguments.guard.node()? {
+        let created = match guard {
             None => client.create_new(znode).await?,
             Some(node) => match guarded_multi(client, &node, [Op::Create(znode)]).await?.pop() {
                 Some(OpResult::Created(created)) => created,

@@ -65,31 +65,36 @@ pub(crate) struct Arguments {
 const AHEAD: usize = 64;
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    session::run("delete", &arguments.session, async |client, out| {
-        let path = arguments.path.as_str();
-        let deleted = if arguments.recursive {
-            match recursive(arguments, client).await? {
-                Some(deleted) => deleted,
-                None => return Ok(FAILED),
+    session::run_with(
+        "delete",
+        &arguments.session,
+        || arguments.guard.node(),
+        async |client, out, guard| {
+            let path = arguments.path.as_str();
+            let deleted = if arguments.recursive {
+                match recursive(arguments, client).await? {
+                    Some(deleted) => deleted,
+                    None => return Ok(FAILED),
+                }
+            } else if let Some(node) = guard {
+                guarded_multi(client, &node, [Op::delete(path, arguments.version)]).await?;
+                1
+            } else {
+                let mut delete = client.delete(path);
+                if let Some(version) = arguments.version {
+                    delete = delete.version(version);
+                }
+                delete.await?;
+                1
+            };
+            if arguments.json {
+                out.json(&json!({"path": path, "deleted": deleted}))?;
+            } else if arguments.recursive {
+                out.line(format_args!("deleted {}", count(deleted, "znode")))?;
             }
-        } else if let Some(node) = arguments.guard.node()? {
-            guarded_multi(client, &node, [Op::delete(path, arguments.version)]).await?;
-            1
-        } else {
-            let mut delete = client.delete(path);
-            if let Some(version) = arguments.version {
-                delete = delete.version(version);
-            }
-            delete.await?;
-            1
-        };
-        if arguments.json {
-            out.json(&json!({"path": path, "deleted": deleted}))?;
-        } else if arguments.recursive {
-            out.line(format_args!("deleted {}", count(deleted, "znode")))?;
-        }
-        Ok(0)
-    })
+            Ok(0)
+        },
+    )
 }
 
 /// Deletes a subtree; `None` if whoever was asked doesn't want that.

@@ -143,24 +143,30 @@ fn bytes(text: Option<&str>, data: Option<&str>) -> Result<Vec<u8>, String> {
     }
 }
 
+/// The operations of the file, one at least.
+fn operations(arguments: &Arguments) -> anyhow::Result<Vec<Operation>> {
+    let shown = arguments.from.display();
+    let file = DataOptions::of_file(&arguments.from).read()?.unwrap_or_default();
+    let text = String::from_utf8(file).map_err(|_| Failure::usage(format!("{shown}: it is no text")))?;
+    let open = arguments.acl.or_open();
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let operations: Vec<Operation> = lines
+        .map(|(line, number)| {
+            Operation::read(line, &open).map_err(|why| Failure::usage(format!("{shown}, line {number}: {why}")))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    if operations.is_empty() {
+        // Servers take one, and answer that nothing was done; whoever wrote the file meant something else.
+        return Err(Failure::usage(format!("{shown}: there is no operation in it, so nothing was sent")));
+    }
+    Ok(operations)
+}
+
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    session::run("multi", &arguments.session, async |client, out| {
-        let shown = arguments.from.display();
-        let file = DataOptions::of_file(&arguments.from).read()?.unwrap_or_default();
-        let text = String::from_utf8(file).map_err(|_| Failure::usage(format!("{shown}: it is no text")))?;
-        let open = arguments.acl.or_open();
-        let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
-        let operations: Vec<Operation> = lines
-            .map(|(line, number)| {
-                Operation::read(line, &open).map_err(|why| Failure::usage(format!("{shown}, line {number}: {why}")))
-            })
-            .collect::<anyhow::Result<_>>()?;
-        if operations.is_empty() {
-            // Servers take one, and answer that nothing was done; whoever wrote the file meant something else.
-            return Err(Failure::usage(format!("{shown}: there is no operation in it, so nothing was sent")));
-        }
+    let ready = || Ok((operations(arguments)?, arguments.guard.node()?));
+    session::run_with("multi", &arguments.session, ready, async |client, out, (operations, guard)| {
         let ops = operations.iter().map(Operation::op);
-        let results = match arguments.guard.node()? {
+        let results = match guard {
             None => client.multi(ops).await?,
             Some(node) => guarded_multi(client, &node, ops).await?,
         };

@@ -204,7 +204,18 @@ pub(crate) fn run(
     conclude(command, within(command, options, false, work))
 }
 
-/// The same for a command that goes on in a new session when one is lost.
+/// The same for a command that has something to read first: what is wrong with it is told whether or not a server is there.
+pub(crate) fn run_with<T>(
+    command: &str,
+    options: &SessionOptions,
+    ready: impl FnOnce() -> anyhow::Result<T>,
+    work: impl AsyncFnOnce(&Client, &mut Out, T) -> anyhow::Result<u8>,
+) -> ExitCode {
+    let work = |ready| within(command, options, false, async |client, out| work(client, out, ready).await);
+    conclude(command, ready().and_then(work))
+}
+
+/// The same as [`run`] for a command that goes on in a new session when one is lost.
 pub(crate) fn run_renewing(
     command: &str,
     options: &SessionOptions,

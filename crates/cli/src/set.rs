@@ -57,11 +57,14 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    session::run("set", &arguments.session, async |client, out| {
+    let ready = || {
         let data = arguments.data.read()?;
         let data =
             data.ok_or_else(|| Failure::usage("no data: give it as DATA, or with --file FILE, - for standard input"))?;
-        let stat = match arguments.guard.node()? {
+        Ok((data, arguments.guard.node()?))
+    };
+    session::run_with("set", &arguments.session, ready, async |client, out, (data, guard)| {
+        let stat = match guard {
             None => {
                 let mut set = client.set(&arguments.path, &data);
                 if let Some(version) = arguments.version {
