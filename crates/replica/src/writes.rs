@@ -62,6 +62,13 @@ impl Replica {
             self.answer(now, id, header.xid, zxid, Err(ErrorCode::MarshallingError), false, out);
             return None;
         };
+        if self.membership.is_learning()
+            && let Some(error) = refusal(&request, op)
+        {
+            let zxid = self.tree.zxid().to_wire();
+            self.answer(now, id, header.xid, zxid, Err(error), false, out);
+            return None;
+        }
         let session = self.conns.get(id)?.session;
         let large = self.count_large(id, frame.len(), out)?;
         let asked = Asked { xid: header.xid, op, arrived, large, create2: create2_of(&request) };
@@ -176,6 +183,15 @@ impl Replica {
     /// A session that nobody closes: expired, or owner of ephemerals without a session.
     pub(crate) fn close_session_of_server(&mut self, now: Time, session: SessionId, out: &mut Actions) {
         self.propose(now, session, 0, &[], WriteRequest::CloseSession, Origin::Server, out);
+    }
+}
+
+/// The error of a request that no leader is asked for: one of Apache's would not do any more. An undecodable multi may hold what
+/// makes it propose a zxid twice (`CreateOptions` of a null ACL).
+fn refusal(request: &WriteRequest<'_>, op: OpCode) -> Option<ErrorCode> {
+    match request {
+        WriteRequest::Failed(error) if op == OpCode::Multi => Some(*error),
+        _ => request.refusal(),
     }
 }
 

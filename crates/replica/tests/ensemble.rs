@@ -433,6 +433,32 @@ fn create2_in_a_multi_is_answered_in_full_and_proposed_as_create() {
     c.assert_equal();
 }
 
+/// As a leader of Apache's would take it.
+#[test]
+fn what_would_stop_a_leader_is_answered_by_the_follower() {
+    let mut c = Cluster::of_three();
+    let f = c.followers()[0];
+    let a = c.connect(f, 10_000);
+    c.run();
+    let zxid = c.replica(f).last_zxid();
+    let mut plain = create("/x", 0);
+    plain.extend_from_slice(&(-1_i64).to_be_bytes());
+    c.request(a, 1, OpCode::CreateTtl, &plain);
+    c.request(a, 2, OpCode::Create, &create("/zookeeper/quota/zookeeper_limits", 0));
+    c.request(a, 3, OpCode::Multi, &multi(&[("/y", 1), ("/zookeeper/zookeeper_limits", 1)]));
+    c.request(a, 4, OpCode::SetData, &set("/zookeeper/quota/a/zookeeper_stats", b"garbage"));
+    // Its ACL is null.
+    let mut null = multi(&[("/y", 1)]);
+    let at = null.windows(5).position(|w| w == b"world").expect("an ACL") - 12;
+    null[at..at + 4].copy_from_slice(&(-1_i32).to_be_bytes());
+    c.request(a, 5, OpCode::Multi, &null);
+    assert_eq!(c.replies(a), [(1, -8), (2, -8), (3, -8), (4, -8), (5, -5)]);
+    assert_eq!(c.replica(f).last_zxid(), zxid, "nothing was forwarded");
+    c.request(a, 6, OpCode::Create, &create("/y", 0));
+    assert_eq!(c.replies(a), [(6, 0)]);
+    c.assert_equal();
+}
+
 #[test]
 fn the_leader_dies_and_its_clients_go_on_elsewhere() {
     let mut c = Cluster::of_three();

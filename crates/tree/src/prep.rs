@@ -14,7 +14,7 @@ mod size;
 use crate::Tree;
 use crate::auth::{AuthConfig, Identity};
 use crate::outstanding::{Outstanding, PendingAcl, Place, Places, View, new_stat};
-use crate::quota::SoftExcess;
+use crate::quota::{self, SoftExcess};
 use crate::tree::BUILT_IN;
 use farrier_proto::client::{CreateMode, CreateRequest, PathVersion, SetAclRequest, SetDataRequest};
 use farrier_proto::jute::JStr;
@@ -72,6 +72,48 @@ pub enum WriteRequest<'r> {
     CloseSession,
     /// A request that failed before it got here, yet takes a zxid.
     Failed(ErrorCode),
+}
+
+impl WriteRequest<'_> {
+    /// The error of a request at which Apache's servers stop for good. A leader refuses it while it [prepares](Prep::prepare) it;
+    /// one of Apache's would not, so that whoever forwards requests asks here first.
+    #[must_use]
+    pub fn refusal(&self) -> Option<ErrorCode> {
+        let refused = match self {
+            Self::Create { op, request, .. } => {
+                // Of flags without a TTL it does not look whether the number is one.
+                let is_plain = CreateMode::from_code(request.flags).is_some_and(|mode| !mode.is_ttl());
+                (*op == OpCode::CreateTtl && is_plain) || creation_stops_apache(request)
+            }
+            Self::Delete(request) => deletion_stops_apache(request),
+            Self::SetData(request) => data_stops_apache(request),
+            Self::Multi(ops) => ops.iter().any(|op| match op {
+                MultiOp::Create { request, .. } => creation_stops_apache(request),
+                MultiOp::Delete(request) => deletion_stops_apache(request),
+                MultiOp::SetData(request) => data_stops_apache(request),
+                MultiOp::Check(_) => false,
+            }),
+            _ => false,
+        };
+        refused.then_some(ErrorCode::BadArguments)
+    }
+}
+
+fn creation_stops_apache(request: &CreateRequest<'_>) -> bool {
+    let is_sequential = CreateMode::from_code(request.flags).is_some_and(CreateMode::is_sequential);
+    !is_sequential && path_stops_apache(request.path.as_deref())
+}
+
+fn deletion_stops_apache(request: &PathVersion<'_>) -> bool {
+    path_stops_apache(request.path.as_deref())
+}
+
+fn data_stops_apache(request: &SetDataRequest<'_>) -> bool {
+    request.path.as_deref().is_some_and(|path| quota::is_no_usage(path, request.data.as_deref()))
+}
+
+fn path_stops_apache(path: Option<&str>) -> bool {
+    path.and_then(split).is_some_and(|(parent, name)| quota::stops_apache(parent, name))
 }
 
 /// A transaction, ready to be logged.
@@ -248,6 +290,9 @@ impl Op<'_> {
         let suffix = if farrier_proto::planted!(SequenceFromChildCount) { child_count } else { cversion };
         let path = if mode.is_sequential() { Cow::Owned(format!("{path}{suffix:010}")) } else { path };
         check_path(&path)?;
+        if quota::stops_apache(&path[..parent_len], &path[parent_len + 1..]) {
+            return Err(ErrorCode::BadArguments);
+        }
         let place = self.pending.find(self.tree, &path);
         if self.pending.view(&place).is_some() {
             return Err(ErrorCode::NodeExists);
@@ -326,6 +371,9 @@ impl Op<'_> {
         let place = self.pending.find(self.tree, &path);
         let view = self.pending.view(&place).ok_or(ErrorCode::NoNode)?;
         next_version(view.stat().version, request.version)?;
+        if quota::stops_apache(&path[..parent_len], &path[parent_len + 1..]) {
+            return Err(ErrorCode::BadArguments);
+        }
         if view.has_children() {
             return Err(ErrorCode::NotEmpty);
         }
@@ -379,6 +427,9 @@ impl Op<'_> {
         let view = self.pending.view(&place).ok_or(ErrorCode::NoNode)?;
         self.permit(&view, perms::WRITE)?;
         let data = request.data;
+        if quota::is_no_usage(&path, data.as_deref()) {
+            return Err(ErrorCode::BadArguments);
+        }
         let data_len = data.as_ref().map_or(0, |d| d.len());
         let grown = data_len as i64 - view.data_len() as i64;
         if let Some(excess) = self.tree.check_quota(&path, 0, grown)? {

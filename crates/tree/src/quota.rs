@@ -24,6 +24,22 @@ pub fn governed_path(parent: &str) -> Option<&str> {
     parent.strip_prefix(QUOTA_ROOT).filter(|path| path.starts_with('/'))
 }
 
+/// Whether Apache's servers stop for good where a znode of this name is created or deleted: they look for the path that limits
+/// are for behind [`QUOTA_ROOT`], wherever below `/zookeeper` these stand (`DataTree.createNode` and `deleteNode`,
+/// `PathTrie`), and fail where nothing is left of it. A transaction that does so stops them again at each start.
+#[must_use]
+pub fn stops_apache(parent: &str, name: &str) -> bool {
+    name == LIMITS && parent.starts_with("/zookeeper") && parent.encode_utf16().nth(QUOTA_ROOT.len()).is_none()
+}
+
+/// Whether this is what a server counts under a quota, and `data` no such count: Apache's servers stop for good at the next write
+/// below the quota (`DataTree.updateQuotaStat`).
+#[must_use]
+pub fn is_no_usage(path: &str, data: Option<&[u8]>) -> bool {
+    path.strip_suffix(STATS).and_then(|parent| parent.strip_suffix('/')).is_some_and(|p| governed_path(p).is_some())
+        && data.is_none_or(|text| QuotaText::parse(text).is_err())
+}
+
 /// Path of the limits of the quota on `path`.
 #[must_use]
 pub fn limits_path(path: &str) -> String {
@@ -343,5 +359,24 @@ mod tests {
         assert_eq!(governed_path("/zookeeper/quota"), None);
         assert_eq!(governed_path("/zookeeper/quotas/a"), None);
         assert_eq!(governed_path("/zookeeper/quota/a/b"), Some("/a/b"));
+        for parent in ["/zookeeper", "/zookeeper/a", "/zookeeperx", "/zookeeper/quota", "/zookeeper/\u{10437}123"] {
+            assert!(stops_apache(parent, LIMITS), "{parent}");
+            assert!(!stops_apache(parent, STATS), "{parent}");
+        }
+        for parent in ["", "/a", "/zookeepe", "/zookeeper/quota/a", "/zookeeper/quotas", "/zookeeper/\u{10437}12345"] {
+            assert!(!stops_apache(parent, LIMITS), "{parent}");
+        }
+        let stats = stats_path("/a");
+        for (path, data, expected) in [
+            (&*stats, Some("count=1,bytes=2"), false),
+            (&stats, Some(""), false),
+            (&stats, Some("garbage"), true),
+            (&stats, None, true),
+            ("/zookeeper/quota/zookeeper_stats", None, false),
+            ("/zookeeper/quota/azookeeper_stats", None, false),
+            ("/a/zookeeper_stats", None, false),
+        ] {
+            assert_eq!(is_no_usage(path, data.map(str::as_bytes)), expected, "{path} {data:?}");
+        }
     }
 }

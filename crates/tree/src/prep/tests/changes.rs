@@ -215,6 +215,45 @@ fn quotas_look_at_what_is_committed_case_200() {
 }
 
 #[test]
+fn what_would_stop_apaches_servers_is_refused() {
+    let mut s = with_quota("count=-1,bytes=-1");
+    s.ok(create("/zookeeper/short", 0));
+    for parent in ["/zookeeper", "/zookeeper/short", "/zookeeper/quota"] {
+        let limits = format!("{parent}/zookeeper_limits");
+        assert_eq!(s.code(create(&limits, 0)), -8, "{limits}");
+        assert_eq!(s.codes(vec![m_create("/q", 0), m_create(&limits, 0)]), [0, -8]);
+        assert_eq!(create(&limits, 0).refusal(), Some(ErrorCode::BadArguments));
+        assert_eq!(create(&limits, 2).refusal(), None, "it gets a number");
+        assert_eq!(WriteRequest::Multi(vec![m_create(&limits, 0)]).refusal(), Some(ErrorCode::BadArguments));
+        assert_eq!(delete(&limits, -1).refusal(), Some(ErrorCode::BadArguments));
+        assert_eq!(s.code(delete(&limits, -1)), -101);
+    }
+    let stats = "/zookeeper/quota/p/zookeeper_stats";
+    for (text, code) in [(&b"garbage"[..], -8), (b"count=9,bytes=", -8), (b"count=9,bytes==3", 0), (b"", 0)] {
+        assert_eq!(s.code(set(stats, text, -1)), code, "{text:?}");
+        assert_eq!(set(stats, text, -1).refusal().is_some(), code != 0);
+    }
+    assert_eq!(s.code(create("/p/b", 0)), 0);
+    // Of a TTL that is none, only these flags let an Apache leader pass.
+    for (flags, refused) in [(0, true), (1, true), (4, true), (5, false), (99, false)] {
+        assert_eq!(create_ttl("/t", flags, -1).refusal().is_some(), refused, "{flags}");
+    }
+}
+
+/// An Apache server may have made it, or an earlier version.
+#[test]
+fn limits_that_stop_apaches_servers_when_they_go_stay() {
+    let mut s = Server::new();
+    let path = "/zookeeper/zookeeper_limits".into();
+    let acl = vec![farrier_proto::Acl { perms: 31, scheme: "world".into(), id: "anyone".into() }];
+    let txn = CreateTxn { path, data: None, acl, ephemeral: false, parent_cversion: 9 };
+    s.zxid = s.zxid.next().expect("another one");
+    let header = TxnHeader { session: SessionId::NONE, cxid: 0, zxid: s.zxid, time: 0, kind: 1 };
+    s.tree.apply(&header, &Txn::Create(txn), None);
+    assert_eq!(s.code(delete("/zookeeper/zookeeper_limits", -1)), -8);
+}
+
+#[test]
 fn a_set_after_a_pending_set_counts_from_the_pending_length() {
     let mut s = with_quota("count=-1,bytes=-1=;byteHardLimit=12");
     assert_eq!(s.prepare(set("/p/a", b"123456789012", -1)).error, None);
