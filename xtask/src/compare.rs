@@ -12,7 +12,6 @@ mod lines;
 mod probe;
 mod requests;
 mod snapshot;
-mod writer;
 
 pub(crate) use probe::{Arguments as ProbeArguments, run as probe};
 
@@ -22,6 +21,7 @@ use crate::servers::{self, Program, Stage};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use etcd::{Etcd, Members};
+use farrier_bench::failover::SESSIONS;
 use farrier_bench::plan::{GENERATOR_BUSY, allow_connections};
 use farrier_testkit::apache::Apache;
 use figures::{Figures, Metric, Who};
@@ -307,16 +307,16 @@ fn failovers(options: &Options, programs: &[(Who, Program)], figures: &mut Figur
                 .with_context(|| stage.ensemble.obituary())
                 .with_context(|| format!("{}, kill {kill}", stage.name()))?;
             let ms = |gap: Duration| gap.as_secs_f64() * 1e3;
-            figures.add("failover-survivor", *who, Metric::P50Ms, ms(gaps.died[0]));
-            figures.add("failover-leader", *who, Metric::P50Ms, ms(gaps.died[1]));
-            figures.add("failover-return", *who, Metric::P50Ms, ms(gaps.returned[0].max(gaps.returned[1])));
+            figures.add("failover-survivor", *who, Metric::P50Ms, ms(gaps[0].died));
+            figures.add("failover-leader", *who, Metric::P50Ms, ms(gaps[1].died));
+            figures.add("failover-return", *who, Metric::P50Ms, ms(gaps[0].returned.max(gaps[1].returned)));
             note(&format!(
                 "failover {kill:5} {:14} {} ms {}, {} ms {}",
                 stage.name(),
-                number(ms(gaps.died[0])),
-                failover::SESSIONS[0],
-                number(ms(gaps.died[1])),
-                failover::SESSIONS[1],
+                number(ms(gaps[0].died)),
+                SESSIONS[0],
+                number(ms(gaps[1].died)),
+                SESSIONS[1],
             ))?;
         }
     }

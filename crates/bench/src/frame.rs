@@ -26,9 +26,14 @@ pub fn put_create(out: &mut Vec<u8>, path: &str, data: &[u8], mode: CreateMode) 
 
 /// The body of setData, whatever the version.
 pub fn put_set(out: &mut Vec<u8>, path: &str, data: &[u8]) {
+    put_set_at(out, path, data, -1);
+}
+
+/// The body of setData on the condition that the znode has this version.
+pub fn put_set_at(out: &mut Vec<u8>, path: &str, data: &[u8], version: i32) {
     put_str(out, path);
     put_buffer(out, Some(data));
-    put_i32(out, -1);
+    put_i32(out, version);
 }
 
 /// The body of delete, whatever the version.

@@ -21,9 +21,30 @@ const CONNECT: ConnectRequest<'static> = ConnectRequest {
 
 /// Appends the frame that asks for a new session.
 pub(crate) fn put(out: &mut Vec<u8>) {
+    put_frame(out, &CONNECT);
+}
+
+/// Appends the frame with which a session goes on at another server; with [`SessionId::NONE`] it asks for a new one.
+pub(crate) fn put_again(out: &mut Vec<u8>, session: SessionId, password: &[u8], seen: Zxid) {
+    put_frame(
+        out,
+        &ConnectRequest { last_zxid_seen: seen, session, password: Some(Cow::Borrowed(password)), ..CONNECT },
+    );
+}
+
+fn put_frame(out: &mut Vec<u8>, request: &ConnectRequest<'_>) {
     let at = begin_frame(out);
-    CONNECT.write(out);
+    request.write(out);
     end_frame(out, at);
+}
+
+/// Reads the answer, without its length.
+///
+/// # Errors
+///
+/// It is no answer to a handshake.
+pub(crate) fn read(answer: &[u8]) -> Result<ConnectResponse> {
+    ConnectResponse::read(&mut Reader::new(answer)).context("reading the answer to the handshake")
 }
 
 /// Judges the answer, without its length.
@@ -32,7 +53,7 @@ pub(crate) fn put(out: &mut Vec<u8>) {
 ///
 /// It is no answer to a handshake, or it gives no session.
 pub(crate) fn check(answer: &[u8]) -> Result<()> {
-    let response = ConnectResponse::read(&mut Reader::new(answer)).context("reading the answer to the handshake")?;
+    let response = read(answer)?;
     ensure!(response.timeout > 0 && response.session != SessionId::NONE, "the server refuses a session");
     Ok(())
 }

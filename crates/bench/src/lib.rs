@@ -3,9 +3,10 @@
 //!
 //! One thread holds all connections ([`Pool`]). What is asked and what a good answer looks like is a [`Source`]'s
 //! business; every source checks its answers, and those that write keep a ledger, so that every acknowledged write can
-//! be looked for afterwards.
+//! be looked for afterwards. In [`failover`] connections are lost on purpose, and each session has a thread of its own.
 
 pub mod echo;
+pub mod failover;
 pub mod fanout;
 pub mod frame;
 mod handshake;

@@ -2,12 +2,11 @@
 //!
 //! The leader and the other follower serve clients that write at a fixed pace while the follower starts.
 
-use super::failover::{join, start};
-use super::writer::{Ack, Done, Pace, Watch, Writer};
-use crate::servers::{Ensemble, Stage};
+use crate::servers::{Ensemble, ROOT, Stage, VALUE_LEN};
 use anyhow::{Result, ensure};
+use farrier_bench::failover::{Ack, Done, Pace, Running, Watch, Writer};
 use farrier_bench::process::{forget_peak, memory};
-use std::thread::{ScopedJoinHandle, scope, sleep};
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 /// Clients that write meanwhile, on the two servers that run.
@@ -69,18 +68,18 @@ fn measure(ensemble: &mut Ensemble, follower: usize, name: &str) -> Result<Join>
     let watches: Vec<Watch> = (0..WRITERS).map(|_| Watch::default()).collect();
     let begun = Instant::now();
     let (joined, done) = scope(|scope| -> Result<_> {
-        let writers: Vec<ScopedJoinHandle<'_, Result<Done>>> = watches
+        let writers: Vec<Running<'_>> = watches
             .iter()
             .enumerate()
             .map(|(index, watch)| {
                 let first = index % servers.len();
-                let name = format!("join-{name}-{index}");
-                start(scope, Writer::new(&servers, first, &name, Pace::Every(PERIOD), watch))
+                let path = format!("{ROOT}/join-{name}-{index}");
+                Writer::new(&servers, first, &path, VALUE_LEN, Pace::Every(PERIOD), watch).start(scope)
             })
             .collect();
         let joined = watch(ensemble, leader, follower);
         watches.iter().for_each(Watch::stop);
-        let done: Result<Vec<Done>> = writers.into_iter().map(join).collect();
+        let done: Result<Vec<Done>> = writers.into_iter().map(Running::join).collect();
         // What became of a writer explains why the join could not be watched to its end.
         let done = done?;
         Ok((joined?, done))

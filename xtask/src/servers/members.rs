@@ -219,7 +219,8 @@ impl Ensemble {
         bail!("not every server serves and has caught up: {looks:?}")
     }
 
-    fn check_alive(&mut self) -> Result<()> {
+    /// An error if a server has ended by itself.
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
         for (number, member) in (1..).zip(&mut self.members) {
             if let Some(process) = &mut member.process
                 && let Some(status) = process.try_wait()?
