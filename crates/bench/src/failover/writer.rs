@@ -239,3 +239,143 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use farrier_proto::client::{ConnectRequest, ConnectResponse, ReplyHeader, begin_frame, end_frame};
+    use farrier_proto::{Field as _, Reader, Stat, Xid, Zxid};
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread::scope;
+
+    /// One znode, behind an address that drops each connection at its third request, in turn before and after the request
+    /// is done.
+    #[derive(Default)]
+    struct Flaky {
+        version: i32,
+        data: Vec<u8>,
+        sessions: i64,
+        drops: usize,
+    }
+
+    impl Flaky {
+        /// Until the connection ends.
+        fn serve(&mut self, stream: &mut TcpStream, drops: bool) -> Option<()> {
+            let ask = receive(stream)?;
+            let request = ConnectRequest::read(&mut Reader::new(&ask)).ok()?;
+            let session = match request.session {
+                SessionId::NONE => {
+                    self.sessions += 1;
+                    SessionId(self.sessions)
+                }
+                again => again,
+            };
+            let response = ConnectResponse { timeout: 40_000, session, password: [7; 16], read_only: Some(false) };
+            send(stream, |out| response.write(out))?;
+            for number in 1.. {
+                let ask = receive(stream)?;
+                let mut reader = Reader::new(&ask);
+                let (xid, op) = (reader.i32().ok()?, reader.i32().ok()?);
+                let is_lost = drops && number == 3;
+                if is_lost {
+                    self.drops += 1;
+                    if self.drops % 2 == 1 {
+                        return None;
+                    }
+                }
+                let (mut err, mut body) = (0, Vec::new());
+                match OpCode::from_code(op)? {
+                    OpCode::Create => put_str(&mut body, reader.string().ok()??.as_ref()),
+                    OpCode::SetData => {
+                        reader.string().ok()??;
+                        let data = reader.buffer().ok()??.to_vec();
+                        if reader.i32().ok()? == self.version {
+                            self.version += 1;
+                            self.data = data;
+                            self.stat().write(&mut body);
+                        } else {
+                            err = ErrorCode::BadVersion.code();
+                        }
+                    }
+                    OpCode::GetData => {
+                        farrier_proto::jute::put_buffer(&mut body, Some(&self.data));
+                        self.stat().write(&mut body);
+                    }
+                    _ => {}
+                }
+                if is_lost {
+                    return None;
+                }
+                send(stream, |out| {
+                    ReplyHeader { xid: Xid(xid), zxid: 1, err }.write(out);
+                    out.extend_from_slice(&body);
+                })?;
+            }
+            None
+        }
+
+        fn stat(&self) -> Stat {
+            let zero = Zxid::ZERO;
+            Stat {
+                czxid: zero,
+                mzxid: zero,
+                ctime: 0,
+                mtime: 0,
+                version: self.version,
+                cversion: 0,
+                aversion: 0,
+                ephemeral_owner: 0,
+                data_length: 0,
+                num_children: 0,
+                pzxid: zero,
+            }
+        }
+    }
+
+    fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
+        let mut len = [0; 4];
+        stream.read_exact(&mut len).ok()?;
+        let mut ask = vec![0; usize::try_from(i32::from_be_bytes(len)).ok()?];
+        stream.read_exact(&mut ask).ok()?;
+        Some(ask)
+    }
+
+    fn send(stream: &mut TcpStream, write: impl FnOnce(&mut Vec<u8>)) -> Option<()> {
+        let mut frame = Vec::new();
+        let at = begin_frame(&mut frame);
+        write(&mut frame);
+        end_frame(&mut frame, at);
+        stream.write_all(&frame).ok()
+    }
+
+    #[test]
+    fn a_session_goes_on_and_finds_out_what_became_of_its_last_write() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        let watch = Watch::default();
+        let mut flaky = Flaky::default();
+        scope(|scope| {
+            let writer = Writer::new(&[addr], 0, "/w", 20, Pace::After(Duration::ZERO), &watch).start(scope);
+            // A connection lost before its write was done, one after, and so on.
+            while flaky.drops < 6 {
+                flaky.serve(&mut listener.accept().expect("the writer comes").0, true);
+            }
+            watch.stop();
+            flaky.serve(&mut listener.accept().expect("the writer comes").0, false);
+            let done = writer.join().expect("nothing went wrong");
+            assert_eq!((done.version, done.size, flaky.sessions), (flaky.version, 20, 1));
+            // Each third write's reply never came, if it was done.
+            assert_eq!(watch.acks().expect("acknowledgements").len() + 3, usize::try_from(done.version).expect("few"));
+            let verified = scope.spawn(move || {
+                done.verify(addr).expect("it is there");
+                Done { version: done.version + 1, ..done }.verify(addr)
+            });
+            for _ in 0..2 {
+                flaky.serve(&mut listener.accept().expect("somebody looks").0, false);
+            }
+            let missing = verified.join().expect("no panic").expect_err("a write that was never done");
+            assert!(missing.to_string().contains("was written"), "{missing}");
+        });
+    }
+}
