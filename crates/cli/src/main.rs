@@ -44,6 +44,7 @@ mod span;
 mod stat;
 mod status;
 mod sync;
+mod temporary;
 mod tree;
 mod usage;
 mod values;

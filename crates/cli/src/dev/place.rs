@@ -1,8 +1,7 @@
 //! Where the data of `farrier dev` is, and what is kept there: how many servers, and their client ports.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +10,8 @@ use farrier_server::config::properties;
 use farrier_server::local::{Ports, is_free, next_free};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+
+use crate::temporary;
 
 /// First port for clients that is tried, and first ports for peers: the usual ones. All lie below the
 /// range from which outgoing connections get theirs.
@@ -51,7 +52,7 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn prepare(data: Option<&Path>) -> anyhow::Result<Self> {
         let Some(dir) = data else {
-            return Ok(Self { dir: temporary_dir()?, temporary: true, kept: None });
+            return Ok(Self { dir: temporary::directory("farrier-dev")?, temporary: true, kept: None });
         };
         fs::create_dir_all(dir).with_context(|| format!("{} can't be made", dir.display()))?;
         let dir = std::path::absolute(dir).with_context(|| dir.display().to_string())?;
@@ -127,20 +128,6 @@ impl Drop for Place {
             tracing::warn!("{} can't be removed: {error}", self.dir.display());
         }
     }
-}
-
-/// A fresh directory that only this user can enter.
-fn temporary_dir() -> anyhow::Result<PathBuf> {
-    let parent = std::env::temp_dir();
-    for attempt in 0..1000 {
-        let dir = parent.join(format!("farrier-dev-{}-{attempt}", std::process::id()));
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Ok(()) => return Ok(dir),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error).with_context(|| format!("{} can't be made", dir.display())),
-        }
-    }
-    bail!("{} has a thousand directories of this name", parent.display())
 }
 
 /// The client ports of the servers to which a directory belongs.
