@@ -46,6 +46,48 @@ fn ticks(n: u64) -> Duration {
     Duration::from_millis(n * 1000 / rustix::param::clock_ticks_per_second())
 }
 
+/// Whether any process of a process group still runs. One that has ended and that nobody has waited for does not.
+///
+/// # Errors
+///
+/// `/proc` is not there.
+pub fn group_runs(group: u32) -> Result<bool> {
+    for entry in fs::read_dir("/proc").context("looking for processes")? {
+        let name = entry?.file_name();
+        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        // One that is gone by now does not run.
+        let Ok(stat) = fs::read(format!("/proc/{}/stat", name.display())) else { continue };
+        if let Some(seen) = Seen::read(&String::from_utf8_lossy(&stat))
+            && seen.group == group
+            && seen.runs
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What a process's `stat` says of its life.
+#[derive(PartialEq, Eq, Debug)]
+struct Seen {
+    group: u32,
+    runs: bool,
+}
+
+impl Seen {
+    fn read(stat: &str) -> Option<Self> {
+        // The name in parentheses may hold anything, so fields are counted behind it.
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+        let (state, group, threads) = (*fields.first()?, fields.get(2)?.parse().ok()?, *fields.get(17)?);
+        // The first thread has ended, and others are about to: what the process holds is let go by the last of them.
+        let lingers = threads.parse::<u32>().ok()? > 1;
+        Some(Self { group, runs: !matches!(state, "Z" | "X") || lingers })
+    }
+}
+
 /// Makes `VmHWM` of a process start over from what it holds now.
 ///
 /// # Errors
@@ -65,4 +107,29 @@ pub fn memory(pid: u32, line: &str) -> Result<u64> {
     let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).context("no such line")?;
     let kb: u64 = value.trim().trim_end_matches(" kB").parse()?;
     Ok(kb * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
+    #[test]
+    fn a_group_runs_until_its_last_process_has_ended() {
+        let seen = |state, threads| {
+            let stat = format!("5 (a) b (c) {state} 1 77 77 0 -1 4194560 5 6 7 8 9 10 11 12 20 0 {threads} 0 1234");
+            Seen::read(&stat).expect("it is whole")
+        };
+        assert_eq!(seen("S", 1), Seen { group: 77, runs: true });
+        assert_eq!([seen("Z", 1).runs, seen("Z", 2).runs], [false, true]);
+        assert_eq!(Seen::read("5 (a) S 1 77"), None);
+        let mut sleep = Command::new("sleep").arg("600").process_group(0).spawn().expect("sleep runs");
+        assert!(group_runs(sleep.id()).expect("/proc"));
+        sleep.kill().expect("it is ours");
+        while group_runs(sleep.id()).expect("/proc") {
+            std::thread::yield_now();
+        }
+        sleep.wait().expect("it has ended");
+    }
 }
