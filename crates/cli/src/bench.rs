@@ -1,28 +1,31 @@
 //! `farrier bench`: load on servers, and what it costs them.
 
+mod servers;
+
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use farrier_bench::plan::{Outcome, Plan, Task};
 use farrier_bench::process::cpu_time;
 use farrier_bench::rows::{Kind, Ledger, Space, prepare};
-use farrier_bench::{Pace, Progress};
+use farrier_bench::{Pace, Progress, failover};
 use farrier_client::{Client, ConnectString};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 
+use self::servers::Servers;
 use crate::delete::Subtree;
 use crate::output::{FAILED, Failure, Out, complain, conclude};
 use crate::session::{self, SessionOptions};
+use crate::signals;
 use crate::span::{self, HOUR};
 
 const EXAMPLES: &str = "\
@@ -32,12 +35,19 @@ Examples:
   farrier bench set --rate 2000 --json
   farrier bench fanout --connections 1000
   farrier bench locks --connections 16 --pid 4711
+  farrier bench failover --server localhost:2181,localhost:2182,localhost:2183 --start ./1.sh --start ./2.sh --start ./3.sh
 
 Everything is written below /farrier-bench-ID, and removed afterwards. After each row that writes, every
 acknowledged write is read back on every server. CPU and memory of the servers are told for those on this
 machine whose --pid is given. A server that is not on this machine has users, perhaps: it needs --yes.
 
-Exit codes: 0 done, 1 refused, or an answer was wrong, 2 usage, 3 no server.";
+Each --start is a shell command that runs a server in the foreground, as in --start 'farrier server 1/zoo.cfg': one for
+each server of --server, in that order. These servers run for all rows, and are ended behind them. failover kills
+their leader and starts it again, --kills times; servers that others started are never killed. Its latencies are the
+longest times without an acknowledged write: for each kill one of a session that was on the leader, and one of a
+session on another server. The servers have to answer the four-letter word srvr, which tells who leads.
+
+Exit codes: 0 done, 1 refused, an answer was wrong, or a server of --start failed, 2 usage, 3 no server.";
 
 /// The shortest row that tells anything.
 const SECOND: Duration = Duration::from_secs(1);
@@ -80,11 +90,14 @@ enum Row {
     Idle,
     /// Create --count znodes, and keep them until the end
     Fill,
+    /// Kill the leader of servers from --start: how long writes stand still
+    Failover,
 }
 
 impl Row {
-    const fn task(self) -> Task {
-        match self {
+    /// What the load generator does alone; killing servers is no part of it.
+    const fn task(self) -> Option<Task> {
+        Some(match self {
             Self::Get => Task::Row(Kind::Get),
             Self::Set => Task::Row(Kind::Set),
             Self::Mix => Task::Row(Kind::Mix),
@@ -99,7 +112,8 @@ impl Row {
             Self::Connect => Task::Connect,
             Self::Idle => Task::Idle,
             Self::Fill => Task::Fill,
-        }
+            Self::Failover => return None,
+        })
     }
 
     fn name(self) -> String {
@@ -145,8 +159,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     count: u32,
 
+    /// Leaders that `failover` kills
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    kills: u32,
+
+    /// Shell command that runs a server in the foreground (repeatable: one for each of --server, in that order)
+    #[arg(long, value_name = "COMMAND")]
+    start: Vec<String>,
+
     /// A server's process on this machine (repeatable)
-    #[arg(long, value_name = "PID")]
+    #[arg(long, value_name = "PID", conflicts_with = "start")]
     pid: Vec<u32>,
 
     /// Servers that are not on this machine, too
@@ -169,29 +191,64 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     if let Some(error) = arguments.pid.iter().find_map(|pid| unmeasurable(*pid)) {
         return conclude("bench", Err(error));
     }
-    session::run("bench", &arguments.session, async |client, out| {
+    if arguments.start.is_empty() && arguments.rows.contains(&Row::Failover) {
+        return conclude(
+            "bench",
+            Err(Failure::usage(
+                "failover kills servers, and only those that it started: give the command of each with --start, in the order of --server",
+            )),
+        );
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    if arguments.start.is_empty() {
+        return drive(arguments, &addrs, &chroot, &stop, None).0;
+    }
+    let servers = match Servers::new(&arguments.start, &addrs, &stop) {
+        Ok(servers) => Arc::new(Mutex::new(servers)),
+        Err(error) => return conclude("bench", Err(error)),
+    };
+    // From now on signals end all of it in an orderly way.
+    let begun = signals::flag(&stop).and_then(|()| held(&servers).start());
+    let (code, went_well) = match begun {
+        Ok(()) => drive(arguments, &addrs, &chroot, &stop, Some(&servers)),
+        Err(error) => (conclude("bench", Err(error)), false),
+    };
+    held(&servers).end(went_well);
+    code
+}
+
+/// Servers that rows and their ends share.
+type Started = Arc<Mutex<Servers>>;
+
+fn held(servers: &Mutex<Servers>) -> MutexGuard<'_, Servers> {
+    servers.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Measures in a session of its own; the exit code, and whether all went well.
+fn drive(
+    arguments: &Arguments,
+    addrs: &[SocketAddr],
+    chroot: &str,
+    stop: &Arc<AtomicBool>,
+    started: Option<&Started>,
+) -> (ExitCode, bool) {
+    let mut went_well = false;
+    let code = session::run("bench", &arguments.session, async |client, out| {
+        if started.is_none() {
+            signals::flag(stop)?;
+        }
         // Two at once are told apart by their sessions.
         let id = format!("{:x}", client.lease().context("the session is gone already")?.session.0);
         let root = format!("{chroot}/farrier-bench-{id}");
-        let stop = Arc::new(AtomicBool::new(false));
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let measured = {
-            let work = measure(arguments, &addrs, &root, &stop, out);
-            tokio::pin!(work);
-            loop {
-                tokio::select! {
-                    done = &mut work => break done,
-                    _ = interrupt.recv() => stop.store(true, Ordering::Relaxed),
-                    _ = terminate.recv() => stop.store(true, Ordering::Relaxed),
-                }
-            }
-        };
+        let measured = measure(arguments, addrs, &root, stop, started, out).await;
         // Whatever became of it, nothing stays behind.
         let removed = remove(client, &format!("/farrier-bench-{id}"), &arguments.session).await;
         let code = measured?;
         removed.with_context(|| format!("{root} could not be removed: `farrier delete -r` does it"))?;
+        went_well = code == 0;
         Ok(code)
-    })
+    });
+    (code, went_well)
 }
 
 /// Why nothing can be learnt of a process.
@@ -247,6 +304,7 @@ async fn measure(
     addrs: &[SocketAddr],
     root: &str,
     stop: &Arc<AtomicBool>,
+    started: Option<&Started>,
     out: &mut Out,
 ) -> anyhow::Result<u8> {
     const USUAL: [Row; 6] = [Row::Get, Row::Set, Row::Mix, Row::Create, Row::Children, Row::Multi];
@@ -292,18 +350,41 @@ async fn measure(
         }
     }
     for row in rows {
-        let bar = bar(&row.name(), RAMP + plan.window);
+        let bar = if row == Row::Failover {
+            bar(&row.name(), arguments.kills.into(), "{pos} of {len} kills")
+        } else {
+            let span = u64::try_from((RAMP + plan.window).as_millis()).unwrap_or(u64::MAX);
+            bar(&row.name(), span, "{msg} replies")
+        };
         let (work, space, asked, shown) = (plan.clone(), space.clone(), stop.clone(), bar.clone());
+        let (servers, root) = (started.cloned(), root.to_owned());
+        let (kills, size) = (arguments.kills, arguments.size as usize);
         let (ledger, outcome) = spawn_blocking(move || {
             let mut ledger: Ledger = state;
-            let mut told = |elapsed: Duration, count: u64| {
-                shown.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-                shown.set_message(count.to_string());
-                if asked.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+            let mut servers = servers.as_deref().map(held);
+            let outcome = match (row.task(), &mut servers) {
+                (Some(task), servers) => {
+                    let mut told = |elapsed: Duration, count: u64| {
+                        shown.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+                        shown.set_message(count.to_string());
+                        if let Some(servers) = servers {
+                            servers.check()?;
+                        }
+                        if asked.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+                    };
+                    let progress: Progress<'_> = &mut told;
+                    work.run(task, &space, &mut ledger, progress)
+                }
+                (None, Some(servers)) => {
+                    shown.tick();
+                    let mut told = |kill: u32| shown.set_position(kill.into());
+                    failover::run(&mut **servers, kills, &root, size, &mut told)
+                }
+                (None, None) => Err(anyhow!("no server was started")),
             };
-            let progress: Progress<'_> = &mut told;
-            let outcome = work.run(row.task(), &space, &mut ledger, progress);
-            (ledger, outcome)
+            // Where a server has ended, that says more than what it was in the middle of.
+            let ended = servers.and_then(|mut servers| servers.check().err());
+            (ledger, ended.map_or(outcome, Err))
         })
         .await?;
         bar.finish_and_clear();
@@ -336,10 +417,10 @@ async fn measure(
     Ok(0)
 }
 
-fn bar(name: &str, span: Duration) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:10} {bar:30} {msg} replies");
-    let bar = ProgressBar::new(u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-    bar.set_style(style.expect("the template above is one").progress_chars("=> "));
+fn bar(name: &str, length: u64, shown: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{prefix:10}} {{bar:30}} {shown}"));
+    let bar = ProgressBar::new(length);
+    bar.set_style(style.expect("the templates are well-formed").progress_chars("=> "));
     bar.set_prefix(name.to_owned());
     bar
 }
@@ -351,6 +432,9 @@ fn cells(row: Row, outcome: &Outcome) -> Vec<String> {
         if outcome.latency.is_empty() { "-".to_owned() } else { format!("{:.2}", us as f64 / 1e3) }
     };
     let mut note = Vec::new();
+    if row == Row::Failover {
+        note.push(format!("{} kills", outcome.count));
+    }
     if outcome.is_verified {
         note.push("every write is there".to_owned());
     }
@@ -362,7 +446,7 @@ fn cells(row: Row, outcome: &Outcome) -> Vec<String> {
     }
     vec![
         row.name(),
-        if row == Row::Idle { "-".to_owned() } else { format!("{:.0}", outcome.rate()) },
+        if matches!(row, Row::Idle | Row::Failover) { "-".to_owned() } else { format!("{:.0}", outcome.rate()) },
         ms(0.5),
         ms(0.9),
         ms(0.99),
@@ -376,15 +460,17 @@ fn cells(row: Row, outcome: &Outcome) -> Vec<String> {
 
 fn object(row: Row, arguments: &Arguments, outcome: &Outcome) -> Value {
     let us = |quantile: f64| (!outcome.latency.is_empty()).then(|| outcome.latency.value_at_quantile(quantile));
+    // How failover writes is not for the options to say, and how often it kills is its own choice.
+    let is_load = row != Row::Failover;
     json!({
         "row": row.name(),
-        "connections": arguments.connections,
-        "depth": arguments.depth,
-        "rate": arguments.rate,
+        "connections": is_load.then_some(arguments.connections),
+        "depth": is_load.then_some(arguments.depth),
+        "rate": arguments.rate.filter(|_| is_load),
         "size": arguments.size,
         "count": outcome.count,
         "seconds": outcome.elapsed.as_secs_f64(),
-        "perSecond": outcome.rate(),
+        "perSecond": is_load.then(|| outcome.rate()),
         "latencyUs": {"p50": us(0.5), "p90": us(0.9), "p99": us(0.99), "p999": us(0.999), "max": us(1.0)},
         "serverCpuUs": outcome.server_us(),
         "serverRss": outcome.server_rss,

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -84,7 +86,7 @@ const PATIENCE: usize = 2;
 pub(crate) fn listen(events: SyncSender<Event>) -> anyhow::Result<()> {
     let (ready, registered) = sync_channel(1);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let Some((runtime, mut signals)) = register(&ready) else { return };
+        let Some((runtime, mut signals)) = register(&ready, StopSignals::listen) else { return };
         runtime.block_on(async {
             for count in 1.. {
                 let found = signals.next().await;
@@ -100,12 +102,57 @@ pub(crate) fn listen(events: SyncSender<Event>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// From now on the signals that ask to stop set `stop`, and so does the end of the terminal, unless whoever started this
+/// program had it ignore that; none of them ends it. When this returns, no signal is lost any more.
+///
+/// # Errors
+/// The operating system refused the handlers.
+pub(crate) fn flag(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let (ready, registered) = sync_channel(1);
+    let stop = stop.clone();
+    let install = || {
+        let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok((StopSignals::listen()?, hang_up))
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let Some((runtime, (mut signals, mut hang_up))) = register(&ready, install) else { return };
+        runtime.block_on(async {
+            loop {
+                let hung_up = async {
+                    match &mut hang_up {
+                        Some(hang_up) => hang_up.recv().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    _ = signals.next() => {}
+                    _ = hung_up => {}
+                }
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+    })?;
+    registered.recv()??;
+    Ok(())
+}
+
+/// Whether this program was started to outlive its terminal, as with nohup.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim);
+    // Signal 1 is the lowest bit.
+    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 == 1)
+}
+
 /// Installs the handlers on this thread's runtime and reports the outcome.
-fn register(ready: &SyncSender<io::Result<()>>) -> Option<(tokio::runtime::Runtime, StopSignals)> {
+fn register<T>(
+    ready: &SyncSender<io::Result<()>>,
+    handlers: impl FnOnce() -> io::Result<T>,
+) -> Option<(tokio::runtime::Runtime, T)> {
     let install = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
         let guard = runtime.enter();
-        let signals = StopSignals::listen()?;
+        let signals = handlers()?;
         drop(guard);
         Ok((runtime, signals))
     };
