@@ -30,7 +30,8 @@ use crate::pending;
 use crate::recovering::{self, Recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentHeader, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
-    SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, remove_temporaries, temporary_name,
+    SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, measure_snapshot, remove_temporaries,
+    temporary_name,
 };
 use crate::state::{LoggedTxn, Restore};
 use farrier_proto::limits::TXN_MAX;
@@ -454,15 +455,39 @@ fn check_without_snapshot<D: Disk>(
     let missing = loaded.snapshot.is_none() && !options.trust_empty_snapshot;
     let Some(segment) = segments.iter().find(|s| s.len > 0).filter(|_| missing) else { return Ok(()) };
     let is_apaches = loaded.rejected.is_empty() && read_mark(disk)? == MarkRead::Absent && !own::exists(disk)?;
+    let remedy = repair_remedy(disk, options);
+    let remedy = if needs_no_snapshot(segments) { format!("{remedy}. Before that: {TRUST_EMPTY}") } else { remedy };
+    let (file, found) = match none_whole(disk, loaded) {
+        Some(found) => (DiskPath::new(Dir::DataVersion, "snapshot.*"), found),
+        None => (log_path(segment.first), "a log, and no snapshot that it could follow".to_owned()),
+    };
     Err(Refusal {
         kind: if is_apaches { RefusalKind::Setup } else { RefusalKind::Damage },
-        file: Some(disk.describe(&log_path(segment.first))),
+        file: Some(disk.describe(&file)),
         offset: None,
-        found: "a log, and no snapshot that it could follow".to_owned(),
-        expected: "a snapshot; every server writes one before its first transaction".to_owned(),
-        remedy: "Bring back the snapshots. Only for data that a ZooKeeper before 3.5 wrote: \
-                 set snapshot.trust.empty=true for one start"
-            .to_owned(),
+        found,
+        expected: "a whole snapshot; every server writes one before its first transaction".to_owned(),
+        remedy,
+    })
+}
+
+/// What brings everything back where only the snapshots are gone.
+pub(crate) const TRUST_EMPTY: &str = "the log begins with the very first transaction, and needs no snapshot: move the files snapshot.* elsewhere, if any are \
+     left, and set snapshot.trust.empty=true for one start";
+
+/// Whether everything is in the log, as far as its names tell. A start without a snapshot looks more closely.
+pub(crate) fn needs_no_snapshot(segments: &[Segment]) -> bool {
+    let first = segments.iter().find(|s| s.len > 0).map(|s| s.first);
+    first.is_some_and(|first| first.epoch() <= 1 && first.follows(Zxid::ZERO))
+}
+
+/// Where there are snapshots, and none even ends as one: what is wrong with the newest.
+pub(crate) fn none_whole<D: Disk>(disk: &D, loaded: &Loaded) -> Option<String> {
+    let newest = loaded.rejected.first().filter(|_| loaded.snapshot.is_none())?;
+    let n = loaded.rejected.len();
+    Some(match measure_snapshot(disk, &newest.path) {
+        Err(error) => format!("none of {n} snapshots is whole; the newest: {error}"),
+        Ok(_) => format!("none of {n} snapshots is whole; the newest: {}", disk.describe(&newest.path)),
     })
 }
 

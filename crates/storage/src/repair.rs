@@ -21,9 +21,9 @@ use crate::mark::{Mark, MarkFile, mark_of_epoch};
 use crate::record::Decoded;
 use crate::recover::scan::{Damage, Scan, ScanError, Scanner};
 use crate::recover::{
-    Loaded, RecoverOptions, Refusal, RefusalKind, Unreadable, check_directories, check_log_is_there, check_rejected,
-    check_snapshot_is_marked, check_testified, install_pends, known_mark, load_snapshot, newer_temporaries, testified,
-    with_epoch,
+    Loaded, RecoverOptions, Refusal, RefusalKind, TRUST_EMPTY, Unreadable, check_directories, check_log_is_there,
+    check_rejected, check_snapshot_is_marked, check_testified, install_pends, known_mark, load_snapshot,
+    needs_no_snapshot, newer_temporaries, none_whole, testified, with_epoch,
 };
 use crate::recovering::{Recovering, clear_recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
@@ -325,17 +325,17 @@ fn look<D: Disk>(
     if look.loaded.snapshot.is_none() && (none_loads.is_some() || (log_exists && !options.trust_empty_snapshot)) {
         let problem = match none_loads {
             Some((candidates, reason)) => format!("none of {candidates} snapshots can be loaded; the newest: {reason}"),
-            None => "there is a log, and no snapshot that loads and that it could follow".to_owned(),
+            None => none_whole(disk, &look.loaded)
+                .unwrap_or_else(|| "there is a log, and no snapshot that it could follow".to_owned()),
         };
+        let kept =
+            if needs_no_snapshot(&look.segments) { format!(". Before that: {TRUST_EMPTY}") } else { String::new() };
         look.bad_snapshots = true;
         look.report.findings.push(Finding {
             file: None,
             offset: None,
             problem,
-            remedy: "all snapshots and logs are moved aside, and the server starts empty. Before that: a log that starts \
-                     with the very first transaction needs no snapshot. Move the files snapshot.* elsewhere and start once \
-                     with snapshot.trust.empty=true"
-                .to_owned(),
+            remedy: format!("all snapshots and logs are moved aside, and the server starts empty{kept}"),
         });
         look.report.last = Zxid::ZERO;
         look.report.loss = Some(Loss { after: Zxid::ZERO, up_to: known(disk, options, unreadable, &look, None)? });

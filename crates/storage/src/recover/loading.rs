@@ -61,8 +61,7 @@ pub(crate) fn load_snapshot<D: Disk>(
     for snapshot in regular.into_iter().chain(odd) {
         let failed = match is_plausible(disk, &snapshot) {
             Ok(false) => {
-                warnings
-                    .push(format!("{}: not a whole snapshot; an older one is tried", disk.describe(&snapshot.path)));
+                warnings.push(format!("{}: not a whole snapshot; it is passed over", disk.describe(&snapshot.path)));
                 loaded.rejected.push(snapshot);
                 continue;
             }
@@ -90,7 +89,7 @@ pub(crate) fn load_snapshot<D: Disk>(
             loaded.unreadable.push((snapshot.clone(), e.clone()));
         }
         state.reset();
-        warnings.push(format!("{failed}; an older snapshot is tried"));
+        warnings.push(format!("{failed}; it is passed over"));
         reason.get_or_insert_with(|| failed.to_string());
         loaded.rejected.push(snapshot);
     }

@@ -204,8 +204,10 @@ impl<D: Disk> Scanner<'_, D> {
         let missing = nothing || segment.is_some_and(|first| !is_there(first));
         let found = match segment {
             _ if !missing => format!("the data ends with zxid {last}"),
-            None => "there is neither a log nor a snapshot".to_owned(),
-            Some(_) if nothing => "the file is missing, and there is neither another log nor a snapshot".to_owned(),
+            None => "there is neither a log nor a whole snapshot".to_owned(),
+            Some(_) if nothing => {
+                "the file is missing, and there is neither another log nor a whole snapshot".to_owned()
+            }
             Some(_) if self.segments.is_empty() => {
                 format!("the file is missing, and there is no other log; the data ends with zxid {last}")
             }

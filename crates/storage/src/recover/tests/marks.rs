@@ -65,7 +65,10 @@ fn what_is_missing_is_told_as_missing() {
         disk.remove(&DiskPath::new(Dir::LogVersion, name)).unwrap();
     }
     let said = refusal(&disk);
-    assert!(said.contains("the file is missing, and there is neither another log nor a snapshot; expected"), "{said}");
+    assert!(
+        said.contains("the file is missing, and there is neither another log nor a whole snapshot; expected"),
+        "{said}"
+    );
     // A file that is there and too short is no missing one.
     let disk = used(&[3, 1]);
     let mark = mark_of(&disk);
@@ -89,7 +92,10 @@ fn a_missing_snapshot_is_looked_for_where_snapshots_are() {
         }
     }
     let said = start(&disk).unwrap_err().to_string();
-    assert!(said.starts_with("/data/version-2: there is neither a log nor a snapshot; expected all up to"), "{said}");
+    assert!(
+        said.starts_with("/data/version-2: there is neither a log nor a whole snapshot; expected all up to"),
+        "{said}"
+    );
     let report = crate::repair::examine(&*disk, &RecoverOptions::default(), &mut Nodes::default()).unwrap();
     assert_eq!(report.findings[0].file.as_deref(), Some("/data/version-2"));
 }

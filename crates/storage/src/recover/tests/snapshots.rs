@@ -50,6 +50,42 @@ fn a_log_without_a_snapshot() {
     assert_eq!((state.zxids, recovered.fresh), (vec![1, 2, 3], false));
 }
 
+#[test]
+fn snapshots_that_are_all_cut_short_are_named_and_a_whole_log_needs_none() {
+    let trusting = RecoverOptions { trust_empty_snapshot: true, ..RecoverOptions::default() };
+    for (from_the_first, at) in [(true, 0), (false, 3)] {
+        let disk = Arc::new(MemDisk::default());
+        snapshot_of(&disk, at);
+        disk.put(&log_file(at + 1), apache_log(at + 1..=6, 100));
+        let cut = DiskPath::new(Dir::DataVersion, format!("snapshot.{at}"));
+        let mut short = disk.content(&cut).unwrap();
+        short.truncate(30);
+        disk.put(&cut, short);
+        let refusal = start(&disk).unwrap_err();
+        let said = refusal.to_string();
+        assert_eq!(refusal.kind, RefusalKind::Damage);
+        for told in [
+            "/data/version-2/snapshot.*: none of 1 snapshots is whole",
+            &format!("snapshot.{at} is damaged"),
+            "farrier repair",
+        ] {
+            assert!(said.contains(told), "{told}: {said}");
+        }
+        assert_eq!(said.contains("snapshot.trust.empty=true"), from_the_first, "{said}");
+        let report = crate::repair::examine(&*disk, &RecoverOptions::default(), &mut Nodes::default()).unwrap();
+        let finding = &report.findings[0];
+        assert!(finding.problem.contains("none of 1 snapshots is whole"), "{finding:?}");
+        assert_eq!(finding.remedy.contains("snapshot.trust.empty=true"), from_the_first, "{finding:?}");
+        let mut state = Nodes::default();
+        let recovered = recover(&disk, &trusting, &mut state);
+        assert_eq!(
+            recovered.is_ok().then_some(state.zxids),
+            from_the_first.then(|| (1..=6).collect()),
+            "it was the truth"
+        );
+    }
+}
+
 fn fuzzy_snapshot(disk: &MemDisk, name: u64, last: u64, compression: Compression) -> DiskPath {
     // A state that had gone on to `last` when its trailers were written, under the name of where it began.
     let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
