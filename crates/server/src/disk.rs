@@ -63,20 +63,23 @@ impl RealDisk {
     /// # Errors
     /// [`DirectoryError`].
     pub fn open(data_dir: &Path, data_log_dir: &Path, autocreate: bool) -> Result<Self, DirectoryError> {
-        let mut disk = Self {
-            data: data_dir.to_owned(),
-            data_version: data_dir.join(VERSION_DIR),
-            log: data_log_dir.to_owned(),
-            log_version: data_log_dir.join(VERSION_DIR),
-            separate: false,
-        };
-        for path in [&disk.log_version, &disk.data_version] {
+        for dir in [data_log_dir, data_dir] {
+            let path = &dir.join(VERSION_DIR);
             create(path, autocreate)?;
             rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
                 .map_err(|e| failed("write to", path)(e.into()))?;
         }
-        disk.separate = !same_file(&disk.data_version, &disk.log_version)?;
-        Ok(disk)
+        Self::open_to_read(data_dir, data_log_dir)
+    }
+
+    /// The two directories as they are, for who changes nothing there and perhaps could not.
+    ///
+    /// # Errors
+    /// [`DirectoryError`]: `version-2` is missing in one.
+    pub fn open_to_read(data_dir: &Path, data_log_dir: &Path) -> Result<Self, DirectoryError> {
+        let (data_version, log_version) = (data_dir.join(VERSION_DIR), data_log_dir.join(VERSION_DIR));
+        let separate = !same_file(&data_version, &log_version)?;
+        Ok(Self { data: data_dir.to_owned(), data_version, log: data_log_dir.to_owned(), log_version, separate })
     }
 
     /// Whether logs have a directory of their own, whatever the names of the two look like.
@@ -422,6 +425,35 @@ impl DirectoryLock {
                 Err(held @ LockError::Held { .. }) => return Err(held),
                 // Mostly there is no such file; what else it may be, `complete` meets again.
                 Ok(()) | Err(LockError::Failed { .. }) => {}
+            }
+        }
+        Ok(lock)
+    }
+
+    /// For who changes nothing there: keeps servers off as far as the lock files are there and can be read. Creates and
+    /// writes nothing, so that it works on a disk that takes nothing any more.
+    ///
+    /// # Errors
+    /// [`LockError::Held`]: a server runs there.
+    pub fn to_read(data_dir: &Path, data_log_dir: &Path) -> Result<Self, LockError> {
+        let mut lock = Self::default();
+        for dir in [data_dir, data_log_dir] {
+            // Where there is none, no server of ours has ever run, and where it can't be read nothing can be told.
+            let Ok(mut file) = File::open(dir.join(LOCK)) else { continue };
+            match file.try_lock_shared() {
+                Ok(()) => {
+                    let id = identity(&file.metadata().map_err(|error| LockError::Failed {
+                        operation: "examine",
+                        path: dir.join(LOCK),
+                        error,
+                    })?);
+                    lock.files.push((file, id));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(LockError::Held { dir: dir.to_owned(), holder: holder(&mut file) });
+                }
+                // A file system without locks: nothing can be told either.
+                Err(TryLockError::Error(_)) => {}
             }
         }
         Ok(lock)

@@ -21,12 +21,13 @@ pub enum Whose {
     Unknown,
 }
 
-/// Looks at the directories of `config` and changes nothing in them (besides the lock file).
+/// Looks at the directories of `config` and changes nothing in them, which may be on a disk that takes no writes any more.
 ///
 /// # Errors
 /// Missing directories, a server that runs on them, or files that no repair can help.
 pub fn examine(config: &ServerConfig, whose: Whose) -> Result<Report, StartError> {
-    let (disk, _lock) = open(config)?;
+    let disk = RealDisk::open_to_read(&config.data_dir, &config.data_log_dir)?;
+    let _lock = DirectoryLock::to_read(&config.data_dir, &config.data_log_dir)?;
     let mut state = TreeRestore::new(mapping::tree(config), 0);
     Ok(repair::examine(&disk, &options(config, whose, &disk)?, &mut state)?)
 }
@@ -40,7 +41,8 @@ pub fn accept_loss(config: &ServerConfig, whose: Whose) -> Result<Repaired, Star
     let address = config.client.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let address = SocketAddr::new(address, config.client.port);
     let _port = TcpListener::bind(address).map_err(|error| StartError::Bind { address, error })?;
-    let (disk, _lock) = open(config)?;
+    let disk = RealDisk::open(&config.data_dir, &config.data_log_dir, false)?;
+    let _lock = DirectoryLock::acquire(&config.data_dir, &config.data_log_dir)?;
     let mut state = TreeRestore::new(mapping::tree(config), 0);
     Ok(repair::accept_loss(&disk, &options(config, whose, &disk)?, &mut state)?)
 }
@@ -52,10 +54,4 @@ fn options(config: &ServerConfig, whose: Whose, disk: &RealDisk) -> Result<Recov
         Whose::Unknown => !repair::is_members(disk)?,
     };
     Ok(RecoverOptions { standalone, ..options })
-}
-
-fn open(config: &ServerConfig) -> Result<(RealDisk, DirectoryLock), StartError> {
-    let disk = RealDisk::open(&config.data_dir, &config.data_log_dir, false)?;
-    let lock = DirectoryLock::acquire(&config.data_dir, &config.data_log_dir)?;
-    Ok((disk, lock))
 }

@@ -151,7 +151,21 @@ fn a_second_lock_is_refused_and_names_the_first() {
     let error = DirectoryLock::acquire(&data, &data).unwrap_err().to_string();
     assert!(error.contains(&format!("(process {})", std::process::id())), "{error}");
     DirectoryLock::acquire(&other, &other).expect("a refused attempt keeps nothing");
+    match DirectoryLock::to_read(&data, &data).unwrap_err() {
+        LockError::Held { holder, .. } => assert_eq!(holder, Some(std::process::id())),
+        error @ LockError::Failed { .. } => panic!("{error}"),
+    }
     drop(lock);
+
+    // Whoever only reads makes nothing, writes nothing, and keeps servers off.
+    let unused = dir.path().join("unused");
+    std::fs::create_dir(&unused).unwrap();
+    std::fs::write(data.join(LOCK), "7\n").unwrap();
+    let readers = [DirectoryLock::to_read(&data, &unused).unwrap(), DirectoryLock::to_read(&data, &unused).unwrap()];
+    assert_eq!(std::fs::read_dir(&unused).unwrap().count(), 0);
+    assert_eq!(std::fs::read(data.join(LOCK)).unwrap(), b"7\n");
+    assert!(matches!(DirectoryLock::acquire(&data, &data), Err(LockError::Held { .. })));
+    drop(readers);
     DirectoryLock::acquire(&data, &log).expect("the files are there, the lock is not");
 
     // What is there is locked, and nothing is made.
