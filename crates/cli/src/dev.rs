@@ -51,7 +51,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
 
-    /// First port to try; the next free ones are taken [default: 2181, or the ports that --data keeps]
+    /// First port to try; the next free ones are taken, for clients and then between the servers [default: 2181, with
+    /// 2888 and 3888 between the servers, or the ports that --data keeps]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 

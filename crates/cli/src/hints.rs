@@ -54,6 +54,9 @@ pub(crate) fn next_step(error: &anyhow::Error) -> Option<String> {
         Error::Invalid { path, .. } if !path.starts_with('/') && !path.is_empty() => {
             Some(format!("Paths begin with a slash: /{path}"))
         }
+        refused @ Error::Refused { path, .. } if refused.is_no_node() && path == "/" => Some(
+            "/ is what stands behind the slash in --server, and that is not there: `farrier create -p /` makes it".to_owned(),
+        ),
         refused @ Error::Refused { op, path, .. } if refused.is_no_node() => {
             let parent = match path.rsplit_once('/') {
                 Some(("", _)) | None => "/",

@@ -229,9 +229,10 @@ fn next_steps(arguments: &Arguments, members: &BTreeMap<u8, String>, files: &Fil
     for number in members.keys().filter(|&&n| n != arguments.id) {
         let _ = writeln!(text, "  on server {number}:  farrier init --id {number} {} --dir DIR", list.join(" "));
     }
+    let run = if members.len() == 1 { "run it" } else { "run it, on every server" };
     let _ = write!(
         text,
-        "  farrier server {cfg} --check   what that means\n  farrier server {cfg}           run it, on every server\n  \
+        "  farrier server {cfg} --check   what that means\n  farrier server {cfg}           {run}\n  \
          farrier status --server 127.0.0.1:{port}   see who leads\n"
     );
     text

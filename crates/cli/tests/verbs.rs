@@ -559,4 +559,8 @@ fn no_server_is_another_code_than_no_znode() {
     let chroot = format!("{}/app", at.server.addr());
     assert_eq!(at.run(&["get", "/x", "--server", &chroot]).ok(), "in");
     at.run(&["get", "/y", "--server", &chroot]).fails(1, "get /y: ");
+    let missing = format!("{}/none", at.server.addr());
+    at.run(&["ls", "/", "--server", &missing]).fails(1, "`farrier create -p /` makes it");
+    at.run(&["create", "-p", "/", "--server", &missing]).ok();
+    assert_eq!(at.run(&["ls", "/", "--server", &missing]).ok(), "");
 }

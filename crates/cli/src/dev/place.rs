@@ -85,16 +85,18 @@ impl Place {
         }
     }
 
-    /// Free ports for `count` servers. Client ports are the next ones from `wanted` on; those that were kept
-    /// are never exchanged in silence. Nobody else knows the ports between servers, so they may change.
+    /// Free ports for `count` servers. Client ports are the next ones from `wanted` on, and ports between servers the next
+    /// ones behind these; those that were kept are never exchanged in silence. Nobody else knows the ports between servers,
+    /// so they may change.
     pub(super) fn choose_ports(&self, count: u8, wanted: Option<u16>) -> anyhow::Result<Vec<Ports>> {
         let clients = match (wanted, &self.kept) {
             (None, Some(kept)) => self.still_free(kept)?,
             (wanted, _) => next_free(wanted.unwrap_or(CLIENT_PORT), usize::from(count), &[])?,
         };
-        let quorum = next_free(QUORUM_PORT, usize::from(count), &clients)?;
+        let (quorum_from, election_from) = wanted.map_or((QUORUM_PORT, ELECTION_PORT), |port| (port, port));
+        let quorum = next_free(quorum_from, usize::from(count), &clients)?;
         let taken: Vec<u16> = clients.iter().chain(&quorum).copied().collect();
-        let election = next_free(ELECTION_PORT, usize::from(count), &taken)?;
+        let election = next_free(election_from, usize::from(count), &taken)?;
         let ports = clients.into_iter().zip(quorum).zip(election);
         Ok(ports.map(|((client, quorum), election)| Ports { client, quorum, election }).collect())
     }
@@ -194,11 +196,13 @@ mod tests {
 
     #[test]
     fn all_ports_of_all_servers_differ() {
-        let chosen = nowhere(None).choose_ports(5, Some(QUORUM_PORT - 2)).expect("there are free ports");
+        let wanted = QUORUM_PORT - 2;
+        let chosen = nowhere(None).choose_ports(5, Some(wanted)).expect("there are free ports");
         let mut all: Vec<u16> = chosen.iter().flat_map(|p| [p.client, p.quorum, p.election]).collect();
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), 15, "{chosen:?}");
+        assert!(all.iter().all(|port| *port >= wanted), "{chosen:?}");
     }
 
     #[test]
