@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use farrier_client::{Acl, Client, NewZnode, Op, OpResult, SessionState};
+use farrier_client::{Acl, Client, Created, NewZnode, Op, OpResult, SessionState};
 use farrier_recipes::guarded_multi;
 use serde_json::json;
 
@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     acl: AclOption,
 
-    /// One JSON object: path, stat
+    /// One JSON object: path, stat (null with --guard, if the server tells none)
     #[arg(long)]
     json: bool,
 
@@ -103,21 +103,24 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         if let Some(ttl) = arguments.ttl {
             znode = znode.ttl(ttl);
         }
-        let created = match guard {
-            None => client.create_new(znode).await?,
+        let (path, stat) = match guard {
+            None => {
+                let Created { path, stat } = client.create_new(znode).await?;
+                (path, Some(stat))
+            }
             Some(node) => match guarded_multi(client, &node, [Op::Create(znode)]).await?.pop() {
-                Some(OpResult::Created(created)) => created,
+                Some(OpResult::Created { path, stat }) => (path, stat),
                 _ => bail!("the answer is of another kind than the request"),
             },
         };
         if arguments.json {
-            out.json(&json!({"path": created.path, "stat": stat_json(&created.stat)}))?;
+            out.json(&json!({"path": path, "stat": stat.as_ref().map(stat_json)}))?;
         } else {
-            out.line(plain(&created.path))?;
+            out.line(plain(&path))?;
         }
         out.flush()?;
         let Some(mut signals) = signals else { return Ok(0) };
-        let here = format_args!("{} is there until this command ends: by Ctrl-C or SIGTERM", created.path);
+        let here = format_args!("{path} is there until this command ends: by Ctrl-C or SIGTERM");
         complain("farrier create", here);
         let mut state = client.session();
         let lost = state
@@ -125,7 +128,6 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         tokio::select! {
             _ = signals.next() => Ok(0),
             _ = lost => {
-                let path = &created.path;
                 complain("farrier create: error", format_args!("{path} is gone: its session has expired"));
                 Ok(FAILED)
             }

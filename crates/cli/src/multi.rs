@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     acl: AclOption,
 
-    /// One JSON object a line, for each operation: op, path, stat
+    /// One JSON object a line, for each operation: op, path, stat (null for what has none, and if the server tells none)
     #[arg(long)]
     json: bool,
 
@@ -173,7 +173,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         for (result, operation) in results.iter().zip(&operations) {
             let op = operation.op();
             let (verb, path, stat) = match result {
-                OpResult::Created(created) => ("create", created.path.as_str(), Some(&created.stat)),
+                OpResult::Created { path, stat } => ("create", path.as_str(), stat.as_ref()),
                 OpResult::Deleted => ("delete", op.path(), None),
                 OpResult::Set(stat) => ("set", op.path(), Some(stat)),
                 OpResult::Checked => ("check", op.path(), None),

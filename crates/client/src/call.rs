@@ -38,27 +38,26 @@ impl Target {
         }
     }
 
-    pub(crate) fn refused(&self, refusal: Refusal) -> Error {
+    pub(crate) fn refused(&self, refusal: Refusal) -> Wrong {
+        Wrong::Error(self.refusal(refusal))
+    }
+
+    fn refusal(&self, refusal: Refusal) -> Error {
         let Refusal { code, index, server } = refusal;
         Error::Refused { code, op: self.verb, path: self.shown(), index, server }
     }
 
-    pub(crate) fn invalid(&self, reason: impl Into<Arc<str>>) -> Error {
+    fn invalid(&self, reason: impl Into<Arc<str>>) -> Error {
         Error::Invalid { op: self.verb, path: self.shown(), reason: reason.into() }
-    }
-
-    /// An answer of another kind than the operation's. The machine decodes by the operation, so a caller never
-    /// sees this one.
-    pub(crate) fn mismatch(&self) -> Error {
-        self.invalid("the answer is of another kind than the request")
     }
 
     fn failed(&self, failure: Failure) -> Error {
         let (op, path) = (self.verb, self.shown());
         match failure {
-            Failure::Refused(refusal) => self.refused(refusal),
+            Failure::Refused(refusal) => self.refusal(refusal),
             Failure::Unknown { server, reason } => Error::Unknown { op, path, server, reason },
             Failure::NotDone { reason, .. } => Error::NotDone { op, path, reason },
+            Failure::Unreadable { server, reason } => Error::Unreadable { op, path, server, reason },
             Failure::Expired => Error::SessionExpired { op, path },
             Failure::Ended(end) => self.ended(end),
         }
@@ -121,7 +120,17 @@ pub(crate) enum Watching {
 
 /// What a server said.
 pub(crate) type Said = Result<Response, Refusal>;
-type Finish<T> = Box<dyn FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send>;
+type Finish<T> = Box<dyn FnOnce(Said, &Target, Option<Watch>) -> Result<T, Wrong> + Send>;
+
+/// Why what a server said is no result.
+#[derive(Debug)]
+pub(crate) enum Wrong {
+    /// It is a refusal.
+    Error(Error),
+    /// It answers something else than the request: nothing that the machine decoded by the operation of one, but perhaps
+    /// for a part of several.
+    Kind,
+}
 
 enum State {
     Waiting(oneshot::Receiver<Outcome>),
@@ -162,7 +171,7 @@ impl<T> Call<T> {
         again: Again,
         watching: Watching,
         body: impl FnOnce(&mut Vec<u8>, &str),
-        finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send + 'static,
+        finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Wrong> + Send + 'static,
     ) -> Self {
         let (watch, removes) = match watching {
             Watching::No => (None, None),
@@ -191,7 +200,7 @@ impl<T> Call<T> {
         target: Target,
         op: OpCode,
         answer: Result<oneshot::Receiver<Outcome>, Rejection>,
-        finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send + 'static,
+        finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Wrong> + Send + 'static,
     ) -> Self {
         let state = match answer {
             Ok(answer) => State::Waiting(answer),
@@ -216,6 +225,17 @@ impl<T> Call<T> {
             Effect::Set(Registration { kind: watch.kind, path, id: watch.id, queue })
         });
         set.or_else(|| removes.map(|kind| Effect::Remove(target.path.as_str().into(), kind)))
+    }
+
+    /// It was answered, but with something else.
+    fn misunderstood(&self) -> Error {
+        let (server, reason) = (self.shared.server(), "the answer is of another kind than the request".into());
+        let is_write = self.op.is_write();
+        self.target.failed(if is_write {
+            Failure::Unknown { server, reason }
+        } else {
+            Failure::Unreadable { server, reason }
+        })
     }
 
     /// The connection was lost with a request that is harmless: it goes to the next one.
@@ -261,7 +281,11 @@ impl<T> Future for Call<T> {
                 Err(failure) => return Poll::Ready(Err(this.target.failed(failure))),
             };
             let finish = this.finish.take().expect("a call that was submitted ends once");
-            return Poll::Ready(finish(said, &this.target, this.watch.take()));
+            let done = finish(said, &this.target, this.watch.take());
+            return Poll::Ready(done.map_err(|wrong| match wrong {
+                Wrong::Error(error) => error,
+                Wrong::Kind => this.misunderstood(),
+            }));
         }
     }
 }

@@ -25,8 +25,8 @@ pub enum Error {
         /// The server.
         server: Arc<str>,
     },
-    /// The request was sent and never answered: it may have been executed or not, and it is not sent again. Read
-    /// what it would have changed to find out.
+    /// The request was sent and never answered, or in a way that can't be read: it may have been executed or not, and it is
+    /// not sent again. Read what it would have changed to find out.
     Unknown {
         /// The operation.
         op: &'static str,
@@ -45,6 +45,18 @@ pub enum Error {
         /// Its path as the caller wrote it.
         path: String,
         /// What stood in the way.
+        reason: Arc<str>,
+    },
+    /// The request changes nothing, and its answer came and is of no use: it is longer than the client takes
+    /// ([`crate::ClientBuilder::reply_max`]), or not what a server answers. To try again brings the same.
+    Unreadable {
+        /// The operation.
+        op: &'static str,
+        /// Its path as the caller wrote it.
+        path: String,
+        /// The server.
+        server: Arc<str>,
+        /// What is wrong with the answer.
         reason: Arc<str>,
     },
     /// The session had expired before the request was sent. Ephemeral znodes and locks of the session are gone.
@@ -154,6 +166,9 @@ impl fmt::Display for Error {
                 "{op} {path}: sent to {server} and not answered ({reason}); it may have been done or not, so it is not \
                  sent again: read what it would have changed"
             ),
+            Self::Unreadable { op, path, server, reason } => {
+                write!(f, "{op} {path}: the answer of {server} is of no use: {reason}")
+            }
             Self::NotDone { op, path, reason } => write!(f, "{op} {path}: not done, {reason}"),
             Self::SessionExpired { op, path } => write!(
                 f,

@@ -94,6 +94,8 @@ pub(crate) enum Failure {
     Unknown { server: Arc<str>, reason: Arc<str> },
     /// Nothing was changed.
     NotDone { reason: Arc<str>, again: bool },
+    /// The answer to what changes nothing came, and is of no use.
+    Unreadable { server: Arc<str>, reason: Arc<str> },
     /// The session had expired.
     Expired,
     /// The client ended.
@@ -279,6 +281,11 @@ impl Machine {
     /// The newest zxid that the client saw.
     pub(crate) const fn seen(&self) -> Zxid {
         Zxid::from_wire(self.seen)
+    }
+
+    /// The server that is connected, or was last.
+    pub(crate) fn server(&self) -> Arc<str> {
+        Arc::clone(&self.name)
     }
 
     /// Why there is no connection.

@@ -16,9 +16,9 @@ pub use reconfig::Reconfig;
 pub use watching::{HasWatch, RemoveWatches, SetWatch};
 pub use write::{Delete, Set, SetAcl};
 
-use crate::call::{Again, Call, Said, Target, Watching};
+use crate::Client;
+use crate::call::{Again, Call, Said, Target, Watching, Wrong};
 use crate::watch::Watch;
-use crate::{Client, Error};
 use farrier_proto::{OpCode, path};
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl<'a> Base<'a> {
         op: OpCode,
         again: Again,
         body: impl FnOnce(&mut Vec<u8>, &str),
-        finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send + 'static,
+        finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Wrong> + Send + 'static,
     ) -> Call<T> {
         self.submit_watching(verb, op, again, Watching::No, body, finish)
     }
@@ -55,7 +55,7 @@ impl<'a> Base<'a> {
         again: Again,
         watching: Watching,
         body: impl FnOnce(&mut Vec<u8>, &str),
-        finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Error> + Send + 'static,
+        finish: impl FnOnce(Said, &Target, Option<Watch>) -> Result<T, Wrong> + Send + 'static,
     ) -> Call<T> {
         if let Err(rule) = path::validate(self.path) {
             return self.refuse(verb, rule);
@@ -98,6 +98,6 @@ macro_rules! request {
 use request;
 
 /// Ends a call whose answer says no more than that it was done.
-pub(crate) fn simple(said: Said, target: &Target, _: Option<Watch>) -> Result<(), Error> {
+pub(crate) fn simple(said: Said, target: &Target, _: Option<Watch>) -> Result<(), Wrong> {
     said.map(|_| ()).map_err(|refusal| target.refused(refusal))
 }

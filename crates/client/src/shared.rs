@@ -52,6 +52,11 @@ impl Shared {
         self.inner.lock().machine.seen()
     }
 
+    /// The server of the newest session.
+    pub(crate) fn server(&self) -> Arc<str> {
+        self.inner.lock().machine.server()
+    }
+
     pub(crate) fn describe(&self) -> String {
         self.inner.lock().machine.describe()
     }

@@ -269,19 +269,14 @@ impl Queue {
             NewZnode::new(&claim.marker, b"").acl(&self.acl).ephemeral().into(),
         ]);
         let (claimed, read) = (multi.send(), self.client.get(&claim.entry).send());
-        claim.session = match claimed.await {
+        let told = match claimed.await {
             Ok(results) => match results.get(1) {
-                Some(OpResult::Created(created)) => SessionId(created.stat.ephemeral_owner),
+                Some(OpResult::Created { stat: Some(stat), .. }) => Ok(SessionId(stat.ephemeral_owner)),
+                // Some servers say no more than that it was made.
+                Some(OpResult::Created { stat: None, .. }) => Err("the claim went with its session".into()),
                 _ => unreachable!("the results of a multi are those of its operations"),
             },
-            Err(ClientError::Unknown { reason, .. }) => match claim.find().await? {
-                Some(session) => session,
-                None => {
-                    claim.open = false;
-                    // Nothing has changed that would wake anybody, so it is to be tried again.
-                    return Err(ClientError::NotDone { op: "take", path: claim.entry.clone(), reason }.into());
-                }
-            },
+            Err(ClientError::Unknown { reason, .. }) => Err(reason),
             Err(error) => {
                 claim.open = false;
                 return match error.code() {
@@ -289,6 +284,17 @@ impl Queue {
                     _ => Err(error.into()),
                 };
             }
+        };
+        claim.session = match told {
+            Ok(session) => session,
+            Err(reason) => match claim.find().await? {
+                Some(session) => session,
+                None => {
+                    claim.open = false;
+                    // Nothing has changed that would wake anybody, so it is to be tried again.
+                    return Err(ClientError::NotDone { op: "take", path: claim.entry.clone(), reason }.into());
+                }
+            },
         };
         let data = match read.await {
             Err(error) if is_passing(&error) => until_answered(&self.client, || self.client.get(&claim.entry)).await,

@@ -202,18 +202,22 @@ impl WriteGuard {
         loop {
             let own = NewZnode::new(&path, self.reader.znode_data()).acl(self.reader.znode_acl()).ephemeral();
             let ops = [Op::check(self.path(), None), Op::Create(own), Op::delete(self.path(), None)];
-            let stat = match client.multi(ops).await {
+            let told = match client.multi(ops).await {
                 Ok(results) => results.into_iter().find_map(|result| match result {
-                    OpResult::Created(created) => Some(created.stat),
+                    OpResult::Created { stat, .. } => stat,
                     _ => None,
                 }),
                 Err(farrier_client::Error::Refused { code: ErrorCode::NoNode, .. }) => return Err(lost()),
                 Err(farrier_client::Error::NotDone { .. }) if self.state() != HoldState::Lost => continue,
-                Err(error) if error.is_unknown() => {
+                Err(error) if error.is_unknown() => None,
+                Err(error) => return Err(error.into()),
+            };
+            let stat = match told {
+                Some(stat) => Some(stat),
+                None => {
                     client.sync(&path).await?;
                     client.exists(&path).await?
                 }
-                Err(error) => return Err(error.into()),
             };
             // If it is not there after all, the multi was not executed.
             if let Some(stat) = stat {

@@ -316,7 +316,9 @@ async fn layouts_parents_and_guarded_writes() {
     two.create("/d", b"0").await.expect("created");
     let node = guard.path().to_owned();
     let done = guarded_multi(&two, &node, [Op::set("/d", b"1", 0), Op::create("/d/x", b"")]).await.expect("done");
-    assert!(matches!(&done[..], [OpResult::Set(stat), OpResult::Created(x)] if stat.version == 1 && x.path == "/d/x"));
+    assert!(
+        matches!(&done[..], [OpResult::Set(stat), OpResult::Created { path, .. }] if stat.version == 1 && path == "/d/x")
+    );
     let error = guard.multi([Op::check("/d", 1), Op::set("/d", b"2", 7)]).await.expect_err("another version");
     assert!(
         matches!(&error, Error::Client(farrier_client::Error::Refused { index: Some(1), path, .. }) if path == "/d"),

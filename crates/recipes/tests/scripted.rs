@@ -420,8 +420,8 @@ async fn who_comes_late_to_a_double_barrier_comes_in_only_by_the_ready_that_it_s
     }
 }
 
-/// An item that was taken.
-async fn take(client: &Client, script: &mut Script) -> Item {
+/// An item that was taken, from a server that says all that it knows of what a multi created, or just the paths.
+async fn take_from(client: &Client, script: &mut Script, says_all: bool) -> Item {
     let queue = Queue::new(client, "/q");
     let takes = tokio::spawn(async move { queue.take().await });
     let listed = script.next(OpCode::GetChildren2).await;
@@ -430,12 +430,15 @@ async fn take(client: &Client, script: &mut Script) -> Item {
     script.list(&listed, &[]);
     let claims = script.next(OpCode::Multi).await;
     let made = Stat { ephemeral_owner: script.session, ..stat(script.zxid, 0) };
+    let create = if says_all { OpCode::Create2 } else { OpCode::Create };
     script.answer(&claims, |out| {
-        MultiHeader { op: OpCode::Check.code(), done: false, err: 0 }.write(out);
+        put_result(out, OpCode::Check);
         for path in ["/q/taken/entry-100-0000000001", "/q/taken/claim-x"] {
-            MultiHeader { op: OpCode::Create2.code(), done: false, err: 0 }.write(out);
+            put_result(out, create);
             put_str(out, path);
-            made.write(out);
+            if says_all {
+                made.write(out);
+            }
         }
         put_end(out);
     });
@@ -444,7 +447,32 @@ async fn take(client: &Client, script: &mut Script) -> Item {
         put_buffer(out, Some(b"work"));
         stat(50, 0).write(out);
     });
+    if !says_all {
+        let syncs = script.next(OpCode::Sync).await;
+        script.answer(&syncs, |out| put_str(out, "/q"));
+        let looks = script.next(OpCode::Exists).await;
+        script.answer(&looks, |out| made.write(out));
+    }
     script.end(takes).await.expect("taken")
+}
+
+async fn take(client: &Client, script: &mut Script) -> Item {
+    take_from(client, script, true).await
+}
+
+#[tokio::test]
+async fn an_item_is_taken_from_a_server_that_says_little_of_what_a_multi_created() {
+    let (client, mut script) = Script::new(|builder| builder);
+    let item = take_from(&client, &mut script, false).await;
+    assert_eq!(item.data(), b"work");
+    let acks = tokio::spawn(item.ack());
+    let request = script.next(OpCode::Multi).await;
+    script.answer(&request, |out| {
+        put_result(out, OpCode::Check);
+        (0..3).for_each(|_| put_result(out, OpCode::Delete));
+        put_end(out);
+    });
+    script.end(acks).await.expect("it is still its own");
 }
 
 #[tokio::test]

@@ -277,18 +277,23 @@ impl Machine {
                 Ok(())
             }
             Err(error) => {
-                // The server did something; what, is not known.
                 let reason: Arc<str> = format!("the answer cannot be read: {error}").into();
-                let failure = if entry.is_harmless() {
-                    Failure::NotDone { reason, again: false }
-                } else {
-                    Failure::Unknown { server: Arc::clone(&self.name), reason }
-                };
                 let broken = format!("reply to {:?}: {error}", entry.op);
-                answer(&mut self.out, entry, Err(failure));
+                self.unreadable(entry, reason);
                 Err(broken)
             }
         }
+    }
+
+    /// Its answer came, and says nothing to this client. To ask again would bring the same.
+    fn unreadable(&mut self, entry: Entry, reason: Arc<str>) {
+        let server = Arc::clone(&self.name);
+        let failure = if entry.is_harmless() {
+            Failure::Unreadable { server, reason }
+        } else {
+            Failure::Unknown { server, reason }
+        };
+        answer(&mut self.out, entry, Err(failure));
     }
 
     /// A multi that failed has a header without an error, and the error in its results.

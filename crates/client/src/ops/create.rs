@@ -2,10 +2,10 @@
 
 use super::{Base, request};
 use crate::Client;
-use crate::call::{Again, Call, Said, Target, Watching};
+use crate::Owner;
+use crate::call::{Again, Call, Said, Target, Watching, Wrong};
 use crate::machine::Response;
 use crate::watch::Watch;
-use crate::{Error, Owner};
 use farrier_proto::acl::perms;
 use farrier_proto::client::{CreateMode, CreateRequest, CreateTtlRequest};
 use farrier_proto::{Acl, Field as _, OpCode, RawAcl, Stat, path};
@@ -209,10 +209,10 @@ impl<'a> Create<'a> {
 }
 request!(Create => Created);
 
-fn created(said: Said, target: &Target, _: Option<Watch>) -> Result<Created, Error> {
+fn created(said: Said, target: &Target, _: Option<Watch>) -> Result<Created, Wrong> {
     match said {
         Ok(Response::Created(path, Some(stat))) => Ok(Created { path: target.without_chroot(&path).to_owned(), stat }),
-        Ok(_) => Err(target.mismatch()),
+        Ok(_) => Err(Wrong::Kind),
         Err(refusal) => Err(target.refused(refusal)),
     }
 }

@@ -1,8 +1,8 @@
 //! multi and multiRead.
 
 use super::write::ANY;
-use super::{Base, Created, NewZnode, Value, request};
-use crate::call::{Again, Call, Said, Target};
+use super::{Base, NewZnode, Value, request};
+use crate::call::{Again, Call, Said, Target, Wrong};
 use crate::machine::{Part, Response};
 use crate::watch::Watch;
 use crate::{Client, Error};
@@ -114,7 +114,14 @@ fn put_header(out: &mut Vec<u8>, op: OpCode) {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum OpResult {
     /// Of [`Op::Create`].
-    Created(Created),
+    Created {
+        /// Its path: with the digits if it is sequential, without the chroot.
+        path: String,
+        /// Its stat, if the server tells it. Old ones of Apache's don't, as ZOOKEEPER-4026 says, and neither do newer ones
+        /// in an ensemble that Farrier leads, unless `farrier.peers` says there that none is old. [`Client::exists`] reads it
+        /// then, as it is by now.
+        stat: Option<Stat>,
+    },
     /// Of [`Op::Delete`].
     Deleted,
     /// Of [`Op::Set`].
@@ -151,14 +158,14 @@ impl<'a> Multi<'a> {
         let about: Vec<(OpKind, String)> = self.ops.iter().map(|op| (OpKind::of(op), op.path().to_owned())).collect();
         let finish = move |said: Said, target: &Target, _: Option<Watch>| match said {
             Ok(Response::Multi(parts)) => results(parts, &about, target),
-            Ok(_) => Err(target.mismatch()),
+            Ok(_) => Err(Wrong::Kind),
             Err(refusal) => {
                 let about = refusal.index.and_then(|index| about.get(index));
-                let mut error = target.refused(refusal);
-                if let (Error::Refused { path, .. }, Some((_, failed))) = (&mut error, about) {
+                let mut wrong = target.refused(refusal);
+                if let (Wrong::Error(Error::Refused { path, .. }), Some((_, failed))) = (&mut wrong, about) {
                     path.clone_from(failed);
                 }
-                Err(error)
+                Err(wrong)
             }
         };
         self.base.submit("multi", OpCode::Multi, Again::Never, |out, _| out.extend_from_slice(&body), finish)
@@ -185,18 +192,18 @@ impl OpKind {
     }
 }
 
-fn results(parts: Vec<Part>, about: &[(OpKind, String)], target: &Target) -> Result<Vec<OpResult>, Error> {
+fn results(parts: Vec<Part>, about: &[(OpKind, String)], target: &Target) -> Result<Vec<OpResult>, Wrong> {
     if parts.len() != about.len() {
-        return Err(target.mismatch());
+        return Err(Wrong::Kind);
     }
     let one = |(part, (kind, _)): (Part, &(OpKind, String))| match (part, kind) {
-        (Part::Done(Response::Created(path, Some(stat))), OpKind::Create) => {
-            Ok(OpResult::Created(Created { path: target.without_chroot(&path).to_owned(), stat }))
+        (Part::Done(Response::Created(path, stat)), OpKind::Create) => {
+            Ok(OpResult::Created { path: target.without_chroot(&path).to_owned(), stat })
         }
         (Part::Done(Response::Nothing), OpKind::Delete) => Ok(OpResult::Deleted),
         (Part::Done(Response::Stat(stat)), OpKind::Set) => Ok(OpResult::Set(stat)),
         (Part::Done(Response::Nothing), OpKind::Check) => Ok(OpResult::Checked),
-        _ => Err(target.mismatch()),
+        _ => Err(Wrong::Kind),
     };
     parts.into_iter().zip(about).map(one).collect()
 }
@@ -249,8 +256,8 @@ impl<'a> MultiRead<'a> {
         }
         put_end(&mut body);
         let finish = |said: Said, target: &Target, _: Option<Watch>| match said {
-            Ok(Response::Multi(parts)) => parts.into_iter().map(|part| found(part, target)).collect(),
-            Ok(_) => Err(target.mismatch()),
+            Ok(Response::Multi(parts)) => parts.into_iter().map(found).collect(),
+            Ok(_) => Err(Wrong::Kind),
             Err(refusal) => Err(target.refused(refusal)),
         };
         let again = Again::Body(body.clone());
@@ -259,11 +266,11 @@ impl<'a> MultiRead<'a> {
 }
 request!(MultiRead => Vec<Result<ReadResult, ErrorCode>>);
 
-fn found(part: Part, target: &Target) -> Result<Result<ReadResult, ErrorCode>, Error> {
+fn found(part: Part) -> Result<Result<ReadResult, ErrorCode>, Wrong> {
     match part {
         Part::Failed(err) => Ok(Err(ErrorCode::from_code(err).unwrap_or(ErrorCode::SystemError))),
         Part::Done(Response::Data(data, stat)) => Ok(Ok(ReadResult::Value(Value::new(data, stat)))),
         Part::Done(Response::Children(names, _)) => Ok(Ok(ReadResult::Children(names))),
-        Part::Done(_) => Err(target.mismatch()),
+        Part::Done(_) => Err(Wrong::Kind),
     }
 }

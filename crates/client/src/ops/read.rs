@@ -1,7 +1,7 @@
 //! exists, getData, getACL, getChildren, getAllChildrenNumber, getEphemerals, sync, whoAmI.
 
 use super::{Base, request, simple};
-use crate::call::{Again, Call, Said, Target, Watching};
+use crate::call::{Again, Call, Said, Target, Watching, Wrong};
 use crate::machine::{Refusal, Response};
 use crate::watch::{Watch, WatchKind};
 use crate::{Client, Error};
@@ -60,27 +60,27 @@ fn put_path_watch(watch: bool) -> impl FnOnce(&mut Vec<u8>, &str) {
     move |out, path| PathWatch { path: Some(path.into()), watch }.write(out)
 }
 
-fn value(said: Said, target: &Target) -> Result<Value, Error> {
+fn value(said: Said, target: &Target) -> Result<Value, Wrong> {
     match said {
         Ok(Response::Data(data, stat)) => Ok(Value::new(data, stat)),
-        Ok(_) => Err(target.mismatch()),
+        Ok(_) => Err(Wrong::Kind),
         Err(refusal) => Err(target.refused(refusal)),
     }
 }
 
-fn stat(said: Said, target: &Target) -> Result<Option<Stat>, Error> {
+fn stat(said: Said, target: &Target) -> Result<Option<Stat>, Wrong> {
     match said {
         Ok(Response::Stat(stat)) => Ok(Some(stat)),
-        Ok(_) => Err(target.mismatch()),
+        Ok(_) => Err(Wrong::Kind),
         Err(Refusal { code: ErrorCode::NoNode, .. }) => Ok(None),
         Err(refusal) => Err(target.refused(refusal)),
     }
 }
 
-fn children(said: Said, target: &Target) -> Result<ChildrenOf, Error> {
+fn children(said: Said, target: &Target) -> Result<ChildrenOf, Wrong> {
     match said {
         Ok(Response::Children(names, Some(stat))) => Ok(ChildrenOf { names, stat }),
-        Ok(_) => Err(target.mismatch()),
+        Ok(_) => Err(Wrong::Kind),
         Err(refusal) => Err(target.refused(refusal)),
     }
 }
@@ -213,7 +213,7 @@ plain! {
     GetAcl => (Vec<Acl<'static>>, Stat), "get the ACL of", OpCode::GetAcl, Again::Path, put_path, |said, target, _| {
         match said {
             Ok(Response::Acl(acl, stat)) => Ok((acl, stat)),
-            Ok(_) => Err(target.mismatch()),
+            Ok(_) => Err(Wrong::Kind),
             Err(refusal) => Err(target.refused(refusal)),
         }
     }
@@ -225,7 +225,7 @@ plain! {
     |said, target, _| {
         match said {
             Ok(Response::Children(names, _)) => Ok(names),
-            Ok(_) => Err(target.mismatch()),
+            Ok(_) => Err(Wrong::Kind),
             Err(refusal) => Err(target.refused(refusal)),
         }
     }
@@ -235,8 +235,8 @@ plain! {
     /// Counts znodes below one. See [`Client::descendants`].
     Descendants => usize, "count below", OpCode::GetAllChildrenNumber, Again::Path, put_path, |said, target, _| {
         match said {
-            Ok(Response::Number(n)) => usize::try_from(n).map_err(|_| target.mismatch()),
-            Ok(_) => Err(target.mismatch()),
+            Ok(Response::Number(n)) => usize::try_from(n).map_err(|_| Wrong::Kind),
+            Ok(_) => Err(Wrong::Kind),
             Err(refusal) => Err(target.refused(refusal)),
         }
     }
@@ -255,7 +255,7 @@ plain! {
             Ok(Response::Paths(all)) => {
                 Ok(all.iter().filter(|p| below(p)).map(|p| target.without_chroot(p).to_owned()).collect())
             }
-            Ok(_) => Err(target.mismatch()),
+            Ok(_) => Err(Wrong::Kind),
             Err(refusal) => Err(target.refused(refusal)),
         }
     }
@@ -284,7 +284,7 @@ impl<'a> WhoAmI<'a> {
             Ok(Response::Identities(all)) => {
                 Ok(all.into_iter().map(|(scheme, user)| Identity { scheme, user }).collect())
             }
-            Ok(_) => Err(target.mismatch()),
+            Ok(_) => Err(Wrong::Kind),
             Err(refusal) => Err(target.refused(refusal)),
         };
         self.base.submit("ask who is at", OpCode::WhoAmI, Again::Body(Vec::new()), |_, _| {}, finish)

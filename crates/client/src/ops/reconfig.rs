@@ -2,7 +2,7 @@
 
 use super::{Base, Value, request};
 use crate::Client;
-use crate::call::{Again, Call, Said, Target};
+use crate::call::{Again, Call, Said, Target, Wrong};
 use crate::machine::Response;
 use crate::watch::Watch;
 use farrier_proto::client::ReconfigRequest;
@@ -75,7 +75,7 @@ impl<'a> Reconfig<'a> {
         };
         let finish = |said: Said, target: &Target, _: Option<Watch>| match said {
             Ok(Response::Data(data, stat)) => Ok(Value::new(data, stat)),
-            Ok(_) => Err(target.mismatch()),
+            Ok(_) => Err(Wrong::Kind),
             Err(refusal) => Err(target.refused(refusal)),
         };
         self.base.submit("reconfigure", OpCode::Reconfig, Again::Never, body, finish)

@@ -3,8 +3,7 @@
 use super::create::raw;
 use super::{Base, request, simple};
 use crate::Client;
-use crate::Error;
-use crate::call::{Again, Call, Said, Target};
+use crate::call::{Again, Call, Said, Target, Wrong};
 use crate::machine::Response;
 use crate::watch::Watch;
 use farrier_proto::client::{PathVersion, SetAclRequest, SetDataRequest};
@@ -110,10 +109,10 @@ impl<'a> SetAcl<'a> {
 }
 request!(SetAcl => Stat);
 
-fn stat(said: Said, target: &Target, _: Option<Watch>) -> Result<Stat, Error> {
+fn stat(said: Said, target: &Target, _: Option<Watch>) -> Result<Stat, Wrong> {
     match said {
         Ok(Response::Stat(stat)) => Ok(stat),
-        Ok(_) => Err(target.mismatch()),
+        Ok(_) => Err(Wrong::Kind),
         Err(refusal) => Err(target.refused(refusal)),
     }
 }

@@ -1,8 +1,8 @@
 //! Servers in this process.
 
 use farrier_client::{Client, ClientBuilder, Host, SessionId, SessionState};
-use farrier_proto::Field as _;
-use farrier_proto::client::{ConnectResponse, begin_frame, end_frame};
+use farrier_proto::client::{ConnectResponse, RequestHeader, begin_frame, end_frame};
+use farrier_proto::{Field as _, OpCode, Reader, Xid};
 use farrier_server::Server;
 use farrier_server::config::{EnsembleConfig, FourLetterWords, Member, PeerAddress, Role, ServerConfig};
 use std::collections::BTreeMap;
@@ -157,6 +157,44 @@ pub(crate) async fn tls_front(server: SocketAddr, config: Arc<rustls::ServerConf
         }
     });
     port
+}
+
+/// A server that gives everybody the same session and answers requests with the frames that `answer` makes, one connection
+/// after the other.
+pub(crate) async fn scripted_server(
+    mut answer: impl FnMut(Xid, OpCode, &[u8]) -> Vec<u8> + Send + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind(LOOPBACK).await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        loop {
+            let (client, _) = listener.accept().await.expect("a connection");
+            // A client that hangs up ends its connection and nothing else.
+            let _ = serve(client, &mut answer).await;
+        }
+    });
+    address
+}
+
+async fn serve(mut client: TcpStream, answer: &mut impl FnMut(Xid, OpCode, &[u8]) -> Vec<u8>) -> std::io::Result<()> {
+    let mut is_greeted = false;
+    loop {
+        let mut request = vec![0; usize::try_from(client.read_u32().await?).expect("a length")];
+        client.read_exact(&mut request).await?;
+        let mut r = Reader::new(&request);
+        let mut bytes = Vec::new();
+        if std::mem::replace(&mut is_greeted, true) {
+            let header = RequestHeader::read(&mut r).expect("a header");
+            let op = OpCode::from_code(header.op).expect("an operation");
+            bytes = answer(header.xid, op, r.rest());
+        } else {
+            let (timeout, session) = (40_000, SessionId(0x77));
+            let start = begin_frame(&mut bytes);
+            ConnectResponse { timeout, session, password: [1; 16], read_only: Some(false) }.write(&mut bytes);
+            end_frame(&mut bytes, start);
+        }
+        client.write_all(&bytes).await?;
+    }
 }
 
 /// A server without a quorum, which gives one session, answers no request, and ends the connection when it is dropped.
