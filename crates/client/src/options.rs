@@ -112,7 +112,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Longest reply in bytes; [`REPLY_MAX`] by default. A server that announces a longer one is left.
+    /// Longest reply in bytes; [`REPLY_MAX`] by default. The request that a longer one would answer
+    /// fails for good, and the server is left.
     pub const fn reply_max(mut self, max: usize) -> Self {
         self.settings.reply_max = max;
         self

@@ -476,6 +476,16 @@ async fn an_item_is_taken_from_a_server_that_says_little_of_what_a_multi_created
 }
 
 #[tokio::test]
+async fn a_list_that_is_too_long_for_the_client_is_not_asked_for_again_and_again() {
+    let (client, mut script) = Script::new(|builder| builder.reply_max(4000));
+    let queue = Queue::new(&client, "/q");
+    let takes = tokio::spawn(async move { queue.take().await });
+    let error = script.serve(takes, |script, request| script.list(request, &["entry-100-0000000001"; 1000])).await;
+    let error = error.expect_err("it can't be read");
+    assert!(matches!(error, Error::Client(ClientError::Unreadable { .. })), "{error}");
+}
+
+#[tokio::test]
 async fn an_acknowledgement_is_believed_only_while_the_session_is_known_to_live() {
     for stopped in [false, true] {
         let (client, mut script) = Script::new(|builder| builder);

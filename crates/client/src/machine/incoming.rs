@@ -25,8 +25,14 @@ impl Machine {
         while let Some(word) = bytes[used..].first_chunk::<4>() {
             let len = i32::from_be_bytes(*word);
             let Some(len) = usize::try_from(len).ok().filter(|len| *len <= self.settings.reply_max) else {
+                let xid = bytes[used + 4..].first_chunk::<4>().map(|xid| Xid(i32::from_be_bytes(*xid)));
+                if len > 0 && xid.is_none() {
+                    break;
+                }
                 let max = self.settings.reply_max;
-                self.hang_up(now, &format!("it announced a frame of {len} bytes; the client takes up to {max}"));
+                let reason = format!("it announced a frame of {len} bytes; the client takes up to {max}");
+                self.too_long(xid.filter(|_| len > 0), &reason);
+                self.hang_up(now, &reason);
                 return bytes.len();
             };
             let Some(frame) = bytes[used + 4..].get(..len) else { break };
@@ -39,6 +45,16 @@ impl Machine {
             }
         }
         used
+    }
+
+    /// The request that the frame would answer has that for its end: on another connection it would be answered in the
+    /// same way, and take down that one too.
+    fn too_long(&mut self, xid: Option<Xid>, reason: &str) {
+        if let Phase::Connected { .. } = self.phase
+            && let Some(entry) = xid.and_then(|xid| self.line.answered(xid, false))
+        {
+            self.unreadable(entry, format!("{reason}, which ClientBuilder::reply_max raises").into());
+        }
     }
 
     fn frame(&mut self, now: Time, frame: &[u8]) -> Result<(), String> {

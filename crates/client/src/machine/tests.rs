@@ -1,5 +1,6 @@
 //! Scripts: a machine, a server that says what the script wants, and a clock that stands still between lines.
 
+mod long_replies;
 mod watching;
 
 use super::*;

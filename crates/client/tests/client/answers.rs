@@ -1,9 +1,9 @@
 //! What comes of answers that no Farrier server gives.
 
-use crate::support::{patient, scripted_server};
+use crate::support::{patient, patiently, scripted_server};
 use farrier_client::{Error, NewZnode, Op, OpResult, ReadOp};
 use farrier_proto::client::put_reply;
-use farrier_proto::jute::put_str;
+use farrier_proto::jute::{put_buffer, put_str};
 use farrier_proto::multi::{put_end, put_result};
 use farrier_proto::{Field as _, OpCode, Stat, Xid, Zxid};
 
@@ -66,4 +66,20 @@ async fn an_answer_of_another_kind_leaves_open_what_a_write_did() {
     assert!(matches!(&error, Error::Unknown { server, .. } if **server == *address), "{error}");
     let error = client.multi_read([ReadOp::Get("/a")]).await.expect_err("a read is no deletion");
     assert!(matches!(&error, Error::Unreadable { server, .. } if **server == *address), "{error}");
+}
+
+#[tokio::test]
+async fn a_read_with_too_long_an_answer_fails_at_once_and_disturbs_no_later_one() {
+    let server = scripted_server(|xid, op, _| {
+        reply(xid, |out| {
+            if op == OpCode::GetData {
+                put_buffer(out, Some(&[0; 2000]));
+            }
+            stat(1).write(out);
+        })
+    });
+    let client = patient(&server.await.to_string()).reply_max(1000).connect().await.expect("a session");
+    let error = patiently("an answer", client.get("/a").watch()).await.expect_err("it is too long");
+    assert!(matches!(&error, Error::Unreadable { .. }) && error.to_string().contains("reply_max"), "{error}");
+    assert_eq!(client.exists("/a").await.expect("answered"), Some(stat(1)));
 }
