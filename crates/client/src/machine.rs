@@ -644,7 +644,7 @@ impl Machine {
             let failure = Failure::Unknown { server: Arc::clone(&self.name), reason: Arc::clone(reason) };
             self.out.push(Output::Answer { reply, outcome: Err(failure) });
         }
-        self.watches.end();
+        self.watches.end(&mut self.out);
         self.control.clear();
         self.input.clear();
         let state = match (end, &self.session) {

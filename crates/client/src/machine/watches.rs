@@ -169,12 +169,11 @@ impl Watches {
         }
     }
 
-    /// The client ends, and every watch with it.
-    pub(crate) fn end(&mut self) {
+    /// The client ends, and every watch with it, behind what it was told before.
+    pub(crate) fn end(&mut self, out: &mut Vec<Output>) {
         for table in &mut self.tables {
-            for s in std::mem::take(table).into_values().flatten() {
-                s.queue.end();
-            }
+            let all = std::mem::take(table).into_values().flatten();
+            out.extend(all.map(|s| Output::End { queue: s.queue }));
         }
         self.count = 0;
     }
@@ -250,8 +249,9 @@ mod tests {
         assert_eq!(w.len(), 5);
         assert!(!w.remove(WatchKind::Recursive, "/a", 99));
         assert!(w.remove(WatchKind::Recursive, "/a", 5));
-        w.end();
-        assert_eq!(w.len(), 0);
+        let mut out = Vec::new();
+        w.end(&mut out);
+        assert_eq!((w.len(), out.len()), (0, 4));
     }
 
     #[test]

@@ -102,3 +102,24 @@ fn a_watch_that_was_given_up_before_its_answer_is_removed_from_the_server() {
     assert!(!rig.machine.watches.has(WatchKind::Persistent, "/x"));
     assert_eq!(rig.ops(), [OpCode::RemoveWatches]);
 }
+
+#[test]
+fn a_watch_tells_what_came_before_the_end_of_the_client() {
+    for refused in [false, true] {
+        let mut rig = Rig::connected(Settings { identities: vec![("digest".into(), b"a:b".to_vec())], ..settings(1) });
+        let (queue, _set) = add(&mut rig, "/w", Time::MAX);
+        rig.machine.close(rig.now, Time::MAX, None).expect("it is open");
+        rig.sent();
+        rig.reply(1, 1, Ok(()), b"");
+        let mut bytes = Vec::new();
+        put_event(&mut bytes, 5, EventType::NodeDataChanged, "/w");
+        if refused {
+            put_reply(&mut bytes, Xid::AUTH, 0, Err(ErrorCode::AuthFailed), |_| {});
+        } else {
+            put_reply(&mut bytes, Xid(2), 6, Ok(()), |_| {});
+        }
+        rig.receive(&bytes);
+        assert!(rig.machine.has_ended());
+        assert_eq!(read(&queue), (1, true), "refused: {refused}");
+    }
+}
