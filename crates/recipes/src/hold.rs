@@ -3,7 +3,8 @@
 use crate::Error;
 use crate::limits::PAUSE;
 use crate::withdraw::{Armed, Withdrawal};
-use farrier_client::{Call, Client, LeaseKeeper, SessionId, Stat, Watch, Zxid};
+use farrier_client::{Call, Client, LeaseKeeper, SessionId, SessionState, Stat, Watch, Zxid};
+use parking_lot::Mutex;
 use std::future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,9 @@ struct Inner {
     czxid: Zxid,
     session: SessionId,
     state: watch::Sender<HoldState>,
+    /// Has seen the session's states up to the connection on which the znode was seen: if there are newer ones, it may not
+    /// have been seen on the present one. Locked for as long as it takes to conclude that and to change the state.
+    attached: Mutex<watch::Receiver<SessionState>>,
 }
 
 impl Inner {
@@ -48,8 +52,12 @@ impl Inner {
         let lease = self.client.lease().filter(|lease| lease.session == self.session);
         if lease.is_none_or(|lease| !lease.holds(self.client.now())) {
             self.change(HoldState::Lost);
-        } else if self.client.session().borrow().connected() != Some(self.session) {
-            self.change(HoldState::Suspended);
+        } else {
+            let attached = self.attached.lock();
+            let has_moved = attached.has_changed().unwrap_or(true);
+            if has_moved || attached.borrow().connected() != Some(self.session) {
+                self.change(HoldState::Suspended);
+            }
         }
         *self.state.borrow()
     }
@@ -66,7 +74,7 @@ impl Inner {
 
     /// Keeps the state up to date, and the lease renewed, until it is lost.
     async fn follow(self: Arc<Self>, _lease: LeaseKeeper) {
-        let mut session = self.client.session();
+        let mut session = self.attached.lock().clone();
         let mut eye = Eye::default();
         loop {
             if self.look() == HoldState::Lost {
@@ -92,7 +100,9 @@ impl Inner {
                         Seen::There => {
                             eye.watch = watch;
                             // The connection may have gone behind the answer; then its turn comes next.
+                            let mut attached = self.attached.lock();
                             if session.has_changed().is_ok_and(|changed| !changed) {
+                                attached.clone_from(&session);
                                 self.change(HoldState::Held);
                             }
                         }
@@ -192,7 +202,8 @@ impl Hold {
     pub(crate) fn new(withdrawal: Withdrawal, path: String, czxid: Zxid, session: SessionId) -> Self {
         let client = withdrawal.place.client.clone();
         let state = watch::Sender::new(HoldState::Held);
-        let inner = Arc::new(Inner { client, path, czxid, session, state });
+        let attached = Mutex::new(client.session());
+        let inner = Arc::new(Inner { client, path, czxid, session, state, attached });
         let lease = inner.client.keep_lease();
         let follower = withdrawal.runtime.spawn(Arc::clone(&inner).follow(lease)).abort_handle();
         Self { inner, withdrawal: Armed::new(withdrawal), _follower: Follower(follower) }

@@ -10,7 +10,7 @@ use farrier_proto::client::{begin_frame, end_frame, put_reply};
 use farrier_proto::jute::{put_buffer, put_i32, put_len, put_str};
 use farrier_proto::multi::{MultiHeader, MultiOp, put_end, put_result, read_multi};
 use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid};
-use farrier_recipes::{DoubleBarrier, Error, Item, Lock, Queue, guarded_multi};
+use farrier_recipes::{DoubleBarrier, Error, HoldState, Item, Lock, Queue, guarded_multi};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -181,6 +181,20 @@ impl Script {
         self.step(Some(Input::Lost { link, reason: "cut" }));
     }
 
+    /// Cuts the connection and makes another one, before anybody has a turn.
+    fn reconnect(&mut self) {
+        self.cut();
+        for _ in 0..LOOKS_MAX {
+            if let Some(link) = self.dialed.take() {
+                (self.link, self.greets) = (Some(link), true);
+                return self.step(Some(Input::Connected { link }));
+            }
+            self.pass_time();
+            self.step(None);
+        }
+        panic!("nobody connects");
+    }
+
     /// Everybody does what there is to do, and then connects.
     async fn work(&mut self) {
         for _ in 0..TURNS {
@@ -320,6 +334,37 @@ async fn a_contender_goes_on_however_many_sessions_end_in_a_row() {
     let acquires = tokio::spawn(async move { lock.acquire_within(Duration::from_secs(60)).await });
     let error = script.serve(acquires, |script, request| answer(script, request, i64::MAX)).await.expect_err("no lock");
     assert!(matches!(error, Error::Client(ClientError::SessionExpired { .. })), "{error}");
+}
+
+/// A connection that goes and comes between two looks of whoever keeps the state up to date is not overlooked.
+#[tokio::test]
+async fn a_lock_is_held_on_another_connection_only_once_its_znode_was_seen() {
+    for looks in [false, true] {
+        let (client, mut script) = Script::new(|builder| builder);
+        let lock = Lock::new(&client, "/lock");
+        let acquires = tokio::spawn(async move { lock.acquire().await });
+        let creates = script.next(OpCode::Create2).await;
+        let own = stat(script.zxid, 0);
+        let path = script.make(&creates, "0000000001");
+        let listed = script.next(OpCode::GetChildren).await;
+        script.list(&listed, &[path.strip_prefix("/lock/").expect("below it")]);
+        let seen = script.next(OpCode::Exists).await;
+        script.answer(&seen, |out| own.write(out));
+        let guard = script.end(acquires).await.expect("acquired");
+        script.work().await;
+        assert_eq!(guard.state(), HoldState::Held);
+
+        script.reconnect();
+        assert!(client.session().borrow().connected().is_some());
+        if looks {
+            assert_eq!(guard.state(), HoldState::Suspended);
+        }
+        let seen = script.next(OpCode::Exists).await;
+        assert_eq!(*guard.watch().borrow(), HoldState::Suspended);
+        script.answer(&seen, |out| own.write(out));
+        script.work().await;
+        assert_eq!((guard.state(), *guard.watch().borrow()), (HoldState::Held, HoldState::Held));
+    }
 }
 
 #[tokio::test]
