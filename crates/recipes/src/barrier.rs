@@ -1,7 +1,7 @@
 //! Barriers: nobody passes before one opens it, or before enough have come.
 
 use crate::limits::{LOOK_AGAIN, PAUSE, READS_AHEAD};
-use crate::parents::{create_above, create_container};
+use crate::parents::{child, create_above, create_container, trimmed};
 use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
 use farrier_client::{Acl, Client, ErrorCode, NewZnode, Op, Stat, Zxid, perms};
@@ -133,7 +133,7 @@ impl DoubleBarrier {
             return Err(Error::Invalid { path: path.to_owned(), reason });
         }
         let acl = vec![Acl::world(perms::ALL)];
-        Ok(Self { client: client.clone(), path: path.trim_end_matches('/').to_owned(), count, acl })
+        Ok(Self { client: client.clone(), path: trimmed(path), count, acl })
     }
 
     /// Who may do what with znodes that this handle creates; everybody everything by default.
@@ -144,7 +144,7 @@ impl DoubleBarrier {
     }
 
     fn ready(&self) -> String {
-        format!("{}/{READY}", self.path)
+        child(&self.path, READY)
     }
 
     /// Enters, and waits until enough have. A member that loses its session while it waits enters again. Dropping the call
@@ -155,7 +155,7 @@ impl DoubleBarrier {
     /// The servers refuse it, or the client has ended.
     pub async fn enter(&self) -> Result<Entered, Error> {
         let name = Unique::for_path(&self.client, &self.path)?.to_string();
-        let path = format!("{}/{name}", self.path);
+        let path = child(&self.path, &name);
         let (barrier, runtime, opener) = (self.clone(), Handle::current(), Zxid::ZERO);
         let mut member = Entered { barrier, name, path, opener, runtime, there: true };
         // What stood for as long as it takes to look again, while nobody came in by it.
@@ -218,7 +218,7 @@ impl DoubleBarrier {
 
     /// What is known of each of these members, if it is there.
     async fn stats(&self, names: &[&String]) -> Result<Vec<Option<Stat>>, Error> {
-        let paths: Vec<String> = names.iter().map(|name| format!("{}/{name}", self.path)).collect();
+        let paths: Vec<String> = names.iter().map(|name| child(&self.path, name)).collect();
         let reads: Vec<_> = paths.iter().map(|path| (path, self.client.exists(path).send())).collect();
         let mut stats = Vec::new();
         for (path, read) in reads {
@@ -342,7 +342,7 @@ impl Entered {
             // The first of them stays until the others have gone, and takes `ready` along: so it is there as long as
             // anybody is inside who may not have seen it yet.
             let stays = is_there && self.name < **first;
-            let awaited = format!("{}/{}", self.barrier.path, if stays { last } else { first });
+            let awaited = child(&self.barrier.path, if stays { last } else { first });
             if !stays {
                 self.go().await?;
             }

@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::limits::READS_AHEAD;
+use crate::parents::child;
 use crate::steady::{is_passing, until_answered};
 use farrier_client::{
     Call, Change, Client, Error as ClientError, ErrorCode, EventType, Stat, Value, Watch, WatchEvent,
@@ -303,8 +304,4 @@ impl Mirror {
             Err(error) => Err(error),
         }
     }
-}
-
-fn child(parent: &str, name: &str) -> String {
-    format!("{}/{name}", parent.trim_end_matches('/'))
 }

@@ -1,6 +1,17 @@
-//! The znodes above those of a recipe.
+//! The znodes above those of a recipe, and the paths below them.
 
 use farrier_client::{Acl, Client, Error, ErrorCode, NewZnode};
+
+/// The path of a recipe without the slashes that a caller may have put at its end. The root keeps its own.
+pub(crate) fn trimmed(path: &str) -> String {
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() && !path.is_empty() { "/".to_owned() } else { trimmed.to_owned() }
+}
+
+/// The path of a child of `parent`, which may be the root.
+pub(crate) fn child(parent: &str, name: &str) -> String {
+    format!("{}/{name}", parent.trim_end_matches('/'))
+}
 
 /// Creates what is missing of `path` and above it, empty: `path` itself as a container where the servers have them
 /// (they delete it when its last child has gone), what is above it persistent.

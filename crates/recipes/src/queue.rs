@@ -9,7 +9,7 @@
 use crate::backoff::random_part;
 use crate::limits::PAUSE;
 use crate::names::number;
-use crate::parents::create_persistent;
+use crate::parents::{child, create_persistent, trimmed};
 use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
 use farrier_client::{
@@ -58,7 +58,7 @@ impl Queue {
     #[must_use]
     pub fn new(client: &Client, path: &str) -> Self {
         let acl = vec![Acl::world(perms::ALL)];
-        Self { client: client.clone(), path: path.trim_end_matches('/').to_owned(), limit: LIMIT, acl }
+        Self { client: client.clone(), path: trimmed(path), limit: LIMIT, acl }
     }
 
     /// How many items may wait, those that are being worked on included; [`LIMIT`] by default. Puts that are on their way
@@ -77,11 +77,11 @@ impl Queue {
     }
 
     fn entries(&self) -> String {
-        format!("{}/entries", self.path)
+        child(&self.path, "entries")
     }
 
     fn taken(&self) -> String {
-        format!("{}/taken", self.path)
+        child(&self.path, "taken")
     }
 
     /// Puts an item at the end, creating the queue if it does not exist. The item's name comes back.
@@ -91,8 +91,8 @@ impl Queue {
     /// # Errors
     ///
     /// [`Error::QueueFull`]. [`ClientError::Unknown`] in [`Error::Client`] if the reply was lost and the item is not there:
-    /// it was never put, or somebody took and acknowledged it already. [`ClientError::NotDone`] if no server could be
-    /// reached.
+    /// it was never put, or somebody took and acknowledged it already; or if the servers don't let it be looked for, which
+    /// the error says then. [`ClientError::NotDone`] if no server could be reached.
     pub async fn put(&self, data: impl AsRef<[u8]>) -> Result<String, Error> {
         self.put_at(PRIORITY, data).await
     }
@@ -106,7 +106,7 @@ impl Queue {
     pub async fn put_at(&self, priority: u16, data: impl AsRef<[u8]>) -> Result<String, Error> {
         let unique = Unique::for_path(&self.client, &self.path)?.hex();
         let prefix = format!("{}-{unique}-", self.prefix(priority)?);
-        let lost = match self.create(&prefix, data.as_ref()).await {
+        let mut lost = match self.create(&prefix, data.as_ref()).await {
             Err(Error::Client(lost @ ClientError::Unknown { .. })) => lost,
             other => return other,
         };
@@ -115,8 +115,17 @@ impl Queue {
             self.client.sync(&self.path).await?;
             self.client.list(&self.entries()).await
         });
-        let names = names.await.unwrap_or_default();
-        names.into_iter().find(|name| name.starts_with(&prefix)).ok_or_else(|| lost.into())
+        match names.await {
+            Ok(names) => names.into_iter().find(|name| name.starts_with(&prefix)).ok_or_else(|| lost.into()),
+            Err(error) if error.is_no_node() => Err(lost.into()),
+            // It says nothing about the item, so the item may be there.
+            Err(error) => {
+                if let ClientError::Unknown { reason, .. } = &mut lost {
+                    *reason = format!("{reason}; and it can't be looked for: {error}").into();
+                }
+                Err(lost.into())
+            }
+        }
     }
 
     /// Puts an item under exactly the name that kazoo would give it, so that kazoo's consumers take it in its turn too:

@@ -531,6 +531,52 @@ async fn a_list_that_is_too_long_for_the_client_is_not_asked_for_again_and_again
 }
 
 #[tokio::test]
+async fn an_item_without_a_reply_is_found_at_the_root_of_a_chroot() {
+    for refused in [false, true] {
+        let (client, mut script) = Script::new(|builder| builder);
+        let queue = Queue::new(&client.chroot("/q").expect("a path"), "/").limit(usize::MAX);
+        let puts = tokio::spawn(async move { queue.put("work").await });
+        let request = script.next(OpCode::Create2).await;
+        let name = format!("{}0000000004", request.path().strip_prefix("/q/entries/").expect("below it"));
+        script.cut();
+        let syncs = script.next(OpCode::Sync).await;
+        assert_eq!(syncs.path(), "/q");
+        if refused {
+            script.refuse(&syncs, ErrorCode::NoAuth);
+            let error = script.end(puts).await.expect_err("nobody knows");
+            assert!(matches!(&error, Error::Client(client) if client.is_unknown()), "{error}");
+            assert!(error.to_string().contains("can't be looked for"), "{error}");
+            continue;
+        }
+        script.answer(&syncs, |out| put_str(out, "/q"));
+        let lists = script.next(OpCode::GetChildren).await;
+        assert_eq!(lists.path(), "/q/entries");
+        script.list(&lists, &["entry-100-0000000003", &name]);
+        assert_eq!(script.end(puts).await.expect("it is there"), name);
+    }
+}
+
+#[tokio::test]
+async fn a_double_barrier_stands_at_the_root_of_a_chroot() {
+    let (client, mut script) = Script::new(|builder| builder);
+    let barrier = DoubleBarrier::new(&client.chroot("/b").expect("a path"), "/", 1).expect("some");
+    let enters = tokio::spawn(async move { barrier.enter().await });
+    let path = script.create("").await;
+    let own = stat(script.zxid, 0);
+    let name = path.strip_prefix("/b/").expect("below it");
+    let ready = script.next(OpCode::Exists).await;
+    assert_eq!(ready.path(), "/b/ready");
+    script.answer(&ready, |out| stat(own.czxid.to_wire() + 1, 0).write(out));
+    let looks = script.next(OpCode::Exists).await;
+    assert_eq!(looks.path(), path);
+    script.answer(&looks, |out| own.write(out));
+    let lists = script.next(OpCode::GetChildren).await;
+    assert_eq!(lists.path(), "/b");
+    script.list(&lists, &["ready", name]);
+    drop(script.end(enters).await.expect("it stood when the barrier was opened"));
+}
+
+#[tokio::test]
 async fn an_acknowledgement_is_believed_only_while_the_session_is_known_to_live() {
     for stopped in [false, true] {
         let (client, mut script) = Script::new(|builder| builder);
