@@ -210,17 +210,39 @@ impl Latch {
         self.leadership().is_some()
     }
 
-    /// Waits until this candidate leads.
+    /// Waits until this candidate leads, by a term that is neither lost nor suspended.
     ///
     /// # Errors
     ///
     /// Why it stands no more; as [`Election::lead`].
     pub async fn leading(&self) -> Result<Arc<Leadership>, Error> {
         let mut seen = self.seen.clone();
-        match seen.wait_for(|status| !matches!(status, Status::Standing)).await.as_deref() {
-            Ok(Status::Leading(leadership)) => Ok(Arc::clone(leadership)),
-            Ok(Status::Failed(error)) => Err(error.clone()),
-            Ok(Status::Standing) | Err(_) => Err(farrier_client::Error::Closed.into()),
+        loop {
+            let status = seen.borrow_and_update().clone();
+            let mut state = match status {
+                Status::Leading(leadership) => {
+                    let state = leadership.watch();
+                    if leadership.is_held() {
+                        return Ok(leadership);
+                    }
+                    // The term is not kept while this waits: if it is lost, the next one begins when nobody has it any more.
+                    Some(state)
+                }
+                Status::Standing => None,
+                Status::Failed(error) => return Err(error),
+            };
+            let held_again = async {
+                match &mut state {
+                    // A term that has ended is followed by another status, which comes first.
+                    Some(state) => drop(state.changed().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                changed = seen.changed() => changed.map_err(|_| farrier_client::Error::Closed)?,
+                () = held_again => {}
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use farrier_proto::client::{begin_frame, end_frame, put_reply};
 use farrier_proto::jute::{put_buffer, put_i32, put_len, put_str};
 use farrier_proto::multi::{MultiHeader, MultiOp, put_end, put_result, read_multi};
 use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid};
-use farrier_recipes::{DoubleBarrier, Error, HoldState, Item, Lock, Queue, guarded_multi};
+use farrier_recipes::{DoubleBarrier, Election, Error, HoldState, Item, Latch, Lock, Queue, guarded_multi};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -365,6 +365,30 @@ async fn a_lock_is_held_on_another_connection_only_once_its_znode_was_seen() {
         script.work().await;
         assert_eq!((guard.state(), *guard.watch().borrow()), (HoldState::Held, HoldState::Held));
     }
+}
+
+#[tokio::test]
+async fn nobody_is_told_to_lead_by_a_term_that_is_suspended() {
+    let (client, mut script) = Script::new(|builder| builder);
+    let latch = Arc::new(Election::new(&client, "/lead").latch());
+    let creates = script.next(OpCode::Create2).await;
+    let own = stat(script.zxid, 0);
+    let path = script.make(&creates, "0000000001");
+    let listed = script.next(OpCode::GetChildren).await;
+    script.list(&listed, &[path.strip_prefix("/lead/").expect("below it")]);
+    let seen = script.next(OpCode::Exists).await;
+    script.answer(&seen, |out| own.write(out));
+    let leading = async |latch: Arc<Latch>| latch.leading().await;
+    drop(script.end(tokio::spawn(leading(Arc::clone(&latch)))).await.expect("it leads"));
+
+    script.reconnect();
+    let waits = tokio::spawn(leading(Arc::clone(&latch)));
+    let seen = script.next(OpCode::Exists).await;
+    script.work().await;
+    assert!(!waits.is_finished() && !latch.is_leader(), "its znode was not seen yet");
+    script.answer(&seen, |out| own.write(out));
+    let term = script.end(waits).await.expect("it leads again");
+    assert!(term.is_held() && latch.is_leader());
 }
 
 #[tokio::test]
