@@ -65,7 +65,8 @@ impl<'a> NewZnode<'a> {
         self.living(Life::Ttl(ttl))
     }
 
-    /// Appends ten digits to the name: how many children the parent has had. The answer has the full path.
+    /// Appends ten digits to the name: how many children the parent has had. The answer has the full path. One that ends
+    /// with a slash, as `/` does, leaves the name to the digits.
     pub const fn sequential(mut self) -> Self {
         self.sequential = true;
         self
@@ -81,6 +82,12 @@ impl<'a> NewZnode<'a> {
     pub const fn acl(mut self, acl: &'a [Acl<'a>]) -> Self {
         self.acl = acl;
         self
+    }
+
+    /// Its path as the server names it, without the digits of a sequential one: those make a child of the root of `client`
+    /// if there is no other name, and not a sibling.
+    pub(super) fn full_path(&self, client: &Client) -> String {
+        if self.sequential && self.path == "/" { format!("{}/", client.chroot) } else { client.full_path(self.path) }
     }
 
     /// How it is asked for; or what is wrong with it.
@@ -202,7 +209,7 @@ impl<'a> Create<'a> {
             Err(rule) => return self.base.refuse("create", rule),
         };
         // Not by `Base::submit`: the path of a sequential znode may end with a slash.
-        let target = client.target("create", path);
+        let target = Target { path: self.znode.full_path(client), ..client.target("create", path) };
         let body = |out: &mut Vec<u8>, path: &str| self.znode.write(kind, path, out);
         Call::submit(&client.shared, target, (kind.op, timeout), Again::Never, Watching::No, body, created)
     }

@@ -72,15 +72,14 @@ impl<'a> Op<'a> {
 
     /// Appends it to the body of a multi; or what is wrong with it.
     fn write(&self, client: &Client, out: &mut Vec<u8>) -> Result<(), &'static str> {
-        let full = client.full_path(self.path());
         if let Self::Create(znode) = self {
             let kind = znode.kind()?;
             put_header(out, kind.op);
-            znode.write(kind, &full, out);
+            znode.write(kind, &znode.full_path(client), out);
             return Ok(());
         }
         path::validate(self.path())?;
-        let path = Some(full.into());
+        let path = Some(client.full_path(self.path()).into());
         match *self {
             Self::Create(_) => {}
             Self::Delete { version, .. } => {

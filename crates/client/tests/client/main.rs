@@ -167,6 +167,18 @@ async fn a_chroot_is_invisible() {
     let done = app.multi([Op::create("/z", b"")]).await.expect("done");
     assert!(matches!(&done[..], [OpResult::Created { path, stat: Some(_) }] if path == "/z"));
     assert!(root.chroot("nowhere").is_err());
+
+    // Digits alone are a name below the root.
+    let number = app.create("/", b"").sequential().await.expect("created");
+    let done = app.multi([NewZnode::new("/", b"").sequential().into()]).await.expect("done");
+    let [OpResult::Created { path: next, .. }] = &done[..] else { panic!("{done:?}") };
+    for path in [&number.path, next] {
+        let name = path.strip_prefix('/').expect("a path");
+        assert!(name.len() == 10 && name.bytes().all(|b| b.is_ascii_digit()), "{path}");
+        assert!(root.exists(&format!("/app/{name}")).await.expect("answered").is_some(), "{path}");
+        app.delete(path).await.expect("it is there");
+    }
+    assert_eq!(root.create("/", b"").sequential().await.expect("created").path.len(), 11);
 }
 
 #[tokio::test]
