@@ -4,9 +4,9 @@
 //! what is there is read, and compared with what was known. Where events may be missing, everything is read again.
 
 use crate::Error;
-use crate::limits::READS_AHEAD;
+use crate::limits::{PAUSE, READS_AHEAD};
 use crate::parents::child;
-use crate::steady::{is_passing, until_answered};
+use crate::steady::is_passing;
 use farrier_client::{
     Call, Change, Client, Error as ClientError, ErrorCode, EventType, Stat, Value, Watch, WatchEvent,
 };
@@ -62,7 +62,91 @@ pub(crate) enum Step {
     Missed,
 }
 
-/// See the module.
+/// What is found on the way through everything.
+#[derive(Debug)]
+struct Walk {
+    all: bool,
+    found: BTreeMap<String, Znode>,
+    /// Paths that are yet to be read.
+    ahead: VecDeque<String>,
+    reads: VecDeque<Reading>,
+}
+
+/// A znode on its way.
+#[derive(Debug)]
+struct Reading {
+    path: String,
+    /// `None` once it was answered, or if it is not asked for.
+    get: Option<Call<Value>>,
+    /// The same.
+    list: Option<Call<Vec<String>>>,
+    value: Option<Znode>,
+}
+
+impl Reading {
+    fn of(client: &Client, path: String, get: bool, list: bool) -> Self {
+        let (get, list) = (get.then(|| client.get(&path).send()), list.then(|| client.list(&path).send()));
+        Self { path, get, list, value: None }
+    }
+}
+
+impl Walk {
+    fn new(client: &Client, root: &str, depth: Depth) -> Self {
+        let all = depth == Depth::All;
+        let first = Reading::of(client, root.to_owned(), all, true);
+        Self { all, found: BTreeMap::new(), ahead: VecDeque::new(), reads: [first].into() }
+    }
+
+    /// Goes on to the end, or as far as it is allowed to: whether that was the end. Cancelling the call loses nothing.
+    async fn finish(&mut self, client: &Client, root: &str) -> Result<bool, ClientError> {
+        loop {
+            while self.reads.len() < READS_AHEAD
+                && let Some(path) = self.ahead.pop_front()
+            {
+                self.reads.push_back(Reading::of(client, path, true, self.all));
+            }
+            let Some(reading) = self.reads.front_mut() else { return Ok(true) };
+            let path = &reading.path;
+            if let Some(get) = &mut reading.get {
+                let answer = answered(client, get, || client.get(path).send()).await;
+                reading.get = None;
+                let Some(Value { data, stat, .. }) = visible(root, path, answer)? else {
+                    self.reads.pop_front();
+                    continue;
+                };
+                reading.value = Some(Znode { path: path.clone(), data, stat });
+            }
+            if let Some(list) = &mut reading.list {
+                let answer = answered(client, list, || client.list(path).send()).await;
+                reading.list = None;
+                let names = visible(root, path, answer)?.unwrap_or_default();
+                self.ahead.extend(names.iter().map(|name| child(path, name)));
+            }
+            if self.found.len() + self.ahead.len() >= ZNODES_MAX {
+                return Ok(false);
+            }
+            let done = self.reads.pop_front().and_then(|reading| reading.value);
+            self.found.extend(done.map(|znode| (znode.path.clone(), znode)));
+        }
+    }
+}
+
+/// The answer of a read, which is sent again in the place of `call` as long as no server deals with it.
+async fn answered<T>(client: &Client, call: &mut Call<T>, again: impl Fn() -> Call<T>) -> Result<T, ClientError> {
+    loop {
+        match (&mut *call).await {
+            Err(error) if is_passing(&error) && !client.has_ended() => {
+                // At once: a call that was answered has no other answer for whoever comes back to it.
+                *call = again();
+                client.sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// See the module. What is asked for is kept here until it is used, so that calls can be cancelled and come to an end
+/// all the same.
 #[derive(Debug)]
 pub(crate) struct Mirror {
     client: Client,
@@ -70,12 +154,18 @@ pub(crate) struct Mirror {
     depth: Depth,
     known: BTreeMap<String, Arc<Znode>>,
     watch: Option<Watch>,
+    /// The request for that.
+    asks: Option<Call<Watch>>,
     steps: VecDeque<Step>,
     /// Everything has to be read.
     stale: bool,
     loaded: bool,
-    /// A change whose znode is yet to be read; kept here so that the call can be cancelled.
+    /// How far the reading of everything has come.
+    walk: Option<Walk>,
+    /// A change whose znode is yet to be read.
     pending: Option<Change>,
+    /// That reading.
+    read: Option<Call<Value>>,
 }
 
 impl Mirror {
@@ -86,10 +176,13 @@ impl Mirror {
             depth,
             known: BTreeMap::new(),
             watch: None,
+            asks: None,
             steps: VecDeque::new(),
             stale: true,
             loaded: false,
+            walk: None,
             pending: None,
+            read: None,
         }
     }
 
@@ -144,10 +237,18 @@ impl Mirror {
     /// Reads everything, and tells what differs from what was known.
     async fn read_all(&mut self) -> Result<(), Error> {
         if self.watch.is_none() {
-            let watch = until_answered(&self.client, || self.client.watch(&self.root).recursive()).await?;
-            self.watch = Some(watch);
+            let again = || self.client.watch(&self.root).recursive().send();
+            let watch = answered(&self.client, self.asks.get_or_insert_with(again), again).await;
+            self.asks = None;
+            self.watch = Some(watch?);
         }
-        let found = self.walk().await?;
+        // It outlives this call if that is cancelled.
+        let walk = self.walk.get_or_insert_with(|| Walk::new(&self.client, &self.root, self.depth));
+        let walked = walk.finish(&self.client, &self.root).await;
+        let found = self.walk.take().map(|walk| walk.found).unwrap_or_default();
+        if !walked? {
+            return Err(self.too_many());
+        }
         let mut steps = Vec::new();
         for (path, old) in &self.known {
             if found.get(path).is_none_or(|new| new.stat.czxid != old.stat.czxid) {
@@ -196,46 +297,6 @@ impl Mirror {
         self.steps.push_back(step);
     }
 
-    /// Everything that there is now.
-    async fn walk(&self) -> Result<BTreeMap<String, Znode>, Error> {
-        type Reads = (String, Call<Value>, Option<Call<Vec<String>>>);
-        let all = self.depth == Depth::All;
-        let mut found = BTreeMap::new();
-        let mut ahead: VecDeque<String> = VecDeque::new();
-        let mut reads: VecDeque<Reads> = VecDeque::new();
-        if all {
-            ahead.push_back(self.root.clone());
-        } else {
-            match until_answered(&self.client, || self.client.list(&self.root)).await {
-                Ok(names) => ahead.extend(names.iter().map(|name| child(&self.root, name))),
-                Err(error) if error.is_no_node() => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        loop {
-            while reads.len() < READS_AHEAD
-                && let Some(path) = ahead.pop_front()
-            {
-                let (get, list) = (self.client.get(&path).send(), all.then(|| self.client.list(&path).send()));
-                reads.push_back((path, get, list));
-            }
-            let Some((path, get, list)) = reads.pop_front() else { return Ok(found) };
-            let value = match self.visible(&path, self.or_again(get.await, || self.client.get(&path)).await)? {
-                Some(Value { data, stat, .. }) => Znode { path: path.clone(), data, stat },
-                None => continue,
-            };
-            if let Some(list) = list
-                && let Some(names) = self.visible(&path, self.or_again(list.await, || self.client.list(&path)).await)?
-            {
-                ahead.extend(names.iter().map(|name| child(&path, name)));
-            }
-            if found.len() + ahead.len() >= ZNODES_MAX {
-                return Err(self.too_many());
-            }
-            found.insert(path, value);
-        }
-    }
-
     fn too_many(&self) -> Error {
         let reason = format!("more than {ZNODES_MAX} znodes; follow a part of them");
         Error::Invalid { path: self.root.clone(), reason }
@@ -278,30 +339,22 @@ impl Mirror {
         Ok(())
     }
 
-    async fn read(&self, path: &str) -> Result<Option<Znode>, Error> {
-        let read = until_answered(&self.client, || self.client.get(path)).await;
-        let value = self.visible(path, read)?;
+    /// Reads where the pending change points.
+    async fn read(&mut self, path: &str) -> Result<Option<Znode>, Error> {
+        let again = || self.client.get(path).send();
+        let read = answered(&self.client, self.read.get_or_insert_with(again), again).await;
+        self.read = None;
+        let value = visible(&self.root, path, read)?;
         Ok(value.map(|Value { data, stat, .. }| Znode { path: path.to_owned(), data, stat }))
     }
+}
 
-    /// The answer of a read that was sent ahead; if no server gave one, that of the same read made again.
-    async fn or_again<T, R>(&self, first: Result<T, ClientError>, again: impl FnMut() -> R) -> Result<T, ClientError>
-    where
-        R: IntoFuture<Output = Result<T, ClientError>>,
-    {
-        match first {
-            Err(error) if is_passing(&error) => until_answered(&self.client, again).await,
-            other => other,
-        }
-    }
-
-    /// What was read, if it is there for this client: below the root, what may not be read is as if it were not there.
-    fn visible<T>(&self, path: &str, read: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
-        match read {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.is_no_node() => Ok(None),
-            Err(error) if error.code() == Some(ErrorCode::NoAuth) && path != self.root => Ok(None),
-            Err(error) => Err(error),
-        }
+/// What was read, if it is there for this client: below the root, what may not be read is as if it were not there.
+fn visible<T>(root: &str, path: &str, read: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_no_node() => Ok(None),
+        Err(error) if error.code() == Some(ErrorCode::NoAuth) && path != root => Ok(None),
+        Err(error) => Err(error),
     }
 }

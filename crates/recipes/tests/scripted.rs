@@ -10,12 +10,15 @@ use farrier_proto::client::{begin_frame, end_frame, put_reply};
 use farrier_proto::jute::{put_buffer, put_i32, put_len, put_str};
 use farrier_proto::multi::{MultiHeader, MultiOp, put_end, put_result, read_multi};
 use farrier_proto::{Field as _, OpCode, Reader, SessionId, Xid};
-use farrier_recipes::{DoubleBarrier, Election, Error, HoldState, Item, Latch, Lock, Queue, guarded_multi};
+use farrier_recipes::{
+    Cache, CacheEvent, DoubleBarrier, Election, Error, HoldState, Item, Latch, Lock, Queue, guarded_multi,
+};
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -552,6 +555,44 @@ async fn a_list_that_is_too_long_for_the_client_is_not_asked_for_again_and_again
     let error = script.serve(takes, |script, request| script.list(request, &["entry-100-0000000001"; 1000])).await;
     let error = error.expect_err("it can't be read");
     assert!(matches!(error, Error::Client(ClientError::Unreadable { .. })), "{error}");
+}
+
+/// Whoever looks after a cache between other things, and leaves it before every answer, has it loaded all the same.
+#[tokio::test]
+async fn a_cache_is_loaded_by_calls_that_are_all_cancelled_but_the_last() {
+    let (client, mut script) = Script::new(|builder| builder);
+    let mut cache = Cache::tree(&client, "/c");
+    let mut reads = 0;
+    for _ in 0..100 {
+        let looked = pin!(cache.next()).poll(&mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(event) = looked {
+            let CacheEvent::Added(first) = event.expect("nothing is refused") else { panic!("not the first one") };
+            assert_eq!((first.path.as_str(), reads), ("/c", 8));
+            cache.load().await.expect("everything is there");
+            let all: Vec<String> = cache.view().all().iter().map(|znode| znode.path.clone()).collect();
+            assert_eq!(all, ["/c", "/c/a", "/c/a/b", "/c/d"]);
+            return;
+        }
+        script.work().await;
+        script.pass_time();
+        let Some(request) = script.asked.pop_front() else { continue };
+        let below: &[&str] = match request.path().as_str() {
+            "/c" => &["a", "d"],
+            "/c/a" => &["b"],
+            _ => &[],
+        };
+        match request.op {
+            OpCode::AddWatch => script.answer(&request, |_| {}),
+            OpCode::GetChildren => script.list(&request, below),
+            OpCode::GetData => script.answer(&request, |out| {
+                put_buffer(out, Some(b""));
+                stat(50, 0).write(out);
+            }),
+            other => panic!("{other:?}"),
+        }
+        reads += usize::from(request.op != OpCode::AddWatch);
+    }
+    panic!("it is never loaded");
 }
 
 #[tokio::test]
