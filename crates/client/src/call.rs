@@ -141,6 +141,10 @@ enum State {
 /// The answer to a request that is on its way. It was put in line when this was made, so requests keep the order of
 /// their making, however they are awaited.
 ///
+/// There is one exception: a read that was sent and is not answered when the connection is lost. It goes to the end of the
+/// line as soon as this is polled again, and may be executed behind a write that was made after it. Whoever has to know
+/// what was there before a write awaits the read first.
+///
 /// Dropping it gives up the answer, not the request: what was sent may be executed, what was not will not be sent
 /// on a later connection.
 #[must_use = "the answer tells whether the request was done"]

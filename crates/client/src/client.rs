@@ -24,7 +24,8 @@ impl Drop for Farewell {
     }
 }
 
-/// A session with an ensemble. Clones share it; a call through any of them takes its place in one order.
+/// A session with an ensemble. Clones share it; a call through any of them takes its place in one order, which only a read
+/// can lose, with its connection (see [`Call`]).
 ///
 /// Every call gives back a request that can be given options and is sent by `.await`, or by `.send()` when the
 /// answer is to be awaited later:
