@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
 
     /// A nullable string.
     pub fn string(&mut self) -> Result<JStr<'a>, DecodeError> {
-        let text = |bytes| std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
+        let text = |bytes| std::str::from_utf8(bytes).map_or_else(|_| Cow::Owned(lossy(bytes)), Cow::Borrowed);
         Ok(self.counted("string")?.map(text))
     }
 
@@ -322,9 +322,45 @@ newtype_field! {
     crate::Xid, i32, Self, |x| x.0;
 }
 
+/// Text with U+FFFD in place of each bad sequence. A char beyond the BMP, which Java writes as two surrogates of three bytes and
+/// does not read back, comes to two of them, as in Java.
+fn lossy(mut bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    loop {
+        let (good, len) = match std::str::from_utf8(bytes) {
+            Ok(good) => {
+                text.push_str(good);
+                return text;
+            }
+            Err(error) => (error.valid_up_to(), error.error_len()),
+        };
+        let (good, bad) = bytes.split_at(good);
+        text.push_str(std::str::from_utf8(good).expect("it was looked at"));
+        text.push(char::REPLACEMENT_CHARACTER);
+        let is_surrogate = matches!(bad, [0xED, 0xA0..=0xBF, 0x80..=0xBF, ..]);
+        bytes = &bad[if is_surrogate { 3 } else { len.unwrap_or(bad.len()) }..];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bad_text_reads_as_in_java() {
+        for (bytes, expected) in [
+            (&b"a\xffb"[..], "a\u{fffd}b"),
+            (b"u\xed\xa0\xbd\xed\xb8\x80.", "u\u{fffd}\u{fffd}."),
+            (b"\xed\xa0", "\u{fffd}\u{fffd}"),
+            (b"\xe2\x82", "\u{fffd}"),
+            (b"\xff\xff", "\u{fffd}\u{fffd}"),
+            ("é😀".as_bytes(), "é😀"),
+        ] {
+            let mut out = u32::try_from(bytes.len()).unwrap().to_be_bytes().to_vec();
+            out.extend_from_slice(bytes);
+            assert_eq!(Reader::new(&out).string().unwrap().as_deref(), Some(expected), "{bytes:?}");
+        }
+    }
 
     #[test]
     fn bytes_tell_the_path_that_they_begin_with_if_there_is_one() {

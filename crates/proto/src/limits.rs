@@ -18,9 +18,10 @@ pub const TXN_MAX: usize = JUTE_MAX_BUFFER + JUTE_EXTRA_SIZE;
 /// Bytes of a client's identities in a forwarded request. Apache bounds each string and not their number.
 pub const LEARNER_IDENTITIES_MAX: usize = 4 << 20;
 
-/// Deepest path accepted when a tree is loaded or a node is created. Apache has none besides the
-/// frame; a frame of [`JUTE_MAX_BUFFER`] bytes holds at most half as many components.
-pub const PATH_DEPTH_MAX: usize = JUTE_MAX_BUFFER / 2 + 1;
+/// Components of the path of a znode that is created; one that is there already may have any number. Apache has no such limit,
+/// and calls itself once for each component where it writes a snapshot or counts for a quota: between 2,500 and 4,000 of
+/// them end a server with the stack that a JVM has by default, and end it again at each start.
+pub const PATH_DEPTH_MAX: usize = 1000;
 
 /// Operations in one multi. The smallest operation takes 18 bytes (header, empty path, version), so
 /// a default frame holds fewer; the bound matters where `jute.maxbuffer` was raised.

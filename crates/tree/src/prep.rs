@@ -100,20 +100,17 @@ impl WriteRequest<'_> {
 }
 
 fn creation_stops_apache(request: &CreateRequest<'_>) -> bool {
+    let Some(path) = request.path.as_deref() else { return false };
     let is_sequential = CreateMode::from_code(request.flags).is_some_and(CreateMode::is_sequential);
-    !is_sequential && path_stops_apache(request.path.as_deref())
+    is_too_deep(path) || (!is_sequential && split(path).is_some_and(|(p, name)| quota::creation_stops_apache(p, name)))
 }
 
 fn deletion_stops_apache(request: &PathVersion<'_>) -> bool {
-    path_stops_apache(request.path.as_deref())
+    request.path.as_deref().and_then(split).is_some_and(|(p, name)| quota::deletion_stops_apache(p, name))
 }
 
 fn data_stops_apache(request: &SetDataRequest<'_>) -> bool {
     request.path.as_deref().is_some_and(|path| quota::is_no_usage(path, request.data.as_deref()))
-}
-
-fn path_stops_apache(path: Option<&str>) -> bool {
-    path.and_then(split).is_some_and(|(parent, name)| quota::stops_apache(parent, name))
 }
 
 /// A transaction, ready to be logged.
@@ -290,7 +287,7 @@ impl Op<'_> {
         let suffix = if farrier_proto::planted!(SequenceFromChildCount) { child_count } else { cversion };
         let path = if mode.is_sequential() { Cow::Owned(format!("{path}{suffix:010}")) } else { path };
         check_path(&path)?;
-        if quota::stops_apache(&path[..parent_len], &path[parent_len + 1..]) {
+        if is_too_deep(&path) || quota::creation_stops_apache(&path[..parent_len], &path[parent_len + 1..]) {
             return Err(ErrorCode::BadArguments);
         }
         let place = self.pending.find(self.tree, &path);
@@ -371,7 +368,7 @@ impl Op<'_> {
         let place = self.pending.find(self.tree, &path);
         let view = self.pending.view(&place).ok_or(ErrorCode::NoNode)?;
         next_version(view.stat().version, request.version)?;
-        if quota::stops_apache(&path[..parent_len], &path[parent_len + 1..]) {
+        if quota::deletion_stops_apache(&path[..parent_len], &path[parent_len + 1..]) {
             return Err(ErrorCode::BadArguments);
         }
         if view.has_children() {
@@ -517,11 +514,11 @@ fn full_check(path: JStr<'_>) -> Result<Cow<'_, str>, ErrorCode> {
 }
 
 fn check_path(path: &str) -> Result<(), ErrorCode> {
-    validate(path).map_err(|_| ErrorCode::BadArguments)?;
-    if path.len() > PATH_DEPTH_MAX && path.bytes().filter(|b| *b == b'/').count() > PATH_DEPTH_MAX {
-        return Err(ErrorCode::BadArguments);
-    }
-    Ok(())
+    validate(path).map_err(|_| ErrorCode::BadArguments)
+}
+
+fn is_too_deep(path: &str) -> bool {
+    path.len() > 2 * PATH_DEPTH_MAX && path.bytes().filter(|b| *b == b'/').count() > PATH_DEPTH_MAX
 }
 
 /// The version after a change of a znode that has `current`, if that is what the client expects.

@@ -24,12 +24,37 @@ pub fn governed_path(parent: &str) -> Option<&str> {
     parent.strip_prefix(QUOTA_ROOT).filter(|path| path.starts_with('/'))
 }
 
-/// Whether Apache's servers stop for good where a znode of this name is created or deleted: they look for the path that limits
-/// are for behind [`QUOTA_ROOT`], wherever below `/zookeeper` these stand (`DataTree.createNode` and `deleteNode`,
-/// `PathTrie`), and fail where nothing is left of it. A transaction that does so stops them again at each start.
+/// Whether Apache's servers stop for good when they delete a znode of this name: they look for the path that limits are for
+/// behind [`QUOTA_ROOT`], wherever below `/zookeeper` these stand, and fail where no component of it is left
+/// (`DataTree.deleteNode`, `PathTrie`). A transaction that does so stops them again at each start.
 #[must_use]
-pub fn stops_apache(parent: &str, name: &str) -> bool {
-    name == LIMITS && parent.starts_with("/zookeeper") && parent.encode_utf16().nth(QUOTA_ROOT.len()).is_none()
+pub fn deletion_stops_apache(parent: &str, name: &str) -> bool {
+    if name != LIMITS || !parent.starts_with("/zookeeper") {
+        return false;
+    }
+    let mut units = 0;
+    let behind = parent.chars().skip_while(|c| {
+        let skip = units < QUOTA_ROOT.len();
+        units += c.len_utf16();
+        skip
+    });
+    // What it is given is at least so long; of what is left it drops components that are blank.
+    behind.filter(|c| !matches!(c, '/' | '\0'..=' ')).next().is_none()
+}
+
+/// Whether Apache's servers stop for good, at once or when they load or delete it, where a znode of this name is created, or
+/// understand it as the quota of another path than [`governed_path`] says: they take limits anywhere below `/zookeeper` for
+/// those of a path, drop its blank components, and cut it off at the first `/zookeeper_limits` (`DataTree.createNode`,
+/// `deleteNode` and `traverseNode`).
+#[must_use]
+pub fn creation_stops_apache(parent: &str, name: &str) -> bool {
+    let is_concerned = match name {
+        LIMITS => parent.starts_with("/zookeeper"),
+        STATS => parent.starts_with(QUOTA_ROOT),
+        _ => false,
+    };
+    let is_plain = |component: &str| !component.starts_with(LIMITS) && component.chars().any(|c| c > ' ');
+    is_concerned && !governed_path(parent).is_some_and(|path| path.split('/').skip(1).all(is_plain))
 }
 
 /// Whether this is what a server counts under a quota, and `data` no such count: Apache's servers stop for good at the next write
@@ -360,11 +385,23 @@ mod tests {
         assert_eq!(governed_path("/zookeeper/quotas/a"), None);
         assert_eq!(governed_path("/zookeeper/quota/a/b"), Some("/a/b"));
         for parent in ["/zookeeper", "/zookeeper/a", "/zookeeperx", "/zookeeper/quota", "/zookeeper/\u{10437}123"] {
-            assert!(stops_apache(parent, LIMITS), "{parent}");
-            assert!(!stops_apache(parent, STATS), "{parent}");
+            assert!(deletion_stops_apache(parent, LIMITS) && creation_stops_apache(parent, LIMITS), "{parent}");
+            assert!(!deletion_stops_apache(parent, STATS), "{parent}");
         }
-        for parent in ["", "/a", "/zookeepe", "/zookeeper/quota/a", "/zookeeper/quotas", "/zookeeper/\u{10437}12345"] {
-            assert!(!stops_apache(parent, LIMITS), "{parent}");
+        for parent in ["/zookeeper/quota/ ", "/zookeeper/quota/ /  ", "/zookeeper/12345 "] {
+            assert!(deletion_stops_apache(parent, LIMITS) && creation_stops_apache(parent, LIMITS), "{parent:?}");
+        }
+        for parent in
+            ["/zookeeper/quotas", "/zookeeper/abcde/q", "/zookeeper/quota/a/ /b", "/zookeeper/quota/zookeeper_limits-x"]
+        {
+            assert!(!deletion_stops_apache(parent, LIMITS) && creation_stops_apache(parent, LIMITS), "{parent:?}");
+        }
+        for parent in ["", "/a", "/zookeepe", "/zookeeper/quota/a", "/zookeeper/quota/a b/c"] {
+            assert!(!deletion_stops_apache(parent, LIMITS) && !creation_stops_apache(parent, LIMITS), "{parent}");
+            assert!(!creation_stops_apache(parent, STATS), "{parent}");
+        }
+        for (parent, refused) in [("/zookeeper/quota", true), ("/zookeeper/quotas", true), ("/zookeeper/x", false)] {
+            assert_eq!(creation_stops_apache(parent, STATS), refused, "{parent}");
         }
         let stats = stats_path("/a");
         for (path, data, expected) in [

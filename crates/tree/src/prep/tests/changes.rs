@@ -228,6 +228,21 @@ fn what_would_stop_apaches_servers_is_refused() {
         assert_eq!(delete(&limits, -1).refusal(), Some(ErrorCode::BadArguments));
         assert_eq!(s.code(delete(&limits, -1)), -101);
     }
+    let (blank, cut) = ("/zookeeper/quota/ ", "/zookeeper/quota/zookeeper_limits-old");
+    for parent in [blank, cut, "/zookeeper/quotas"] {
+        s.ok(create(parent, 0));
+        let limits = format!("{parent}/zookeeper_limits");
+        assert_eq!((s.code(create(&limits, 0)), create(&limits, 0).refusal().is_some()), (-8, true), "{limits}");
+        assert_eq!(delete(&limits, -1).refusal().is_some(), parent == blank);
+    }
+    assert_eq!(s.code(create("/zookeeper/quotas/zookeeper_stats", 0)), -8);
+    let mut path = String::new();
+    for depth in 1..=1001 {
+        path.push_str("/d");
+        let refused = depth > 1000;
+        assert_eq!(s.code(create(&path, 0)), if refused { -8 } else { 0 }, "{depth}");
+        assert_eq!(create(&path, 2).refusal().is_some(), refused);
+    }
     let stats = "/zookeeper/quota/p/zookeeper_stats";
     for (text, code) in [(&b"garbage"[..], -8), (b"count=9,bytes=", -8), (b"count=9,bytes==3", 0), (b"", 0)] {
         assert_eq!(s.code(set(stats, text, -1)), code, "{text:?}");
