@@ -33,13 +33,13 @@ pub fn deletion_stops_apache(parent: &str, name: &str) -> bool {
         return false;
     }
     let mut units = 0;
-    let behind = parent.chars().skip_while(|c| {
+    let mut behind = parent.chars().skip_while(|c| {
         let skip = units < QUOTA_ROOT.len();
         units += c.len_utf16();
         skip
     });
     // What it is given is at least so long; of what is left it drops components that are blank.
-    behind.filter(|c| !matches!(c, '/' | '\0'..=' ')).next().is_none()
+    !behind.any(|c| !matches!(c, '/' | '\0'..=' '))
 }
 
 /// Whether Apache's servers stop for good, at once or when they load or delete it, where a znode of this name is created, or
