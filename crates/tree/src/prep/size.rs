@@ -25,7 +25,7 @@ pub(super) fn may_exceed(request: &WriteRequest<'_>, max: usize) -> bool {
         WriteRequest::Multi(_) => return false,
         // Its list is left out if it does not fit.
         WriteRequest::CloseSession => return false,
-        WriteRequest::DeleteContainer(path) => Some(path.len()),
+        WriteRequest::DeleteContainer(path) => Some(java_len_at_most(path.len())),
         WriteRequest::CreateSession { .. } | WriteRequest::Failed(_) => Some(0),
     };
     len.is_none_or(|len| len + FIXED > max)
@@ -44,8 +44,21 @@ pub(super) fn multi_may_exceed(ops: &[MultiOp<'_>], max: usize) -> bool {
     len.is_none_or(|len| len + FIXED > max)
 }
 
+/// Bytes of a text as a Java server writes it: it turns each half of a character beyond the basic plane into three bytes
+/// (`BinaryOutputArchive.stringToByteBuffer`), where UTF-8 has four for the whole. Followers write what they are sent
+/// anew, and do not look whether they can read it again.
+pub(super) fn java_len(text: &str) -> usize {
+    const FIRST_OF_FOUR: u8 = 0xf0;
+    text.len() + 2 * text.bytes().filter(|b| *b >= FIRST_OF_FOUR).count()
+}
+
+/// At least [`java_len`] of a text of `len` bytes.
+const fn java_len_at_most(len: usize) -> usize {
+    len + len / 2
+}
+
 fn text(field: &JStr<'_>) -> usize {
-    field.as_ref().map_or(0, |f| f.len())
+    java_len_at_most(field.as_ref().map_or(0, |f| f.len()))
 }
 
 fn data(field: &JBuf<'_>) -> usize {
@@ -60,15 +73,29 @@ fn create(r: &CreateRequest<'_>) -> Option<usize> {
 fn list(acl: Option<&[RawAcl<'_>]>) -> Option<usize> {
     acl.unwrap_or_default().iter().try_fold(0, |sum, a| {
         let scheme = a.scheme.as_deref().unwrap_or_default();
-        (scheme != "auth").then(|| sum + 12 + scheme.len() + a.id.as_deref().map_or(0, str::len))
+        (scheme != "auth").then(|| sum + 12 + java_len_at_most(scheme.len()) + text(&a.id))
     })
 }
 
-/// Bytes of a body.
+/// Bytes of a body, where the server that writes it makes it longest.
 pub(super) fn body_len(txn: &Txn<'_>) -> usize {
     let mut bytes = Vec::new();
     txn.write_body(&mut bytes);
-    bytes.len()
+    bytes.len() + growth(txn)
+}
+
+/// How much longer a Java server writes the texts of a body. None but those of lists can be: a legal path has no character beyond
+/// the basic plane.
+fn growth(txn: &Txn<'_>) -> usize {
+    let acl = match txn {
+        Txn::Create(t) | Txn::Create2(t) => &t.acl,
+        Txn::CreateContainer(t) => &t.acl,
+        Txn::CreateTtl(t) => &t.acl,
+        Txn::SetAcl(t) => &t.acl,
+        Txn::Multi(txns) => return txns.iter().map(growth).sum(),
+        _ => return 0,
+    };
+    acl.iter().map(|a| java_len(&a.id) - a.id.len()).sum()
 }
 
 impl Op<'_> {

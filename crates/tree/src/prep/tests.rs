@@ -5,6 +5,7 @@ mod creates;
 mod multis;
 mod predict;
 mod sessions;
+mod sizes;
 
 use super::*;
 use crate::{Outcome, TreeConfig};
