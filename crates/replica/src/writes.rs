@@ -63,7 +63,7 @@ impl Replica {
             return None;
         };
         if self.membership.is_learning()
-            && let Some(error) = refusal(&request, op)
+            && let Some(error) = refusal(&request, op).or_else(|| self.prep.oversize(&request, identities))
         {
             let zxid = self.tree.zxid().to_wire();
             self.answer(now, id, header.xid, zxid, Err(error), false, out);

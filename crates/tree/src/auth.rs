@@ -22,7 +22,7 @@ const IP: &str = "ip";
 const SUPER: &str = "super";
 
 /// Bytes of a stored entry without its two texts.
-const ENTRY_MIN: usize = 12;
+pub(crate) const ENTRY_MIN: usize = 12;
 /// Bytes that scheme `auth` may grow to in one list: a small request must not become a transaction that
 /// peers cannot read.
 pub(crate) const EXPANDED_MAX: usize = JUTE_EXTRA_SIZE / 2;

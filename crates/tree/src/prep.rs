@@ -166,9 +166,9 @@ impl Prep {
     /// # Panics
     /// When `ctx.zxid` is older than that of a change that is outstanding.
     pub fn prepare<'r>(&mut self, tree: &Tree, ctx: &RequestContext<'_>, request: WriteRequest<'r>) -> Prepared<'r> {
-        let body_max = self.txn_max.saturating_sub(size::AROUND_BODY);
+        let body_max = self.body_max();
         // Nearly every request is so small that nobody needs to measure its transaction.
-        let measured = size::may_exceed(&request, body_max);
+        let measured = size::may_exceed(&request, ctx.identities, body_max);
         let mut op = Op {
             tree,
             ctx,

@@ -1,7 +1,8 @@
 //! Several operations under one zxid: all of them, or none.
 
 use super::{Checked, Op, size};
-use crate::auth::EXPANDED_MAX;
+use crate::auth::{ENTRY_MIN, EXPANDED_MAX};
+use farrier_proto::client::CreateRequest;
 use farrier_proto::multi::MultiOp;
 use farrier_proto::{Acl, ErrorCode, OpCode, RawAcl, Txn};
 
@@ -10,7 +11,7 @@ impl Op<'_> {
     /// pending effects are taken back and the transaction says which: the ones before it stand there as
     /// they would have been, the ones behind it were never looked at.
     pub(super) fn multi<'r>(&mut self, ops: Vec<MultiOp<'r>>) -> Checked<'r> {
-        let measured = size::multi_may_exceed(&ops, self.body_max);
+        let measured = size::multi_may_exceed(&ops, self.ctx.identities, self.body_max);
         self.tree.foresee(ops.iter().filter_map(path_of));
         let mut txns = Vec::with_capacity(ops.len());
         let mut failed = false;
@@ -25,11 +26,10 @@ impl Op<'_> {
             }
             let result = match op {
                 MultiOp::Create { op, request, ttl } => {
-                    let asked: usize = request.acl.iter().flatten().map(raw_len).sum();
+                    let asked = asked_len(&request);
                     let op = if self.plain_creates && op == OpCode::Create2 { OpCode::Create } else { op };
                     self.create(op, request, ttl).and_then(|txn| {
-                        let stored: usize = acl_of(&txn).iter().map(entry_len).sum();
-                        expanded += stored.saturating_sub(asked);
+                        expanded += grown(asked, &txn);
                         if expanded > EXPANDED_MAX { Err(ErrorCode::InvalidAcl) } else { Ok(txn) }
                     })
                 }
@@ -51,14 +51,24 @@ impl Op<'_> {
     }
 }
 
+/// Bytes of the list in a request.
+pub(super) fn asked_len(request: &CreateRequest<'_>) -> usize {
+    request.acl.iter().flatten().map(raw_len).sum()
+}
+
+/// How much longer than `asked` the list in a transaction is.
+pub(super) fn grown(asked: usize, txn: &Txn<'_>) -> usize {
+    acl_of(txn).iter().map(entry_len).sum::<usize>().saturating_sub(asked)
+}
+
 /// Bytes of an entry: permissions, two lengths, two texts.
 fn raw_len(a: &RawAcl<'_>) -> usize {
-    12 + a.scheme.as_deref().map_or(0, str::len) + a.id.as_deref().map_or(0, str::len)
+    ENTRY_MIN + a.scheme.as_deref().map_or(0, str::len) + a.id.as_deref().map_or(0, str::len)
 }
 
 /// The same for an entry that is stored.
 fn entry_len(a: &Acl<'_>) -> usize {
-    12 + a.scheme.len() + a.id.len()
+    ENTRY_MIN + a.scheme.len() + a.id.len()
 }
 
 fn path_of<'r>(op: &'r MultiOp<'_>) -> Option<&'r [u8]> {

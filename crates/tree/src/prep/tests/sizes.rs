@@ -15,7 +15,8 @@ fn list_of(id: &str) -> Vec<RawAcl<'static>> {
     std::iter::once(owned(31, "digest", id.to_owned())).chain(auth).collect()
 }
 
-/// A Java follower writes six bytes for a character for which the leader has written four, and could not read its own log then.
+/// A Java follower writes six bytes for a character for which the leader has written four, and could not read its own
+/// log then.
 #[test]
 fn text_counts_as_a_java_server_writes_it() {
     const CHARS: usize = 245_000;
@@ -52,4 +53,58 @@ fn a_multi_of_many_such_texts_is_measured() {
     };
     assert_eq!(s.code(WriteRequest::Multi(vec![op("/a"), op("/b"), op("/c")])), MARSHALLING_ERROR);
     s.ok(WriteRequest::Multi(vec![op("/a"), op("/b")]));
+}
+
+/// What is asked before a request is forwarded agrees with what a leader does with it.
+#[test]
+fn what_no_leader_could_log_is_told_without_its_tree() {
+    let mut s = Server::with(TreeConfig::default(), AuthConfig { skip_acl: true, ..AuthConfig::default() });
+    s.ok(create("/p", 0));
+    let user = |len| vec![Identity::new("ip", "127.0.0.1"), Identity::new("digest", format!("u:{}", "h".repeat(len)))];
+    let auth = |n: i32| (0..n).map(|perms| entry(perms, "auth", "")).collect::<Vec<_>>();
+    let bad = |n| vec![owned(31, "digest", format!("u:{}", "\u{fffd}".repeat(n)))];
+    let (invalid_acl, fine) = (Some(ErrorCode::InvalidAcl), None);
+    let too_long = Some(ErrorCode::MarshallingError);
+    let op = |path, acl| {
+        let request = CreateRequest { acl: Some(acl), ..raw_create(path, 0) };
+        MultiOp::Create { op: OpCode::Create, request, ttl: None }
+    };
+    let (half, data) = ("\u{1f642}".repeat(100_000), vec![1; 1_000_000]);
+    for (len, request, expected) in [
+        (60_000, create_acl("/p/a", auth(60)), invalid_acl),
+        (60_000, set_acl("/p", auth(60), -1), invalid_acl),
+        (60_000, WriteRequest::Multi(vec![op("/p/b", auth(60))]), invalid_acl),
+        (60_000, WriteRequest::Multi(vec![op("/p/b", auth(6)), op("/p/c", auth(6))]), invalid_acl),
+        (60_000, create_acl("/p/c", auth(8)), fine),
+        (60_000, set_acl("/p", auth(8), -1), fine),
+        (1, create_acl("/p/d", auth(31)), fine),
+        (1, create_acl("/p/e", bad(900_000)), too_long),
+        (1, create_acl("/p/f", bad(600_000)), fine),
+        (1, set_acl("/p", bad(900_000), -1), too_long),
+        (1, WriteRequest::Multi(vec![op("/p/g", bad(400_000)), op("/p/h", bad(300_000))]), too_long),
+        (1, WriteRequest::Multi(vec![op("/p/i", bad(300_000)), op("/p/j", bad(300_000))]), fine),
+        (60_000, WriteRequest::Multi(vec![op("/p/k", auth(8)), m_set("/p", &data, -1)]), fine),
+        (
+            60_000,
+            WriteRequest::Multi(vec![op("/p/l", bad(250_000)), m_set("/p", &data, -1), op("/p/m", auth(6))]),
+            too_long,
+        ),
+        (1, create_acl("/p/o", vec![owned(31, "digest", format!("u:{half}"))]), fine),
+        (1, set("/p", &data, -1), fine),
+    ] {
+        s.ids = user(len);
+        let told = s.prep.oversize(&request, &s.ids);
+        let done = s.run(request);
+        assert_eq!(told, expected, "{done:?}");
+        match (done, told) {
+            // Of a multi whose list grows too long it is an operation that fails.
+            (Outcome::Multi(done), told) => {
+                let failed = done.iter().find(|o| code_of(o) == ErrorCode::InvalidAcl.code());
+                assert_eq!(failed.is_some(), told.is_some(), "as a leader does");
+            }
+            (done, told) => assert_eq!(code_of(&done), told.map_or(0, ErrorCode::code), "as a leader does"),
+        }
+    }
+    let invalid = create_acl("/p/n", vec![entry(31, "foo", "x")]);
+    assert_eq!(s.prep.oversize(&invalid, &s.ids), None, "small, and so the leader's to refuse");
 }
