@@ -1,5 +1,6 @@
 //! A client connection as the replica sees it.
 
+use crate::ephemerals::{Counted, Ephemerals};
 use crate::io::Time;
 use crate::stats::LatencyStats;
 use core::net::SocketAddr;
@@ -32,6 +33,8 @@ pub(crate) struct Asked {
     pub(crate) arrived: u64,
     /// What it counts against the budget of large requests.
     pub(crate) large: usize,
+    /// What it creates.
+    pub(crate) ephemerals: Ephemerals,
     /// Of a multi with a create2: which operations are one. The transaction may say create for all of them.
     pub(crate) create2: Box<[bool]>,
 }
@@ -113,6 +116,8 @@ pub(crate) struct Conn {
     pub(crate) reads_waiting: usize,
     /// Writes among those.
     pub(crate) writes_deferred: usize,
+    /// Its session's ephemerals, where another server leads; `None` until it matters.
+    pub(crate) ephemerals: Option<Counted>,
     /// Emitted since the shell last reported that all was sent.
     pub(crate) unflushed: usize,
     /// Replies among it that are longer than `jute.maxbuffer`.
@@ -140,6 +145,7 @@ impl Conn {
             waiting_bytes: 0,
             reads_waiting: 0,
             writes_deferred: 0,
+            ephemerals: None,
             unflushed: 0,
             unflushed_long: 0,
             flush_asked: None,

@@ -6,6 +6,7 @@
 //! by its one pipeline.
 
 use crate::conn::{Conn, Waiting};
+use crate::ephemerals::Ephemerals;
 use crate::forward::can_answer;
 use crate::io::{Actions, ConnId, Time};
 use crate::limits::{LEFT_BEHIND_MAX, LEFT_BEHIND_SESSION_MAX};
@@ -18,7 +19,7 @@ use std::collections::VecDeque;
 /// the leader answers all that it is sent, if only with an error, or its term ends.
 #[derive(Debug, Default)]
 pub(crate) struct LeftBehind {
-    of: HashMap<SessionId, VecDeque<(Xid, OpCode)>, foldhash::fast::FixedState>,
+    of: HashMap<SessionId, VecDeque<(Xid, OpCode, Ephemerals)>, foldhash::fast::FixedState>,
     len: usize,
 }
 
@@ -26,7 +27,7 @@ impl LeftBehind {
     /// A connection of the session is gone, and so are the requests that it sent to the leader.
     fn leave(&mut self, session: SessionId, waiting: &VecDeque<Waiting>) {
         let sent = waiting.iter().filter_map(|item| match item {
-            Waiting::Forwarded { asked, .. } => Some((asked.xid, asked.op)),
+            Waiting::Forwarded { asked, .. } => Some((asked.xid, asked.op, asked.ephemerals)),
             Waiting::Write(_)
             | Waiting::Earlier(_)
             | Waiting::Sync { .. }
@@ -50,7 +51,7 @@ impl LeftBehind {
             return None;
         }
         let left = self.of.get_mut(&header.session)?;
-        if left.front().is_some_and(|(xid, op)| xid.0 == header.cxid && can_answer(*op, txn)) {
+        if left.front().is_some_and(|(xid, op, _)| xid.0 == header.cxid && can_answer(*op, txn)) {
             left.pop_front();
             self.len -= 1;
         }
@@ -59,6 +60,11 @@ impl LeftBehind {
             self.of.remove(&header.session);
         }
         Some(last)
+    }
+
+    /// What is created by those of the session.
+    pub(crate) fn ephemerals(&self, session: SessionId) -> Ephemerals {
+        self.of.get(&session).into_iter().flatten().map(|(_, _, created)| *created).sum()
     }
 
     /// The session is over.

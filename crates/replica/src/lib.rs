@@ -18,6 +18,7 @@ mod config;
 mod conn;
 mod conns;
 mod earlier;
+mod ephemerals;
 mod fence;
 mod forward;
 mod hand_over;

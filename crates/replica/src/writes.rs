@@ -1,6 +1,7 @@
 //! Writes: from a frame to a transaction on its way to the log.
 
 use crate::conn::{Asked, Phase, Waiting};
+use crate::ephemerals::Ephemerals;
 use crate::io::{Action, Actions, ConnId, Level, Time};
 use crate::limits::{FORCED_READS_MAX, QUOTA_WARNING_PAUSE};
 use crate::members::{Membership, Term};
@@ -62,8 +63,11 @@ impl Replica {
             self.answer(now, id, header.xid, zxid, Err(ErrorCode::MarshallingError), false, out);
             return None;
         };
+        let ephemerals = Ephemerals::of(&request);
         if self.membership.is_learning()
-            && let Some(error) = refusal(&request, op).or_else(|| self.prep.oversize(&request, identities))
+            && let Some(error) = refusal(&request, op)
+                .or_else(|| self.prep.oversize(&request, identities))
+                .or_else(|| (!self.has_room_for(id, ephemerals)).then_some(ErrorCode::MarshallingError))
         {
             let zxid = self.tree.zxid().to_wire();
             self.answer(now, id, header.xid, zxid, Err(error), false, out);
@@ -71,7 +75,7 @@ impl Replica {
         }
         let session = self.conns.get(id)?.session;
         let large = self.count_large(id, frame.len(), out)?;
-        let asked = Asked { xid: header.xid, op, arrived, large, create2: create2_of(&request) };
+        let asked = Asked { xid: header.xid, op, arrived, large, ephemerals, create2: create2_of(&request) };
         if self.membership.is_learning() {
             return self.forward(id, asked, &frame[start..], identities, out);
         }

@@ -76,6 +76,10 @@ impl Sessions {
         self.ephemerals.get(&session).into_iter().flatten().copied()
     }
 
+    pub(crate) fn count_of_session(&self, session: SessionId) -> usize {
+        self.ephemerals.get(&session).map_or(0, BTreeSet::len)
+    }
+
     pub(crate) fn owners(&self) -> impl Iterator<Item = SessionId> {
         self.ephemerals.keys().copied()
     }

@@ -188,6 +188,18 @@ impl Tree {
         paths
     }
 
+    /// Number of a session's ephemerals.
+    #[must_use]
+    pub fn ephemerals_count_of(&self, session: SessionId) -> usize {
+        self.sessions.count_of_session(session)
+    }
+
+    /// Bytes of the paths of a session's ephemerals. Looks at each of them.
+    #[must_use]
+    pub fn ephemerals_path_bytes(&self, session: SessionId) -> usize {
+        self.sessions.of_session(session).map(|id| self.path_of(id).len()).sum()
+    }
+
     /// Sessions that own ephemerals, whether or not they exist.
     pub fn ephemeral_owners(&self) -> impl Iterator<Item = SessionId> {
         self.sessions.owners()
