@@ -2,7 +2,8 @@
 //!
 //! The transaction that ends a session lists the paths of its ephemerals. An Apache leader logs and proposes it however
 //! long it is (ZOOKEEPER-4306), and then neither it nor any follower can read that again. An end cannot be refused, and
-//! comes without anybody's asking when the session expires: so it is the creation that is refused.
+//! comes without anybody's asking when the session expires: so it is the creation that is refused. A leader of Farrier's
+//! leaves out a list that is too long.
 
 use crate::conn::{Conn, Waiting};
 use crate::io::ConnId;
@@ -107,6 +108,9 @@ impl Replica {
     /// What the session's client sent by way of another server a moment ago counts once it is in the tree here.
     pub(crate) fn has_room_for(&mut self, id: ConnId, created: Ephemerals) -> bool {
         if created == Ephemerals::default() {
+            return true;
+        }
+        if self.membership.members().is_some_and(|members| members.peer.leader_is_cumulative()) {
             return true;
         }
         let Some(learning) = self.membership.learning() else { return true };

@@ -81,12 +81,17 @@ fn delete(path: &str) -> Vec<u8> {
     encode(&PathVersion { path: Some(Cow::Borrowed(path)), version: -1 })
 }
 
+/// The leader is one of Farrier's, but the others can't know.
+fn under_apache() -> Cluster {
+    Cluster::of_three_with(|_, zab| zab.cumulative = false)
+}
+
 /// The end of a session lists its ephemerals, and comes unasked.
 #[test]
 fn a_session_gets_no_more_ephemerals_than_its_end_can_list() {
     const EPHEMERAL: i32 = 1;
     const EPHEMERAL_SEQUENTIAL: i32 = 3;
-    let mut c = Cluster::of_three();
+    let mut c = under_apache();
     let (l, f) = (c.leader(), c.followers());
     let a = c.connect(f[0], 10_000);
     let name = "n".repeat(3900);
@@ -139,7 +144,7 @@ fn a_session_gets_no_more_ephemerals_than_its_end_can_list() {
 
 #[test]
 fn what_is_on_its_way_counts_also_from_an_earlier_connection() {
-    let mut c = Cluster::of_three();
+    let mut c = under_apache();
     let (l, f) = (c.leader(), c.followers());
     let a = c.connect(f[0], 10_000);
     let path = |n: i32| format!("/{n:04}{}", "n".repeat(100_000));
@@ -162,7 +167,7 @@ fn what_is_on_its_way_counts_also_from_an_earlier_connection() {
 /// Together they are far longer than a list can be, and hardly any is there at a time.
 #[test]
 fn locks_that_come_and_go_are_never_refused() {
-    let mut c = Cluster::of_three();
+    let mut c = under_apache();
     let a = c.connect(c.followers()[0], 10_000);
     let path = |n: i32| format!("/{n:08}{}", "lock".repeat(100));
     for n in 0..10_000 {
@@ -170,4 +175,25 @@ fn locks_that_come_and_go_are_never_refused() {
         c.request(a, 2 * n + 1, OpCode::Delete, &delete(&path(n)));
         assert_eq!(c.replies(a), [(2 * n, 0), (2 * n + 1, 0)]);
     }
+}
+
+/// It leaves out a list that is too long.
+#[test]
+fn under_a_leader_of_its_own_kind_a_session_has_as_many_ephemerals_as_it_likes() {
+    let mut c = Cluster::of_three();
+    let (l, f) = (c.leader(), c.followers()[0]);
+    let a = c.connect(f, 10_000);
+    let path = |n: i32| format!("/{n:04}{}", "n".repeat(100_000));
+    for n in 0..30 {
+        c.request(a, n, OpCode::Create, &create(&path(n), open(), 1));
+    }
+    assert_eq!(c.replies(a), (0..30).map(|n| (n, 0)).collect::<Vec<_>>());
+    c.request(a, 30, OpCode::CloseSession, &[]);
+    assert_eq!(c.replies(a), [(30, 0)]);
+    let (_, end) = c.log(l).last().expect("the end is logged");
+    assert!(end.len() < 100, "without them");
+    for s in [1, 2, 3] {
+        assert_eq!(c.replica(s).tree().ephemerals_count(), 0);
+    }
+    c.assert_equal();
 }

@@ -224,6 +224,11 @@ impl Learner {
         self.snapshot_uninstalled
     }
 
+    /// Whether the leader said that it takes one ACK for a run of proposals.
+    pub(crate) fn leader_is_cumulative(&self) -> bool {
+        self.link.is_some_and(|link| link.cumulative)
+    }
+
     fn link_up(&mut self, core: &Core, now: u64, id: LinkId, kind: LinkKind, out: &mut Outputs) {
         let wanted = matches!(self.stage, Stage::Connecting(_)) && kind == LinkKind::Leader(self.leader);
         if !wanted {

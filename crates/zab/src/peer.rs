@@ -312,6 +312,16 @@ impl Peer {
         learner.send(packet, out)
     }
 
+    /// Learner: whether the leader and this server take one ACK, and one COMMIT, for a run of proposals
+    /// ([`farrier_proto::quorum::CUMULATIVE_TAG`]), which no server of Apache's does.
+    #[must_use]
+    pub fn leader_is_cumulative(&self) -> bool {
+        match &self.state {
+            State::Learning(learner) => learner.leader_is_cumulative(),
+            State::Settling { .. } | State::Looking(_) | State::Leading(_) => false,
+        }
+    }
+
     /// Leader: number of the last round of pings, and of the last round that every learner still there answered; 0
     /// for anybody else. After a pause a leader waits until a round that began behind it is answered before it
     /// expires a session (what touches it may still be in the sockets).
