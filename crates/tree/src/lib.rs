@@ -9,6 +9,7 @@ pub mod acl_table;
 mod apply;
 mod arena;
 pub mod auth;
+mod charset;
 pub mod config;
 pub mod digest;
 pub mod image;
