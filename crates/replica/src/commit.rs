@@ -78,7 +78,7 @@ impl Replica {
         self.stats.commits += 1;
         self.snapshot.txns += 1;
         self.snapshot.bytes += bytes.len() as u64;
-        self.check_digest(now, zxid, digest, ours, out);
+        self.check_digest(now, &header, &txn, digest, ours, out);
         let late = farrier_proto::planted!(WatchAfterReply);
         if !late {
             for change in &changes {

@@ -5,13 +5,15 @@
 //! in its term. If mismatches come back behind that state, the leader is the odd one: that is an alarm, nothing is
 //! compared any more in its term, and clients are served.
 //!
-//! A digest that matches lifts the fence: the trees are the same, whatever was before.
+//! A digest that matches lifts the fence: the trees are the same, whatever was before. One that Apache is known to predict
+//! wrongly matches too (`excuses.rs`).
 
+use crate::excuses::{Excuses, Prediction};
 use crate::io::{Actions, ConnId, Level, Time};
 use crate::limits::DIGEST_MISMATCHES_MAX;
 use crate::members::Membership;
 use crate::replica::Replica;
-use farrier_proto::{TxnDigest, Zxid};
+use farrier_proto::{Txn, TxnDigest, TxnHeader, Zxid};
 
 /// From where on the digests of transactions say something about the tree.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +35,7 @@ pub(crate) struct Digests {
     asked_in: Option<u32>,
     /// The term whose leader is the odd one.
     ignored_in: Option<u32>,
+    pub(crate) excuses: Excuses,
 }
 
 /// What a comparison means.
@@ -51,7 +54,7 @@ enum Finding {
 
 impl Digests {
     pub(crate) const fn new(since: Since) -> Self {
-        Self { since, mismatches: None, fenced: false, asked_in: None, ignored_in: None }
+        Self { since, mismatches: None, fenced: false, asked_in: None, ignored_in: None, excuses: Excuses::new() }
     }
 
     /// Whether clients must not be served.
@@ -59,9 +62,10 @@ impl Digests {
         self.fenced
     }
 
-    /// Whether the tree may be a wrong one: then it gets into no snapshot.
+    /// Whether the tree may be a wrong one: then it gets into no snapshot. Under a leader with another charset that would
+    /// be so for most of the time, and the log would grow without end.
     pub(crate) const fn are_in_doubt(&self) -> bool {
-        self.mismatches.is_some()
+        self.mismatches.is_some() && (self.fenced || !self.excuses.has_charset())
     }
 
     /// The tree is another one.
@@ -69,6 +73,11 @@ impl Digests {
         self.since = since;
         self.mismatches = None;
         self.fenced = false;
+    }
+
+    /// The mismatches so far were none.
+    pub(crate) const fn excuse(&mut self) {
+        self.mismatches = None;
     }
 
     /// The first ping behind a state from the leader tells what that may hold the effects of.
@@ -105,34 +114,43 @@ impl Digests {
 }
 
 impl Replica {
-    /// Compares the tree, to which `zxid` was just applied, with what its leader predicted.
+    /// Compares the tree, to which a transaction was just applied, with what its leader predicted.
     pub(crate) fn check_digest(
         &mut self,
         now: Time,
-        zxid: Zxid,
+        header: &TxnHeader,
+        txn: &Txn<'_>,
         digest: Option<TxnDigest>,
         ours: bool,
         out: &mut Actions,
     ) {
         let Some(digest) = digest else { return };
-        let epoch = self.membership.epoch();
+        let (zxid, epoch) = (header.zxid, self.membership.epoch());
         if digest.version != TxnDigest::VERSION || !self.config.tree.digest || !self.digests.counts(zxid, epoch) {
             return;
         }
         let (predicted, have) = (digest.tree.cast_unsigned(), self.tree.digest());
-        let finding = self.digests.compare(zxid, predicted == have);
-        if predicted != have {
+        let excess = predicted.wrapping_sub(have);
+        let prediction = Prediction { excess, header, txn };
+        if excess != 0 {
             self.stats.digest_mismatches += 1;
         }
+        self.digests.excuses.led_in(epoch);
+        let same = if ours { excess == 0 } else { self.digests.excuses.cover(prediction, &self.tree) };
+        let expected = self.digests.excuses.has_charset() && !self.digests.fenced;
+        let finding = self.digests.compare(zxid, same);
         match (finding, ours) {
             (Finding::Same, _) | (Finding::Again, _) | (Finding::Lasting(_), true) => {}
+            (Finding::First, false) if expected => {}
             (Finding::Recovered, _) => {
                 if let Membership::Ensemble(m) = &mut self.membership
                     && !ours
                 {
                     m.peer.state_agrees();
                 }
-                out.note(Level::Warn, format!("the digests agree again at {zxid}"));
+                if !expected {
+                    out.note(Level::Warn, format!("the digests agree again at {zxid}"));
+                }
             }
             (Finding::First, true) => {
                 out.note(
@@ -156,15 +174,14 @@ impl Replica {
                     ),
                 );
             }
+            (Finding::Lasting(_), false) if self.digests.fenced || epoch.is_none() => {}
+            (Finding::Lasting(_), false) if self.charset_covers(now, prediction, out) => {}
             (Finding::Lasting(first), false) => self.judge(now, first, epoch, out),
         }
     }
 
-    /// The mismatch began with `first` and lasts.
+    /// The mismatch began with `first` and lasts, and there is no excuse for it.
     fn judge(&mut self, now: Time, first: Zxid, epoch: Option<u32>, out: &mut Actions) {
-        if self.digests.fenced || epoch.is_none() {
-            return;
-        }
         let Membership::Ensemble(m) = &mut self.membership else { return };
         if self.digests.asked_in == epoch {
             self.digests.ignored_in = epoch;

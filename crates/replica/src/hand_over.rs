@@ -156,7 +156,7 @@ mod tests {
     use super::*;
     use crate::io::Action;
     use crate::{Input, ReplicaConfig, TreeRestore};
-    use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, TxnDigest, Zxid};
+    use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Txn, TxnDigest, TxnHeader, Zxid};
     use farrier_zab::{Config, Durable, Ensemble, QuorumVerifier, Recovering};
 
     /// A leader of nobody else, with whatever it says.
@@ -219,7 +219,9 @@ mod tests {
     #[test]
     fn a_leader_whose_prediction_fails_wants_another_one_to_lead() {
         let mut alone = Alone::leading();
-        let zxid = Zxid::new(1, 1);
+        let txn = Txn::Error(0);
+        let header =
+            TxnHeader { session: SessionId(7), cxid: 0, zxid: Zxid::new(1, 1), time: 5, kind: txn.kind().code() };
         let wrong = |r: &Replica| TxnDigest {
             version: TxnDigest::VERSION,
             tree: r.tree.digest().wrapping_add(1).cast_signed(),
@@ -227,7 +229,7 @@ mod tests {
         let mut out = Actions::default();
         for _ in 0..300 {
             let digest = wrong(&alone.replica);
-            alone.replica.check_digest(alone.now, zxid, Some(digest), true, &mut out);
+            alone.replica.check_digest(alone.now, &header, &txn, Some(digest), true, &mut out);
         }
         alone.act(out);
         assert_eq!(alone.count("digest mismatch at 0x100000001: predicted"), 1);

@@ -19,6 +19,7 @@ mod conn;
 mod conns;
 mod earlier;
 mod ephemerals;
+mod excuses;
 mod fence;
 mod forward;
 mod hand_over;

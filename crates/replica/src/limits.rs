@@ -77,6 +77,16 @@ pub(crate) const LEFT_BEHIND_MAX: usize = 1 << 18;
 /// Transactions in a row whose digest is not the tree's, behind which it is certain that the trees differ.
 pub(crate) const DIGEST_MISMATCHES_MAX: u32 = 128;
 
+/// Transactions in a row for which an Apache leader may go on with what its digest of a create was off by. It does while
+/// anything is outstanding, which under load is so for many seconds.
+pub(crate) const DIGEST_CARRIED_MAX: u32 = 1 << 20;
+
+/// Znodes with which that began, of which it is remembered that changes of them change it.
+pub(crate) const DIGEST_MISCOUNTED_MAX: usize = 1 << 14;
+
+/// From one walk over all znodes for the digests of a leader with another charset to the next. Milliseconds.
+pub(crate) const DIGEST_WALK_PAUSE: u64 = 10_000;
+
 /// A leader that has given the leadership away by its own will, and has it back, keeps it for so long. Milliseconds.
 pub(crate) const AUTOMATIC_HAND_OVER_PAUSE: u64 = 600_000;
 

@@ -6,7 +6,7 @@ use farrier_proto::client::{ConnectResponse, ReplyHeader};
 use farrier_proto::quorum::{LeaderPacket, Notification};
 use farrier_proto::session::password;
 use farrier_proto::stat::StatPersisted;
-use farrier_proto::{AcceptedEpoch, Acl, CurrentEpoch, Field, OpCode, Reader, ServerId, SessionId, Zxid};
+use farrier_proto::{AcceptedEpoch, Acl, CurrentEpoch, Field, OpCode, Reader, ServerId, SessionId, TxnDigest, Zxid};
 use farrier_replica::{Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId};
 use farrier_storage::{Image, LoggedTxn, NodeRecord, Restore as _};
 use farrier_zab::{Durable, Ensemble, Input as Zab, LinkId, LinkKind, Located, QuorumVerifier, Recovering};
@@ -77,14 +77,17 @@ impl Disk {
     }
 }
 
+/// By how much a prediction of the leader is to be larger than the right one.
+type OffBy = dyn FnMut(&LoggedTxn<'_>) -> u64;
+
 /// The same transaction, whose leader predicts another tree.
-fn with_wrong_digest(txn: &Bytes) -> Bytes {
-    let digest = LoggedTxn::read(txn).expect("a transaction").digest;
+fn with_digest_off(txn: &Bytes, off_by: &mut OffBy) -> Bytes {
+    let read = LoggedTxn::read(txn).expect("a transaction");
     let mut bytes = txn.to_vec();
-    if digest.is_some()
-        && let Some(last) = bytes.last_mut()
-    {
-        *last ^= 1;
+    if let Some(digest) = &read.digest {
+        let digest = TxnDigest::new(digest.tree.cast_unsigned().wrapping_add(off_by(&read)));
+        bytes.truncate(txn.len() - TxnDigest::LEN);
+        digest.write(&mut bytes);
     }
     bytes.into()
 }
@@ -140,8 +143,9 @@ pub(crate) struct Cluster {
     pub(crate) snapshots: usize,
     /// SNAPs that were sent.
     pub(crate) streams: usize,
-    /// Who gets proposals with a digest that is not the leader's; a bit flips on the way.
+    /// Who gets proposals with a digest that is not the leader's, and by how much it is larger.
     pub(crate) misled: BTreeSet<i64>,
+    pub(crate) off_by: Box<OffBy>,
     next: u64,
 }
 
@@ -171,6 +175,7 @@ impl Cluster {
             snapshots: 0,
             streams: 0,
             misled: BTreeSet::new(),
+            off_by: Box::new(|_| 1),
             next: 1,
         }
     }
@@ -474,7 +479,7 @@ impl Cluster {
                 let to = self.links[&link].dialler;
                 let packet = match packet {
                     LeaderPacket::Proposal { zxid, txn } if self.misled.contains(&to) => {
-                        LeaderPacket::Proposal { zxid, txn: with_wrong_digest(&txn) }
+                        LeaderPacket::Proposal { zxid, txn: with_digest_off(&txn, &mut self.off_by) }
                     }
                     packet => packet,
                 };
