@@ -337,8 +337,12 @@ fn lossy(mut bytes: &[u8]) -> String {
         let (good, bad) = bytes.split_at(good);
         text.push_str(std::str::from_utf8(good).expect("it was looked at"));
         text.push(char::REPLACEMENT_CHARACTER);
-        let is_surrogate = matches!(bad, [0xED, 0xA0..=0xBF, 0x80..=0xBF, ..]);
-        bytes = &bad[if is_surrogate { 3 } else { len.unwrap_or(bad.len()) }..];
+        let len = match bad {
+            [0xED, 0xA0..=0xBF, 0x80..=0xBF, ..] => 3,
+            [0xED, 0xA0..=0xBF, ..] => 2,
+            _ => len.unwrap_or(bad.len()),
+        };
+        bytes = &bad[len..];
     }
 }
 
@@ -351,7 +355,8 @@ mod tests {
         for (bytes, expected) in [
             (&b"a\xffb"[..], "a\u{fffd}b"),
             (b"u\xed\xa0\xbd\xed\xb8\x80.", "u\u{fffd}\u{fffd}."),
-            (b"\xed\xa0", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0", "\u{fffd}"),
+            (b"\xed\xa0A", "\u{fffd}A"),
             (b"\xe2\x82", "\u{fffd}"),
             (b"\xff\xff", "\u{fffd}\u{fffd}"),
             ("é😀".as_bytes(), "é😀"),

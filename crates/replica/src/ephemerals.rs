@@ -110,7 +110,7 @@ impl Replica {
         if created == Ephemerals::default() {
             return true;
         }
-        if self.membership.members().is_some_and(|members| members.peer.leader_is_cumulative()) {
+        if !self.leader_may_be_apaches() {
             return true;
         }
         let Some(learning) = self.membership.learning() else { return true };

@@ -108,14 +108,15 @@ impl Excuses {
         self.charset.is_some()
     }
 
-    /// Whether a prediction is one of the same tree as the one here.
-    pub(crate) fn cover(&mut self, p: Prediction<'_>, tree: &Tree) -> bool {
+    /// Whether a prediction is one of the same tree as the one here. Where that is `in_doubt` already, nothing that could be
+    /// anything is taken for an excuse.
+    pub(crate) fn cover(&mut self, p: Prediction<'_>, in_doubt: bool, tree: &Tree) -> bool {
         let charset = self.charset.map_or(0, |charset| charset.excess);
-        self.owners_cover(p, 0, tree) || charset != 0 && self.owners_cover(p, charset, tree)
+        self.owners_cover(p, 0, in_doubt, tree) || charset != 0 && self.owners_cover(p, charset, in_doubt, tree)
     }
 
     /// The same of a leader whose charset adds so much.
-    fn owners_cover(&mut self, p: Prediction<'_>, charset: u64, tree: &Tree) -> bool {
+    fn owners_cover(&mut self, p: Prediction<'_>, charset: u64, in_doubt: bool, tree: &Tree) -> bool {
         let excess = p.excess.wrapping_sub(charset);
         if excess == 0 {
             self.carried_left = 0;
@@ -138,7 +139,7 @@ impl Excuses {
             self.miscounted.insert(hash(path));
             return true;
         }
-        if carries && changes(p.txn, &|path| self.miscounted.contains(&hash(path))) {
+        if carries && !in_doubt && changes(p.txn, &|path| self.miscounted.contains(&hash(path))) {
             self.carried = excess;
             self.carried_left -= 1;
             return true;
@@ -158,7 +159,7 @@ impl Replica {
             return true;
         }
         let Some(excess) = self.tree.ascii_excess() else { return false };
-        if !excuses.owners_cover(p, excess, &self.tree) {
+        if !excuses.owners_cover(p, excess, true, &self.tree) {
             return false;
         }
         let is_known = excuses.charset.replace(Charset { excess, looked_at: now.mono }).is_some();
@@ -198,16 +199,19 @@ mod tests {
         assert!(path == "/a" && persistent != 0 && ephemeral != 0 && persistent != ephemeral);
 
         let mut e = Excuses::new();
-        assert!(!e.cover(other(persistent), &tree) && !e.cover(create(1), &tree));
-        assert!(e.cover(create(persistent), &tree) && e.cover(other(persistent), &tree));
+        assert!(!e.cover(other(persistent), false, &tree) && !e.cover(create(1), false, &tree));
+        assert!(e.cover(create(persistent), false, &tree) && e.cover(other(persistent), false, &tree));
         let both = persistent.wrapping_add(ephemeral);
-        assert!(!e.cover(other(both), &tree) && e.cover(create(both), &tree), "what went on, and one more");
+        assert!(
+            !e.cover(other(both), false, &tree) && e.cover(create(both), false, &tree),
+            "what went on, and one more"
+        );
         for _ in 0..DIGEST_CARRIED_MAX {
-            assert!(e.cover(other(both), &tree));
+            assert!(e.cover(other(both), false, &tree));
         }
-        assert!(!e.cover(other(both), &tree), "it does not go on for ever");
-        assert!(e.cover(create(ephemeral), &tree) && e.cover(other(ephemeral), &tree));
+        assert!(!e.cover(other(both), false, &tree), "it does not go on for ever");
+        assert!(e.cover(create(ephemeral), false, &tree) && e.cover(other(ephemeral), false, &tree));
         e.led_in(Some(2));
-        assert!(!e.cover(other(ephemeral), &tree), "another leader");
+        assert!(!e.cover(other(ephemeral), false, &tree), "another leader");
     }
 }

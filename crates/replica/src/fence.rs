@@ -136,7 +136,8 @@ impl Replica {
             self.stats.digest_mismatches += 1;
         }
         self.digests.excuses.led_in(epoch);
-        let same = if ours { excess == 0 } else { self.digests.excuses.cover(prediction, &self.tree) };
+        let in_doubt = self.digests.fenced || self.digests.mismatches.is_some();
+        let same = if ours { excess == 0 } else { self.digests.excuses.cover(prediction, in_doubt, &self.tree) };
         let expected = self.digests.excuses.has_charset() && !self.digests.fenced;
         let finding = self.digests.compare(zxid, same);
         match (finding, ours) {

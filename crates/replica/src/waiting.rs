@@ -130,7 +130,10 @@ impl Replica {
         let Some(conn) = self.conns.get_mut(id) else { return };
         // Whatever is behind it must not be answered before it.
         let behind = std::mem::take(&mut conn.waiting);
+        // If it is answered at once, what that does is part of this turn.
+        let walked = self.walked;
         let submitted = self.submit(now, id, frame, identities, arrived, out);
+        self.walked = self.walked.max(walked);
         let Some(conn) = self.conns.get_mut(id) else {
             // It was closed, and this was not in its queue then.
             self.drop_waiting(&behind);

@@ -64,7 +64,7 @@ impl Replica {
             return None;
         };
         let ephemerals = Ephemerals::of(&request);
-        if self.membership.is_learning()
+        if self.leader_may_be_apaches()
             && let Some(error) = refusal(&request, op)
                 .or_else(|| self.prep.oversize(&request, identities))
                 .or_else(|| (!self.has_room_for(id, ephemerals)).then_some(ErrorCode::MarshallingError))
@@ -89,6 +89,11 @@ impl Replica {
             self.close(id, out);
         }
         zxid.map(Waiting::Write)
+    }
+
+    /// Whether this server learns from one that may be of Apache's. Its own kind refuses by itself what it must not do.
+    pub(crate) fn leader_may_be_apaches(&mut self) -> bool {
+        self.membership.is_learning() && !self.membership.members().is_some_and(|m| m.peer.leader_is_cumulative())
     }
 
     pub(crate) fn decode_write<'f>(&self, op: OpCode, body: &mut Reader<'f>) -> Result<WriteRequest<'f>, DecodeError> {

@@ -433,10 +433,10 @@ fn create2_in_a_multi_is_answered_in_full_and_proposed_as_create() {
     c.assert_equal();
 }
 
-/// As a leader of Apache's would take it.
+/// The leader is one of Farrier's, but the others can't know.
 #[test]
 fn what_would_stop_a_leader_is_answered_by_the_follower() {
-    let mut c = Cluster::of_three();
+    let mut c = Cluster::of_three_with(|_, zab| zab.cumulative = false);
     let f = c.followers()[0];
     let a = c.connect(f, 10_000);
     c.run();

@@ -40,9 +40,14 @@ fn broken(mut body: Vec<u8>) -> Vec<u8> {
     body
 }
 
+/// The leader is one of Farrier's, but the others can't know.
+fn under_apache() -> Cluster {
+    Cluster::of_three_with(|_, zab| zab.cumulative = false)
+}
+
 #[test]
 fn lists_that_grow_too_long_are_refused_by_the_learner() {
-    let mut c = Cluster::of_three();
+    let mut c = under_apache();
     let f = c.followers()[0];
     let a = c.connect(f, 10_000);
     let user = format!("{}:secret", "u".repeat(60_000));
@@ -79,11 +84,6 @@ fn open() -> Vec<RawAcl<'static>> {
 
 fn delete(path: &str) -> Vec<u8> {
     encode(&PathVersion { path: Some(Cow::Borrowed(path)), version: -1 })
-}
-
-/// The leader is one of Farrier's, but the others can't know.
-fn under_apache() -> Cluster {
-    Cluster::of_three_with(|_, zab| zab.cumulative = false)
 }
 
 /// The end of a session lists its ephemerals, and comes unasked.

@@ -499,11 +499,14 @@ impl DirectoryLock {
     }
 }
 
-/// The process that a lock file names.
+/// The process that a lock file names, if it runs: whoever only reads leaves the name of an earlier one there.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(HOLDER_MAX).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    let holder: u32 = text.trim().parse().ok()?;
+    let pid = rustix::process::Pid::from_raw(holder.try_into().ok()?)?;
+    let is_gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+    (!is_gone).then_some(holder)
 }
 
 #[cfg(test)]

@@ -455,12 +455,17 @@ fn check_without_snapshot<D: Disk>(
     let missing = loaded.snapshot.is_none() && !options.trust_empty_snapshot;
     let Some(segment) = segments.iter().find(|s| s.len > 0).filter(|_| missing) else { return Ok(()) };
     let is_apaches = loaded.rejected.is_empty() && read_mark(disk)? == MarkRead::Absent && !own::exists(disk)?;
-    let remedy = repair_remedy(disk, options);
-    let remedy = if needs_no_snapshot(segments) { format!("{remedy}. Before that: {TRUST_EMPTY}") } else { remedy };
     let (file, found) = match none_whole(disk, loaded) {
         Some(found) => (DiskPath::new(Dir::DataVersion, "snapshot.*"), found),
         None => (log_path(segment.first), "a log, and no snapshot that it could follow".to_owned()),
     };
+    let mut remedy = repair_remedy(disk, options);
+    if let Some(hint) = trust_empty(loaded, segments) {
+        remedy = format!("{remedy}. Before that: {hint}");
+    }
+    if loaded.rejected.is_empty() {
+        remedy = format!("Bring back the snapshots: is the right disk mounted, and is dataDir the right one? {remedy}");
+    }
     Err(Refusal {
         kind: if is_apaches { RefusalKind::Setup } else { RefusalKind::Damage },
         file: Some(disk.describe(&file)),
@@ -471,14 +476,18 @@ fn check_without_snapshot<D: Disk>(
     })
 }
 
-/// What brings everything back where only the snapshots are gone.
-pub(crate) const TRUST_EMPTY: &str = "the log begins with the very first transaction, and needs no snapshot: move the files snapshot.* elsewhere, if any are \
-     left, and set snapshot.trust.empty=true for one start";
-
-/// Whether everything is in the log, as far as its names tell. A start without a snapshot looks more closely.
-pub(crate) fn needs_no_snapshot(segments: &[Segment]) -> bool {
-    let first = segments.iter().find(|s| s.len > 0).map(|s| s.first);
-    first.is_some_and(|first| first.epoch() <= 1 && first.follows(Zxid::ZERO))
+/// What brings everything back where only the snapshots are gone, if the log may begin where the data does. That epoch 1 does is
+/// not certain: a server alone may have written before, or a leader have sent what was before.
+pub(crate) fn trust_empty(loaded: &Loaded, segments: &[Segment]) -> Option<String> {
+    let first = segments.iter().find(|s| s.len > 0)?.first;
+    let is_behind_another = loaded.rejected.iter().any(|s| s.zxid > Zxid::ZERO && s.zxid < first);
+    let may_be_the_first = first.epoch() <= 1 && first.follows(Zxid::ZERO) && !is_behind_another;
+    may_be_the_first.then(|| {
+        format!(
+            "if the very first transaction of this data is {first}, with which the log begins, it needs no snapshot: move the files \
+             snapshot.* elsewhere, if any are left, and set snapshot.trust.empty=true for one start"
+        )
+    })
 }
 
 /// Where there are snapshots, and none even ends as one: what is wrong with the newest.

@@ -21,9 +21,9 @@ use crate::mark::{Mark, MarkFile, mark_of_epoch};
 use crate::record::Decoded;
 use crate::recover::scan::{Damage, Scan, ScanError, Scanner};
 use crate::recover::{
-    Loaded, RecoverOptions, Refusal, RefusalKind, TRUST_EMPTY, Unreadable, check_directories, check_log_is_there,
-    check_rejected, check_snapshot_is_marked, check_testified, install_pends, known_mark, load_snapshot,
-    needs_no_snapshot, newer_temporaries, none_whole, testified, with_epoch,
+    Loaded, RecoverOptions, Refusal, RefusalKind, Unreadable, check_directories, check_log_is_there, check_rejected,
+    check_snapshot_is_marked, check_testified, install_pends, known_mark, load_snapshot, newer_temporaries, none_whole,
+    testified, trust_empty, with_epoch,
 };
 use crate::recovering::{Recovering, clear_recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
@@ -328,8 +328,8 @@ fn look<D: Disk>(
             None => none_whole(disk, &look.loaded)
                 .unwrap_or_else(|| "there is a log, and no snapshot that it could follow".to_owned()),
         };
-        let kept =
-            if needs_no_snapshot(&look.segments) { format!(". Before that: {TRUST_EMPTY}") } else { String::new() };
+        let hint = trust_empty(&look.loaded, &look.segments);
+        let kept = hint.map_or_else(String::new, |hint| format!(". Before that: {hint}"));
         look.bad_snapshots = true;
         look.report.findings.push(Finding {
             file: None,

@@ -423,10 +423,9 @@ impl Op<'_> {
         let place = self.pending.find(self.tree, &path);
         let view = self.pending.view(&place).ok_or(ErrorCode::NoNode)?;
         self.permit(&view, perms::WRITE)?;
-        let data = request.data;
-        if quota::is_no_usage(&path, data.as_deref()) {
-            return Err(ErrorCode::BadArguments);
-        }
+        // What is no usage counts as none, and is written as none: Apache's servers would stop at the next change below the quota.
+        let is_no_usage = quota::is_no_usage(&path, request.data.as_deref());
+        let data = if is_no_usage { Some(Cow::Borrowed(quota::NO_USAGE.as_bytes())) } else { request.data };
         let data_len = data.as_ref().map_or(0, |d| d.len());
         let grown = data_len as i64 - view.data_len() as i64;
         if let Some(excess) = self.tree.check_quota(&path, 0, grown)? {

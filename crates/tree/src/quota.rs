@@ -17,6 +17,9 @@ pub const LIMITS: &str = "zookeeper_limits";
 /// Name of the node with the usage.
 pub const STATS: &str = "zookeeper_stats";
 
+/// What stands in the node with the usage before anything was counted.
+pub const NO_USAGE: &str = "count=0,bytes=0";
+
 /// The path whose quota stands in the children of `parent`, if `parent` is such a place. The root can
 /// have no quota: limits directly under [`QUOTA_ROOT`] are an ordinary node.
 #[must_use]

@@ -76,6 +76,16 @@ fn snapshots_that_are_all_cut_short_are_named_and_a_whole_log_needs_none() {
         let finding = &report.findings[0];
         assert!(finding.problem.contains("none of 1 snapshots is whole"), "{finding:?}");
         assert_eq!(finding.remedy.contains("snapshot.trust.empty=true"), from_the_first, "{finding:?}");
+        if from_the_first {
+            // One that holds something cannot be done without, whatever the log is called.
+            let disk = disk.fork();
+            let own = DiskPath::new(Dir::DataVersion, "snapshot.9");
+            let late = log_file((1 << 32) + 1);
+            disk.rename(&log_file(1), &late).unwrap();
+            disk.rename(&cut, &own).unwrap();
+            let said = start(&Arc::new(disk)).unwrap_err().to_string();
+            assert!(!said.contains("snapshot.trust.empty=true"), "{said}");
+        }
         let mut state = Nodes::default();
         let recovered = recover(&disk, &trusting, &mut state);
         assert_eq!(
