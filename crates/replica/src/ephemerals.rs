@@ -42,7 +42,13 @@ impl Ephemerals {
                     MultiOp::Delete(_) | MultiOp::SetData(_) | MultiOp::Check(_) => Self::default(),
                 })
                 .sum(),
-            _ => Self::default(),
+            WriteRequest::Delete(_)
+            | WriteRequest::SetData(_)
+            | WriteRequest::SetAcl(_)
+            | WriteRequest::DeleteContainer(_)
+            | WriteRequest::CreateSession { .. }
+            | WriteRequest::CloseSession
+            | WriteRequest::Failed(_) => Self::default(),
         }
     }
 

@@ -75,8 +75,9 @@ pub enum WriteRequest<'r> {
 }
 
 impl WriteRequest<'_> {
-    /// The error of a request at which Apache's servers stop for good. A leader refuses it while it [prepares](Prep::prepare) it;
-    /// one of Apache's would not, so that whoever forwards requests asks here first.
+    /// The error of a request at which Apache's servers stop for good. A leader refuses it while it [prepares](Prep::prepare) it,
+    /// or, where it is about a quota's usage, makes that harmless; one of Apache's does neither, so that whoever forwards
+    /// requests to it asks here first.
     #[must_use]
     pub fn refusal(&self) -> Option<ErrorCode> {
         let refused = match self {
@@ -93,7 +94,8 @@ impl WriteRequest<'_> {
                 MultiOp::SetData(request) => data_stops_apache(request),
                 MultiOp::Check(_) => false,
             }),
-            _ => false,
+            Self::SetAcl(_) | Self::DeleteContainer(_) | Self::CreateSession { .. } => false,
+            Self::CloseSession | Self::Failed(_) => false,
         };
         refused.then_some(ErrorCode::BadArguments)
     }
