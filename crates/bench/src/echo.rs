@@ -1,27 +1,17 @@
 //! The floor: a server that only sends back what comes, and the load for it. What a request costs here is what sockets and
 //! wake-ups cost, whatever a server does with it.
 
+use crate::bare::{self, Conn, RAMP};
 use crate::{Pace, Pool, Source, Span, Window};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail};
 use farrier_proto::client::{begin_frame, end_frame};
-use rustix::buffer::spare_capacity;
-use rustix::event::epoll;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-/// Bytes that one read of the server may bring.
-const READ_MAX: usize = 64 << 10;
 /// Most connections of the server.
 const CONNS_MAX: usize = 1024;
 /// Bytes behind the header: about a reply with a value of 100 bytes and a stat.
 const BODY_LEN: usize = 172;
-
-/// A connection of the server, and what of it waits for room.
-struct Conn {
-    stream: TcpStream,
-    unsent: Vec<u8>,
-}
 
 /// Sends everything back on the connection that it came on, until the process ends: one thread, one read and one write for
 /// whatever a connection has.
@@ -30,80 +20,26 @@ struct Conn {
 ///
 /// The listener or the system fails; a connection that fails is dropped.
 pub fn serve(listener: &TcpListener) -> Result<()> {
-    const LISTENER: u64 = u64::MAX;
-    listener.set_nonblocking(true)?;
-    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
-    epoll::add(&epoll, listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
-    let mut conns: Vec<Option<Conn>> = Vec::new();
-    let mut events: Vec<epoll::Event> = Vec::with_capacity(CONNS_MAX);
-    let mut buffer = vec![0; READ_MAX];
-    loop {
-        match epoll::wait(&epoll, spare_capacity(&mut events), None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e).context("waiting for requests"),
-        }
-        for event in events.drain(..) {
-            if event.data.u64() == LISTENER {
-                let (stream, _) = match listener.accept() {
-                    Ok(accepted) => accepted,
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => continue,
-                    Err(e) => return Err(e).context("accepting"),
-                };
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                let index = conns.iter().position(Option::is_none).unwrap_or(conns.len());
-                ensure!(index < CONNS_MAX, "more than {CONNS_MAX} connections to an echo");
-                let data = epoll::EventData::new_u64(u64::try_from(index)?);
-                epoll::add(
-                    &epoll,
-                    &stream,
-                    data,
-                    epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET,
-                )?;
-                if index == conns.len() {
-                    conns.push(None);
-                }
-                conns[index] = Some(Conn { stream, unsent: Vec::new() });
-                continue;
-            }
-            let index = usize::try_from(event.data.u64())?;
-            if let Some(conn) = &mut conns[index]
-                && send_back(conn, &mut buffer).is_err()
-            {
-                conns[index] = None;
-            }
-        }
-    }
+    bare::serve(listener, CONNS_MAX, |conns, index, buffer| match &mut conns[index] {
+        Some(conn) => send_back(conn, buffer),
+        None => Ok(()),
+    })
 }
 
 /// Until the socket has nothing more or takes nothing more.
 fn send_back(conn: &mut Conn, buffer: &mut [u8]) -> std::io::Result<()> {
-    loop {
-        if !conn.unsent.is_empty() {
-            match conn.stream.write(&conn.unsent) {
-                Ok(n) => drop(conn.unsent.drain(..n)),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e),
-            }
-            continue;
-        }
-        let n = match conn.stream.read(buffer) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(n) => n,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(e) => return Err(e),
+    while conn.flush()? {
+        let n = match conn.read(buffer)? {
+            0 => return Ok(()),
+            n => n,
         };
-        let sent = match conn.stream.write(&buffer[..n]) {
-            Ok(sent) => sent,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => 0,
-            Err(e) => return Err(e),
-        };
-        conn.unsent.extend_from_slice(&buffer[sent..n]);
-        if n < buffer.len() && sent == n {
+        conn.send(&buffer[..n])?;
+        if n < buffer.len() {
             // Whatever comes from now on makes another event.
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// Asks frames that are their own replies.
@@ -140,8 +76,6 @@ pub fn measure<P>(
     window: Duration,
     probe: &mut dyn FnMut() -> Result<P>,
 ) -> Result<Window<P>> {
-    /// Not counted.
-    const RAMP: Duration = Duration::from_millis(300);
     Pool::open_bare(&[addr], conns)?.run(Pace::Depth(depth), Span::Timed { ramp: RAMP, window }, &mut Echo, probe)
 }
 

@@ -5,11 +5,14 @@
 //! business; every source checks its answers, and those that write keep a ledger, so that every acknowledged write can
 //! be looked for afterwards. In [`failover`] connections are lost on purpose, and each session has a thread of its own.
 
+mod bare;
+pub mod door;
 pub mod echo;
 pub mod failover;
 pub mod fanout;
 pub mod frame;
 mod handshake;
+pub mod herald;
 pub mod locks;
 pub mod plan;
 mod pool;

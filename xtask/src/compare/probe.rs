@@ -1,13 +1,13 @@
-//! What the machine itself takes: its disk's syncs, alone and three at once, and a bare echo on its loopback interface. Each
-//! is a process of its own, as a server is.
+//! What the machine itself takes: its disk's syncs, alone and three at once, and servers on its loopback interface that do
+//! nothing but answer. Each is a process of its own, as a server is.
 
 use super::figures::{Figures, Metric, Who};
-use super::lines::WRITE_FLOOR;
+use super::lines::{DOOR_FLOOR, HERALD_FLOORS, WRITE_FLOOR};
 use crate::servers::{Home, Process};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
-use farrier_bench::echo;
-use farrier_bench::process::cpu_time;
+use farrier_bench::process::{cpu_time, cpu_times};
+use farrier_bench::{Window, door, echo, herald, sessions};
 use farrier_testkit::ports::free_ports;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -23,6 +23,9 @@ const FILE_LEN: usize = 512 * BLOCK;
 const SOON: Duration = Duration::from_secs(30);
 /// Connections and depth of the echoes.
 const ECHOES: [(&str, usize, usize); 3] = [("echo-64x1", 64, 1), ("echo-16x64", 16, 64), ("echo-1x1", 1, 1)];
+/// Sessions at a time, and servers that they come to.
+const SESSIONS: usize = 16;
+const DOORS: usize = 3;
 
 /// Arguments of the hidden command.
 #[derive(Debug, Args)]
@@ -35,6 +38,10 @@ pub(crate) struct Arguments {
 enum What {
     /// Send everything back that comes to this port
     Echo { port: u16 },
+    /// Tell everybody on this port of every write
+    Herald { port: u16 },
+    /// Give a session to everybody on this port
+    Door { port: u16 },
     /// Write and sync blocks of this file for so many milliseconds; print median and 99th percentile in microseconds
     Sync { file: PathBuf, millis: u64 },
 }
@@ -42,13 +49,19 @@ enum What {
 /// Runs one probe's process.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     match &arguments.what {
-        What::Echo { port } => echo::serve(&TcpListener::bind((Ipv4Addr::LOCALHOST, *port))?)?,
+        What::Echo { port } => echo::serve(&listen(*port)?)?,
+        What::Herald { port } => herald::serve(&listen(*port)?)?,
+        What::Door { port } => door::serve(&listen(*port)?)?,
         What::Sync { file, millis } => {
             let (median, p99) = sync(file, Duration::from_millis(*millis))?;
             crate::say(&format!("{} {}", median.as_micros(), p99.as_micros()));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn listen(port: u16) -> Result<TcpListener> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?)
 }
 
 fn sync(path: &Path, span: Duration) -> Result<(Duration, Duration)> {
@@ -85,31 +98,23 @@ pub(super) fn measure(figures: &mut Figures, dir: &Path, window: Duration, size:
         figures.add(row, Who::Machine, Metric::P50Ms, median / 1e3);
         figures.add(row, Who::Machine, Metric::P99Ms, p99 / 1e3);
     }
-    let port = free_ports(1)?[0];
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["probe", "echo", &port.to_string()]);
-    let server = Process::spawn(command, &home.path().join("echo.log"))?;
-    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let begun = Instant::now();
-    while TcpStream::connect(addr).is_err() {
-        ensure!(begun.elapsed() < SOON, "the echo does not listen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
     // What one server is asked in the rows, and one write's round trip of three.
+    let (server, addr) = bare(home.path(), "echo")?;
+    let mut probe = || Ok((cpu_time(server.id())?, cpu_time(std::process::id())?));
     for (row, conns, depth) in ECHOES.into_iter().filter(|(_, conns, _)| (*conns > 1) == (size == 1)) {
-        let mut probe = || Ok((cpu_time(server.id())?, cpu_time(std::process::id())?));
-        let seen = echo::measure(addr, conns, depth, window, &mut probe)?;
-        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies")]
-        let (replies, seconds) = (seen.replies as f64, seen.elapsed.as_secs_f64());
-        let server = (seen.after.0 - seen.before.0).as_secs_f64();
-        let generator = (seen.after.1 - seen.before.1).as_secs_f64();
-        figures.add(row, Who::Machine, Metric::CpuUs, server * 1e6 / replies);
-        figures.add(row, Who::Machine, Metric::Rate, replies / seconds);
-        figures.add(row, Who::Machine, Metric::Generator, generator / seconds);
-        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 microseconds")]
-        figures.add(row, Who::Machine, Metric::P50Ms, seen.latency.value_at_quantile(0.5) as f64 / 1e3);
+        add(figures, row, &echo::measure(addr, conns, depth, window, &mut probe)?);
     }
     server.kill()?;
+    if size == 1 {
+        let (server, addr) = bare(home.path(), "herald")?;
+        let mut probe = || Ok((cpu_time(server.id())?, cpu_time(std::process::id())?));
+        for (row, watchers) in HERALD_FLOORS {
+            add(figures, row, &herald::measure(addr, watchers, window, &mut probe)?);
+        }
+        server.kill()?;
+    } else {
+        doors(figures, home.path(), window)?;
+    }
     if size == 1 {
         return Ok(());
     }
@@ -118,6 +123,47 @@ pub(super) fn measure(figures: &mut Figures, dir: &Path, window: Duration, size:
         figures.add(WRITE_FLOOR, Who::Machine, Metric::P50Ms, sync + 2.0 * trip);
     }
     Ok(())
+}
+
+/// Starts a bare server of this kind, and waits until it listens.
+fn bare(dir: &Path, kind: &str) -> Result<(Process, SocketAddr)> {
+    let port = free_ports(1)?[0];
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["probe", kind, &port.to_string()]);
+    let server = Process::spawn(command, &dir.join(format!("{kind}-{port}.log")))?;
+    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let begun = Instant::now();
+    while TcpStream::connect(addr).is_err() {
+        ensure!(begun.elapsed() < SOON, "the bare server `{kind}` does not listen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok((server, addr))
+}
+
+/// Adds what a bare server and this process, whose CPU times the probe saw, did for each reply or event.
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies and microseconds")]
+fn add(figures: &mut Figures, row: &'static str, seen: &Window<(Duration, Duration)>) {
+    let (replies, seconds) = (seen.replies as f64, seen.elapsed.as_secs_f64());
+    let server = (seen.after.0 - seen.before.0).as_secs_f64();
+    let generator = (seen.after.1 - seen.before.1).as_secs_f64();
+    figures.add(row, Who::Machine, Metric::CpuUs, server * 1e6 / replies);
+    figures.add(row, Who::Machine, Metric::Rate, replies / seconds);
+    figures.add(row, Who::Machine, Metric::Generator, generator / seconds);
+    figures.add(row, Who::Machine, Metric::P50Ms, seen.latency.value_at_quantile(0.5) as f64 / 1e3);
+}
+
+/// Sessions that come and go on servers that keep none.
+fn doors(figures: &mut Figures, dir: &Path, window: Duration) -> Result<()> {
+    let servers = (0..DOORS).map(|_| bare(dir, "door")).collect::<Result<Vec<_>>>()?;
+    let pids: Vec<u32> = servers.iter().map(|(server, _)| server.id()).collect();
+    let addrs: Vec<SocketAddr> = servers.iter().map(|(_, addr)| *addr).collect();
+    let cpu = || Ok::<_, anyhow::Error>((cpu_times(&pids)?, cpu_time(std::process::id())?));
+    let before = cpu()?;
+    let seen = sessions::connect(&addrs, SESSIONS, window, &mut |_, _| Ok(()))?;
+    let after = cpu()?;
+    let sessions::Connects { sessions: replies, elapsed, latency } = seen;
+    add(figures, DOOR_FLOOR, &Window { elapsed, replies, before, after, latency });
+    servers.into_iter().try_for_each(|(server, _)| server.kill())
 }
 
 /// Median and 99th percentile of each of `count` processes that sync at the same time, in microseconds.
