@@ -171,7 +171,7 @@ fn pending_install<D: Disk>(disk: &D) -> DiskResult<Result<Option<Intent>, Strin
         IntentRead::Absent => Ok(Ok(None)),
         IntentRead::Damaged => Ok(Err("the file says nothing that could be carried out".to_owned())),
         IntentRead::Intent(intent) => match intent.verify(disk) {
-            Ok(()) => Ok(Ok(Some(intent))),
+            Ok(()) => Ok(intent.overtaken(disk)?.map_or(Ok(Some(intent)), Err)),
             Err(SnapshotError::Disk(e)) if e.kind != DiskErrorKind::NotFound => Err(e),
             Err(e) => Ok(Err(e.to_string())),
         },
@@ -196,7 +196,7 @@ fn finish_install<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<(), Ref
             file: Some(disk.describe(&intent_path())),
             offset: None,
             found: format!("the installation of a leader's snapshot was interrupted and can't be finished: {found}"),
-            expected: "the whole snapshot".to_owned(),
+            expected: "the whole snapshot, and beside it only what it replaces".to_owned(),
             remedy: repair_remedy(disk, options),
         }),
     }

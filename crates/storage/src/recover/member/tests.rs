@@ -12,6 +12,7 @@ use crate::testing::{MEMBER, Nodes, chooser, start, start_member, txn, used, wri
 use std::sync::Arc;
 
 mod crashes;
+mod installs;
 mod lost_disks;
 
 const E1: u64 = 1 << 32;
