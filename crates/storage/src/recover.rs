@@ -57,7 +57,7 @@ pub struct RecoverOptions {
     pub standalone: bool,
     /// Largest transaction accepted, in bytes.
     pub txn_max: usize,
-    /// 0 for a standalone server. Not asked of a member: recovery reads its files.
+    /// Of the marks that are written: 0 for a standalone server. Not asked of a member: recovery reads its files.
     pub current_epoch: u32,
     /// Whether `dataLogDir` differs from `dataDir`. Differing listings show it too.
     pub separate_log_dir: bool,
@@ -147,7 +147,9 @@ pub fn recover<D: Disk>(
         ));
     }
     finish_install(disk, options)?;
-    recover_files(disk, options, state, &mut |_, _| Ok(options.current_epoch))
+    // Where a member worked last its mark judges; what is written from here on is no member's.
+    let judged = with_epoch(disk, options)?;
+    recover_files(disk, &judged, state, &mut |_, _| Ok(options.current_epoch))
 }
 
 /// Called with the last transaction, and asked twice: for the epoch that the mark is to carry, before a mark is

@@ -58,13 +58,16 @@ fn usable<T>(
     }
 }
 
-/// The options under which a directory is looked at: a member's epoch stands in its files.
+/// The options under which a directory is looked at: a member's epoch stands in its files. A server alone asks none, but
+/// where a member worked last the mark is in force that is in force for a member.
 pub(crate) fn with_epoch<D: Disk>(disk: &D, options: &RecoverOptions) -> Result<RecoverOptions, Refusal> {
-    if options.standalone {
-        return Ok(options.clone());
-    }
     let mark = known_mark(disk, &mut Vec::new())?;
-    let current_epoch = EpochFiles::read(disk)?.effective(mark);
+    let files = EpochFiles::read(disk)?;
+    let current_epoch = match (options.standalone, mark, files.current) {
+        (false, ..) => files.effective(mark),
+        (true, Some(mark), Some(current)) if mark.epoch > 0 => current.0,
+        (true, ..) => options.current_epoch,
+    };
     Ok(RecoverOptions { current_epoch, ..options.clone() })
 }
 

@@ -218,3 +218,57 @@ fn a_crash_while_the_epoch_is_raised_costs_nothing() {
         }
     }
 }
+
+type Damaging<'d> = &'d dyn Fn(&MemDisk);
+
+/// The configuration of a server alone, for a look at a member's directory: what the member acknowledged is no torn tail.
+#[test]
+fn a_start_alone_goes_by_the_members_mark() {
+    let alone = |disk: &Arc<MemDisk>| recover(disk, &RecoverOptions::default(), &mut Nodes::default());
+    let whole = worked();
+    let damages: [(&str, Damaging<'_>); 3] = [
+        ("the last record", &|d| flip(d, &newest_log(d), 20)),
+        ("the newest segment", &|d| d.remove(&newest_log(d)).unwrap()),
+        ("while the epoch was being changed", &|d| {
+            let MarkRead::Mark(old) = read_mark(d).unwrap() else { panic!("it was closed in order") };
+            let mut file = MarkFile::take_over(d, old.sequence).unwrap();
+            file.write(d, Mark { epoch: 2, ..old }).unwrap();
+            file.sync().unwrap();
+            flip(d, &newest_log(d), 20);
+        }),
+    ];
+    for (name, damage) in damages {
+        let disk = Arc::new(whole.fork());
+        damage(&disk);
+        let before = disk.count();
+        let refusal = alone(&disk).expect_err(name);
+        assert!(refusal.kind == RefusalKind::Damage && disk.count() == before, "{name}: {refusal}");
+        let report = repair::examine(&*disk, &RecoverOptions::default(), &mut Nodes::default()).unwrap();
+        assert!(!report.is_sound() && report.loss.is_some(), "{name}: {report}");
+        repair::accept_loss(&*disk, &RecoverOptions::default(), &mut Nodes::default()).unwrap();
+        assert!(alone(&disk).unwrap().last_zxid < zxid(E1 + 8), "{name}");
+    }
+    // Apache has synchronized since, or nobody knows: judged without it.
+    for epoch in ["2", "nonsense"] {
+        let disk = Arc::new(whole.fork());
+        put_epoch(&disk, &current_epoch_path(), epoch);
+        flip(&disk, &newest_log(&disk), 20);
+        assert_eq!(alone(&disk).unwrap().last_zxid, zxid(E1 + 7), "{epoch}");
+    }
+    // What a server alone writes is no member's, also where it dies on the way.
+    for n in 0.. {
+        let disk = Arc::new(whole.fork());
+        disk.crash_after(n, 0);
+        let done = alone(&disk).is_ok();
+        disk.restart(Crash::Power, &mut chooser(n));
+        let recovered = alone(&disk).unwrap();
+        assert_eq!((recovered.last_zxid, recovered.mark.epoch), (zxid(E1 + 8), 0), "{n}");
+        assert_eq!(disk.content(&current_epoch_path()), Some(b"1".to_vec()));
+        append(&mut writer(&disk, &recovered), [E1 + 9]);
+        flip(&disk, &newest_log(&disk), 20);
+        assert_eq!(alone(&disk).unwrap_err().kind, RefusalKind::Damage, "{n}: its own marks count");
+        if done {
+            break;
+        }
+    }
+}
