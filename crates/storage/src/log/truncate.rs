@@ -82,6 +82,8 @@ impl<D: Disk> LogWriter<D> {
         let segments = list_segments(disk)?;
         let from = start_index(&segments, Zxid::from_wire(cut.base.to_wire().saturating_add(1)));
         let mut last = cut.base;
+        // Where the last segment that was read ends in something else than zeros.
+        let mut unclean = None;
         for segment in segments.get(from..).unwrap_or_default() {
             if segment.first > after {
                 cut.segments.push(segment.first);
@@ -100,6 +102,10 @@ impl<D: Disk> LogWriter<D> {
                     cut.shorten = Some((segment.first, at));
                     break;
                 }
+                // Across an epoch nothing shows that a bad record was none of the history.
+                if unclean.take().is_some() && zxid > last && zxid.epoch() != last.epoch() {
+                    return Ok(false);
+                }
                 if zxid > cut.base && zxid != last {
                     if !follows(zxid, last) {
                         return Ok(false);
@@ -114,7 +120,12 @@ impl<D: Disk> LogWriter<D> {
                 return Ok(false);
             }
             cut.position = (held == Some(after)).then_some((segment.first, at));
+            if cut.shorten.is_none() && !reader.is_zero_from(at)? {
+                unclean = Some((segment.first, at));
+            }
         }
+        // What is behind `after` goes, be it good or not.
+        cut.shorten = cut.shorten.or(unclean);
         cut.segments.reverse();
         Ok(last == after)
     }

@@ -12,6 +12,7 @@ use crate::testing::{MEMBER, Nodes, chooser, start, start_member, txn, used, wri
 use std::sync::Arc;
 
 mod crashes;
+mod cuts;
 mod installs;
 mod lost_disks;
 
