@@ -8,7 +8,7 @@
 use crate::disk::{Dir, Disk, DiskError, DiskFile, DiskPath, DiskResult, OpenMode};
 use crate::own;
 use crate::segment::parse_log_name;
-use crate::snapshot::{SnapshotFile, list_snapshots, temporary_name, verify_snapshot};
+use crate::snapshot::{SnapshotFile, list_snapshots, name_to_be, verify_snapshot};
 use farrier_proto::Zxid;
 use farrier_proto::limits::TXN_MAX;
 use std::fmt;
@@ -142,7 +142,7 @@ fn remove_older<D: Disk>(
     let snapshots: Vec<_> = snapshots
         .iter()
         .rev()
-        .filter(|f| f.zxid < oldest && (f.regular || f.path.name == temporary_name(f.zxid)))
+        .filter(|f| f.zxid < oldest && (f.regular || name_to_be(f).is_some()))
         .map(|f| f.path.clone())
         .collect();
     let mut logs: Vec<(Zxid, String)> = logs

@@ -30,8 +30,8 @@ use crate::pending;
 use crate::recovering::{self, Recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentHeader, apache_zxid, list_segments, log_path, parse_log_name};
 use crate::snapshot::{
-    SnapshotError, SnapshotFile, SnapshotRead, is_plausible, list_snapshots, measure_snapshot, remove_temporaries,
-    temporary_name,
+    SnapshotError, SnapshotFile, SnapshotRead, list_snapshots, may_be_whole, measure_snapshot, name_to_be,
+    remove_temporaries,
 };
 use crate::state::{LoggedTxn, Restore};
 use farrier_proto::limits::TXN_MAX;
@@ -587,10 +587,11 @@ pub(crate) fn check_snapshot_is_marked<D: Disk>(
 
 /// Half-written snapshots that go: Apache's left-overs that are not whole, or that the log has overtaken.
 fn is_temporary(file: &SnapshotFile, loaded: Option<&SnapshotFile>) -> bool {
-    file.path.name == temporary_name(file.zxid) && loaded.is_none_or(|s| s.path != file.path)
+    name_to_be(file).is_some() && loaded.is_none_or(|s| s.path != file.path)
 }
 
-/// Whole ones that are newer than everything else, and that Apache would have loaded.
+/// Whole ones that are newer than everything else. Their server may have acknowledged what they hold: nothing makes the
+/// names that Apache gives durable.
 pub(crate) fn newer_temporaries<D: Disk>(
     disk: &D,
     loaded: &Loaded,
@@ -601,7 +602,8 @@ pub(crate) fn newer_temporaries<D: Disk>(
     for file in list_snapshots(disk)? {
         if file.zxid > last
             && is_temporary(&file, loaded.snapshot.as_ref())
-            && unreadable.tolerate(is_plausible(disk, &file))?.unwrap_or(true)
+            && let Some(name) = name_to_be(&file)
+            && unreadable.tolerate(may_be_whole(disk, &file, name))?.unwrap_or(true)
         {
             newer.push(file);
         }
@@ -626,8 +628,8 @@ pub(crate) fn check_temporaries<D: Disk>(
         found: format!("a snapshot that never got its name, and the rest ends with zxid {}", scan.last),
         expected: format!("log records up to zxid {}", file.zxid),
         remedy: format!(
-            "Rename it to snapshot.{:x} to start with it. {}",
-            file.zxid.get(),
+            "Rename it to {} to start with it. {}",
+            name_to_be(&file).unwrap_or(&file.path.name),
             repair_remedy(disk, options)
         ),
     })

@@ -27,7 +27,7 @@ use crate::recover::{
 };
 use crate::recovering::{Recovering, clear_recovering, read_recovering};
 use crate::segment::{FIRST_RECORD, Segment, SegmentReader, list_segments, log_path};
-use crate::snapshot::{SNAPSHOT_TEMPORARY, SnapshotFile, snapshot_name};
+use crate::snapshot::{SNAPSHOT_TEMPORARY, SnapshotFile, name_to_be, snapshot_name};
 use crate::state::{LoggedTxn, Restore};
 use farrier_proto::Zxid;
 use farrier_proto::txn::read_header;
@@ -408,8 +408,8 @@ fn look<D: Disk>(
                     offset: None,
                     problem: format!("a snapshot that never got its name, while the rest ends with zxid {}", scan.last),
                     remedy: format!(
-                        "it is moved aside. To use it instead, rename it to snapshot.{:x}",
-                        file.zxid.get()
+                        "it is moved aside. To use it instead, rename it to {}",
+                        name_to_be(file).unwrap_or(&file.path.name)
                     ),
                 });
             }

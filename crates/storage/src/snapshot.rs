@@ -73,10 +73,27 @@ pub fn snapshot_name(zxid: Zxid, compression: Compression) -> String {
     format!("snapshot.{:x}{}", zxid.get(), compression.suffix())
 }
 
-/// The name under which Apache writes a snapshot that it will rename.
+/// Behind the whole name of a snapshot that Apache writes and will rename.
+const APACHES_TEMPORARY: &str = ".tmp";
+
+/// The name that Apache was going to give a file, if it has the one under which Apache writes it.
 #[must_use]
-pub(crate) fn temporary_name(zxid: Zxid) -> String {
-    format!("snapshot.{:x}.tmp", zxid.get())
+pub(crate) fn name_to_be(file: &SnapshotFile) -> Option<&str> {
+    let name = file.path.name.strip_suffix(APACHES_TEMPORARY)?;
+    (name == snapshot_name(file.zxid, Compression::of_name(name))).then_some(name)
+}
+
+/// Whether a file that Apache has not renamed may be whole. A plain one shows that at its end; the beginning of a compressed
+/// one shows nothing, and it is read.
+pub(crate) fn may_be_whole<D: Disk>(disk: &D, file: &SnapshotFile, name: &str) -> DiskResult<bool> {
+    if Compression::of_name(name) == Compression::Plain {
+        return is_plausible(disk, file);
+    }
+    match measure_unnamed(disk, &file.path, &DiskPath::new(Dir::DataVersion, name)) {
+        Ok(_) => Ok(true),
+        Err(SnapshotError::Disk(e)) => Err(e),
+        Err(_) => Ok(false),
+    }
 }
 
 /// The files that are snapshots by name, newest first. Of one zxid, the regular names come first.

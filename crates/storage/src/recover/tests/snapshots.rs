@@ -153,6 +153,48 @@ fn a_whole_newer_snapshot_without_its_name_is_not_deleted() {
     assert!(!forked.names(Dir::DataVersion).iter().any(|n| n.starts_with("snapshot.") && n.ends_with(".tmp")));
 }
 
+/// Apache puts `.tmp` behind the whole name. What a compressed one holds does not show at its beginning.
+#[test]
+fn compressed_snapshots_without_their_names_are_judged_by_what_they_hold() {
+    for compression in [Compression::Gz, Compression::Snappy] {
+        let disk = used(&[5]);
+        let options = SnapshotOptions { compression, ..SnapshotOptions::default() };
+        let written = write_snapshot(&*disk, &Nodes::up_to(8), &options).unwrap();
+        let name = written.path.name.clone();
+        let tmp = DiskPath::new(Dir::DataVersion, format!("{name}.tmp"));
+        disk.rename(&written.path, &tmp).unwrap();
+        disk.remove(&DiskPath::new(Dir::Data, "farrier.own")).unwrap();
+        let whole = disk.content(&tmp).unwrap();
+        let refusal = start(&disk).expect_err("it may be all that is left of 6 to 8");
+        assert_eq!(refusal.kind, RefusalKind::Damage);
+        assert!(refusal.to_string().contains(&format!("Rename it to {name} to start")), "{refusal}");
+        assert_eq!(disk.content(&tmp).as_ref(), Some(&whole));
+        let renamed = Arc::new(disk.fork());
+        renamed.rename(&tmp, &written.path).unwrap();
+        check(&renamed, 8, 8, "renamed");
+        let damaged = Arc::new(disk.fork());
+        let repaired =
+            crate::repair::accept_loss(&*damaged, &RecoverOptions::default(), &mut Nodes::default()).unwrap();
+        assert_eq!(repaired.aside, [format!("/data/version-2/farrier.damaged.1.{name}.tmp")]);
+        check(&damaged, 5, 5, "moved aside");
+        // A disk that fails says nothing about it.
+        let unread = Arc::new(disk.fork());
+        assert!(unread.make_unreadable(&tmp, whole.len() - 1..whole.len()));
+        assert_eq!(start(&unread).unwrap_err().kind, RefusalKind::Disk);
+        // Half-written, or overtaken by the log: it goes, and with it the warning.
+        let half = whole[..whole.len() / 2].to_vec();
+        let overtaken = DiskPath::new(Dir::DataVersion, snapshot_name(zxid(4), compression) + ".tmp");
+        for (path, content) in [(&tmp, half), (&overtaken, whole.clone())] {
+            let disk = used(&[5]);
+            disk.put(path, content);
+            let (_, recovered) = check(&disk, 5, 5, "left over");
+            assert!(recovered.warnings.join(" ").contains("left over from an interrupted write; removed"));
+            assert!(disk.content(path).is_none(), "{path:?}");
+            assert_eq!(check(&disk, 5, 5, "again").1.warnings, Vec::<String>::new());
+        }
+    }
+}
+
 #[test]
 fn a_log_without_a_snapshot_is_followed_by_one() {
     let trusting = RecoverOptions { trust_empty_snapshot: true, ..RecoverOptions::default() };
