@@ -350,6 +350,10 @@ impl<D: Disk> Scanner<'_, D> {
 
     /// The first record behind a segment that ends in something unclean: nothing is missing if the record's
     /// zxid shows it. A server that went on behind a torn tail wrote the same zxid again.
+    ///
+    /// A later epoch shows nothing: Apache passes over a half-written record and goes on with the first one of that epoch,
+    /// and a record that was acknowledged and has lost its end since looks the same. To pass over that one would leave a
+    /// tree that lacks a transaction, and a vote that quotes later ones.
     fn pass_unclean(&self, zxid: Zxid, scan: &mut Scan) -> Result<(), ScanError> {
         let unproven = scan.unproven.take().and_then(|i| scan.extents.get(i));
         let Some((extent, rest)) = unproven.and_then(|e| e.rest.map(|rest| (e, rest))) else { return Ok(()) };

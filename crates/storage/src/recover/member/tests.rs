@@ -15,6 +15,7 @@ mod crashes;
 mod cuts;
 mod installs;
 mod lost_disks;
+mod torn;
 
 const E1: u64 = 1 << 32;
 
