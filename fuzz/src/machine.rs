@@ -50,6 +50,9 @@ struct Client {
     expected: VecDeque<(i32, Option<i32>)>,
     last_zxid: i64,
     flush_asked: bool,
+    /// Bytes that it was sent, and how many of them the system has told to have taken.
+    sent: u64,
+    taken: u64,
 }
 
 struct World {
@@ -149,6 +152,7 @@ impl World {
 
     fn sent(&mut self, conn: ConnId, frames: &[u8]) {
         let client = self.clients.get_mut(&conn).expect("nothing is sent to a closed connection");
+        client.sent += frames.len() as u64;
         let mut reader = Reader::new(frames);
         while !reader.is_empty() {
             let frame = reader.buffer().expect("whole frames").expect("not null");
@@ -277,7 +281,9 @@ impl World {
             (20, Some(conn)) => {
                 let client = self.clients.get_mut(&conn).expect("it was looked up");
                 if client.flush_asked && choices.below(4) == 0 {
-                    self.step(Input::Draining { conn });
+                    client.taken += (client.sent - client.taken) / 2;
+                    let taken = client.taken;
+                    self.step(Input::Draining { conn, taken });
                 } else if std::mem::take(&mut client.flush_asked) {
                     self.step(Input::Flushed { conn });
                 }

@@ -118,9 +118,12 @@ pub(crate) struct Conn {
     pub(crate) writes_deferred: usize,
     /// Its session's ephemerals, where another server leads; `None` until it matters.
     pub(crate) ephemerals: Option<Counted>,
-    /// Emitted since the shell last reported that all was sent.
+    /// Bytes emitted so far.
+    pub(crate) emitted: u64,
+    /// Those among them that the system has not taken, as far as the shell has told. Never less, but for what was emitted
+    /// while the shell told that nothing was left.
     pub(crate) unflushed: usize,
-    /// Replies among it that are longer than `jute.maxbuffer`.
+    /// Replies among those that are longer than `jute.maxbuffer`.
     pub(crate) unflushed_long: usize,
     /// The step in which the shell was asked to report that everything is sent.
     pub(crate) flush_asked: Option<u64>,
@@ -146,6 +149,7 @@ impl Conn {
             reads_waiting: 0,
             writes_deferred: 0,
             ephemerals: None,
+            emitted: 0,
             unflushed: 0,
             unflushed_long: 0,
             flush_asked: None,

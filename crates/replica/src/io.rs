@@ -67,6 +67,9 @@ pub enum Input<'a> {
     Draining {
         /// Which.
         conn: ConnId,
+        /// Bytes that the system has taken of all that was ever emitted for the connection. A total and not what is left: a shell
+        /// does not know what is emitted while it counts, or waits between the replica and the connection's buffer.
+        taken: u64,
     },
     /// This and every earlier write to the log is durable.
     Durable {

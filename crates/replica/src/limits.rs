@@ -9,8 +9,8 @@ pub(crate) const CONN_WAITING_MAX: usize = 2048;
 /// Bytes of those frames; one frame may exceed it.
 pub(crate) const CONN_WAITING_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of replies and events that were emitted for a connection since it was last seen to be drained.
-/// From here on its requests wait, and the shell is asked to report when all is sent.
+/// Bytes of replies and events that were emitted for a connection and that the system has not taken, as far as the shell has
+/// told. From here on its requests wait, and the shell is asked to report what is taken, and when all is.
 pub(crate) const CONN_UNFLUSHED_PAUSE: usize = 1 << 20;
 
 /// Bytes at which a connection that does not read is closed, or more where `jute.maxbuffer` is larger. Watch

@@ -218,7 +218,7 @@ impl Replica {
             Input::ClientOversized { conn, head, len } => self.client_oversized(now, conn, head, len, out),
             Input::ClientDown { conn } => self.client_down(conn),
             Input::Flushed { conn } => self.flushed(now, conn, out),
-            Input::Draining { conn } => self.draining(now, conn),
+            Input::Draining { conn, taken } => self.draining(now, conn, taken, out),
             Input::Durable { id } => self.durable(now, id, out),
             Input::WriteFailed { .. } if farrier_proto::planted!(FailedWriteForgotten) => {}
             Input::WriteFailed { error } => self.halt(error, out),
@@ -393,6 +393,7 @@ impl Replica {
         self.stats.sent += 1;
         conn.stats.sent += 1;
         let len = out.bytes.len() - start;
+        conn.emitted += len as u64;
         conn.unflushed += len;
         if len > 4 + self.config.jute_max_buffer {
             conn.unflushed_long += len;
@@ -417,11 +418,25 @@ impl Replica {
     }
 
     /// Nothing is read from a connection that does not take its replies, pings neither: that it takes them must do.
-    fn draining(&mut self, now: Time, id: ConnId) {
-        let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase == Phase::Serving) else { return };
-        conn.heard = now.mono;
-        let (session, timeout) = (conn.session, conn.timeout);
-        self.touch(now, session, timeout);
+    ///
+    /// What waits for it is what was emitted and is not taken. Both are totals: what is in the shell's outboxes, or was emitted
+    /// since the shell counted, is not among what was taken, so it waits still, and the bound holds whatever else goes on. A
+    /// count that comes late takes back nothing that is known already.
+    fn draining(&mut self, now: Time, id: ConnId, taken: u64, out: &mut Actions) {
+        let Some(conn) = self.conns.get_mut(id) else { return };
+        let left = conn.emitted.checked_sub(taken).expect("nothing is taken that was not emitted");
+        conn.unflushed = conn.unflushed.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let long = conn.unflushed_long.min(conn.unflushed);
+        self.long_replies -= std::mem::replace(&mut conn.unflushed_long, long) - long;
+        if conn.phase == Phase::Serving {
+            conn.heard = now.mono;
+            let (session, timeout) = (conn.session, conn.timeout);
+            self.touch(now, session, timeout);
+        }
+        if self.conns.get(id).is_some_and(|conn| !conn.is_stalled()) {
+            self.run_waiting(now, id, out);
+            self.balance(id, out);
+        }
     }
 
     fn flushed(&mut self, now: Time, id: ConnId, out: &mut Actions) {

@@ -2,9 +2,9 @@
 
 mod harness;
 
-use farrier_proto::client::{CreateRequest, PathWatch, SetDataRequest};
+use farrier_proto::client::{CreateRequest, PathKind, PathWatch, SetDataRequest};
 use farrier_proto::{OpCode, RawAcl, SessionId};
-use farrier_replica::{ConnId, ConnectionThrottleConfig, Input, ReplicaConfig};
+use farrier_replica::{CONN_UNFLUSHED_MAX, ConnId, ConnectionThrottleConfig, Input, ReplicaConfig};
 use harness::{World, config, connect_frame, encode, request};
 use std::borrow::Cow;
 
@@ -264,4 +264,65 @@ fn a_soft_quota_warns() {
     assert_eq!(told(&w), 1, "as many znodes as before");
     w.request(c, 9, OpCode::Create, &create("/a/9", b""));
     assert_eq!(told(&w), 2);
+}
+
+/// A client with a recursive watch, and another one whose every write is an event of 100 KB for it.
+fn watched() -> (World, ConnId, ConnId, String) {
+    let mut w = World::new(config());
+    let ((watcher, _), (writer, _)) = (w.connect(40_000), w.connect(40_000));
+    w.request(watcher, 1, OpCode::AddWatch, &encode(&PathKind { path: Some("/".into()), kind: 1 }));
+    let path = format!("/{}", "n".repeat(100_000));
+    w.request(writer, 1, OpCode::Create, &create(&path, b""));
+    (w, watcher, writer, path)
+}
+
+#[test]
+fn a_client_that_is_always_a_little_behind_is_served() {
+    let (mut w, watcher, writer, path) = watched();
+    for xid in 2..402 {
+        w.request(writer, xid, OpCode::SetData, &set(&path, b""));
+        w.drain(watcher, 150_000);
+        assert!(!w.closed.contains(&watcher), "after {xid} events: {:?}", w.notes);
+        assert!(w.replica.takes_frames(watcher), "its requests do not wait: {xid}");
+        w.take(watcher);
+        w.request(watcher, xid, OpCode::Exists, &read("/"));
+        assert_eq!(w.replies(watcher), [(xid, 0)]);
+    }
+}
+
+#[test]
+fn what_a_client_has_not_taken_is_bounded_though_it_takes_something() {
+    let (mut w, watcher, writer, path) = watched();
+    let mut events = 1;
+    while !w.closed.contains(&watcher) {
+        w.request(writer, 2, OpCode::SetData, &set(&path, b""));
+        events += 1;
+        if !w.closed.contains(&watcher) {
+            w.drain(watcher, events * 50_000);
+        }
+        assert!(events < 1000, "the half that it does not take is bounded");
+    }
+    assert!(events * 50_000 > (CONN_UNFLUSHED_MAX - 200_000) as u64, "{events} events");
+    assert!(w.notes.iter().any(|n| n.contains("it does not read")), "{:?}", w.notes);
+}
+
+#[test]
+fn requests_go_on_once_little_enough_is_left_to_take() {
+    let mut w = World::new(config());
+    let (c, _) = w.connect(40_000);
+    w.request(c, 1, OpCode::Create, &create("/big", &[1; 400_000]));
+    for xid in 2..5 {
+        w.request(c, xid, OpCode::GetData, &read("/big"));
+    }
+    assert!(!w.replica.takes_frames(c));
+    // The shell had read it before it was told.
+    w.step(Input::ClientFrame { conn: c, frame: &request(5, OpCode::Exists, &read("/big")) });
+    w.take(c);
+    w.drain(c, 1_100_000);
+    assert_eq!((w.replica.takes_frames(c), w.replies(c)), (false, vec![]));
+    w.drain(c, 900_000);
+    assert_eq!((w.replica.takes_frames(c), w.replies(c)), (true, vec![(5, 0)]));
+    // What was counted before that takes nothing back.
+    w.drain(c, 1_100_000);
+    assert!(w.replica.takes_frames(c));
 }

@@ -84,6 +84,8 @@ pub(crate) struct Conn {
 struct Output {
     bytes: Vec<u8>,
     sent: usize,
+    /// Of all that was ever put here, how much nobody has to send any more.
+    taken: u64,
     report: bool,
     dirty: bool,
 }
@@ -135,6 +137,10 @@ impl Conn {
         !std::mem::replace(&mut out.dirty, true)
     }
 
+    fn taken(&self) -> u64 {
+        self.out.lock().taken
+    }
+
     fn backlog(&self) -> usize {
         let out = self.out.lock();
         out.bytes.len() - out.sent
@@ -147,6 +153,7 @@ impl Conn {
             return false;
         }
         let sent = self.write(frames);
+        out.taken += sent as u64;
         out.bytes.extend_from_slice(&frames[sent..]);
         true
     }
@@ -156,8 +163,18 @@ impl Conn {
         let mut guard = self.out.lock();
         let out = &mut *guard;
         out.dirty = false;
-        out.sent += self.write(&out.bytes[out.sent..]);
+        let sent = self.write(&out.bytes[out.sent..]);
+        out.sent += sent;
+        out.taken += sent as u64;
         if out.sent < out.bytes.len() {
+            // What was sent goes, or the buffer of a client that is always a little behind would grow for as long as it is.
+            if out.sent > out.bytes.len() / 2 {
+                out.bytes.drain(..out.sent);
+                out.sent = 0;
+                if out.bytes.capacity() / 4 > out.bytes.len().max(OUT_KEEP_MAX) {
+                    out.bytes.shrink_to(2 * out.bytes.len());
+                }
+            }
             return false;
         }
         out.bytes.clear();
@@ -426,11 +443,14 @@ impl Task<'_> {
                 Event::Writable(Err(_)) => return None,
                 Event::Writable(Ok(())) => {
                     let conn = self.conn.id;
-                    if self.conn.out.lock().report {
-                        self.core.step(Input::Draining { conn });
-                    }
+                    let asked = self.conn.out.lock().report;
                     if self.conn.flush() {
                         self.core.step(Input::Flushed { conn });
+                    }
+                    if asked {
+                        // Behind the other, which takes what is emitted from then on for all that waits.
+                        let taken = self.conn.taken();
+                        self.core.step(Input::Draining { conn, taken });
                     }
                     self.context.deliver();
                 }
@@ -641,7 +661,10 @@ mod tests {
         while conn.backlog() > 0 {
             conn.write.writable().await.expect("room");
             conn.flush();
+            let out = conn.out.lock();
+            assert!(out.sent <= out.bytes.len() / 2, "what was sent does not stay");
         }
+        assert_eq!(conn.taken(), u64::from(sent + 1) * (4 << 16));
         assert!(!conn.full.load(SeqCst), "and the task does not wait for room any more");
         drop(conn);
         let all = reader.join().expect("it read");

@@ -30,6 +30,8 @@ pub(crate) struct World {
     /// Completions follow every step at once.
     pub(crate) sync_at_once: bool,
     received: BTreeMap<ConnId, Vec<u8>>,
+    /// Bytes that each connection was sent in all.
+    sent: BTreeMap<ConnId, u64>,
     pub(crate) closed: BTreeSet<ConnId>,
     pub(crate) paused: BTreeSet<ConnId>,
     pub(crate) flush_asked: BTreeSet<ConnId>,
@@ -79,6 +81,7 @@ impl World {
             durable,
             sync_at_once: true,
             received: BTreeMap::new(),
+            sent: BTreeMap::new(),
             closed: BTreeSet::new(),
             paused: BTreeSet::new(),
             flush_asked: BTreeSet::new(),
@@ -103,6 +106,7 @@ impl World {
             match action {
                 Action::Send { conn, start, end } => {
                     assert!(!self.closed.contains(&conn), "nothing is sent to a closed connection");
+                    *self.sent.entry(conn).or_default() += (end - start) as u64;
                     self.received.entry(conn).or_default().extend_from_slice(&out.bytes[start..end]);
                 }
                 Action::CloseClient { conn } => assert!(self.closed.insert(conn), "closed once"),
@@ -161,6 +165,12 @@ impl World {
     pub(crate) fn frame(&mut self, conn: ConnId, frame: &[u8]) {
         assert!(self.replica.takes_frames(conn), "{conn:?} is paused or closed");
         self.step(Input::ClientFrame { conn, frame });
+    }
+
+    /// The system takes all that the connection was sent but the last `left` bytes.
+    pub(crate) fn drain(&mut self, conn: ConnId, left: u64) {
+        let taken = self.sent.get(&conn).copied().unwrap_or(0).saturating_sub(left);
+        self.step(Input::Draining { conn, taken });
     }
 
     /// Everything received since the last call.
