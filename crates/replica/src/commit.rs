@@ -38,6 +38,7 @@ impl Replica {
             left -= together;
         }
         self.run_awaited(now, out);
+        self.wake_throttled(now, out);
         self.after_commits(out);
     }
 
@@ -50,7 +51,6 @@ impl Replica {
 
     /// What one or more commits made possible.
     pub(crate) fn after_commits(&mut self, out: &mut Actions) {
-        self.wake_throttled(out);
         self.snapshot_if_due(out);
         self.report_stopped(out);
     }
@@ -175,18 +175,6 @@ impl Replica {
         }
         self.run_waiting(now, id, out);
         self.balance(id, out);
-    }
-
-    fn wake_throttled(&mut self, out: &mut Actions) {
-        if self.throttled.is_empty() || self.outstanding_requests() >= self.config.request_throttle_max {
-            return;
-        }
-        for id in std::mem::take(&mut self.throttled) {
-            if let Some(conn) = self.conns.get_mut(id) {
-                conn.throttled = false;
-            }
-            self.balance(id, out);
-        }
     }
 
     /// The log up to the tree's zxid is durable by the time at which the shell writes the image. Nothing is taken

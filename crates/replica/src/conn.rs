@@ -127,7 +127,7 @@ pub(crate) struct Conn {
     pub(crate) unflushed_long: usize,
     /// The step in which the shell was asked to report that everything is sent.
     pub(crate) flush_asked: Option<u64>,
-    /// Listed among those that wait because of `request_throttle_max_requests`.
+    /// Listed among those that wait until the replica is not throttled any more.
     pub(crate) throttled: bool,
     pub(crate) paused: bool,
     /// When the client last showed that it lives. [`Time::mono`].

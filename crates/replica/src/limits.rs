@@ -34,9 +34,10 @@ pub const FRAME_SKIP_MAX: usize = 64 << 20;
 /// connection takes their replies or not.
 pub(crate) const FORCED_READS_MAX: usize = 8;
 
-/// Bytes of all transactions that are proposed and not committed. From here on, connections with something
-/// outstanding wait.
-pub(crate) const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
+/// Bytes of all transactions that are proposed and not committed, and of requests that the leader was sent and has not answered.
+/// From here on, connections with something outstanding wait. From twice as much on every write does, or each of many idle
+/// connections could add one.
+pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of all identities of one connection.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 64 << 10;

@@ -421,6 +421,7 @@ impl Replica {
             if outputs.is_empty() {
                 // What goes on now may have something for the peer.
                 self.run_awaited(now, out);
+                self.wake_throttled(now, out);
                 if self.membership.members().is_none_or(|m| m.outputs.list.is_empty()) {
                     break;
                 }

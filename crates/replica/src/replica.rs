@@ -8,7 +8,7 @@ use crate::hand_over::Reluctance;
 use crate::io::{Action, Actions, ConnId, Input, Level, Time};
 use crate::limits::{
     CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX, FORCED_READS_MAX, LATE_MIN,
-    LONG_REPLIES_MAX, OUTSTANDING_BYTES_MAX,
+    LONG_REPLIES_MAX,
 };
 use crate::members::{Alone, Membership};
 use crate::restore::TreeRestore;
@@ -86,8 +86,8 @@ pub struct Replica {
     pub(crate) walked: usize,
     /// Connections whose queue goes on with the next timer.
     pub(crate) unfinished: Vec<ConnId>,
-    /// Connections that wait because of `request_throttle_max_requests`.
-    pub(crate) throttled: Vec<ConnId>,
+    /// Connections that wait until the replica [is not throttled](Self::is_throttled) any more.
+    pub(crate) throttled: VecDeque<ConnId>,
     pub(crate) snapshot: SnapshotSchedule,
     pub(crate) digests: Digests,
     pub(crate) reluctance: Reluctance,
@@ -176,7 +176,7 @@ impl Replica {
             large_in_flight: 0,
             walked: 0,
             unfinished: Vec::new(),
-            throttled: Vec::new(),
+            throttled: VecDeque::new(),
             snapshot,
             digests: Digests::new(Since::After(Zxid::ZERO)),
             reluctance: Reluctance::default(),
@@ -448,12 +448,34 @@ impl Replica {
         self.balance(id, out);
     }
 
+    /// Whether so many bytes are on their way that no write may add to them, on whatever connection.
+    pub(crate) const fn is_congested(&self) -> bool {
+        self.outstanding_bytes >= 2 * self.config.outstanding_bytes_max
+    }
+
+    /// Whether every connection with a request waits.
+    pub(crate) fn is_throttled(&self) -> bool {
+        let most = self.config.request_throttle_max;
+        self.is_congested() || (most > 0 && self.outstanding_requests() >= most)
+    }
+
+    /// Goes on with the connections that waited for that to end, in their order, until it begins again.
+    pub(crate) fn wake_throttled(&mut self, now: Time, out: &mut Actions) {
+        while !self.halted && !self.throttled.is_empty() && !self.is_throttled() {
+            let Some(id) = self.throttled.pop_front() else { return };
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.throttled = false;
+            }
+            self.run_waiting(now, id, out);
+            self.balance(id, out);
+        }
+    }
+
     /// Pauses or resumes a connection, as the bounds demand.
     pub(crate) fn balance(&mut self, id: ConnId, out: &mut Actions) {
         let outstanding = self.outstanding_requests();
-        let throttle = self.config.request_throttle_max;
+        let throttled = self.is_throttled();
         let Some(conn) = self.conns.get_mut(id) else { return };
-        let throttled = throttle > 0 && outstanding >= throttle;
         let must_wait = match conn.phase {
             Phase::Held | Phase::Creating | Phase::Ending => true,
             Phase::Fresh => false,
@@ -463,13 +485,13 @@ impl Replica {
                     || conn.is_stalled()
                     || (!conn.waiting.is_empty()
                         && (outstanding >= self.config.global_outstanding_limit
-                            || self.outstanding_bytes >= OUTSTANDING_BYTES_MAX))
+                            || self.outstanding_bytes >= self.config.outstanding_bytes_max))
                     || throttled
             }
         };
         if throttled && !conn.throttled {
             conn.throttled = true;
-            self.throttled.push(id);
+            self.throttled.push_back(id);
         }
         if must_wait == conn.paused {
             return;

@@ -30,7 +30,8 @@ impl Replica {
     }
 
     /// Runs what waits for nothing any more, as long as the connection takes its replies. What would take too
-    /// long for the others follows with the next timer, which is due at once.
+    /// long for the others follows with the next timer, which is due at once. A write that may not add to what is on its way
+    /// stays, with what is behind it; [`Self::balance`], which comes next, has it woken for that.
     pub(crate) fn run_waiting(&mut self, now: Time, id: ConnId, out: &mut Actions) {
         self.walked = 0;
         while let Some(conn) = self.conns.get_mut(id)
@@ -39,6 +40,9 @@ impl Replica {
         {
             if self.walked >= WALK_MAX {
                 self.unfinished.push(id);
+                return;
+            }
+            if self.is_congested() && self.is_write_next(id) {
                 return;
             }
             self.run_front(now, id, out);
@@ -213,6 +217,11 @@ impl Replica {
         }
         self.large_in_flight += len;
         Some(len)
+    }
+
+    fn is_write_next(&self, id: ConnId) -> bool {
+        let front = self.conns.get(id).and_then(|conn| conn.waiting.front());
+        matches!(front, Some(Waiting::Frame { frame, .. }) if self.is_submitted(frame))
     }
 
     /// Whether a queued request is one for [`Self::submit`] that was not submitted when it arrived.

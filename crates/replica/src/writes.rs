@@ -21,14 +21,16 @@ impl Replica {
     ///
     /// Once submitted it commits whatever its connection does, and what waits in front of it has to run
     /// before that. So it is not submitted, but waits its turn like a read, while the connection does not take
-    /// its replies, or too many reads would have to run at once.
+    /// its replies, or too many reads would have to run at once. Nor while too much is on its way already: then each connection
+    /// waits with the one write that it had sent, and is not read from.
     pub(crate) fn write(&mut self, now: Time, id: ConnId, header: &RequestHeader, frame: &[u8], out: &mut Actions) {
+        let congested = self.is_congested();
         let Some(conn) = self.conns.get_mut(id) else { return };
         if header.op == OpCode::CloseSession.code() {
             conn.phase = Phase::Ending;
         }
         let identities = conn.identities.clone();
-        if conn.is_stalled() || conn.reads_waiting > FORCED_READS_MAX || conn.writes_deferred > 0 {
+        if congested || conn.is_stalled() || conn.reads_waiting > FORCED_READS_MAX || conn.writes_deferred > 0 {
             conn.writes_deferred += 1;
             return self.enqueue(now, id, frame, identities, out);
         }

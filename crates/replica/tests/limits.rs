@@ -5,6 +5,7 @@ mod harness;
 use farrier_proto::client::{CreateRequest, PathKind, PathWatch, SetDataRequest};
 use farrier_proto::{OpCode, RawAcl, SessionId};
 use farrier_replica::{CONN_UNFLUSHED_MAX, ConnId, ConnectionThrottleConfig, Input, ReplicaConfig};
+use harness::ensemble::{Client, Cluster};
 use harness::{World, config, connect_frame, encode, request};
 use std::borrow::Cow;
 
@@ -325,4 +326,53 @@ fn requests_go_on_once_little_enough_is_left_to_take() {
     // What was counted before that takes nothing back.
     w.drain(c, 1_100_000);
     assert!(w.replica.takes_frames(c));
+}
+
+/// Writes of so many bytes may be outstanding, and twice as many before everybody waits.
+const FEW_BYTES: usize = 20_000;
+
+/// Bytes of outstanding writes: whoever has nothing outstanding may not add to them for ever, or many could.
+#[test]
+fn idle_connections_may_not_add_to_outstanding_bytes_without_end() {
+    let mut w = World::new(ReplicaConfig { outstanding_bytes_max: FEW_BYTES, ..config() });
+    let clients: Vec<_> = (0..30).map(|_| w.connect(40_000).0).collect();
+    let (reader, _) = w.connect(40_000);
+    w.sync_at_once = false;
+    for (n, c) in clients.iter().enumerate() {
+        w.request(*c, 1, OpCode::Create, &create(&format!("/{n}"), &[1; 5000]));
+    }
+    assert!((4..=9).contains(&w.appended.len()), "{} of 5 KB each", w.appended.len());
+    assert!(clients.iter().skip(9).all(|c| !w.replica.takes_frames(*c)), "and nobody is read from");
+    w.request(reader, 1, OpCode::Exists, &read("/"));
+    assert_eq!(w.replies(reader), [(1, 0)], "whoever only reads is");
+    // Each one that is done makes room for another.
+    while let Some((id, _)) = w.appended.first().copied() {
+        w.appended.remove(0);
+        w.step(Input::Durable { id });
+        assert!(w.appended.len() <= 9);
+    }
+    for c in clients {
+        assert_eq!((w.replies(c), w.replica.takes_frames(c)), (vec![(1, 0)], true));
+    }
+    assert!((0..30).all(|n| w.replica.tree().node(&format!("/{n}")).is_some()));
+}
+
+/// The same where the leader is another server, which stands still.
+#[test]
+fn a_learners_clients_may_not_send_a_silent_leader_without_end() {
+    let mut c = Cluster::of_three_with(|replica, _| replica.outstanding_bytes_max = FEW_BYTES);
+    let (l, f) = (c.leader(), c.followers()[0]);
+    let clients: Vec<Client> = (0..30).map(|_| c.connect(f, 40_000)).collect();
+    c.freeze(l);
+    for (n, client) in clients.iter().enumerate() {
+        c.request(*client, 1, OpCode::Create, &create(&format!("/{n}"), &[1; 5000]));
+    }
+    c.run();
+    assert_eq!(c.replica(f).outstanding_requests(), 8, "of 5 KB each");
+    c.thaw(l);
+    c.run();
+    for client in clients {
+        assert_eq!((c.replies(client), c.is_paused(client.conn)), (vec![(1, 0)], false));
+    }
+    c.assert_equal();
 }
