@@ -21,6 +21,7 @@ impl Replica {
     /// Everything up to this write is in the log for good: commit in order.
     pub(crate) fn durable(&mut self, now: Time, id: WriteId, out: &mut Actions) {
         let Membership::Alone(alone) = &self.membership else {
+            self.log_settled(now, id, out);
             return self.peer_step(now, farrier_zab::Input::Durable { id });
         };
         // Counted once: a commit may run writes that waited behind reads, and what they propose is not durable.

@@ -1,6 +1,6 @@
 //! Settings of a replica.
 
-use crate::limits::{OUTSTANDING_BYTES_MAX, REPLY_MAX};
+use crate::limits::{LOG_LAG_MAX, OUTSTANDING_BYTES_MAX, REPLY_MAX};
 use farrier_proto::ServerId;
 use farrier_proto::limits::{JUTE_MAX_BUFFER, TXN_MAX};
 use farrier_tree::{AuthConfig, TreeConfig};
@@ -31,6 +31,8 @@ pub struct ReplicaConfig {
     pub global_outstanding_limit: usize,
     /// [`OUTSTANDING_BYTES_MAX`].
     pub outstanding_bytes_max: usize,
+    /// [`LOG_LAG_MAX`].
+    pub log_lag_max: usize,
     /// `request_throttle_max_requests`: from here on, every connection waits; 0 is off.
     pub request_throttle_max: usize,
     /// `throttled_op_wait_time`: a request that waited longer is answered -127; 0 is off.
@@ -80,6 +82,7 @@ impl Default for ReplicaConfig {
             txn_max: TXN_MAX,
             global_outstanding_limit: 1000,
             outstanding_bytes_max: OUTSTANDING_BYTES_MAX,
+            log_lag_max: LOG_LAG_MAX,
             request_throttle_max: 0,
             throttled_op_wait: 0,
             drop_stale_requests: false,

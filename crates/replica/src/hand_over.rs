@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 pub(crate) struct Reluctance {
     /// The next log segment could not be prepared.
     disk: bool,
+    /// Too much waits for the log's disk, and others commit without it.
+    log: bool,
     /// What this leader predicted of its own state did not come true.
     state: bool,
     /// When it is tried again; `None` while there is no reason.
@@ -35,12 +37,14 @@ impl Reluctance {
 
     /// A reason came or went, or the role did.
     fn weigh(&mut self, now: u64) {
-        self.next_try = (self.disk || self.state).then(|| self.not_before.max(now));
+        self.next_try = (self.disk || self.log || self.state).then(|| self.not_before.max(now));
     }
 
     const fn reason(&self) -> &'static str {
         if self.state {
             "the state here is not what this leader predicted"
+        } else if self.log {
+            "too much waits for the log's disk here"
         } else {
             "the next log segment cannot be prepared"
         }
@@ -102,6 +106,12 @@ impl Replica {
             None => out.note(Level::Info, "the next log segment is prepared: there is room again".into()),
         }
         self.reluctance.disk = low;
+        self.reluctance.weigh(now.mono);
+    }
+
+    /// The log's disk fell far behind, or has caught up.
+    pub(crate) fn log_is_behind(&mut self, now: Time, behind: bool) {
+        self.reluctance.log = behind;
         self.reluctance.weigh(now.mono);
     }
 

@@ -39,6 +39,10 @@ pub(crate) const FORCED_READS_MAX: usize = 8;
 /// connections could add one.
 pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of transactions that a member of an ensemble gave its log and that are not durable. From here on clients' writes wait, a
+/// leader wants another server to lead, and a learner does not read from its leader.
+pub const LOG_LAG_MAX: usize = 256 << 20;
+
 /// Bytes of all identities of one connection.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 64 << 10;
 

@@ -312,6 +312,9 @@ impl Replica {
     /// An input for the peer. What a transaction from elsewhere may not be is refused before it gets into the log.
     pub(crate) fn peer_input(&mut self, now: Time, input: farrier_zab::Input, out: &mut Actions) {
         use farrier_zab::Input as In;
+        if let In::LeaderPacket { link, .. } = &input {
+            self.log_lag.heard(*link);
+        }
         match &input {
             In::LeaderPacket {
                 link,
@@ -374,6 +377,7 @@ impl Replica {
     }
 
     pub(crate) fn truncated(&mut self, now: Time, id: WriteId, state: Option<Box<TreeRestore>>, out: &mut Actions) {
+        self.log_settled(now, id, out);
         let done = state.is_some();
         let mut config = None;
         if let Some(state) = state {
@@ -385,6 +389,7 @@ impl Replica {
     }
 
     pub(crate) fn reloaded(&mut self, now: Time, id: WriteId, state: TreeRestore, out: &mut Actions) {
+        self.log_settled(now, id, out);
         let (since, from) = (Since::After(state.fuzzy_until()), state.begins_at());
         self.replace_tree(now, state, since, out);
         let config = configuration(&self.tree, Some(from));
@@ -473,7 +478,7 @@ impl Replica {
             Output::PauseLink { link } => out.push(Action::PauseLink { link }),
             Output::ResumeLink { link } => out.push(Action::ResumeLink { link }),
             Output::CloseLink { link, reason } => out.push(Action::CloseLink { link, reason }),
-            Output::Append { id, zxid, txn } => out.push(Action::Append { id, zxid, txn }),
+            Output::Append { id, zxid, txn } => self.append(now, Action::Append { id, zxid, txn }, out),
             Output::SavePending { id, config } => out.push(Action::SavePending { id, config }),
             Output::RaiseRecovering { id } => out.push(Action::RaiseRecovering { id }),
             Output::SaveAcceptedEpoch { id, epoch } => out.push(Action::SaveAcceptedEpoch { id, epoch }),
@@ -546,6 +551,7 @@ impl Replica {
     /// Ends what was served. Whether a write that was not answered takes place is for its client to find out.
     fn leave_term(&mut self, out: &mut Actions) {
         self.outstanding.clear();
+        self.log_lag.leave_term();
         self.awaited.clear();
         self.prep.reset();
         self.track_nobody();

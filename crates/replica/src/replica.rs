@@ -10,6 +10,7 @@ use crate::limits::{
     CONN_UNFLUSHED_MAX, CONN_UNFLUSHED_PAUSE, CONN_WAITING_BYTES_MAX, CONN_WAITING_MAX, FORCED_READS_MAX, LATE_MIN,
     LONG_REPLIES_MAX,
 };
+use crate::log_lag::LogLag;
 use crate::members::{Alone, Membership};
 use crate::restore::TreeRestore;
 use crate::stats::ServerStats;
@@ -70,6 +71,7 @@ pub struct Replica {
     pub(crate) stats: ServerStats,
     /// Bytes of the transactions in `outstanding`, and of what was forwarded.
     pub(crate) outstanding_bytes: usize,
+    pub(crate) log_lag: LogLag,
     /// Memory of transactions, and of what is forwarded.
     pub(crate) blocks: Blocks,
     /// Inputs taken so far.
@@ -167,6 +169,7 @@ impl Replica {
             random,
             stats: ServerStats::default(),
             outstanding_bytes: 0,
+            log_lag: LogLag::default(),
             blocks: Blocks::default(),
             steps: 0,
             newest: now.mono,
@@ -247,6 +250,7 @@ impl Replica {
             }
         }
         self.follow_peer(now, out);
+        self.pace_leader(out);
     }
 
     /// Nothing may leave any more.
@@ -450,7 +454,7 @@ impl Replica {
 
     /// Whether so many bytes are on their way that no write may add to them, on whatever connection.
     pub(crate) const fn is_congested(&self) -> bool {
-        self.outstanding_bytes >= 2 * self.config.outstanding_bytes_max
+        self.outstanding_bytes >= 2 * self.config.outstanding_bytes_max || self.log_lag.is_long()
     }
 
     /// Whether every connection with a request waits.

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use farrier_proto::client::{CreateRequest, PathOnly};
+use farrier_proto::client::{CreateRequest, PathOnly, SetDataRequest};
 use farrier_proto::{OpCode, RawAcl, SessionId};
 use farrier_replica::{HandOverRefused, Input};
 use harness::ensemble::{Client, Cluster};
@@ -12,6 +12,10 @@ use std::borrow::Cow;
 fn create(path: &str) -> Vec<u8> {
     let open = RawAcl { perms: 31, scheme: Some("world".into()), id: Some("anyone".into()) };
     encode(&CreateRequest { path: Some(Cow::Borrowed(path)), data: None, acl: Some(vec![open]), flags: 0 })
+}
+
+fn set(path: &str, data: &[u8]) -> Vec<u8> {
+    encode(&SetDataRequest { path: Some(Cow::Borrowed(path)), data: Some(Cow::Borrowed(data)), version: -1 })
 }
 
 fn has(c: &Cluster, server: i64, path: &str) -> bool {
@@ -173,4 +177,71 @@ fn a_leader_without_room_for_its_log_hands_over_once_others_can_do_without_it() 
     c.settle();
     c.pass(1_000_000);
     assert_eq!(c.leader(), l);
+}
+
+#[test]
+fn a_leader_whose_log_is_far_behind_takes_no_more_writes_and_hands_over() {
+    let mut c = Cluster::of_three_with(|replica, _| replica.log_lag_max = 50_000);
+    let (l, f) = (c.leader(), c.followers());
+    let (own, other) = (c.connect(l, 10_000), c.connect(f[0], 10_000));
+    c.request(own, 0, OpCode::Create, &create("/a"));
+    assert_eq!(c.replies(own), [(0, 0)]);
+    // Its own disk hangs. The other two go on.
+    c.hold_disk(l, true);
+    let mut taken = 0;
+    while !c.is_paused(own.conn) {
+        taken += 1;
+        assert!(taken < 50, "what waits for the disk is bounded");
+        c.request(own, taken, OpCode::SetData, &set("/a", &[1; 5000]));
+        c.run();
+    }
+    let answered: Vec<_> = (1..=taken).map(|xid| (xid, 0)).collect();
+    assert_eq!((taken, c.replies(own)), (10, answered));
+    c.request(other, 1, OpCode::SetData, &set("/a", b"other"));
+    assert_eq!(c.replies(other), [(1, 0)], "a learner's requests come all the same");
+    assert!(c.notes.iter().any(|(s, n)| *s == l && n.contains("bytes of transactions wait for the log's disk")));
+    // So another one is to lead.
+    c.pass(5000);
+    assert_ne!(c.leader(), l, "{:?}", c.notes);
+    c.hold_disk(l, false);
+    c.settle();
+    assert_eq!(c.notes.iter().filter(|(s, n)| *s == l && n == "the log's disk has caught up").count(), 1);
+    c.assert_equal();
+}
+
+#[test]
+fn clients_of_a_leader_whose_log_catches_up_go_on() {
+    let mut c = Cluster::of_three_with(|replica, _| replica.log_lag_max = 50_000);
+    let l = c.leader();
+    let own = c.connect(l, 10_000);
+    c.request(own, 0, OpCode::Create, &create("/a"));
+    c.hold_disk(l, true);
+    (1..=10).for_each(|xid| {
+        c.request(own, xid, OpCode::SetData, &set("/a", &[1; 5000]));
+        c.run();
+    });
+    assert!(c.is_paused(own.conn));
+    c.hold_disk(l, false);
+    assert_eq!(c.replies(own), (0..=10).map(|xid| (xid, 0)).collect::<Vec<_>>());
+    assert!(!c.is_paused(own.conn));
+    c.pass(5000);
+    assert_eq!(c.leader(), l, "there is no reason any more");
+}
+
+#[test]
+fn a_follower_whose_log_is_far_behind_does_not_read_from_its_leader() {
+    let mut c = Cluster::of_three_with(|replica, _| replica.log_lag_max = 50_000);
+    let (l, f) = (c.leader(), c.followers()[0]);
+    let client = c.connect(l, 10_000);
+    c.request(client, 0, OpCode::Create, &create("/a"));
+    c.hold_disk(f, true);
+    let behind = (f, c.link(f));
+    for xid in 1..=12 {
+        assert_eq!(c.links_paused.contains(&behind), xid > 10, "before {xid}");
+        c.request(client, xid, OpCode::SetData, &set("/a", &[1; 5000]));
+        c.run();
+    }
+    c.hold_disk(f, false);
+    assert!(c.links_paused.is_empty(), "it reads on");
+    c.assert_equal();
 }

@@ -51,9 +51,9 @@ impl<C> Queue<C> {
     }
 }
 
-/// Commands on their way to the log thread. Bounded by what the replica lets be outstanding: a connection
-/// that has an unfinished write is not read from beyond `globalOutstandingLimit`, so that there are at most
-/// that many transactions and one more per connection, each no longer than the transaction limit.
+/// Commands on their way to the log thread. The replica bounds them: by what it lets be outstanding, and in an ensemble, where
+/// others may commit without this disk, by what is not durable (`LOG_LAG_MAX`): then clients' writes wait, a leader hands over,
+/// and a learner does not read from its leader.
 #[derive(Debug)]
 pub(crate) struct LogQueue<C> {
     queue: Mutex<Queue<C>>,

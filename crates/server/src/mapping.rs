@@ -4,7 +4,9 @@ use crate::config::{PasswordHash, ServerConfig, SnapshotCompression};
 use crate::disk::RealDisk;
 use crate::member::Membership;
 use farrier_proto::ServerId;
-use farrier_replica::{ConnectionThrottleConfig, ContainerConfig, OUTSTANDING_BYTES_MAX, REPLY_MAX, ReplicaConfig};
+use farrier_replica::{
+    ConnectionThrottleConfig, ContainerConfig, LOG_LAG_MAX, OUTSTANDING_BYTES_MAX, REPLY_MAX, ReplicaConfig,
+};
 use farrier_storage::{Compression, LogOptions, PurgePolicy, RecoverOptions, SnapshotOptions};
 use farrier_tree::{AuthConfig, DigestAlgorithm, TreeConfig};
 use std::sync::Arc;
@@ -63,6 +65,7 @@ pub(crate) fn replica(config: &ServerConfig, member: Option<&Membership>, seed: 
         txn_max: txn_max(config),
         global_outstanding_limit: limits.global_outstanding as usize,
         outstanding_bytes_max: OUTSTANDING_BYTES_MAX,
+        log_lag_max: LOG_LAG_MAX,
         request_throttle_max: throttle.max_requests as usize,
         throttled_op_wait: millis(throttle.throttled_op_wait),
         drop_stale_requests: throttle.stale_latency_check,

@@ -135,6 +135,8 @@ pub(crate) struct Cluster {
     /// Servers that are not scheduled, and what waits for them.
     frozen: BTreeMap<i64, Vec<Input<'static>>>,
     links: BTreeMap<LinkId, Link>,
+    /// Who does not read from which link. What comes on it is given all the same.
+    pub(crate) links_paused: BTreeSet<(i64, LinkId)>,
     conns: BTreeMap<ConnId, Conn>,
     last_said: BTreeMap<(i64, i64), Notification>,
     pub(crate) configure: fn(&mut ReplicaConfig, &mut farrier_zab::Config),
@@ -168,6 +170,7 @@ impl Cluster {
             events: VecDeque::new(),
             frozen: BTreeMap::new(),
             links: BTreeMap::new(),
+            links_paused: BTreeSet::new(),
             conns: BTreeMap::new(),
             last_said: BTreeMap::new(),
             configure,
@@ -495,7 +498,8 @@ impl Cluster {
                 self.events.push_back((to, input));
             }
             Action::ReportLinkFlush { link } => self.say(me, Zab::Flushed { link }),
-            Action::PauseLink { .. } | Action::ResumeLink { .. } => {}
+            Action::PauseLink { link } => assert!(self.links_paused.insert((me, link)), "paused once"),
+            Action::ResumeLink { link } => assert!(self.links_paused.remove(&(me, link)), "resumed when paused"),
             Action::CloseLink { link, .. } => {
                 let l = self.links.get_mut(&link).expect("a link");
                 l.open.remove(&me);
