@@ -130,6 +130,8 @@ pub(crate) struct Conn {
     /// Listed among those that wait until the replica is not throttled any more.
     pub(crate) throttled: bool,
     pub(crate) paused: bool,
+    /// Paused though it takes its replies: its pings wait for this server. Listed among those.
+    pub(crate) unread: bool,
     /// When the client last showed that it lives. [`Time::mono`].
     pub(crate) heard: u64,
     pub(crate) stats: ConnStats,
@@ -155,6 +157,7 @@ impl Conn {
             flush_asked: None,
             throttled: false,
             paused: false,
+            unread: false,
             heard: now.mono,
             stats: ConnStats::new(now),
         }

@@ -39,6 +39,11 @@ impl Learning {
         }
     }
 
+    /// Notes a session that lives, as far as this server knows.
+    pub(crate) fn hear(&mut self, session: SessionId, timeout: i32) {
+        self.touched.insert(session, timeout);
+    }
+
     /// What one answer tells of those that were heard of; the rest has its turn with the next one.
     fn tell_touched(&mut self) -> Vec<(SessionId, i32)> {
         if self.touched.len() <= PING_TOUCHED_MAX {
@@ -209,6 +214,7 @@ impl Replica {
     /// Tells the leader who was heard of.
     pub(crate) fn answer_ping(&mut self, zxid: i64) {
         self.digests.pinged(Zxid::from_wire(zxid));
+        self.tell_unread();
         let Some(members) = self.membership.members() else { return };
         let touched = match &mut members.term {
             Term::Learning(learning) => learning.tell_touched(),

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use farrier_proto::session::first_session_id;
 use farrier_proto::{Blocks, SessionId, Zxid};
 use farrier_tree::{Prep, Tree, WatchTable};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeSet, VecDeque};
 
 /// Who waits for the commit of a transaction.
@@ -77,7 +77,7 @@ pub struct Replica {
     /// Inputs taken so far.
     steps: u64,
     /// The newest time that an input brought.
-    newest: u64,
+    pub(crate) newest: u64,
     /// Bytes at which a connection that does not read is closed.
     unflushed_max: usize,
     /// Bytes of replies longer than `jute.maxbuffer` that connections have not taken.
@@ -90,6 +90,8 @@ pub struct Replica {
     pub(crate) unfinished: Vec<ConnId>,
     /// Connections that wait until the replica [is not throttled](Self::is_throttled) any more.
     pub(crate) throttled: VecDeque<ConnId>,
+    /// Connections that this server does not read from though they take their replies.
+    pub(crate) unread: HashSet<ConnId, foldhash::fast::FixedState>,
     pub(crate) snapshot: SnapshotSchedule,
     pub(crate) digests: Digests,
     pub(crate) reluctance: Reluctance,
@@ -180,6 +182,7 @@ impl Replica {
             walked: 0,
             unfinished: Vec::new(),
             throttled: VecDeque::new(),
+            unread: HashSet::default(),
             snapshot,
             digests: Digests::new(Since::After(Zxid::ZERO)),
             reluctance: Reluctance::default(),
@@ -317,6 +320,7 @@ impl Replica {
         if self.membership.awaits_pings() {
             self.tracker.hold(now.mono + self.config.tick_time.div_ceil(2));
         }
+        self.spare_unread(now);
         for session in self.tracker.expire(now) {
             self.stats.expired_sessions += 1;
             out.note(Level::Info, format!("Expiring session {session}: nothing heard within its timeout"));
@@ -338,6 +342,9 @@ impl Replica {
     pub(crate) fn forget(&mut self, id: ConnId) {
         let Some(conn) = self.conns.remove(id) else { return };
         self.long_replies -= conn.unflushed_long;
+        if conn.unread {
+            self.unread.remove(&id);
+        }
         if conn.session != SessionId::NONE && self.attached.get(&conn.session) == Some(&id) {
             self.attached.remove(&conn.session);
         }
@@ -497,14 +504,12 @@ impl Replica {
             conn.throttled = true;
             self.throttled.push_back(id);
         }
-        if must_wait == conn.paused {
-            return;
-        }
+        let unread = must_wait && conn.phase == Phase::Serving && !conn.is_stalled();
+        let changes = must_wait != conn.paused;
         conn.paused = must_wait;
-        if must_wait {
-            out.push(Action::PauseClient { conn: id });
-        } else {
-            out.push(Action::ResumeClient { conn: id });
+        self.note_unread(id, unread);
+        if changes {
+            out.push(if must_wait { Action::PauseClient { conn: id } } else { Action::ResumeClient { conn: id } });
         }
     }
 

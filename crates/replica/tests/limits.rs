@@ -376,3 +376,51 @@ fn a_learners_clients_may_not_send_a_silent_leader_without_end() {
     }
     c.assert_equal();
 }
+
+/// Whoever is not listened to is not silent.
+#[test]
+fn a_session_does_not_expire_while_its_connection_is_not_read_from() {
+    let mut w = World::new(ReplicaConfig { global_outstanding_limit: 4, ..config() });
+    let ((a, _), (b, _), (quiet, _)) = (w.connect(4000), w.connect(4000), w.connect(4000));
+    w.sync_at_once = false;
+    w.request(b, 1, OpCode::Create, &create("/b", b""));
+    for xid in 1..4 {
+        w.request(a, xid, OpCode::Create, &create(&format!("/{xid}"), b""));
+    }
+    // Its answer waits behind the write, and nothing more is read.
+    w.request(b, -2, OpCode::Ping, &[]);
+    assert!(!w.replica.takes_frames(a) && !w.replica.takes_frames(b));
+    w.pass(23_900);
+    assert!(w.closed.is_empty(), "the end of the quiet one waits for the disk, too");
+    w.sync();
+    assert_eq!(w.closed.iter().collect::<Vec<_>>(), [&quiet], "it could have pinged");
+    assert_eq!((w.replies(b), w.replies(a).len()), (vec![(1, 0), (-2, 0)], 3));
+    assert!(w.replica.takes_frames(a) && w.replica.takes_frames(b));
+    w.sync_at_once = true;
+    w.pass(3900);
+    assert!(!w.closed.contains(&a), "what it sent meanwhile has yet to be read");
+    w.pass(3000);
+    assert!(w.closed.contains(&a) && w.closed.contains(&b), "and from then on silence counts");
+}
+
+/// The same at a learner, whose leader decides.
+#[test]
+fn a_learner_tells_of_sessions_that_it_does_not_read_from() {
+    let mut c = Cluster::of_three_with(|replica, _| replica.global_outstanding_limit = 4);
+    let (l, f) = (c.leader(), c.followers()[0]);
+    let (a, b) = (c.connect(f, 4000), c.connect(f, 4000));
+    for s in [1, 2, 3] {
+        c.hold_disk(s, true);
+    }
+    c.request(b, 1, OpCode::Create, &create("/b", b""));
+    (1..4).for_each(|xid| c.request(a, xid, OpCode::Create, &create(&format!("/{xid}"), b"")));
+    c.request(b, -2, OpCode::Ping, &[]);
+    assert!(c.is_paused(a.conn) && c.is_paused(b.conn));
+    c.pass(7000);
+    assert_eq!(c.replica(l).stats().expired_sessions, 0);
+    for s in [1, 2, 3] {
+        c.hold_disk(s, false);
+    }
+    assert_eq!((c.replies(b), c.is_closed(b.conn)), (vec![(1, 0), (-2, 0)], false));
+    assert_eq!(c.replies(a).len(), 3);
+}
