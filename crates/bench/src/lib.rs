@@ -14,6 +14,7 @@ pub mod frame;
 mod handshake;
 pub mod herald;
 pub mod locks;
+pub mod open_files;
 pub mod plan;
 mod pool;
 pub mod process;

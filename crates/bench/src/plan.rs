@@ -5,13 +5,12 @@ use crate::frame::{put_create, put_request};
 use crate::locks::Locks;
 use crate::process::{cpu_time, cpu_times, memory};
 use crate::rows::{self, Kind, Ledger, Row, Space, fill, verify};
-use crate::{Pace, Pool, Progress, Script, Source, Span, Window, sessions};
+use crate::{Pace, Pool, Progress, Script, Source, Span, Window, open_files, sessions};
 use anyhow::{Context as _, Result, ensure};
 use farrier_proto::OpCode;
 use farrier_proto::client::CreateMode;
 use farrier_proto::jute::put_str;
 use hdrhistogram::Histogram;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -269,17 +268,12 @@ impl Plan {
 pub fn allow_connections(conns: u32) -> Result<()> {
     /// Files beside the connections.
     const OTHERS: u64 = 64;
-    let now = getrlimit(Resource::Nofile);
     let wanted = u64::from(conns) + OTHERS;
-    if now.current.is_some_and(|current| current < wanted) {
-        let current = now.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-        setrlimit(Resource::Nofile, Rlimit { current: Some(current), maximum: now.maximum })
-            .context("raising the limit of open files")?;
-        ensure!(
-            current >= wanted,
-            "{conns} connections need {wanted} open files, and the system allows {current}: raise it with ulimit -Hn"
-        );
-    }
+    let allowed = open_files::allow(wanted).context("raising the limit of open files")?;
+    ensure!(
+        allowed >= wanted,
+        "{conns} connections need {wanted} open files, and the system allows {allowed}: raise it with ulimit -Hn"
+    );
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use farrier_server::ExitReason;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::logging::{self, LogOptions};
+use crate::open_files;
 use crate::output::{complain, print};
 use crate::signals::{self, Event, StopSignal};
 use cluster::Cluster;
@@ -91,6 +92,7 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (send, events) = signals::events(usize::from(SERVERS_MAX));
     signals::listen(send.clone()).context("signals can't be handled")?;
 
+    open_files::raise();
     let place = Place::prepare(arguments.data.as_deref())?;
     let count = place.count(arguments.servers, SERVERS)?;
     let turn = place::turn_to_choose();

@@ -28,6 +28,7 @@ mod ls;
 mod member;
 mod memory;
 mod multi;
+mod open_files;
 mod output;
 mod path;
 mod queue;

@@ -11,6 +11,7 @@ use farrier_server::{ExitReason, Server};
 
 use crate::logging::{self, LogOptions};
 use crate::memory;
+use crate::open_files;
 use crate::output::{complain, print};
 use crate::signals::{self, Event};
 
@@ -122,6 +123,7 @@ fn serve(loaded: Loaded) -> ExitCode {
         complain("farrier server: error", format_args!("signals can't be handled: {error:#}"));
         return ExitCode::FAILURE;
     }
+    open_files::raise();
     memory::grow(&loaded.config.data_dir);
     let server = match Server::start(loaded.config) {
         Ok(server) => server,

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, prlimit};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -166,6 +166,47 @@ fn a_limit_on_file_sizes() {
     let outcome = fail(&mut server, &["cannot write", "File too large"], |s| forbid_writes(s.server_pid()));
     server.wrapped(&[]);
     comes_back(&mut server, &outcome);
+}
+
+/// Clients that take every file that may be open would leave none for the next segment of the log.
+#[test]
+fn more_connections_than_open_files() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Process::new(dir.path(), &["preAllocSize=256", "snapCount=200", "maxClientCnxns=0"]);
+    server.wrapped(&["sh", "-c", "ulimit -n 256; exec {}"]);
+    server.start();
+    let mut client = server.client();
+    let crowd: Vec<_> = (0..400).map(|_| TcpStream::connect(server.addr()).expect("the system takes it")).collect();
+    for n in 0..800 {
+        let path = format!("/n{n:06}");
+        client.create(&path, &DATA).and_then(Reply::ok).unwrap_or_else(|e| panic!("{path}: {e:#}: {}", server.said()));
+    }
+    let files = listing(&server.data());
+    let logs = files.iter().filter(|(name, _)| name.contains("/version-2/log.")).count();
+    assert!(logs > 3, "no segment was full: {logs}");
+    let said = server.wait_said(|said| said.contains("Too many connections"));
+    assert!(said.contains("Too many connections: 256 files can be open (ulimit -n, LimitNOFILE=)"), "{said}");
+    // Others come in once those are gone.
+    drop(crowd);
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = Client::open(server.addr(), &Connect::default(), &Sessions::default()) {
+        assert!(Instant::now() < deadline, "{error:#}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_server_may_open_all_the_files_that_the_system_lets_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut server = Process::new(dir.path(), &[]);
+    server.wrapped(&["sh", "-c", "ulimit -Sn 300; ulimit -Hn 1000; exec {}"]);
+    server.start();
+    let pid = server.server_pid().expect("it runs").as_raw_nonzero();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("a running process has limits");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("that one too");
+    assert_eq!(line.split_whitespace().nth(3), Some("1000"), "{line}");
+    let said = server.said();
+    assert!(said.contains("no more than 1000 files can be open") && said.contains("LimitNOFILE="), "{said}");
 }
 
 /// A process that ends with the test.

@@ -268,12 +268,16 @@ fn install_failure(error: &DiskError) -> String {
     )
 }
 
+/// What to do where no more files can be opened.
+const TOO_MANY_FILES: &str = "raise the limit of open files (ulimit -n, LimitNOFILE= in its systemd unit, or the system's fs.file-max), or let fewer clients connect (maxClientCnxns, maxCnxns)";
+
 /// What to do about an error; `room` if the disk is full.
 const fn remedy(error: &DiskError, room: &'static str) -> &'static str {
     match error.kind {
         DiskErrorKind::Full => room,
         DiskErrorKind::ReadOnly => "remount the file system for writing",
         DiskErrorKind::Denied => "give the server's user access",
+        DiskErrorKind::TooManyFiles => TOO_MANY_FILES,
         DiskErrorKind::NotFound | DiskErrorKind::Exists | DiskErrorKind::Other => "check the disk and the kernel's log",
     }
 }
@@ -281,6 +285,19 @@ const fn remedy(error: &DiskError, room: &'static str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_file_can_be_opened_the_disk_is_not_to_blame() {
+        let error = DiskError {
+            operation: "create",
+            path: "/l/version-2/log.7".to_owned(),
+            kind: DiskErrorKind::TooManyFiles,
+            message: "Too many open files".to_owned(),
+        };
+        let text = failure(&error);
+        assert!(text.contains("Remedy: raise the limit of open files (ulimit -n, LimitNOFILE="), "{text}");
+        assert!(!text.contains("check the disk"), "{text}");
+    }
 
     #[test]
     fn a_full_disk_is_told_by_what_was_to_be_written() {

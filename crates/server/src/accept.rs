@@ -1,6 +1,6 @@
 //! Takes connections and deals them to the workers in turn.
 
-use crate::limits::{ConnectionLimits, Excess};
+use crate::limits::{self, ConnectionLimits, Excess};
 use crate::peers::address::{self, Endpoint};
 use crate::quietly::Quietly;
 use crate::worker::WorkerContext;
@@ -8,6 +8,7 @@ use farrier_proto::membership::HostPort;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,8 +45,8 @@ impl Acceptor {
             Ok(listener) => listener,
             Err(error) => return context.fail(&format!("connections of clients cannot be taken: {error}")),
         };
-        let (mut turn, lines) = (0, [Quietly::default(), Quietly::default(), Quietly::default()]);
-        let [failed, too_many_of_one, too_many] = &lines;
+        let (mut turn, lines) = (0, [(); 4].map(|()| Quietly::default()));
+        let [failed, too_many_of_one, too_many, too_many_files] = &lines;
         // Where to, and what that stands for, once it is known.
         let mut lookup: Option<JoinHandle<(Endpoint, io::Result<SocketAddr>)>> = None;
         loop {
@@ -78,6 +79,16 @@ impl Acceptor {
                     continue;
                 }
             };
+            if let Some(limit) = is_kept(&stream) {
+                limits.refuse();
+                too_many_files.warn(|| {
+                    format!(
+                        "Too many connections: {limit} files can be open (ulimit -n, LimitNOFILE=), and the last of \
+                         them are not for clients; refusing {peer}"
+                    )
+                });
+                continue;
+            }
             match limits.enter(peer.ip()) {
                 Ok(()) => {}
                 Err(Excess::Address) => {
@@ -183,6 +194,15 @@ fn place(address: SocketAddr) -> (Option<IpAddr>, u16) {
 fn listen_at(address: SocketAddr, backlog: i32) -> io::Result<std::net::TcpListener> {
     let (ip, port) = place(address);
     listen(ip, port, backlog).map_err(|(_, error)| error)
+}
+
+/// The limit of open files, if this one stands among those that are not for clients. The system gives the lowest number
+/// that is free, so that this counts whatever else the process has open. Asked each time: an operator can raise the limit of
+/// a process that runs.
+fn is_kept(stream: &TcpStream) -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;
+    let number = u64::try_from(stream.as_raw_fd()).ok()?;
+    (number >= limits::descriptors_for_clients(limit)).then_some(limit)
 }
 
 fn prepare(stream: &TcpStream, keep_alive: bool) -> io::Result<()> {

@@ -5,6 +5,7 @@
 //! when, and what a failure means, is storage's.
 
 use farrier_storage::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -156,6 +157,9 @@ fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
 
 /// The kinds that storage tells apart.
 fn kind_of(error: &io::Error) -> DiskErrorKind {
+    if let Some(Errno::MFILE | Errno::NFILE) = Errno::from_io_error(error) {
+        return DiskErrorKind::TooManyFiles;
+    }
     match error.kind() {
         io::ErrorKind::NotFound => DiskErrorKind::NotFound,
         io::ErrorKind::AlreadyExists => DiskErrorKind::Exists,
@@ -358,7 +362,7 @@ fn write_into_zeros(file: &File, offset: u64, bytes: &[u8], end: u64) -> io::Res
     let pieces =
         [io::IoSlice::new(bytes), io::IoSlice::new(&ZEROS[..usize::try_from(rest).map_err(io::Error::other)?])];
     let written = match rustix::io::pwritev(file, &pieces, offset) {
-        Err(rustix::io::Errno::INTR) => 0,
+        Err(Errno::INTR) => 0,
         other => other?,
     };
     // Mostly nothing; the zeros are there already.
@@ -505,7 +509,7 @@ fn holder(file: &mut File) -> Option<u32> {
     file.take(HOLDER_MAX).read_to_string(&mut text).ok()?;
     let holder: u32 = text.trim().parse().ok()?;
     let pid = rustix::process::Pid::from_raw(holder.try_into().ok()?)?;
-    let is_gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+    let is_gone = rustix::process::test_kill_process(pid) == Err(Errno::SRCH);
     (!is_gone).then_some(holder)
 }
 

@@ -4,6 +4,15 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
+/// File descriptors that no client gets, since a server that cannot open the next segment of its log halts. They are for
+/// files, for the workers and their listeners, and for what connects to the two ports for the other servers.
+const DESCRIPTORS_KEPT: u64 = 256;
+
+/// How many of the descriptors that a process may have are for clients, the lowest ones first.
+pub(crate) fn descriptors_for_clients(limit: u64) -> u64 {
+    limit - DESCRIPTORS_KEPT.min(limit / 2)
+}
+
 /// Why a connection was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excess {
@@ -50,6 +59,11 @@ impl ConnectionLimits {
         Ok(())
     }
 
+    /// A socket was not admitted for another reason.
+    pub(crate) fn refuse(&self) {
+        self.counts().refused += 1;
+    }
+
     /// Sockets that were not admitted since [`Self::reset`].
     pub(crate) fn refused(&self) -> u64 {
         self.counts().refused
@@ -80,6 +94,14 @@ impl ConnectionLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descriptors_are_kept_and_tiny_limits_are_halved() {
+        assert_eq!(descriptors_for_clients(1024), 768);
+        assert_eq!(descriptors_for_clients(64), 32);
+        assert_eq!(descriptors_for_clients(0), 0);
+        assert_eq!(descriptors_for_clients(u64::MAX), u64::MAX - DESCRIPTORS_KEPT);
+    }
 
     #[test]
     fn both_limits_hold_and_are_given_back() {

@@ -105,6 +105,7 @@ fn peer_bind_remedy(error: &io::Error) -> &'static str {
 const fn disk_remedy(error: &DiskError) -> &'static str {
     match error.kind {
         DiskErrorKind::Full => "make room on that disk",
+        DiskErrorKind::TooManyFiles => "raise the limit of open files (ulimit -n, LimitNOFILE= in its systemd unit)",
         _ => "mend the disk",
     }
 }

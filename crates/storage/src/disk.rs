@@ -78,6 +78,8 @@ pub enum DiskErrorKind {
     ReadOnly,
     /// No permission.
     Denied,
+    /// The process or the system has as many files open as it may.
+    TooManyFiles,
     /// Everything else, input/output errors first.
     Other,
 }

@@ -55,7 +55,7 @@ fn each_directory_is_its_own() {
 }
 
 #[test]
-fn a_full_disk_and_a_read_only_one_are_told_apart() {
+fn what_an_operator_can_mend_is_told_apart() {
     for (error, kind) in [
         (io::ErrorKind::StorageFull, DiskErrorKind::Full),
         (io::ErrorKind::QuotaExceeded, DiskErrorKind::Full),
@@ -64,6 +64,9 @@ fn a_full_disk_and_a_read_only_one_are_told_apart() {
         (io::ErrorKind::Other, DiskErrorKind::Other),
     ] {
         assert_eq!(kind_of(&error.into()), kind);
+    }
+    for errno in [Errno::MFILE, Errno::NFILE] {
+        assert_eq!(kind_of(&errno.into()), DiskErrorKind::TooManyFiles);
     }
     let full = File::options().write(true).open("/dev/full").unwrap();
     let full = RealFile { file: full, path: PathBuf::from("/dev/full") };
