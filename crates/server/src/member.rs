@@ -96,6 +96,8 @@ impl Membership {
             client: Arc::new(client),
             route: Route { keep_alive: t.keep_alive, detours: config.detours.clone() },
             multi_address: t.multi_address,
+            listen_everywhere: t.listen_everywhere,
+            bind_retries: t.bind_retries,
             connect_timeout: t.connect_timeout,
             header_timeout: t.header_timeout.unwrap_or_else(|| tick * self.config.sync_limit.max(1)),
             dial_timeout: tick * self.config.sync_limit.max(1),

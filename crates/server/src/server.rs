@@ -515,9 +515,6 @@ fn bind(config: &ServerConfig) -> Result<TcpListener, StartError> {
     listener.map_err(|(address, error)| StartError::Bind { address, error })
 }
 
-/// Between two attempts to bind a port for peers.
-const BIND_RETRY: Duration = Duration::from_secs(1);
-
 /// The ports for peers, at this server's own addresses. A name may not be known yet, or a port still held by a
 /// process that ends: tried again as often as the operator says.
 fn bind_peers(member: &Membership) -> Result<PeerListeners, StartError> {
@@ -533,7 +530,7 @@ fn bind_peers(member: &Membership) -> Result<PeerListeners, StartError> {
                     return Err(StartError::BindPeers { address, error });
                 }
                 tracing::warn!("cannot listen on {} for the other servers: {error}; trying again", endpoint.text());
-                std::thread::sleep(BIND_RETRY);
+                std::thread::sleep(peers::BIND_RETRY);
             }
         }
     };

@@ -95,17 +95,32 @@ pub(crate) fn prepare(stream: &TcpStream, keep_alive: bool) -> io::Result<()> {
 /// Listens where `endpoint` says, or on its port at every address of the machine. Does not block later.
 pub(crate) fn listen(endpoint: &Endpoint, everywhere: bool) -> Result<TcpListener, (SocketAddr, io::Error)> {
     if everywhere {
-        return open_everywhere(endpoint.port, BACKLOG);
+        return listen_everywhere(endpoint.port);
     }
-    let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), endpoint.port);
+    let found = resolve_now(endpoint).map_err(|error| (unknown(endpoint.port), error))?;
+    listen_at_first(&found, endpoint.port)
+}
+
+/// Listens at a port of every address of the machine.
+pub(crate) fn listen_everywhere(port: u16) -> Result<TcpListener, (SocketAddr, io::Error)> {
+    open_everywhere(port, BACKLOG)
+}
+
+/// Listens at the first address of a name that is this machine's. Does not block later.
+pub(crate) fn listen_at_first(found: &[SocketAddr], port: u16) -> Result<TcpListener, (SocketAddr, io::Error)> {
     let mut last = None;
-    for address in resolve_now(endpoint).map_err(|error| (unknown, error))? {
-        match open(address, BACKLOG) {
+    for address in found {
+        match open(*address, BACKLOG) {
             Ok(listener) => return Ok(listener),
-            Err(error) => last = last.or(Some((address, error))),
+            Err(error) => last = last.or(Some((*address, error))),
         }
     }
-    Err(last.unwrap_or_else(|| (unknown, io::Error::new(io::ErrorKind::NotFound, "the name has no address"))))
+    Err(last.unwrap_or_else(|| (unknown(port), io::Error::new(io::ErrorKind::NotFound, "the name has no address"))))
+}
+
+/// What messages name where a name stands for nothing.
+const fn unknown(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
 }
 
 /// Listens on a port of every address: both families where the machine has IPv6, otherwise IPv4.

@@ -54,8 +54,8 @@ pub(super) struct Election {
     handshakes: Handshakes,
     next_connection: Cell<u64>,
     next_anonymous: Cell<i64>,
-    /// Ever the same header.
-    header: Vec<u8>,
+    /// Who this server is, and where the others may dial it.
+    header: RefCell<Vec<u8>>,
     nuisance: Quietly,
     twins: Quietly,
 }
@@ -87,6 +87,24 @@ struct Connection {
 
 impl Election {
     pub(super) fn new(settings: Rc<PeerSettings>, report: Report) -> Self {
+        let this = Self {
+            settings,
+            report,
+            peers: RefCell::default(),
+            handshakes: Handshakes::default(),
+            next_connection: Cell::new(0),
+            next_anonymous: Cell::new(-1),
+            header: RefCell::default(),
+            nuisance: Quietly::default(),
+            twins: Quietly::default(),
+        };
+        this.name_addresses();
+        this
+    }
+
+    /// Whoever is dialled is told of this server's addresses in the members in force from now on. It listens there.
+    pub(super) fn name_addresses(&self) {
+        let settings = &self.settings;
         let own = settings.election_of(settings.me);
         let mut header = Vec::new();
         if let Some(first) = own.first() {
@@ -98,17 +116,12 @@ impl Election {
                 ElectionHeader::write(settings.me, &first.host, first.port, &mut header);
             }
         }
-        Self {
-            settings,
-            report,
-            peers: RefCell::default(),
-            handshakes: Handshakes::default(),
-            next_connection: Cell::new(0),
-            next_anonymous: Cell::new(-1),
-            header,
-            nuisance: Quietly::default(),
-            twins: Quietly::default(),
-        }
+        *self.header.borrow_mut() = header;
+    }
+
+    /// What whoever is dialled is told first.
+    pub(super) fn header(&self) -> Vec<u8> {
+        self.header.borrow().clone()
     }
 
     /// Accepts on this port from now on.
@@ -216,7 +229,7 @@ impl Election {
         for endpoint in &endpoints {
             match address::connect(endpoint, self.settings.connect_timeout, &self.settings.route).await {
                 Ok(mut stream) => {
-                    stream.write_all(&self.header).await?;
+                    stream.write_all(&self.header()).await?;
                     return Ok(stream);
                 }
                 Err(error) => last = error,

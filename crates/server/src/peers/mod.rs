@@ -13,6 +13,7 @@ mod election;
 pub(crate) mod later;
 mod learner_channel;
 mod link;
+mod own_ports;
 mod ports;
 mod scarce;
 mod snap;
@@ -29,6 +30,8 @@ use farrier_replica::Input;
 use farrier_tree::TreeConfig;
 use farrier_zab::LinkId;
 use learner_channel::LearnerChannel;
+pub(crate) use own_ports::BIND_RETRY;
+use own_ports::OwnPorts;
 pub(crate) use ports::{Port, Ports};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -103,6 +106,10 @@ pub(crate) struct PeerSettings {
     pub(crate) route: Route,
     /// `multiAddress.enabled`: whoever is dialled on its election port is told all of our addresses.
     pub(crate) multi_address: bool,
+    /// `quorumListenOnAllIPs`: its own ports are those of every address.
+    pub(crate) listen_everywhere: bool,
+    /// `electionPortBindRetry`: how often it tries again to listen; 0 is for ever.
+    pub(crate) bind_retries: u32,
     /// `cnxTimeout`: to connect to an election port.
     pub(crate) connect_timeout: Duration,
     /// Within it the header of an election connection must arrive.
@@ -140,12 +147,6 @@ impl PeerSettings {
         let now: BTreeMap<_, _> = list.members.iter().map(|(id, m)| (ServerId(*id), addresses(m))).collect();
         let ids: Vec<_> = now.keys().map(|id| id.0).collect();
         tracing::info!("a reconfiguration is in force: the members are {ids:?} now, version {:x}", list.version);
-        let moved = |old: &MemberAddresses| now.get(&self.me).is_some_and(|new| new != old);
-        if self.members.borrow().get(&self.me).is_some_and(moved) {
-            tracing::warn!(
-                "this server's own addresses for the other servers are others now: it listens there after a restart"
-            );
-        }
         if let Some(client) = list.get(self.me).and_then(|own| own.client.clone()) {
             self.client.send_if_modified(|known| {
                 let moves = known.as_ref() != Some(&client);
@@ -219,18 +220,13 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
     local.block_on(&runtime, async {
         let election = Rc::new(Election::new(settings.clone(), report.clone()));
         let channel = Rc::new(LearnerChannel::new(settings.clone(), report, core.ports().clone()));
-        for listener in listeners.election {
-            election.listen(listener);
-        }
-        for listener in listeners.quorum {
-            channel.listen(listener);
-        }
+        let own = OwnPorts::new(settings.clone(), election.clone(), channel.clone(), listeners);
         let mut commands = Vec::new();
         loop {
             core.peers().notify.notified().await;
             core.peers().take(&mut commands);
             for command in commands.drain(..) {
-                execute(&settings, &election, &channel, command);
+                execute(&settings, &election, &channel, &own, command);
             }
             if core.is_closing() {
                 break;
@@ -246,13 +242,22 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
     runtime.shutdown_background();
 }
 
-fn execute(settings: &PeerSettings, election: &Rc<Election>, channel: &Rc<LearnerChannel>, command: PeerCommand) {
+fn execute(
+    settings: &PeerSettings,
+    election: &Rc<Election>,
+    channel: &Rc<LearnerChannel>,
+    own: &Rc<OwnPorts>,
+    command: PeerCommand,
+) {
     match command {
         PeerCommand::Notify { to, notification } => election.send(to, &notification),
         PeerCommand::Dial { leader } => channel.dial(leader),
         PeerCommand::Pause { link } => channel.pause(link),
         PeerCommand::Resume { link } => channel.resume(link),
-        PeerCommand::Activate { members } => settings.activate(members),
+        PeerCommand::Activate { members } => {
+            settings.activate(members);
+            own.follow();
+        }
         PeerCommand::Close { link, reason } => channel.close_link(link, &reason),
     }
 }

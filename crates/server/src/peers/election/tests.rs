@@ -51,6 +51,8 @@ async fn rig_with(others: &[(i64, u16)], header_timeout: Duration, second: Optio
         client: Arc::default(),
         route: Route { keep_alive: true, detours: Arc::default() },
         multi_address: second.is_some(),
+        listen_everywhere: false,
+        bind_retries: 0,
         connect_timeout: PATIENCE,
         header_timeout,
         dial_timeout: PATIENCE,

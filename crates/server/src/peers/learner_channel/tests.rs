@@ -39,6 +39,8 @@ fn rig(leader: u16) -> Rig {
         client: Arc::default(),
         route: Route { keep_alive: false, detours: Arc::default() },
         multi_address: false,
+        listen_everywhere: false,
+        bind_retries: 0,
         connect_timeout: PATIENCE,
         header_timeout: PATIENCE,
         dial_timeout: PATIENCE,
