@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +16,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStdin;
 use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::output::complain;
 use crate::signals::{StopSignal, StopSignals};
@@ -32,6 +34,9 @@ const NOT_FOUND: u8 = 127;
 
 /// Time between two looks for what is left of a group: not all of its ends are told.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long warnings may take to be written once nothing waits for them but the end.
+const WRITTEN_MAX: Duration = Duration::from_secs(1);
 
 /// First argument of this program where it is to become another one; the verb for which it does so follows, and whose child
 /// it is.
@@ -284,6 +289,19 @@ pub(crate) struct Errand<'a> {
     pub(crate) input: Option<&'a [u8]>,
 }
 
+/// Writes a warning by a thread of its own, since standard error may be a pipe that is full and that nobody reads: signals
+/// must not wait for that. The receiver hears when it is written.
+fn warn_aside(verb: &str, name: &str, why: &str) -> oneshot::Receiver<()> {
+    let (kind, text) = (format!("farrier {verb}: warning"), format!("{name}: {why}"));
+    let (done, written) = oneshot::channel();
+    // Without a thread there is no warning; what it would tell has been done.
+    let _ = thread::Builder::new().name("warnings".to_owned()).spawn(move || {
+        complain(&kind, text);
+        let _ = done.send(());
+    });
+    written
+}
+
 /// Runs a command under `held`, and returns when all of its process group is gone. Half of the session timeout after the
 /// newest request that was answered the group gets SIGTERM, and when what it runs under is lost SIGKILL.
 pub(crate) async fn run_under(
@@ -303,7 +321,8 @@ pub(crate) async fn run_under(
     let (mut terminated, mut killed) = (false, false);
     let half = |lease: Lease| lease.since + lease.timeout / 2;
     let lease = || client.lease().filter(|lease| lease.session == held.session());
-    let warn = |why: &str| complain(&format!("farrier {verb}: warning"), format_args!("{}: {why}", held.name()));
+    let mut warnings = Vec::new();
+    let mut warn = |why: &str| warnings.push(warn_aside(verb, held.name(), why));
     let mut lost = std::pin::pin!(held.lost());
     let code = loop {
         let at_half = lease().map(half);
@@ -319,16 +338,24 @@ pub(crate) async fn run_under(
             () = until_half, if !terminated => {
                 if lease().is_none_or(|lease| half(lease) <= client.now()) {
                     terminated = true;
-                    warn("nothing came from the ensemble's leader for half of the session timeout, so the command is told to end");
                     group.signal(Signal::TERM);
+                    warn("nothing came from the ensemble's leader for half of the session timeout, so the command is told to end");
                 }
             }
             () = &mut lost, if !killed => {
                 killed = true;
-                warn("it is lost, so the command is killed");
                 group.signal(Signal::KILL);
+                warn("it is lost, so the command is killed");
             }
         }
     };
+    let written = async {
+        for warning in warnings {
+            // Gone only where there was no thread.
+            let _ = warning.await;
+        }
+    };
+    // Nothing depends on whether anybody reads them.
+    let _ = tokio::time::timeout(WRITTEN_MAX, written).await;
     Ok(if terminated || killed || held.is_lost() { End::Lost } else { End::Ended(code) })
 }

@@ -1,7 +1,9 @@
 //! `farrier lock` and `farrier elect`: commands that run one at a time, and what becomes of them and of their writes when the lock is lost.
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs;
+use std::io::Write as _;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -172,6 +174,27 @@ fn without_servers_the_command_is_stopped() {
     assert_eq!(output.status.code(), Some(123), "{}", said(&output));
     assert!(!runs(&pid), "{}", said(&output));
     assert!(said(&output).contains("told to end") && said(&output).contains("killed"), "{}", said(&output));
+}
+
+/// Whoever does not read the warnings does not keep the command from its end.
+#[test]
+fn a_full_standard_error_does_not_hold_up_signals() {
+    let mut place = Place::new();
+    let (reader, mut full) = std::io::pipe().expect("a pipe");
+    let flags = fcntl_getfl(&full).expect("its flags");
+    fcntl_setfl(&full, flags | OFlags::NONBLOCK).expect("set");
+    for size in [4096, 1] {
+        while full.write(&vec![b'.'; size]).is_ok() {}
+    }
+    fcntl_setfl(&full, flags).expect("set");
+    let script = "trap '' TERM; echo $$ > pid; while :; do sleep 0.1; done";
+    let words = ["lock", "/l", "--session-timeout", "6", "--", "sh", "-c", script];
+    let holder = place.command(&words).stdout(Stdio::null()).stderr(full).spawn().expect("the binary runs");
+    let pid = place.written("pid");
+    place.server.kill();
+    eventually("the command's end", || !runs(&pid));
+    drop(reader);
+    assert_eq!(ended(holder).status.code(), Some(123));
 }
 
 #[test]
