@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -90,7 +91,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 
 fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (send, events) = signals::events(usize::from(SERVERS_MAX));
-    signals::listen(send.clone()).context("signals can't be handled")?;
+    // A directory that is made for this run is to be removed, whenever it ends.
+    signals::listen(send.clone(), &Arc::default()).context("signals can't be handled")?;
 
     open_files::raise();
     let place = Place::prepare(arguments.data.as_deref())?;

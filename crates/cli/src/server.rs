@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
 
@@ -27,7 +29,8 @@ Examples:
 is warned of, and refused where it demands protection.
 
 Exit codes: 0 stopped on request or check passed, 1 the server failed, 2 arguments or configuration,
-3 data directory.";
+3 data directory, 14 a port for the other servers can't be had, 128+N signal N came before it served,
+or a third time.";
 
 /// Options of `farrier server`.
 #[derive(Debug, Args)]
@@ -119,7 +122,8 @@ fn serve(loaded: Loaded) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let (send, events) = signals::events(1);
-    if let Err(error) = signals::listen(send.clone()) {
+    let starting = Arc::new(AtomicBool::new(true));
+    if let Err(error) = signals::listen(send.clone(), &starting) {
         complain("farrier server: error", format_args!("signals can't be handled: {error:#}"));
         return ExitCode::FAILURE;
     }
@@ -132,6 +136,7 @@ fn serve(loaded: Loaded) -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
+    starting.store(false, Ordering::Relaxed);
     match run_until_stopped(&server, &send, &events) {
         ExitReason::Stopped => ExitCode::SUCCESS,
         ExitReason::Halted(reason) => {

@@ -78,18 +78,24 @@ pub(crate) fn events(servers: usize) -> (SyncSender<Event>, Receiver<Event>) {
 /// How often a signal may repeat before the program gives up on an orderly end.
 const PATIENCE: usize = 2;
 
-/// Sends the first signals to `events` and ends the process at once on the one after [`PATIENCE`].
-/// When this returns, no signal is lost any more.
+/// Sends the first signals to `events` and ends the process at once on the one after [`PATIENCE`], and on the first one
+/// while `starting` is set: nobody waits for events yet. When this returns, no signal is lost any more.
 ///
 /// # Errors
 /// The operating system refused the handlers.
-pub(crate) fn listen(events: SyncSender<Event>) -> anyhow::Result<()> {
+pub(crate) fn listen(events: SyncSender<Event>, starting: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let (ready, registered) = sync_channel(1);
+    let starting = starting.clone();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let Some((runtime, mut signals)) = register(&ready, StopSignals::listen) else { return };
         runtime.block_on(async {
             for count in 1.. {
                 let found = signals.next().await;
+                if starting.load(Ordering::Relaxed) {
+                    // Whatever the start has done so far, the next one goes on from there, as after a kill.
+                    tracing::info!("{}: ends before it served", found.name());
+                    std::process::exit(found.code().into());
+                }
                 if count > PATIENCE {
                     std::process::exit(found.code().into());
                 }

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, prlimit};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -166,6 +166,23 @@ fn a_limit_on_file_sizes() {
     let outcome = fail(&mut server, &["cannot write", "File too large"], |s| forbid_writes(s.server_pid()));
     server.wrapped(&[]);
     comes_back(&mut server, &outcome);
+}
+
+/// A start that goes on for long, here since a port for the other servers is taken, is ended by the first signal.
+#[test]
+fn a_signal_ends_a_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let election = taken.local_addr().expect("it is bound").port();
+    let own = format!("server.1=127.0.0.1:1:{election}");
+    let others = ["server.2=127.0.0.1:2:3", "server.3=127.0.0.1:4:5", "initLimit=10", "syncLimit=5"];
+    let mut server = Process::new(dir.path(), &[&[own.as_str(), "electionPortBindRetry=0"][..], &others].concat());
+    fs::create_dir(server.data()).and_then(|()| fs::write(server.data().join("myid"), "1")).expect("written");
+    server.spawn();
+    server.wait_said(|said| said.contains("trying again"));
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait_end().code(), Some(143), "{}", server.said());
+    assert!(server.said().contains("SIGTERM: ends before it served"), "{}", server.said());
 }
 
 /// Clients that take every file that may be open would leave none for the next segment of the log.
