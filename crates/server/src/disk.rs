@@ -4,6 +4,7 @@
 //! It executes positional reads and writes, syncs and renames, and decides nothing: what is written
 //! when, and what a failure means, is storage's.
 
+use farrier_storage::mark::MARK_NAME;
 use farrier_storage::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode};
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -70,6 +71,12 @@ impl RealDisk {
             rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
                 .map_err(|e| failed("write to", path)(e.into()))?;
         }
+        if autocreate && !data_log_dir.join(MARK_NAME).exists() {
+            // Somebody may have made them a moment ago: `farrier init`, an operator, a start that was killed behind it.
+            for dir in [data_log_dir, data_dir] {
+                sync_above(&dir.join(VERSION_DIR))?;
+            }
+        }
         Self::open_to_read(data_dir, data_log_dir)
     }
 
@@ -132,6 +139,24 @@ fn create(path: &Path, autocreate: bool) -> Result<(), DirectoryError> {
         Err(e) => return Err(failed("create", path)(e)),
     }
     sync_directory(parent).map_err(failed("sync", parent))
+}
+
+/// Makes the name of a directory durable, with those of its parents as far as they are on its file system: what is above
+/// was there when that was mounted.
+fn sync_above(path: &Path) -> Result<(), DirectoryError> {
+    let path = std::fs::canonicalize(path).map_err(failed("use", path))?;
+    let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).map_err(failed("use", path));
+    for (below, above) in path.ancestors().zip(path.ancestors().skip(1)) {
+        if device(below)? != device(above)? {
+            break;
+        }
+        match sync_directory(above) {
+            // It takes the right to read it, which nothing else here needs.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(failed("sync", above))?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes the names in a directory durable.
