@@ -46,13 +46,8 @@ pub(crate) struct SessionOptions {
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=67_108_864))]
     request_max: Option<u32>,
 
-    /// File with identities, one `SCHEME:CREDENTIALS` a line, as in `digest:user:password`
-    #[arg(long, env = "FARRIER_AUTH", value_name = "FILE")]
-    auth_file: Option<PathBuf>,
-
-    /// An identity (repeatable). Everybody on this machine can read it with `ps`: better use --auth-file
-    #[arg(long, value_name = "SCHEME:CREDENTIALS", value_parser = IdentityParser)]
-    auth: Vec<(String, String)>,
+    #[command(flatten)]
+    identities: IdentityOptions,
 
     /// Speak TLS, and trust servers whose certificate one of the CAs in this PEM file signed
     #[arg(long, value_name = "FILE")]
@@ -65,6 +60,18 @@ pub(crate) struct SessionOptions {
     /// Private key of that certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+}
+
+/// Options of every command that may have to say who it is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct IdentityOptions {
+    /// File with identities, one `SCHEME:CREDENTIALS` a line, as in `digest:user:password`
+    #[arg(long, env = "FARRIER_AUTH", value_name = "FILE")]
+    auth_file: Option<PathBuf>,
+
+    /// An identity (repeatable). Everybody on this machine can read it with `ps`: better use --auth-file
+    #[arg(long, value_name = "SCHEME:CREDENTIALS", value_parser = IdentityParser)]
+    auth: Vec<(String, String)>,
 }
 
 /// Who may do what with new znodes.
@@ -143,7 +150,7 @@ impl SessionOptions {
         if let Some(max) = self.request_max.and_then(|max| usize::try_from(max).ok()) {
             builder = builder.request_max(max);
         }
-        for (scheme, credentials) in self.identities(command)? {
+        for (scheme, credentials) in self.identities.read(command)? {
             builder = builder.auth(&scheme, credentials);
         }
         if let Some(ca) = &self.tls_ca {
@@ -163,8 +170,11 @@ impl SessionOptions {
         };
         Ok(builder.connect_noting(PATIENCE, note).await?)
     }
+}
 
-    fn identities(&self, command: &str) -> anyhow::Result<Vec<(String, String)>> {
+impl IdentityOptions {
+    /// All of them, as scheme and credentials. What is to be told of the file is told as of `command`.
+    pub(crate) fn read(&self, command: &str) -> anyhow::Result<Vec<(String, String)>> {
         let mut all = self.auth.clone();
         if let Some(file) = &self.auth_file {
             all.extend(read_identities(command, file)?);

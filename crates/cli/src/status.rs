@@ -5,16 +5,16 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use farrier_client::{Client, Host};
+use farrier_client::{Client, ConnectString, Host};
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::hints;
-use crate::output::{complain, print};
-use crate::session;
+use crate::output::{complain, conclude, print};
+use crate::session::{self, IdentityOptions};
 use crate::span::{self, HOUR, MS};
 
 const EXAMPLES: &str = "\
@@ -23,7 +23,8 @@ Examples:
   farrier status --server zk1:2181,zk2:2181 --json
 
 Members are those of /zookeeper/config, which any server tells; those of --server if none does, or if
-that list names no client ports and several servers share a host. `lag` is how many transactions a
+that list names no client ports and several servers share a host. Where its ACL was changed, --auth-file or
+--auth says who may read it. `lag` is how many transactions a
 server is behind the newest of its epoch. `-` is what a server doesn't tell; the lines below the table
 say which setting changes that.
 
@@ -34,16 +35,15 @@ could be reached.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Servers to ask first
+    /// Servers to ask first; a path behind a slash, as other commands take it, counts for nothing here
     #[arg(
         long,
         env = "FARRIER_SERVER",
-        value_name = "HOST:PORT,…",
-        value_delimiter = ',',
+        value_name = "HOST:PORT,…[/PATH]",
         default_value = "127.0.0.1:2181",
-        value_parser = parse_host
+        value_parser = parse_servers
     )]
-    server: Vec<Host>,
+    server: ConnectString,
 
     /// Time that a server may take: seconds, or with a unit as in `500ms`, `5m`
     #[arg(long, value_name = "TIME", default_value = "10", allow_hyphen_values = true, value_parser = span::seconds(MS, HOUR))]
@@ -52,9 +52,12 @@ pub(crate) struct Arguments {
     /// One JSON array instead of a table
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    identities: IdentityOptions,
 }
 
-fn parse_host(text: &str) -> Result<Host, String> {
+fn parse_servers(text: &str) -> Result<ConnectString, String> {
     text.parse().map_err(|error: farrier_client::ConnectStringError| {
         let message = error.to_string();
         let hint = hints::bracketed(&message).map(|hint| format!(". {hint}")).unwrap_or_default();
@@ -104,27 +107,22 @@ struct Facts {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    conclude("status", look_and_print(arguments))
+}
+
+fn look_and_print(arguments: &Arguments) -> anyhow::Result<u8> {
     let timeout = arguments.timeout;
-    let runtime = match session::runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            complain("farrier status: error", format_args!("{error:#}"));
-            return ExitCode::FAILURE;
-        }
-    };
-    let (members, answers, newest) = runtime.block_on(async {
-        let members = find_members(&arguments.server, timeout).await;
+    let identities = arguments.identities.read("status")?;
+    let (members, answers, newest) = session::runtime()?.block_on(async {
+        let members = find_members(&arguments.server.hosts, &identities, timeout).await;
         let mut answers = ask_all(&members, timeout).await;
         let newest = newest(&answers);
         settle(&members, &mut answers, newest, timeout).await;
         (members, answers, newest)
     });
     let text = if arguments.json { as_json(&members, &answers, newest) } else { as_table(&members, &answers, newest) };
-    if let Err(error) = print(&text) {
-        complain("farrier status: error", format_args!("standard output can't be written: {error}"));
-        return ExitCode::FAILURE;
-    }
-    ExitCode::from(code(&answers))
+    print(&text).context("standard output can't be written")?;
+    Ok(code(&answers))
 }
 
 fn code(answers: &[Answer]) -> u8 {
@@ -139,16 +137,27 @@ fn code(answers: &[Answer]) -> u8 {
 }
 
 /// The members that some server's `/zookeeper/config` lists, or the servers that were named.
-async fn find_members(named: &[Host], timeout: Duration) -> Vec<Member> {
-    let mut listed = None;
+async fn find_members(named: &[Host], identities: &[(String, String)], timeout: Duration) -> Vec<Member> {
+    let (mut listed, mut refused) = (None, None);
     for address in named {
-        match read_config(address, timeout).await {
+        match read_config(address, identities, timeout).await {
             Ok(data) => {
                 listed = Some((address, data));
                 break;
             }
+            // Other servers have the same ACL; which of them are members is not known then.
+            Err(error) if is_refusal(&error) => refused = Some(error),
             Err(error) => tracing::debug!("{address}: {error:#}"),
         }
+    }
+    if let (None, Some(error)) = (&listed, refused) {
+        complain(
+            "farrier status: warning",
+            format_args!(
+                "{}; asking those of --server. --auth-file or --auth says who may read it",
+                hints::message(&error)
+            ),
+        );
     }
     let members = listed.and_then(|(address, data)| {
         let members = members_of(&String::from_utf8_lossy(&data), named, address.port);
@@ -161,22 +170,30 @@ async fn find_members(named: &[Host], timeout: Duration) -> Vec<Member> {
 }
 
 /// What one server has in `/zookeeper/config`.
-async fn read_config(address: &Host, timeout: Duration) -> anyhow::Result<Vec<u8>> {
+async fn read_config(address: &Host, identities: &[(String, String)], timeout: Duration) -> anyhow::Result<Vec<u8>> {
     // A client would try until its time is over.
     if matches!(ask(address, timeout).await, Answer::Unreachable(_) | Answer::NotServing) {
         bail!("it doesn't serve");
     }
-    let client = Client::builder(&address.to_string())
+    let mut builder = Client::builder(&address.to_string())
         .allow_read_only(true)
         .renew_session(false)
         .connect_timeout(timeout)
-        .request_timeout(timeout)
-        .connect()
-        .await?;
+        .request_timeout(timeout);
+    for (scheme, credentials) in identities {
+        builder = builder.auth(scheme, credentials);
+    }
+    let client = builder.connect().await?;
     let value = client.config().await;
     // If this is lost, the session ends by its timeout.
     let _ = client.close().await;
     Ok(value?.data.to_vec())
+}
+
+/// Whether a server told that this one may not read it.
+fn is_refusal(error: &anyhow::Error) -> bool {
+    use farrier_client::Error::{AuthFailed, Refused};
+    error.downcast_ref().is_some_and(|error| matches!(error, Refused { .. } | AuthFailed))
 }
 
 /// Reads the list of members. A line without a client port means a server whose port stands in its own

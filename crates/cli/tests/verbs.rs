@@ -564,3 +564,30 @@ fn no_server_is_another_code_than_no_znode() {
     at.run(&["create", "-p", "/", "--server", &missing]).ok();
     assert_eq!(at.run(&["ls", "/", "--server", &missing]).ok(), "");
 }
+
+/// What other commands take as FARRIER_SERVER, `status` takes too.
+#[test]
+fn status_takes_a_connect_string_and_shows_who_asks() {
+    // The super user's password is `admin`.
+    let at = Place::with(&["DigestAuthenticationProvider.superDigest=super:xQJmxLMiHGwaqBvst5y6rkB6HQs="]);
+    let address = at.server.addr().to_string();
+    for server in [format!("{address}/app"), format!("{address}, {address}"), format!("{address}/")] {
+        let mut command = at.command(&["status"]);
+        command.env("FARRIER_SERVER", &server);
+        let told = ran(command);
+        assert!(told.stderr.is_empty(), "{server}: {told:?}");
+        assert!(told.ok().contains(&format!("{address}  standalone")), "{server}");
+    }
+    at.run(&["status", "--server", "127.0.0.1:1/app"]).fails(3, "");
+    at.run(&["status", "--server", "::1"]).fails(2, "An IPv6 address stands in brackets");
+    at.run(&["status", "--server", "a:b"]).fails(2, "connect string `a:b`");
+
+    // Who may read the list of members is for its ACL to say.
+    at.run(&["acl", "set", "/zookeeper/config", "auth::r", "--auth", "digest:super:admin"]).ok();
+    let refused = at.run(&["status"]);
+    assert!(refused.stderr.contains("--auth-file or --auth says who may read it"), "{refused:?}");
+    assert!(refused.ok().contains("standalone"));
+    let mine = at.run(&["status", "--auth", "digest:super:admin"]);
+    assert!(mine.stderr.is_empty() && mine.ok().contains("standalone"));
+    at.run(&["status", "--auth-file", "nowhere"]).fails(2, "--auth-file nowhere: ");
+}
