@@ -1,6 +1,7 @@
 //! `farrier export`: a subtree as JSON lines. The last line says that the others are all; without it nobody would see
 //! that an export was cut off.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
@@ -26,10 +27,10 @@ Examples:
   farrier export /app --to app.json --resume
 
 Each znode is a line: path (below PATH, `/` for PATH itself), data in base64, acl (a list of scheme, id and
-perms, a number). Parents come before children. Ephemerals are skipped and counted, and so is /zookeeper;
-whether a znode is a container or has a TTL no server tells, so they become ordinary ones. Znodes that change
-meanwhile are exported as they are when their turn comes: this is no snapshot. The last line,
-{\"end\":true,\"znodes\":N}, says that the export is whole; `farrier import` refuses one without it.
+perms, a number). Parents come before children. Ephemerals are skipped and counted, and so is /zookeeper; PATH may
+not be that, nor below it. Whether a znode is a container or has a TTL no server tells, so they become ordinary
+ones. Znodes that change meanwhile are exported as they are when their turn comes: this is no snapshot. The last
+line, {\"end\":true,\"znodes\":N}, says that the export is whole; `farrier import` refuses one without it.
 
 --to writes to FILE.part, which becomes FILE when it is whole; FILE must not exist. --resume goes on where an
 interrupted export to FILE ended; without it, the export begins anew.
@@ -60,13 +61,25 @@ pub(crate) struct Arguments {
 const AHEAD: usize = 64;
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    session::run("export", &arguments.session, async |client, out| {
+    let full = |path: &str| arguments.session.full_path(path);
+    let may_be = || match full(&arguments.path) {
+        own if is_servers_own(&own) => Err(Failure::usage(format!(
+            "{own}: what is at and below /zookeeper is the servers' own, and neither exported nor imported"
+        ))),
+        _ => Ok(()),
+    };
+    session::run_with("export", &arguments.session, may_be, async |client, out, ()| {
         let mut target = Target::open(arguments, out)?;
         let root = arguments.path.trim_end_matches('/');
         let after = target.after.clone();
-        let full = |path: &str| arguments.session.full_path(path);
-        let wanted =
-            |path: &str| full(path) != "/zookeeper" && after.as_deref().is_none_or(|after| may_hold(path, root, after));
+        let left_out = Cell::new(false);
+        let wanted = |path: &str| {
+            if is_servers_own(&full(path)) {
+                left_out.set(true);
+                return false;
+            }
+            after.as_deref().is_none_or(|after| may_hold(path, root, after))
+        };
         let bar = progress();
         let mut walk = Walk::choosing(client, &arguments.path, wanted);
         let before = target.before;
@@ -82,12 +95,18 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         target.end(before + export.exported)?;
         bar.finish_and_clear();
         let Export { exported, ephemerals, .. } = export;
+        let and = if left_out.get() { " and /zookeeper" } else { "" };
         complain(
             "farrier export",
-            format_args!("{} exported, {} skipped", count(exported, "znode"), count(ephemerals, "ephemeral")),
+            format_args!("{} exported, {}{and} skipped", count(exported, "znode"), count(ephemerals, "ephemeral")),
         );
         Ok(0)
     })
+}
+
+/// Whether the servers keep that themselves; the path is theirs, whatever the chroot. An import leaves it out as well.
+pub(crate) fn is_servers_own(full: &str) -> bool {
+    full == "/zookeeper" || full.starts_with("/zookeeper/")
 }
 
 /// A line on standard error that tells how far it is; nothing where that is no terminal.

@@ -13,7 +13,7 @@ use clap::Args;
 use farrier_client::{Acl, Call, Client, Created, Error, ErrorCode};
 use serde::Deserialize;
 
-use crate::export::progress;
+use crate::export::{is_servers_own, progress};
 use crate::output::{Failure, complain};
 use crate::path::PathParser;
 use crate::session::{self, AclOption, SessionOptions};
@@ -317,7 +317,7 @@ impl Import<'_> {
     async fn add(&mut self, znode: Znode) -> anyhow::Result<()> {
         // The servers' own; they differ from ensemble to ensemble.
         let full = self.arguments.session.full_path(&znode.path);
-        if full == "/zookeeper" || full.starts_with("/zookeeper/") {
+        if is_servers_own(&full) {
             self.counts.skipped += 1;
             return Ok(());
         }

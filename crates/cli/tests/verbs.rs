@@ -456,7 +456,9 @@ fn a_subtree_goes_out_and_comes_back() {
     assert!(!nowhere.stderr.contains("goes on"), "it would be refused again: {nowhere:?}");
     nowhere.fails(1, "create /no/where");
 
-    let all = at.run(&["export", "/"]).json_lines();
+    let all = at.run(&["export", "/"]);
+    assert!(all.stderr.contains("znodes exported, 1 ephemeral and /zookeeper skipped"), "{all:?}");
+    let all = all.json_lines();
     assert!(all.iter().all(|l| !l["path"].as_str().is_some_and(|p| p.starts_with("/zookeeper"))), "{all:?}");
     kill_process(Pid::from_child(&holder), Signal::INT).expect("it runs");
     assert_eq!(holder.wait().expect("it ends").code(), Some(0));
@@ -554,6 +556,8 @@ fn no_server_is_another_code_than_no_znode() {
     at.run(&["get", "/a", "--server", "a:b"]).fails(2, "connect string");
     at.run(&["get", "/a", "--tls-ca", "nowhere.pem"]).fails(2, "nowhere.pem");
     at.run(&["get", "/a", "--tls-cert", "c.pem"]).fails(2, "--tls-key");
+    at.run(&["export", "/quota", "--server", "127.0.0.1:1/zookeeper"])
+        .fails(2, "/zookeeper/quota: what is at and below");
     // Below a chroot everything has the shorter name.
     at.run(&["create", "-p", "/app/x", "in"]).ok();
     let chroot = format!("{}/app", at.server.addr());
