@@ -95,14 +95,19 @@ fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     signals::listen(send.clone(), &Arc::default()).context("signals can't be handled")?;
 
     open_files::raise();
+    let turn = place::turn_to_choose();
     let place = Place::prepare(arguments.data.as_deref())?;
     let count = place.count(arguments.servers, SERVERS)?;
-    let turn = place::turn_to_choose();
     let ports = place.choose_ports(count, arguments.port)?;
+    // Other ports are kept only once they are served: the directory may be in use. But of a start that fails, or is cut off,
+    // the next one has to know how many servers it was for.
+    if place.is_new() {
+        place.keep(&ports)?;
+    }
     let cluster = Cluster::start(&place, &ports)?;
     // Every port is taken now.
     drop(turn);
-    place.keep(&cluster.client_ports())?;
+    place.keep(&ports)?;
     cluster.watched(&send, || serve(arguments, &cluster, &send, &events))
 }
 

@@ -42,8 +42,13 @@ struct Dev {
 impl Dev {
     /// Starts `farrier dev` with one server and waits for its first line.
     fn start(arguments: &[&str], temp: &Path) -> Self {
-        let mut command = farrier(&["dev", "--servers", "1"]);
-        command.args(arguments).env("TMPDIR", temp).stdout(Stdio::piped()).stderr(Stdio::null());
+        Self::begin(&[&["dev", "--servers", "1"], arguments].concat(), temp)
+    }
+
+    /// The same with all words given.
+    fn begin(words: &[&str], temp: &Path) -> Self {
+        let mut command = farrier(words);
+        command.env("TMPDIR", temp).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the binary runs");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut first = String::new();
@@ -227,6 +232,27 @@ fn data_and_port_are_kept() {
     assert_eq!((other.status.code(), text(&other.stdout)), (Some(1), String::new()));
     assert!(text(&other.stderr).contains("belongs to 1 server,"), "{}", text(&other.stderr));
     assert_eq!(again.end(Signal::TERM).1, Some(0));
+}
+
+/// A first start that fails leaves behind how many servers it was for.
+#[test]
+fn the_number_of_servers_is_kept_before_the_first_starts() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let data = temp.path().join("zk");
+    let name = data.display().to_string();
+    // The last one can't be started, when the others are.
+    fs::create_dir_all(data.join("3/farrier.lock")).expect("made");
+    let dev = |servers: &str| output(&mut farrier(&["dev", "--servers", servers, "--port", &port(9), "--data", &name]));
+    let failed = dev("3");
+    assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
+    assert!(data.join("farrier-dev.properties").is_file() && data.join("1/version-2").is_dir(), "it was on its way");
+    let other = dev("1");
+    assert_eq!((other.status.code(), text(&other.stdout)), (Some(1), String::new()));
+    assert!(text(&other.stderr).contains("belongs to 3 servers,"), "{}", text(&other.stderr));
+    fs::remove_dir(data.join("3/farrier.lock")).expect("removed");
+    let dev = Dev::begin(&["dev", "--port", &port(9), "--data", &name], temp.path());
+    assert_eq!(dev.address.split(',').count(), 3, "all of them serve: {}", dev.address);
+    assert_eq!(dev.end(Signal::TERM).1, Some(0));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The servers of one `farrier dev`: one alone, or the members of an ensemble, all in this process.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +18,8 @@ use crate::signals::Event;
 const SERVING_MAX: Duration = Duration::from_secs(60);
 /// Apache's marker beside the data of a member that is new.
 const INITIALIZE: &str = "initialize";
+/// What a server makes in its directory at its first start.
+const DATA: &str = "version-2";
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a member of this process may take to answer a look.
@@ -32,31 +34,27 @@ pub(super) struct Cluster {
 impl Cluster {
     /// Starts one server for each of `ports`.
     pub(super) fn start(place: &Place, ports: &[Ports]) -> anyhow::Result<Self> {
+        // None has forgotten anything, so a late one has no reason to wait for the others' history before it votes. All are
+        // told before the first one starts: if this run ends in between, the next one can't tell any more who was new.
+        let dirs = || (1..).zip(ports).map(|(number, _)| place.server_dir(number));
+        if ports.len() > 1 && dirs().all(|dir| !dir.join(DATA).exists()) {
+            for dir in dirs() {
+                let file = dir.join(INITIALIZE);
+                let made = fs::create_dir_all(&dir).and_then(|()| File::create(&file));
+                made.with_context(|| format!("{} can't be written", file.display()))?;
+            }
+        }
         let mut servers = Vec::new();
-        // None has forgotten anything, so a late one has no reason to wait for the others' history before it votes.
-        let is_new = (1..).zip(ports).all(|(number, _)| !place.server_dir(number).exists());
         for (number, _) in (1..).zip(ports) {
             let dir = place.server_dir(number);
             let config = match ports {
                 [own] => standalone(&dir, own.client, TICK_MS),
-                members => {
-                    let config = member(&dir, number, members, TICK_MS)?;
-                    if is_new {
-                        let file = dir.join(INITIALIZE);
-                        File::create(&file).with_context(|| format!("{} can't be written", file.display()))?;
-                    }
-                    config
-                }
+                members => member(&dir, number, members, TICK_MS)?,
             };
             let server = Server::start(config);
             servers.push(server.map_err(|e| anyhow::anyhow!("server {number} is not started: {e}"))?);
         }
         Ok(Self { servers })
-    }
-
-    /// Where clients connect, in the order of the numbers.
-    pub(super) fn client_ports(&self) -> Vec<u16> {
-        self.servers.iter().map(|s| s.client_addr().port()).collect()
     }
 
     /// What clients are given.

@@ -1,7 +1,7 @@
 //! Where the data of `farrier dev` is, and what is kept there: how many servers, and their client ports.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use farrier_server::local::{Ports, is_free, next_free};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::SERVERS_MAX;
 use crate::temporary;
 
 /// First port for clients that is tried, and first ports for peers: the usual ones. All lie below the
@@ -70,10 +71,20 @@ impl Place {
         self.dir.join(number.to_string())
     }
 
+    /// Whether nothing is kept of an earlier run.
+    pub(super) const fn is_new(&self) -> bool {
+        self.kept.is_none()
+    }
+
     /// How many servers to run. What a directory was used for is never converted.
     pub(super) fn count(&self, wanted: Option<u8>, default: u8) -> anyhow::Result<u8> {
-        let Some(kept) = &self.kept else { return Ok(wanted.unwrap_or(default)) };
-        let kept = u8::try_from(kept.len()).context("too many servers")?;
+        let kept = match &self.kept {
+            Some(kept) => u8::try_from(kept.len()).context("too many servers")?,
+            None => match self.found()? {
+                Some(found) => found,
+                None => return Ok(wanted.unwrap_or(default)),
+            },
+        };
         match wanted {
             Some(wanted) if wanted != kept => bail!(
                 "{} belongs to {kept} server{}, and another number can't be made of {}; use another directory",
@@ -83,6 +94,21 @@ impl Place {
             ),
             Some(_) | None => Ok(kept),
         }
+    }
+
+    /// How many servers have left a directory, for where nothing was kept: the file was lost, or written too late by older
+    /// versions of this program.
+    fn found(&self) -> anyhow::Result<Option<u8>> {
+        let found = (1..=SERVERS_MAX).rev().find(|number| self.server_dir(*number).exists());
+        // One alone has no number.
+        if found == Some(1) && self.server_dir(1).join("myid").exists() {
+            bail!(
+                "{0} has the data of one member of several servers, and without {KEPT} nobody knows how many they were; use \
+                 another directory, or remove {0}",
+                self.dir.display()
+            );
+        }
+        Ok(found)
     }
 
     /// Free ports for `count` servers. Client ports are the next ones from `wanted` on, and ports between servers the next
@@ -110,15 +136,23 @@ impl Place {
     }
 
     /// Writes down the number of servers and their client ports, for the next run.
-    pub(super) fn keep(&self, clients: &[u16]) -> anyhow::Result<()> {
-        if self.temporary || self.kept.as_deref() == Some(clients) {
+    pub(super) fn keep(&self, ports: &[Ports]) -> anyhow::Result<()> {
+        let clients: Vec<u16> = ports.iter().map(|ports| ports.client).collect();
+        if self.temporary || self.kept.as_ref() == Some(&clients) {
             return Ok(());
         }
         let (file, fresh) = (self.dir.join(KEPT), self.dir.join("farrier-dev.tmp"));
         let ports: Vec<String> = clients.iter().map(u16::to_string).collect();
         let text = format!("# Written by farrier dev.\nservers={}\nports={}\n", clients.len(), ports.join(","));
-        let written = fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, &file));
-        written.with_context(|| format!("{} can't be written", file.display()))
+        // It has to be there when the servers' data is.
+        let write = || {
+            let mut to = File::create(&fresh)?;
+            to.write_all(text.as_bytes())?;
+            to.sync_all()?;
+            fs::rename(&fresh, &file)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        write().with_context(|| format!("{} can't be written", file.display()))
     }
 }
 
@@ -184,6 +218,29 @@ mod tests {
     }
 
     #[test]
+    fn without_the_file_what_is_there_says_how_many() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let data = dir.path().join("zk");
+        for (made, myid, default) in [("1", None, 1), ("3", Some("1/myid"), 3)] {
+            fs::create_dir_all(data.join(made)).expect("made");
+            if let Some(myid) = myid {
+                fs::write(data.join(myid), "1\n").expect("written");
+            }
+            let place = Place::prepare(Some(&data)).expect("read");
+            assert_eq!(place.count(None, 5).expect("as found"), default);
+            assert_eq!(place.count(Some(default), 5).expect("as found"), default);
+            let error = place.count(Some(2), 5).expect_err("another number").to_string();
+            assert!(error.contains(&format!("zk belongs to {default} server")), "{error}");
+        }
+        // Cut off behind the first of several.
+        fs::remove_dir(data.join("3")).expect("removed");
+        for wanted in [None, Some(1), Some(3)] {
+            let error = Place::prepare(Some(&data)).expect("read").count(wanted, 1).expect_err("unknown").to_string();
+            assert!(error.contains("one member of several servers"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_taken_port_gives_way_to_the_next_unless_it_was_kept() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         let port = taken.local_addr().expect("it is bound").port();
@@ -211,7 +268,8 @@ mod tests {
         let data = dir.path().join("zk");
         let place = Place::prepare(Some(&data)).expect("made");
         assert_eq!(place.kept, None);
-        place.keep(&[2199, 2200]).expect("written");
+        let ports = |client| Ports { client, quorum: 1, election: 2 };
+        place.keep(&[ports(2199), ports(2200)]).expect("written");
         drop(place);
         assert_eq!(Place::prepare(Some(&data)).expect("read").kept, Some(vec![2199, 2200]));
 
