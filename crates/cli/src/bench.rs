@@ -268,9 +268,10 @@ fn addresses(arguments: &Arguments) -> anyhow::Result<(Vec<SocketAddr>, String)>
     let connect: ConnectString = server.parse().map_err(farrier_client::Error::from)?;
     let mut addrs = Vec::new();
     for host in &connect.hosts {
-        let found = (&*host.name, host.port).to_socket_addrs().map_err(|e| Failure::usage(format!("{host}: {e}")))?;
+        let found =
+            (&*host.name, host.port).to_socket_addrs().map_err(|e| Failure::no_server(format!("{host}: {e}")))?;
         let found = reachable(found.take(ADDRESSES_MAX).collect());
-        addrs.push(found.ok_or_else(|| Failure::usage(format!("{host} has no address")))?);
+        addrs.push(found.ok_or_else(|| Failure::no_server(format!("{host} has no address")))?);
     }
     if let Some(far) = addrs.iter().find(|addr| !addr.ip().is_loopback())
         && !arguments.yes

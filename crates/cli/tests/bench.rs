@@ -61,6 +61,9 @@ fn a_server_elsewhere_needs_a_word_and_nonsense_is_refused() {
     assert_eq!(code, Some(2), "{text}");
     let (code, text) = farrier(&["--server", "127.0.0.1:1", "--timeout", "1"]);
     assert_eq!(code, Some(3), "{text}");
+    // Nobody can have that name.
+    let (code, text) = farrier(&["--server", "nowhere.invalid:2181", "--timeout", "1"]);
+    assert!(code == Some(3) && text.contains("nowhere.invalid:2181: "), "{text}");
     let (code, text) = farrier(&["--server", "192.0.2.1:2181", "--timeout", "1"]);
     assert!(code == Some(2) && text.contains("--yes"), "{text}");
 }
