@@ -117,29 +117,56 @@ pub(crate) struct Arguments {
 enum Command {
     /// Print the value
     #[command(after_help = GET_EXAMPLES)]
-    Get(Get),
+    Get(Verb<Get>),
     /// Set the value, and keep the one that it replaces
     #[command(after_help = SET_EXAMPLES)]
-    Set(Set),
+    Set(Verb<Set>),
     /// Tell the value now and whenever it changes
     #[command(after_help = WATCH_EXAMPLES)]
-    Watch(Watch),
+    Watch(Verb<Watch>),
     /// Change the value in an editor
     #[command(after_help = EDIT_EXAMPLES)]
-    Edit(Edit),
+    Edit(Verb<Edit>),
     /// List the value and those before it
     #[command(after_help = HISTORY_EXAMPLES)]
-    History(History),
+    History(Verb<History>),
     /// Make an earlier value the current one
     #[command(after_help = ROLLBACK_EXAMPLES)]
-    Rollback(Rollback),
+    Rollback(Verb<Rollback>),
     /// Delete earlier values
     #[command(after_help = FORGET_EXAMPLES)]
     Forget(Forget),
 }
 
+/// What a command is told, and the session that it gets.
 #[derive(Debug, Args)]
-struct Get {
+struct Verb<T: Args> {
+    #[command(flatten)]
+    told: T,
+
+    #[command(flatten)]
+    session: SessionOptions,
+}
+
+/// The same commands within a session that is there already: those of the shell.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InSession {
+    /// Print the value of a configuration
+    Get(Get),
+    /// Set the value, and keep the one that it replaces
+    Set(Set),
+    /// Tell the value now and whenever it changes, until Ctrl-C
+    Watch(Watch),
+    /// Change the value in an editor
+    Edit(Edit),
+    /// List the value and those before it
+    History(History),
+    /// Make an earlier value the current one
+    Rollback(Rollback),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Get {
     /// The znode
     #[arg(value_parser = PathParser)]
     path: String,
@@ -147,9 +174,6 @@ struct Get {
     /// One JSON object: path, data, stat
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    session: SessionOptions,
 }
 
 /// How much of the past is kept.
@@ -167,7 +191,7 @@ impl Keep {
 }
 
 #[derive(Debug, Args)]
-struct Set {
+pub(crate) struct Set {
     /// The znode
     #[arg(value_parser = PathParser)]
     path: String,
@@ -192,13 +216,10 @@ struct Set {
     /// One JSON object: path, stat
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    session: SessionOptions,
 }
 
 #[derive(Debug, Args)]
-struct Watch {
+pub(crate) struct Watch {
     /// The znode; it need not exist yet
     #[arg(value_parser = PathParser)]
     path: String,
@@ -210,26 +231,20 @@ struct Watch {
     /// One JSON object a line: path, data, stat
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    session: SessionOptions,
 }
 
 #[derive(Debug, Args)]
-struct Edit {
+pub(crate) struct Edit {
     /// The znode
     #[arg(value_parser = PathParser)]
     path: String,
 
     #[command(flatten)]
     keep: Keep,
-
-    #[command(flatten)]
-    session: SessionOptions,
 }
 
 #[derive(Debug, Args)]
-struct History {
+pub(crate) struct History {
     /// The znode
     #[arg(value_parser = PathParser)]
     path: String,
@@ -237,13 +252,10 @@ struct History {
     /// One JSON object a line: id, version, data, and `set` or `replaced` in milliseconds; or `gap`
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    session: SessionOptions,
 }
 
 #[derive(Debug, Args)]
-struct Rollback {
+pub(crate) struct Rollback {
     /// The znode
     #[arg(value_parser = PathParser)]
     path: String,
@@ -262,9 +274,6 @@ struct Rollback {
     /// One JSON object: path, id of the earlier value, stat
     #[arg(long)]
     json: bool,
-
-    #[command(flatten)]
-    session: SessionOptions,
 }
 
 /// What the history calls a value.
@@ -297,13 +306,42 @@ struct Forget {
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     match &arguments.command {
-        Command::Get(get) => get.run(),
-        Command::Set(set) => set.run(),
-        Command::Watch(watch) => watch.run(),
-        Command::Edit(edit) => edit.run(),
-        Command::History(history) => history.run(),
-        Command::Rollback(rollback) => rollback.run(),
+        Command::Get(verb) => verb.run("config get", Get::execute),
+        Command::Set(verb) => verb.run("config set", Set::execute),
+        Command::Watch(verb) => verb.run_until_stopped(),
+        Command::Edit(verb) => verb.run("config edit", Edit::execute),
+        Command::History(verb) => verb.run("config history", History::execute),
+        Command::Rollback(verb) => verb.run("config rollback", Rollback::execute),
         Command::Forget(forget) => forget.run(),
+    }
+}
+
+impl<T: Args> Verb<T> {
+    /// Runs it in a session of its own.
+    fn run(&self, command: &str, execute: impl AsyncFnOnce(&T, &Client, &mut Out) -> anyhow::Result<()>) -> ExitCode {
+        session::run(command, &self.session, async |client, out| execute(&self.told, client, out).await.map(|()| 0))
+    }
+}
+
+impl InSession {
+    /// Whether it goes on until it is stopped.
+    pub(crate) const fn is_endless(&self) -> bool {
+        matches!(self, Self::Watch(_))
+    }
+
+    pub(crate) async fn execute(&self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        match self {
+            Self::Get(get) => get.execute(client, out).await,
+            // The shell reads its commands there, or the keys.
+            Self::Set(set) if set.data.is_standard_input() => {
+                Err(Failure::usage("--file -: standard input is the shell's own; name a file"))
+            }
+            Self::Set(set) => set.execute(client, out).await,
+            Self::Watch(watch) => watch.execute(client, out).await,
+            Self::Edit(edit) => edit.execute(client, out).await,
+            Self::History(history) => history.execute(client, out).await,
+            Self::Rollback(rollback) => rollback.execute(client, out).await,
+        }
     }
 }
 
@@ -320,43 +358,45 @@ fn value_json(path: &str, value: Option<&Value>) -> Json {
 }
 
 impl Get {
-    fn run(&self) -> ExitCode {
-        session::run("config get", &self.session, async |client, out| {
-            let value = ConfigStore::new(client, &self.path).get().await?;
-            if self.json {
-                out.json(&value_json(&self.path, Some(&value)))?;
-                return Ok(0);
-            }
-            out.bytes(&value.data)?;
-            if io::stdout().is_terminal() && !value.data.is_empty() && !value.data.ends_with(b"\n") {
-                out.bytes(b"\n")?;
-            }
-            Ok(0)
-        })
+    async fn execute(&self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        let value = self.value(client).await?;
+        if self.json {
+            return out.json(&value_json(&self.path, Some(&value)));
+        }
+        out.bytes(&value.data)?;
+        if io::stdout().is_terminal() && !value.data.is_empty() && !value.data.ends_with(b"\n") {
+            out.bytes(b"\n")?;
+        }
+        Ok(())
+    }
+
+    /// Whether the value is wanted as it is.
+    pub(crate) const fn is_bare(&self) -> bool {
+        !self.json
+    }
+
+    pub(crate) async fn value(&self, client: &Client) -> anyhow::Result<Value> {
+        Ok(ConfigStore::new(client, &self.path).get().await?)
     }
 }
 
 /// Says what became of an update.
-fn updated(out: &mut Out, as_json: Option<Json>, stat: &Stat) -> anyhow::Result<u8> {
+fn updated(out: &mut Out, as_json: Option<Json>, stat: &Stat) -> anyhow::Result<()> {
     match as_json {
-        Some(object) => out.json(&object)?,
-        None => out.line(format_args!("version {}", stat.version))?,
+        Some(object) => out.json(&object),
+        None => out.line(format_args!("version {}", stat.version)),
     }
-    Ok(0)
 }
 
 impl Set {
-    fn run(&self) -> ExitCode {
-        session::run("config set", &self.session, async |client, out| {
-            let data = self.data.read()?;
-            let data = data.ok_or_else(|| {
-                Failure::usage("no value: give it as DATA, or with --file FILE, - for standard input")
-            })?;
-            let expected = if self.new { Expected::Absent } else { expected(self.version) };
-            let store = self.keep.store(client, &self.path).acl(&self.acl.or_open());
-            let stat = store.set(data, expected).await.map_err(|error| self.too_long(error))?;
-            updated(out, self.json.then(|| json!({"path": self.path, "stat": stat_json(&stat)})), &stat)
-        })
+    async fn execute(&self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        let data = self.data.read()?;
+        let data =
+            data.ok_or_else(|| Failure::usage("no value: give it as DATA, or with --file FILE, - for standard input"))?;
+        let expected = if self.new { Expected::Absent } else { expected(self.version) };
+        let store = self.keep.store(client, &self.path).acl(&self.acl.or_open());
+        let stat = store.set(data, expected).await.map_err(|error| self.too_long(error))?;
+        updated(out, self.json.then(|| json!({"path": self.path, "stat": stat_json(&stat)})), &stat)
     }
 }
 
@@ -374,54 +414,56 @@ impl Set {
     }
 }
 
-impl Watch {
-    fn run(&self) -> ExitCode {
+impl Verb<Watch> {
+    fn run_until_stopped(&self) -> ExitCode {
         session::run_renewing("config watch", &self.session, async |client, out| {
             let mut signals = StopSignals::listen().context("signals can't be handled")?;
-            let mut watch = ConfigStore::new(client, &self.path).watch();
-            let mut left = self.count;
-            while left != Some(0) {
-                let value = tokio::select! {
-                    value = watch.next() => value?,
-                    // The session ends in order; the code is that of a program which the signal ends.
-                    signal = signals.next() => return Ok(signal.code()),
-                };
-                if self.json {
-                    out.json(&value_json(&self.path, value.as_ref()))?;
-                } else {
-                    match value {
-                        Some(Value { data, stat, .. }) => {
-                            out.line(format_args!("{}  {}", stat.version, quoted(&data)))?
-                        }
-                        None => out.line(out.paint(WARNING, "none"))?,
-                    }
-                }
-                out.flush()?;
-                left = left.map(|left| left - 1);
+            tokio::select! {
+                done = self.told.execute(client, out) => done.map(|()| 0),
+                // The session ends in order; the code is that of a program which the signal ends.
+                signal = signals.next() => Ok(signal.code()),
             }
-            Ok(0)
         })
     }
 }
 
-impl History {
-    fn run(&self) -> ExitCode {
-        session::run("config history", &self.session, async |client, out| {
-            let history = ConfigStore::new(client, &self.path).history().await?;
-            let Value { data, stat, .. } = &history.current;
-            self.line(out, stat.mzxid, Some(stat.version), ("set", stat.mtime), data)?;
-            for Earlier { id, data, version, replaced_at, gap } in &history.earlier {
-                if *gap {
-                    if self.json {
-                        out.json(&json!({"gap": true}))?;
-                    } else {
-                        out.line(out.paint(WARNING, "gap"))?;
-                    }
+impl Watch {
+    async fn execute(&self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        let mut watch = ConfigStore::new(client, &self.path).watch();
+        let mut left = self.count;
+        while left != Some(0) {
+            let value = watch.next().await?;
+            if self.json {
+                out.json(&value_json(&self.path, value.as_ref()))?;
+            } else {
+                match value {
+                    Some(Value { data, stat, .. }) => out.line(format_args!("{}  {}", stat.version, quoted(&data)))?,
+                    None => out.line(out.paint(WARNING, "none"))?,
                 }
-                self.line(out, *id, *version, ("replaced", *replaced_at), data)?;
             }
-            Ok(0)
-        })
+            out.flush()?;
+            left = left.map(|left| left - 1);
+        }
+        Ok(())
+    }
+}
+
+impl History {
+    async fn execute(&self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        let history = ConfigStore::new(client, &self.path).history().await?;
+        let Value { data, stat, .. } = &history.current;
+        self.line(out, stat.mzxid, Some(stat.version), ("set", stat.mtime), data)?;
+        for Earlier { id, data, version, replaced_at, gap } in &history.earlier {
+            if *gap {
+                if self.json {
+                    out.json(&json!({"gap": true}))?;
+                } else {
+                    out.line(out.paint(WARNING, "gap"))?;
+                }
+            }
+            self.line(out, *id, *version, ("replaced", *replaced_at), data)?;
+        }
+        Ok(())
     }
 
     fn line(
@@ -450,13 +492,11 @@ impl History {
 }
 
 impl Rollback {
-    fn run(&self) -> ExitCode {
-        session::run("config rollback", &self.session, async |client, out| {
-            let store = self.keep.store(client, &self.path);
-            let (id, stat) = store.rollback(self.id, expected(self.version)).await?;
-            let object = || json!({"path": self.path, "id": id.to_string(), "stat": stat_json(&stat)});
-            updated(out, self.json.then(object), &stat)
-        })
+    async fn execute(&self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        let store = self.keep.store(client, &self.path);
+        let (id, stat) = store.rollback(self.id, expected(self.version)).await?;
+        let object = || json!({"path": self.path, "id": id.to_string(), "stat": stat_json(&stat)});
+        updated(out, self.json.then(object), &stat)
     }
 }
 
@@ -488,34 +528,30 @@ impl Forget {
 }
 
 impl Edit {
-    fn run(&self) -> ExitCode {
-        session::run("config edit", &self.session, async |client, out| {
-            let store = self.keep.store(client, &self.path);
-            let value = store.get().await?;
-            let draft = Draft::new(&value.data)?;
-            let file = draft.path.clone();
-            // The session lives on meanwhile.
-            let ended = tokio::task::spawn_blocking(move || edit(&file)).await.context("the editor's thread")?;
-            if let Err(error) = ended {
+    async fn execute(&self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
+        let store = self.keep.store(client, &self.path);
+        let value = store.get().await?;
+        let draft = Draft::new(&value.data)?;
+        let file = draft.path.clone();
+        // The session lives on meanwhile.
+        let ended = tokio::task::spawn_blocking(move || edit(&file)).await.context("the editor's thread")?;
+        if let Err(error) = ended {
+            draft.remove();
+            return Err(error);
+        }
+        let edited = draft.read()?;
+        if edited == value.data {
+            draft.remove();
+            out.line("unchanged")?;
+            return Ok(());
+        }
+        match store.set(&edited, Expected::Version(value.stat.version)).await {
+            Ok(stat) => {
                 draft.remove();
-                return Err(error);
+                updated(out, None, &stat)
             }
-            let edited = draft.read()?;
-            if edited == value.data {
-                draft.remove();
-                out.line("unchanged")?;
-                return Ok(0);
-            }
-            match store.set(&edited, Expected::Version(value.stat.version)).await {
-                Ok(stat) => {
-                    draft.remove();
-                    updated(out, None, &stat)
-                }
-                Err(error) => {
-                    Err(anyhow::Error::new(error).context(format!("your text is in {}", draft.path.display())))
-                }
-            }
-        })
+            Err(error) => Err(anyhow::Error::new(error).context(format!("your text is in {}", draft.path.display()))),
+        }
     }
 }
 

@@ -29,11 +29,16 @@ impl DataOptions {
         Self { data: None, file: Some(file.to_owned()) }
     }
 
+    /// Whether it is to come from standard input.
+    pub(crate) fn is_standard_input(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| file.as_os_str() == "-")
+    }
+
     /// The data, or `None` where nothing says what it is.
     pub(crate) fn read(&self) -> anyhow::Result<Option<Vec<u8>>> {
         match (&self.data, &self.file) {
             (Some(data), _) => Ok(Some(data.clone().into_bytes())),
-            (None, Some(file)) if file.as_os_str() == "-" => bounded(io::stdin().lock(), "standard input").map(Some),
+            (None, Some(_)) if self.is_standard_input() => bounded(io::stdin().lock(), "standard input").map(Some),
             (None, Some(file)) => {
                 let shown = file.display().to_string();
                 let opened = File::open(file).map_err(|error| Failure::usage(format!("{shown}: {error}")))?;

@@ -16,6 +16,7 @@ use farrier_client::SessionState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::config::InSession;
 use crate::output::{Failure, Out, READER_GONE, USAGE, complain, conclude, print, tell};
 use crate::session::{self, SessionOptions};
 use command::{Command, Line, Switch};
@@ -29,7 +30,8 @@ Examples:
   farrier shell --server zk1:2181,zk2:2181/app
   farrier shell -- get -s /app/config
 
-The commands are those of ZooKeeper's zkCli, with its flags: `help` lists them. On a terminal they and the paths
+The commands are those of ZooKeeper's zkCli, with its flags: `help` lists them; and `config get`, `set`, `watch`,
+`edit`, `history` and `rollback` are those of `farrier config`. On a terminal they and the paths
 of znodes are completed with the Tab key, the last ones come back with the arrow keys, watches are told above
 the line that is being edited, and Ctrl-C ends the command that runs. The history is kept in FARRIER_HISTORY, or in
 ~/.local/state/farrier/shell_history; `addauth` is left out.
@@ -364,9 +366,13 @@ impl Shell {
                     session: &self.session,
                     asks: self.on_terminal,
                 };
+                let is_endless = matches!(&command, Command::Config(config) if config.recipe.as_ref().is_some_and(InSession::is_endless));
                 tokio::select! {
                     result = execution.run(command) => result,
                     number = self.signals.next() => {
+                        if is_endless && number == INTERRUPT {
+                            return Ok(());
+                        }
                         let why = "ended by a signal; what was sent to the server may be done all the same";
                         Err(Failure::with_code(BY_SIGNAL + number, why))
                     }

@@ -116,6 +116,48 @@ fn quotas_are_those_that_the_server_counts() {
     assert!(text(&said.stderr).contains("line 4: /p has a descendant with a quota, /p/x"), "{said:?}");
 }
 
+/// Beside zkCli's `config`, that of the recipe.
+#[test]
+fn a_configuration_has_the_commands_of_its_verb() {
+    let place = Place::new();
+    let lines = "config set /app/c one\nconfig set /app/c \"threads = 2\" --version 0\nconfig get /app/c\nconfig get /app/c \
+                 --json\nconfig rollback /app/c\nget /app/c\nconfig history /app/c\nconfig watch /app/c --count 1\nconfig -c\n";
+    let said = place.ok(lines);
+    let said: Vec<&str> = said.lines().collect();
+    assert_eq!(said[..3], ["version 0", "version 1", "threads = 2"], "{said:?}");
+    assert!(said[3].contains(r#""data":"dGhyZWFkcyA9IDI=""#), "{said:?}");
+    assert_eq!(said[4..6], ["version 2", "one"], "{said:?}");
+    assert!(
+        said[6].ends_with("\"one\"") && said[7].ends_with("\"threads = 2\"") && said[8].ends_with("\"one\""),
+        "{said:?}"
+    );
+    assert_eq!((said[9], said[10].split(' ').next(), said.len()), ("2  \"one\"", Some("0"), 11), "{said:?}");
+
+    let mut shell = place.command(&["shell"]);
+    shell.env_remove("VISUAL").env("EDITOR", "sed -i s/one/two/").env("TMPDIR", place.temp.path());
+    let edited = feed(shell, "config edit /app/c\nconfig get /app/c\n");
+    assert_eq!(text(&edited.stdout), "version 3\ntwo\n", "{edited:?}");
+
+    let refused = place.feed("config get /none\nconfig set /app/c --file -\nconfig set /app/c x --version 0\n");
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let told = text(&refused.stderr);
+    for why in
+        ["line 1: get /none: ", "line 2: --file -: standard input is the shell's own", "line 3: ", "another version"]
+    {
+        assert!(told.contains(why), "`{why}` is not in {told}");
+    }
+
+    // Ctrl-C is the end of a watch, not a failure.
+    let mut terminal = place.terminal();
+    terminal.enter("config watch /app/c\r");
+    terminal.wait_for("3  \"two\"");
+    kill_process(Pid::from_child(terminal.child()), Signal::INT).expect("it runs");
+    terminal.wait_for(" 1] ");
+    terminal.enter("quit\r");
+    let (shown, code) = terminal.end();
+    assert!(code == Some(0) && !shown.contains("ended by a signal"), "{shown}");
+}
+
 #[test]
 fn watches_are_told_before_the_next_line() {
     let place = Place::new();

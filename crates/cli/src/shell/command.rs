@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::InSession;
 use crate::span::{self, Bare, MS, TTL_MAX};
 use crate::values::AclList;
 
@@ -63,7 +64,7 @@ pub(super) enum Command {
     Setquota(SetQuota),
     /// Take limits away
     Delquota(DelQuota),
-    /// Print the members of the ensemble
+    /// Print the members of the ensemble, or deal with a configuration and its past
     Config(Config),
     /// Change the members of the ensemble
     Reconfig(Reconfig),
@@ -328,7 +329,11 @@ pub(super) struct DelQuota {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Config {
+    /// What is done with the configuration at a path; without it the members are printed
+    #[command(subcommand)]
+    pub(super) recipe: Option<InSession>,
     /// Print the version and what clients connect to, only
     #[arg(short)]
     pub(super) clients: bool,
@@ -493,6 +498,12 @@ mod tests {
             "config",
             "config -c",
             "config -s -w",
+            "config get /a",
+            "config set /a x --keep 3",
+            "config watch /a --count 1",
+            "config edit /a",
+            "config history /a --json",
+            "config rollback /a 0x100000005",
             "whoami",
             "printwatches",
             "printwatches off",
@@ -525,6 +536,9 @@ mod tests {
             "removewatches -c -d /a",
             "addWatch -m DATA /a",
             "printwatches perhaps",
+            "config /a",
+            "config -s get /a",
+            "config set",
         ] {
             assert!(read(line).is_err(), "{line} was taken");
         }

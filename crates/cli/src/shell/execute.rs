@@ -10,6 +10,7 @@ use farrier_tree::quota::Limits;
 use super::command::{Command, Config, Create, Get, Ls, Mode, Reconfig, RemoveWatches, SetAcl};
 use super::quota;
 use super::watches::Watches;
+use crate::config::InSession;
 use crate::delete::Subtree;
 use crate::input::DataOptions;
 use crate::output::{Failure, Out};
@@ -277,6 +278,15 @@ impl Execution<'_> {
     }
 
     async fn config(&mut self, config: &Config) -> anyhow::Result<()> {
+        match &config.recipe {
+            None => {}
+            // As `get` prints data.
+            Some(InSession::Get(get)) if get.is_bare() => {
+                let value = get.value(self.client).await?;
+                return self.data(&value.data);
+            }
+            Some(recipe) => return recipe.execute(self.client, self.out).await,
+        }
         let value = self.watched(config.watch, "/zookeeper/config", self.client.config()).await?;
         if config.clients {
             let list = MemberList::parse(&value.data)
