@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use support::{Process, tell};
+use support::{Process, can_trace, tell};
 
 const CALLS: &str = "trace=write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,sendto,sendmsg";
 /// Creates whose reply is waited for, one by one.
@@ -153,7 +153,9 @@ fn record(lines: &[&str]) -> (String, Vec<String>) {
 /// Whoever made the data directory may not have made that last.
 #[test]
 fn the_first_start_syncs_the_names_of_its_directories() {
-    require_strace();
+    if !can_trace() {
+        return;
+    }
     let dir = tempfile::tempdir().expect("a temporary directory");
     let trace = dir.path().join("trace");
     let name = trace.display().to_string();
@@ -171,14 +173,11 @@ fn the_first_start_syncs_the_names_of_its_directories() {
     assert_eq!(synced(), 0, "once is enough");
 }
 
-fn require_strace() {
-    let found = Command::new("strace").arg("-V").output();
-    assert!(found.is_ok_and(|o| o.status.success()), "this test needs strace: apt-get install strace");
-}
-
 #[test]
 fn every_reply_leaves_after_the_sync_of_its_record() {
-    require_strace();
+    if !can_trace() {
+        return;
+    }
     // Small segments, so that the rule is seen to hold where one ends and the next begins.
     let (trace, tokens) = record(&["snapCount=100", "preAllocSize=16"]);
     judge(&trace, &tokens).expect("every reply is covered by a sync");
@@ -212,10 +211,32 @@ fn every_reply_leaves_after_the_sync_of_its_record() {
 
 #[test]
 fn a_server_that_does_not_sync_is_found_out() {
-    require_strace();
+    if !can_trace() {
+        return;
+    }
     let (trace, tokens) = record(&["snapCount=100000", "preAllocSize=16384", "forceSync=no"]);
     let red = judge(&trace, &tokens).expect_err("forceSync=no leaves the syncs out");
     assert!(red.contains("no sync of"), "{red}");
+}
+
+#[test]
+fn without_strace_a_test_is_skipped_aloud_unless_tools_are_required() {
+    let this = std::env::current_exe().expect("a test has a file");
+    let run = |required: bool| {
+        let mut one = Command::new(&this);
+        one.args(["--exact", "a_server_that_does_not_sync_is_found_out"]).env("PATH", "/nowhere");
+        one.env_remove("FARRIER_REQUIRE_TOOLS");
+        if required {
+            one.env("FARRIER_REQUIRE_TOOLS", "1");
+        }
+        let output = one.output().expect("it runs");
+        let told = [output.stdout, b"\n".to_vec(), output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&told).into_owned())
+    };
+    let (passed, told) = run(false);
+    assert!(passed && told.lines().any(|line| line.starts_with("skipped: `strace ")), "{told}");
+    let (passed, told) = run(true);
+    assert!(!passed && told.contains("apt-get install strace") && !told.contains("skipped: "), "{told}");
 }
 
 #[test]

@@ -52,6 +52,27 @@ pub(crate) fn tell(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// Whether `attempt` works here, for a test that can't do without and ends if it doesn't. That is told as a line that
+/// `cargo xtask ci` counts; `.ci/run`, which installs everything, allows no such thing. `remedy` is what to do about it.
+pub(crate) fn can(attempt: &[&str], remedy: &str) -> bool {
+    let tried = Command::new(attempt[0]).args(&attempt[1..]).stdin(Stdio::null()).output();
+    let why = match tried {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
+        Err(error) => error.to_string(),
+    };
+    let told = format!("`{}` does not work here ({why}): {remedy}", attempt.join(" "));
+    assert!(std::env::var_os("FARRIER_REQUIRE_TOOLS").is_none(), "{told}");
+    // With one test at a time its name stands in the line already. Unlike `println!` this is not kept from the output.
+    let _ = std::io::stderr().write_all(format!("\nskipped: {told}\n").as_bytes());
+    false
+}
+
+/// Whether calls can be traced and made to fail.
+pub(crate) fn can_trace() -> bool {
+    can(&["strace", "-o", "/dev/null", "true"], "this test needs strace; apt-get install strace")
+}
+
 #[derive(Debug, Default)]
 struct Log {
     text: String,
