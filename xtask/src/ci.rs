@@ -10,8 +10,8 @@ use std::time::Instant;
 /// Seconds that every fuzz body runs.
 const FUZZ_SECONDS: &str = "10";
 
-/// The simulation begins no more seeds after so many minutes: two idle processors need three, busy ones longer.
-const SIMULATION_MINUTES: &str = "10";
+/// The simulation ends after so many minutes at the latest, and fails then: two idle processors need three, busy ones longer.
+const SIMULATION_MINUTES: &str = "20";
 
 /// Text in every binary that holds planted bugs, as `farrier_proto::planted::MARKER`, which this build does not have.
 const PLANTED_MARKER: &str = "farrier-planted-bugs-inside";

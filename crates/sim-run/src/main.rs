@@ -37,7 +37,7 @@ struct Arguments {
     /// The first of them
     #[arg(long, default_value_t = 1)]
     first_seed: u64,
-    /// Begin no more seeds after so many minutes; with --planted, of one bug
+    /// Begin no more seeds after so many minutes, and fail if --seeds named more; with --planted, of one bug
     #[arg(long)]
     minutes: Option<u64>,
     /// Seeds at once; all processors unless told

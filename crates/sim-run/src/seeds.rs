@@ -33,12 +33,18 @@ pub(crate) fn many(arguments: &Arguments) -> ExitCode {
     let took = Some((begun.elapsed(), jobs));
     let short = block.tell(took, !arguments.recipes);
     let ran = block.passed + block.failed;
-    let few = arguments.seeds.is_some() && ran.saturating_mul(2) < seeds;
-    if few {
-        say(&format!("falls short: the time was enough for {ran} of {seeds} seeds, which show too little"));
+    let few = too_few(ran, arguments.seeds);
+    if let Some(why) = &few {
+        say(&format!("falls short: {why}"));
     }
     say(&verdict(block.passed, block.failed));
-    if block.failed == 0 && !short && !few { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if block.failed == 0 && !short && few.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Why fewer seeds than somebody asked for are no success: what says that so many pass would be wrong.
+fn too_few(ran: u64, asked: Option<u64>) -> Option<String> {
+    let asked = asked.filter(|asked| ran < *asked)?;
+    Some(format!("the time was enough for {ran} of {asked} seeds"))
 }
 
 /// Runs so many seeds in order, and begins none after the deadline.
@@ -167,4 +173,17 @@ pub(crate) fn summary(tally: &Tally, seeds: u64, took: Option<(Duration, usize)>
     let count = |name: &&str| format!("{name} {}", tally.faults.get(name).copied().unwrap_or(0));
     say(&format!("faults: {}", FAULT_NAMES.iter().map(count).collect::<Vec<_>>().join(", ")));
     say(&format!("asked for: {}", REQUEST_NAMES.iter().map(count).collect::<Vec<_>>().join(", ")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_seeds_than_were_asked_for_are_no_success() {
+        assert_eq!(too_few(500, Some(500)), None);
+        assert_eq!(too_few(499, Some(500)).as_deref(), Some("the time was enough for 499 of 500 seeds"));
+        // Then `--minutes` says how many.
+        assert_eq!(too_few(3, None), None);
+    }
 }
