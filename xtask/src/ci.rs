@@ -1,11 +1,14 @@
 //! What CI runs: every check in turn, each with its seconds, and the counts at the end.
 
-use crate::{sim, tidy};
+use crate::{long, sim, tidy};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Seconds of a day.
+const SECONDS_A_DAY: u64 = 86_400;
 
 /// Seconds that every fuzz body runs.
 const FUZZ_SECONDS: &str = "10";
@@ -156,13 +159,63 @@ fn count_tests(log: &str, counts: &mut Counts) {
 /// How old the newest line of every long suite is.
 fn long_runs(root: &Path) -> String {
     let text = std::fs::read_to_string(root.join("docs/long-runs.md")).unwrap_or_default();
-    let rows: Vec<&str> = text.lines().filter(|l| l.starts_with("| 2")).collect();
-    if rows.is_empty() { "long runs: none recorded".into() } else { format!("long runs:\n{}", rows.join("\n")) }
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / SECONDS_A_DAY;
+    let ages = long::suites().map(|suite| format!("\n  {}", age_of(suite, &text, i64::try_from(today).unwrap_or(0))));
+    format!("long runs:{}", ages.collect::<String>())
+}
+
+/// One suite, and what the newest of its lines tells. `today` counts days since 1970.
+fn age_of(suite: &str, table: &str, today: i64) -> String {
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.strip_prefix('|')?.split('|').map(str::trim).collect();
+        let [date, commit, name, .., result, ""] = cells[..] else { return None };
+        (name == suite).then(|| Some((day_of(date)?, format!("{date}, {commit}, {result}"))))?
+    };
+    match table.lines().filter_map(row).max_by_key(|(day, _)| *day) {
+        None => format!("{suite}: never"),
+        Some((day, told)) => format!("{suite}: {} days ago ({told})", today - day),
+    }
+}
+
+/// The days since 1970 of a date.
+fn day_of(date: &str) -> Option<i64> {
+    let mut parts = date.split('-').map(|part| part.parse::<i64>().ok());
+    let (Some(Some(year)), Some(Some(month @ 1..=12)), Some(Some(day)), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    // Years that begin in March have their leap day at the end.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days_before_1970 = 719_468;
+    Some(365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - days_before_1970)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_age_of_a_suite_is_that_of_its_newest_line() {
+        for (date, day) in [
+            ("1970-01-01", 0),
+            ("2000-02-29", 11_016),
+            ("2000-03-01", 11_017),
+            ("2026-11-30", 20_787),
+            ("2026-12-31", 20_818),
+        ] {
+            assert_eq!(day_of(date), Some(day), "{date}");
+        }
+        for date in ["date", "---", "2026-13-01", "2026-11", "2026-11-30-1", ""] {
+            assert_eq!(day_of(date), None, "{date}");
+        }
+        let table = "| date | commit | suite | settings | time | result |\n|---|---|---|---|---|---|\n\
+                     | 2026-11-22 | aaa | model |  | 48 s | FAILED |\n| 2026-11-28 | bbb | model | x | 30 s | passed |\n\
+                     | 2026-11-29 | ccc | models |  | 1 s | passed |\n";
+        assert_eq!(age_of("model", table, 20_787), "model: 2 days ago (2026-11-28, bbb, passed)");
+        assert_eq!(age_of("kafka", table, 20_787), "kafka: never");
+        assert_eq!(age_of("suite", table, 20_787), "suite: never");
+    }
 
     #[test]
     fn closing_lines_are_added_up() {

@@ -75,12 +75,17 @@ pub(crate) fn run(arguments: &LongArguments) -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
     for name in &arguments.suites {
         if !SUITES.iter().any(|s| s.name == name) {
-            let known: Vec<&str> = SUITES.iter().map(|s| s.name).collect();
+            let known: Vec<&str> = suites().collect();
             bail!("there is no suite {name}; there are {}", known.join(", "));
         }
     }
     let minutes = arguments.minutes.min(MINUTES_MAX);
     let limit = Duration::from_secs(60 * minutes);
+/// Their names.
+pub(crate) fn suites() -> impl Iterator<Item = &'static str> {
+    SUITES.iter().map(|suite| suite.name)
+}
+
     let mut failed = false;
     for suite in SUITES {
         if !arguments.suites.is_empty() && !arguments.suites.iter().any(|n| n == suite.name) {
