@@ -2,10 +2,21 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode};
 use std::time::{Duration, Instant};
+
+/// The variable by which everything is known that a suite has started: groups would not do, since some of it makes its own,
+/// and Ctrl-C is to reach all of it.
+const MARK: &str = "FARRIER_LONG_RUN";
+
+/// How long that may take to end once it was asked to, before it is killed.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at what goes on.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Longest run of one suite, in minutes, whatever is asked.
 const MINUTES_MAX: u64 = 60;
@@ -70,6 +81,11 @@ const SUITES: &[Suite] = &[
     suite("hbase", &["xtask", "applications", "hbase"]),
 ];
 
+/// Their names.
+pub(crate) fn suites() -> impl Iterator<Item = &'static str> {
+    SUITES.iter().map(|suite| suite.name)
+}
+
 /// Runs the suites, one after the other.
 pub(crate) fn run(arguments: &LongArguments) -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
@@ -81,11 +97,6 @@ pub(crate) fn run(arguments: &LongArguments) -> Result<ExitCode> {
     }
     let minutes = arguments.minutes.min(MINUTES_MAX);
     let limit = Duration::from_secs(60 * minutes);
-/// Their names.
-pub(crate) fn suites() -> impl Iterator<Item = &'static str> {
-    SUITES.iter().map(|suite| suite.name)
-}
-
     let mut failed = false;
     for suite in SUITES {
         if !arguments.suites.is_empty() && !arguments.suites.iter().any(|n| n == suite.name) {
@@ -102,27 +113,66 @@ pub(crate) fn suites() -> impl Iterator<Item = &'static str> {
         for (key, value) in suite.environment {
             command.env(key, value);
         }
+        let mark = format!("{}-{}", std::process::id(), suite.name);
+        command.env(MARK, &mark);
         let child = command.spawn().with_context(|| format!("cannot run {}", suite.name))?;
-        let result = wait(child, limit)?;
+        let result = wait(child, limit, &mark)?;
         failed |= result != "passed";
         record(root, suite, result, start.elapsed().as_secs())?;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn wait(mut child: Child, limit: Duration) -> Result<&'static str> {
+/// Waits for the end of a suite. One that takes too long ends with everything that it has started: cargo is but the first of
+/// many processes, and servers go on without it.
+fn wait(mut child: Child, limit: Duration, mark: &str) -> Result<&'static str> {
     let end = Instant::now() + limit;
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(if status.success() { "passed" } else { "FAILED" });
         }
         if Instant::now() >= end {
-            child.kill()?;
-            child.wait()?;
-            return Ok("cut short");
+            break;
         }
         std::thread::sleep(Duration::from_millis(200));
     }
+    let asked = Instant::now();
+    signal(mark, Signal::TERM)?;
+    loop {
+        std::thread::sleep(LOOK);
+        // What has ended and is not waited for has no environment any more.
+        if started(mark)?.is_empty() {
+            break;
+        }
+        if asked.elapsed() >= END_MAX {
+            signal(mark, Signal::KILL)?;
+        }
+    }
+    child.wait()?;
+    Ok("cut short")
+}
+
+/// The processes that carry a mark. A process that belongs to somebody else does not show whether it does.
+fn started(mark: &str) -> Result<Vec<Pid>> {
+    let carried = format!("{MARK}={mark}");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("cannot list processes")? {
+        let Ok(entry) = entry else { continue };
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|variable| variable == carried.as_bytes()) {
+            found.extend(pid);
+        }
+    }
+    Ok(found)
+}
+
+fn signal(mark: &str, signal: Signal) -> Result<()> {
+    for pid in started(mark)? {
+        // It may have ended in this moment.
+        let _ = kill_process(pid, signal);
+    }
+    Ok(())
 }
 
 fn record(root: &Path, suite: &Suite, result: &str, seconds: u64) -> Result<()> {
@@ -147,4 +197,22 @@ fn record(root: &Path, suite: &Suite, result: &str, seconds: u64) -> Result<()> 
     file.write_all(line.as_bytes())?;
     crate::say(line.trim_end());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_suite_has_started_ends_with_it() {
+        let mark = format!("{}-test", std::process::id());
+        // One of them belongs to nobody, one does not listen.
+        let script = "(sleep 600 &); (trap '' TERM; sleep 600 & wait) & wait";
+        let child = Command::new("sh").args(["-c", script]).env(MARK, &mark).spawn().expect("there is a shell");
+        while started(&mark).expect("processes").len() < 4 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(wait(child, Duration::ZERO, &mark).expect("it can be waited for"), "cut short");
+        assert_eq!(started(&mark).expect("processes"), []);
+    }
 }
