@@ -29,8 +29,8 @@ Examples:
 is warned of, and refused where it demands protection.
 
 Exit codes: 0 stopped on request or check passed, 1 the server failed, 2 arguments or configuration,
-3 data directory, 14 a port for the other servers can't be had, 128+N signal N came before it served,
-or a third time.";
+3 data directory, 14 a port for the other servers can't be had, 128+N signal N came before it
+served, or a third time.";
 
 /// Options of `farrier server`.
 #[derive(Debug, Args)]

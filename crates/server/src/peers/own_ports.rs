@@ -212,7 +212,7 @@ mod tests {
     impl Rig {
         /// Server 5 is there from now on, and server 9 elsewhere.
         fn move_to(&self, host: &str, quorum: u16, election: u16) {
-            let text = format!("server.5={host}:{quorum}:{election}\nserver.9=127.0.0.1:1:1\nversion=7");
+            let text = format!("server.5={host}:{quorum}:{election}\nserver.9=127.0.0.1:1:2\nversion=7");
             let members = Box::new(MemberList::parse(text.as_bytes()).expect("a list"));
             execute(&self.settings, &self.election, &self.channel, &self.own, PeerCommand::Activate { members });
         }
