@@ -329,6 +329,11 @@ impl InSession {
         matches!(self, Self::Watch(_))
     }
 
+    /// Whether Ctrl-C is for the editor on the same terminal.
+    pub(crate) const fn has_editor(&self) -> bool {
+        matches!(self, Self::Edit(_))
+    }
+
     pub(crate) async fn execute(&self, client: &Client, out: &mut Out) -> anyhow::Result<()> {
         match self {
             Self::Get(get) => get.execute(client, out).await,

@@ -366,15 +366,24 @@ impl Shell {
                     session: &self.session,
                     asks: self.on_terminal,
                 };
-                let is_endless = matches!(&command, Command::Config(config) if config.recipe.as_ref().is_some_and(InSession::is_endless));
-                tokio::select! {
-                    result = execution.run(command) => result,
-                    number = self.signals.next() => {
-                        if is_endless && number == INTERRUPT {
-                            return Ok(());
+                let recipe = match &command {
+                    Command::Config(config) => config.recipe.as_ref(),
+                    _ => None,
+                };
+                let is_endless = recipe.is_some_and(InSession::is_endless);
+                let has_editor = recipe.is_some_and(InSession::has_editor);
+                let mut run = std::pin::pin!(execution.run(command));
+                loop {
+                    tokio::select! {
+                        result = &mut run => return result,
+                        number = self.signals.next() => match number {
+                            INTERRUPT if is_endless => return Ok(()),
+                            INTERRUPT if has_editor => {}
+                            _ => {
+                                let why = "ended by a signal; what was sent to the server may be done all the same";
+                                return Err(Failure::with_code(BY_SIGNAL + number, why));
+                            }
                         }
-                        let why = "ended by a signal; what was sent to the server may be done all the same";
-                        Err(Failure::with_code(BY_SIGNAL + number, why))
                     }
                 }
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use farrier_server::ExitReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -78,8 +79,14 @@ pub(crate) fn events(servers: usize) -> (SyncSender<Event>, Receiver<Event>) {
 /// How often a signal may repeat before the program gives up on an orderly end.
 const PATIENCE: usize = 2;
 
-/// Sends the first signals to `events` and ends the process at once on the one after [`PATIENCE`], and on the first one
-/// while `starting` is set: nobody waits for events yet. When this returns, no signal is lost any more.
+/// How long a start may still take to be over once it is asked to end: it serves before its caller knows.
+const STARTED_MAX: Duration = Duration::from_secs(2);
+
+/// Pause between two looks whether it is.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Sends the first signals to `events` and ends the process at once on the one after [`PATIENCE`]; on the first one where
+/// `starting` stays set, since nobody waits for events yet. When this returns, no signal is lost any more.
 ///
 /// # Errors
 /// The operating system refused the handlers.
@@ -91,6 +98,10 @@ pub(crate) fn listen(events: SyncSender<Event>, starting: &Arc<AtomicBool>) -> a
         runtime.block_on(async {
             for count in 1.. {
                 let found = signals.next().await;
+                let asked = Instant::now();
+                while starting.load(Ordering::Relaxed) && asked.elapsed() < STARTED_MAX {
+                    tokio::time::sleep(LOOK).await;
+                }
                 if starting.load(Ordering::Relaxed) {
                     // Whatever the start has done so far, the next one goes on from there, as after a kill.
                     tracing::info!("{}: ends before it served", found.name());
@@ -156,7 +167,7 @@ fn register<T>(
     handlers: impl FnOnce() -> io::Result<T>,
 ) -> Option<(tokio::runtime::Runtime, T)> {
     let install = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = runtime.enter();
         let signals = handlers()?;
         drop(guard);

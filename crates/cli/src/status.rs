@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
-use farrier_client::{Client, ConnectString, Host};
+use farrier_client::{Client, ConnectString, ErrorCode, Host};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -193,7 +193,8 @@ async fn read_config(address: &Host, identities: &[(String, String)], timeout: D
 /// Whether a server told that this one may not read it.
 fn is_refusal(error: &anyhow::Error) -> bool {
     use farrier_client::Error::{AuthFailed, Refused};
-    error.downcast_ref().is_some_and(|error| matches!(error, Refused { .. } | AuthFailed))
+    let is_theirs = |error: &_| matches!(error, Refused { code: ErrorCode::NoAuth, .. } | AuthFailed);
+    error.downcast_ref().is_some_and(is_theirs)
 }
 
 /// Reads the list of members. A line without a client port means a server whose port stands in its own

@@ -214,7 +214,7 @@ fn status_says_which_setting_hides_something() {
 
 #[test]
 fn status_refuses_what_is_no_address() {
-    for wrong in ["", "a:0", "a:b", "a/chroot"] {
+    for wrong in ["", "a:0", "a:b", "a/chroot/"] {
         assert_eq!(output(&["status", "--server", wrong]).status.code(), Some(2), "{wrong:?}");
     }
 }

@@ -47,6 +47,9 @@ impl Replica {
     pub(crate) fn take_outstanding(&mut self) -> Outstanding {
         let next = self.outstanding.pop_front().expect("only what was proposed is committed");
         self.outstanding_bytes -= next.txn.len();
+        if matches!(next.origin, Origin::Request { .. }) {
+            self.asked_bytes -= next.txn.len();
+        }
         next
     }
 
@@ -150,6 +153,7 @@ impl Replica {
             Some(Waiting::Forwarded { asked, bytes }) => {
                 self.forwarded -= 1;
                 self.outstanding_bytes -= bytes;
+                self.asked_bytes -= bytes;
                 self.large_in_flight -= asked.large;
             }
             other => unreachable!("a write that is answered is in front, not {other:?}"),

@@ -129,6 +129,7 @@ impl Replica {
         }
         self.forwarded += 1;
         self.outstanding_bytes += body.len();
+        self.asked_bytes += body.len();
         Some(Waiting::Forwarded { asked, bytes: body.len() })
     }
 

@@ -10,6 +10,9 @@ use crate::replica::Replica;
 use farrier_zab::{LinkId, WriteId};
 use std::collections::VecDeque;
 
+/// Bytes that a transaction on its way to the disk takes beside its own: the places where it stands meanwhile.
+const APPEND_OVERHEAD: usize = 128;
+
 /// Transactions that are on their way to the disk.
 #[derive(Debug, Default)]
 pub(crate) struct LogLag {
@@ -55,8 +58,9 @@ impl Replica {
     /// A transaction goes to the log.
     pub(crate) fn append(&mut self, now: Time, append: Action, out: &mut Actions) {
         if let Action::Append { id, txn, .. } = &append {
-            self.log_lag.appends.push_back((*id, txn.len()));
-            self.log_lag.bytes += txn.len();
+            let len = txn.len() + APPEND_OVERHEAD;
+            self.log_lag.appends.push_back((*id, len));
+            self.log_lag.bytes += len;
         }
         out.push(append);
         let (bytes, most) = (self.log_lag.bytes, self.config.log_lag_max);
@@ -76,9 +80,11 @@ impl Replica {
     pub(crate) fn log_settled(&mut self, now: Time, id: WriteId, out: &mut Actions) {
         self.log_lag.settle(id);
         // Not at once: a disk that is too slow for what comes would have it begin again with each sync.
-        let enough = self.config.log_lag_max - self.config.log_lag_max / 8;
+        // Nor much later: pings wait as well on a link that is not read.
+        let enough = self.config.log_lag_max - self.config.log_lag_max / 64;
         if self.log_lag.is_long && self.log_lag.bytes < enough {
             self.log_lag.is_long = false;
+            self.log_lag.appends.shrink_to_fit();
             out.note(Level::Info, "the log's disk has caught up".into());
             self.log_is_behind(now, false);
         }

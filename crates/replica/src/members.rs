@@ -563,9 +563,15 @@ impl Replica {
         self.close_served(out);
         assert_eq!(self.forwarded, 0, "who forwarded something is gone");
         self.outstanding_bytes = 0;
+        self.asked_bytes = 0;
         self.large_in_flight = 0;
         self.unfinished.clear();
-        self.throttled.clear();
+        // Who is held stays, and is listed again when it is served.
+        for id in std::mem::take(&mut self.throttled) {
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.throttled = false;
+            }
+        }
     }
 
     /// The newest zxid that a client may have been shown by this ensemble: Apache's servers show the one of

@@ -71,6 +71,8 @@ pub struct Replica {
     pub(crate) stats: ServerStats,
     /// Bytes of the transactions in `outstanding`, and of what was forwarded.
     pub(crate) outstanding_bytes: usize,
+    /// Those among them that own clients asked for.
+    pub(crate) asked_bytes: usize,
     pub(crate) log_lag: LogLag,
     /// Memory of transactions, and of what is forwarded.
     pub(crate) blocks: Blocks,
@@ -171,6 +173,7 @@ impl Replica {
             random,
             stats: ServerStats::default(),
             outstanding_bytes: 0,
+            asked_bytes: 0,
             log_lag: LogLag::default(),
             blocks: Blocks::default(),
             steps: 0,
@@ -364,6 +367,7 @@ impl Replica {
             if let Waiting::Forwarded { bytes, .. } = item {
                 self.forwarded -= 1;
                 self.outstanding_bytes -= bytes;
+                self.asked_bytes -= bytes;
             }
         }
     }
@@ -459,9 +463,10 @@ impl Replica {
         self.balance(id, out);
     }
 
-    /// Whether so many bytes are on their way that no write may add to them, on whatever connection.
+    /// Whether so many bytes are on their way that no write may add to them, on whatever connection. What other servers ask a
+    /// leader for does not count: each of them bounds its own, and clients here would never have their turn.
     pub(crate) const fn is_congested(&self) -> bool {
-        self.outstanding_bytes >= 2 * self.config.outstanding_bytes_max || self.log_lag.is_long()
+        self.asked_bytes >= 2 * self.config.outstanding_bytes_max || self.log_lag.is_long()
     }
 
     /// Whether every connection with a request waits.

@@ -162,6 +162,9 @@ impl Replica {
         let txn = self.blocks.written(|bytes| write_txn(bytes, &header, &prepared.txn, prepared.digest));
         assert!(txn.len() <= self.config.txn_max, "prep keeps transactions within what every reader can decode");
         self.outstanding_bytes += txn.len();
+        if matches!(origin, Origin::Request { .. }) {
+            self.asked_bytes += txn.len();
+        }
         match &mut self.membership {
             Membership::Alone(alone) => {
                 let id = alone.wrote(zxid);

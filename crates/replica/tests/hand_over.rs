@@ -209,6 +209,43 @@ fn a_leader_whose_log_is_far_behind_takes_no_more_writes_and_hands_over() {
     c.assert_equal();
 }
 
+/// It waits with others for the log while it waits for the next leader, and the list of the others ends with the term.
+#[test]
+fn who_is_held_while_the_log_is_behind_is_not_forgotten() {
+    let mut c = Cluster::of_three_with(|replica, _| replica.log_lag_max = 50_000);
+    let (l, f) = (c.leader(), c.followers());
+    let (own, other) = (c.connect(l, 10_000), c.connect(f[0], 10_000));
+    c.request(own, 0, OpCode::Create, &create("/a"));
+    assert_eq!(c.replies(own), [(0, 0)]);
+    let fall_behind = |c: &mut Cluster, client: Client, xids: std::ops::Range<i32>| {
+        for xid in xids {
+            c.request(client, xid, OpCode::SetData, &set("/a", &[1; 5000]));
+            c.run();
+        }
+    };
+    c.hold_disk(l, true);
+    fall_behind(&mut c, other, 1..12);
+    // The hand-over waits for a write.
+    f.iter().for_each(|f| c.hold_disk(*f, true));
+    fall_behind(&mut c, other, 12..13);
+    c.ask(l, Input::HandOver);
+    let newcomer = c.dial(l);
+    c.frame(newcomer, &connect_frame(10_000, SessionId::NONE, &[0; 16], 0));
+    f.iter().for_each(|f| c.hold_disk(*f, false));
+    c.hold_disk(l, false);
+    assert_ne!(c.leader(), l);
+    let session = c.connected(newcomer).expect("it was held for the next leader");
+
+    let next = c.leader();
+    let other = c.connect(next, 10_000);
+    c.hold_disk(l, true);
+    fall_behind(&mut c, other, 1..12);
+    c.request(Client { conn: newcomer, session }, 1, OpCode::SetData, &set("/a", b"held"));
+    assert!(c.replies(Client { conn: newcomer, session }).is_empty(), "it waits for the disk");
+    c.hold_disk(l, false);
+    assert_eq!(c.replies(Client { conn: newcomer, session }), [(1, 0)]);
+}
+
 #[test]
 fn clients_of_a_leader_whose_log_catches_up_go_on() {
     let mut c = Cluster::of_three_with(|replica, _| replica.log_lag_max = 50_000);

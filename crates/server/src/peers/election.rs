@@ -46,6 +46,9 @@ const HEADER_MAX: usize = 20 + ELECTION_ADDRESS_MAX;
 /// Bytes of a header before 3.5: the id.
 const OLD_HEADER: usize = 8;
 
+/// Longest name of a host (RFC 1035).
+const HOST_MAX: usize = 255;
+
 /// The election port and its connections.
 pub(super) struct Election {
     settings: Rc<PeerSettings>,
@@ -106,15 +109,18 @@ impl Election {
     pub(super) fn name_addresses(&self) {
         let settings = &self.settings;
         let own = settings.election_of(settings.me);
+        // Members without this server leave it what it has told so far: a connection begins with that, or means nothing.
+        let Some(first) = own.first() else { return };
+        if own.iter().any(|own| own.host.len() > HOST_MAX) {
+            return tracing::warn!("the others are told no new address of this server: no host has a name so long");
+        }
         let mut header = Vec::new();
-        if let Some(first) = own.first() {
-            if settings.multi_address {
-                let all = own.iter().map(|own| (own.host.as_str(), own.port));
-                ElectionHeader::write_several(settings.me, all, &mut header);
-            } else {
-                // Servers before 3.6 know no other.
-                ElectionHeader::write(settings.me, &first.host, first.port, &mut header);
-            }
+        if settings.multi_address {
+            let all = own.iter().map(|own| (own.host.as_str(), own.port));
+            ElectionHeader::write_several(settings.me, all, &mut header);
+        } else {
+            // Servers before 3.6 know no other.
+            ElectionHeader::write(settings.me, &first.host, first.port, &mut header);
         }
         *self.header.borrow_mut() = header;
     }

@@ -282,6 +282,22 @@ mod tests {
     }
 
     #[test]
+    fn members_without_it_leave_it_what_it_tells() {
+        run(async {
+            let rig = rig(some_port(), some_port());
+            let told = rig.election.header();
+            assert!(!told.is_empty());
+            for own in ["", &format!("server.5={}:1:2\n", "x".repeat(3000))] {
+                let members = MemberList::parse(format!("{own}server.9=127.0.0.1:1:2\nversion=7").as_bytes());
+                let members = Box::new(members.expect("a list"));
+                execute(&rig.settings, &rig.election, &rig.channel, &rig.own, PeerCommand::Activate { members });
+                rig.election.name_addresses();
+                assert_eq!(rig.election.header(), told);
+            }
+        });
+    }
+
+    #[test]
     fn another_name_of_the_same_place_is_not_taken_twice() {
         run(async {
             let (election, quorum) = (some_port(), some_port());
