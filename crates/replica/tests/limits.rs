@@ -377,6 +377,33 @@ fn a_learners_clients_may_not_send_a_silent_leader_without_end() {
     c.assert_equal();
 }
 
+/// What learners ask a leader for is bounded by them, and its own clients have their turn beside it.
+#[test]
+fn a_leaders_own_clients_write_beside_whatever_learners_ask_for() {
+    let mut c = Cluster::of_three_with(|replica, _| replica.outstanding_bytes_max = FEW_BYTES);
+    let (l, f) = (c.leader(), c.followers());
+    let others: Vec<Client> = (0..16).map(|n| c.connect(f[n % 2], 40_000)).collect();
+    let own = c.connect(l, 40_000);
+    for s in [1, 2, 3] {
+        c.hold_disk(s, true);
+    }
+    for (n, client) in others.iter().enumerate() {
+        c.request(*client, 1, OpCode::Create, &create(&format!("/{n}"), &[1; 5000]));
+    }
+    c.run();
+    assert_eq!(c.replica(l).outstanding_requests(), 16, "of 5 KB each");
+    c.request(own, 1, OpCode::Create, &create("/own", b""));
+    c.run();
+    assert_eq!(c.replica(l).outstanding_requests(), 17);
+    for s in [1, 2, 3] {
+        c.hold_disk(s, false);
+    }
+    for client in others.into_iter().chain([own]) {
+        assert_eq!(c.replies(client), [(1, 0)]);
+    }
+    c.assert_equal();
+}
+
 /// Whoever is not listened to is not silent.
 #[test]
 fn a_session_does_not_expire_while_its_connection_is_not_read_from() {
