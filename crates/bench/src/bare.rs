@@ -11,6 +11,8 @@ use std::time::Duration;
 pub(crate) const RAMP: Duration = Duration::from_millis(300);
 /// Bytes that one read may bring.
 const READ_MAX: usize = 64 << 10;
+/// Longest frame that is looked at.
+const FRAME_MAX: usize = 4096;
 /// Events that one wait may bring.
 const EVENTS_MAX: usize = 1024;
 
@@ -81,17 +83,20 @@ impl Conn {
     ///
     /// # Errors
     ///
-    /// The connection is gone.
+    /// The connection is gone, or a frame is longer than any that these servers are sent.
     pub(crate) fn frames(&mut self, buffer: &mut [u8], mut heard: impl FnMut(&[u8])) -> io::Result<()> {
         loop {
             let n = self.read(buffer)?;
             self.partial.extend_from_slice(&buffer[..n]);
             let mut at = 0;
-            while let Some((len, rest)) = self.partial[at..].split_first_chunk::<4>()
-                && let Some(frame) = rest.get(..u32::from_be_bytes(*len) as usize)
-            {
+            while let Some((prefix, rest)) = self.partial[at..].split_first_chunk::<4>() {
+                let len = u32::from_be_bytes(*prefix) as usize;
+                if len > FRAME_MAX {
+                    return Err(ErrorKind::InvalidData.into());
+                }
+                let Some(frame) = rest.get(..len) else { break };
                 heard(frame);
-                at += len.len() + frame.len();
+                at += prefix.len() + len;
             }
             self.partial.drain(..at);
             if n < buffer.len() {
