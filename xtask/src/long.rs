@@ -209,7 +209,9 @@ mod tests {
         // One of them belongs to nobody, one does not listen.
         let script = "(sleep 600 &); (trap '' TERM; sleep 600 & wait) & wait";
         let child = Command::new("sh").args(["-c", script]).env(MARK, &mark).spawn().expect("there is a shell");
+        let begun = Instant::now();
         while started(&mark).expect("processes").len() < 4 {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the shell runs something else");
             std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(wait(child, Duration::ZERO, &mark).expect("it can be waited for"), "cut short");
