@@ -159,6 +159,31 @@ impl PeerSettings {
     }
 }
 
+#[cfg(test)]
+impl PeerSettings {
+    /// For tests: nothing takes long, and what does is patiently waited for.
+    fn patient(me: ServerId, members: BTreeMap<ServerId, MemberAddresses>) -> Self {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        Self {
+            me,
+            members: members.into(),
+            activations: Arc::default(),
+            client: Arc::default(),
+            route: Route { keep_alive: false, detours: Arc::default() },
+            multi_address: false,
+            listen_everywhere: false,
+            bind_retries: 0,
+            connect_timeout: PATIENCE,
+            header_timeout: PATIENCE,
+            dial_timeout: PATIENCE,
+            first_packet_timeout: PATIENCE,
+            field_max: 1 << 20,
+            tree: TreeConfig::default(),
+            hash_seed: 0,
+        }
+    }
+}
+
 /// Where a member of a list is.
 pub(crate) fn addresses(member: &Member) -> MemberAddresses {
     let at = |port: fn(&PeerAddress) -> u16| {

@@ -145,13 +145,11 @@ fn own(settings: &PeerSettings) -> Vec<(Kind, Endpoint)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::address::Route;
     use super::super::{MemberAddresses, PeerCommand, Report, execute};
     use super::*;
     use farrier_proto::ServerId;
     use farrier_proto::membership::MemberList;
     use farrier_proto::quorum::ElectionHeader;
-    use farrier_tree::TreeConfig;
     use farrier_zab::Input;
     use std::collections::BTreeMap;
     use std::sync::Arc;
@@ -177,23 +175,7 @@ mod tests {
     fn rig(election: TcpListener, quorum: TcpListener) -> Rig {
         let at = |listener: &TcpListener| vec![Endpoint { host: "127.0.0.1".into(), port: port(listener) }];
         let own = MemberAddresses { quorum: at(&quorum), election: at(&election) };
-        let settings = Rc::new(PeerSettings {
-            me: ME,
-            members: BTreeMap::from([(ME, own)]).into(),
-            activations: Arc::default(),
-            client: Arc::default(),
-            route: Route { keep_alive: false, detours: Arc::default() },
-            multi_address: false,
-            listen_everywhere: false,
-            bind_retries: 0,
-            connect_timeout: PATIENCE,
-            header_timeout: PATIENCE,
-            dial_timeout: PATIENCE,
-            first_packet_timeout: PATIENCE,
-            field_max: 1 << 16,
-            tree: TreeConfig::default(),
-            hash_seed: 0,
-        });
+        let settings = Rc::new(PeerSettings::patient(ME, BTreeMap::from([(ME, own)])));
         let (sender, inputs) = mpsc::unbounded_channel();
         let report: Report = Rc::new(move |list| {
             for input in list.drain(..) {

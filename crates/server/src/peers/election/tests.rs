@@ -2,7 +2,6 @@ use super::*;
 use crate::peers::MemberAddresses;
 use crate::peers::address::Route;
 use farrier_proto::quorum::{ElectionRound, ServerState, Vote};
-use farrier_tree::TreeConfig;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -45,21 +44,10 @@ async fn rig_with(others: &[(i64, u16)], header_timeout: Duration, second: Optio
     let own = &mut members.get_mut(&ServerId(5)).expect("it is one of them").election;
     own.extend(second.map(|host| Endpoint { host: host.into(), port }));
     let settings = PeerSettings {
-        me: ServerId(5),
-        members: members.into(),
-        activations: Arc::default(),
-        client: Arc::default(),
         route: Route { keep_alive: true, detours: Arc::default() },
         multi_address: second.is_some(),
-        listen_everywhere: false,
-        bind_retries: 0,
-        connect_timeout: PATIENCE,
         header_timeout,
-        dial_timeout: PATIENCE,
-        first_packet_timeout: PATIENCE,
-        field_max: 1 << 20,
-        tree: TreeConfig::default(),
-        hash_seed: 0,
+        ..PeerSettings::patient(ServerId(5), members)
     };
     let (sender, inputs) = mpsc::unbounded_channel();
     let report: Report = Rc::new(move |list| {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::peers::MemberAddresses;
-use crate::peers::address::{Endpoint, Route};
+use crate::peers::address::Endpoint;
 use farrier_proto::Zxid;
 use farrier_proto::quorum::LeaderPacket;
 use farrier_replica::{SnapshotImage, TreeRestore};
@@ -32,23 +32,8 @@ fn rig(leader: u16) -> Rig {
     listener.set_nonblocking(true).expect("a socket");
     let port = listener.local_addr().expect("it is bound").port();
     let quorum = vec![Endpoint { host: "127.0.0.1".into(), port: leader }];
-    let settings = PeerSettings {
-        me: ServerId(1),
-        members: BTreeMap::from([(ServerId(2), MemberAddresses { quorum, election: Vec::new() })]).into(),
-        activations: Arc::default(),
-        client: Arc::default(),
-        route: Route { keep_alive: false, detours: Arc::default() },
-        multi_address: false,
-        listen_everywhere: false,
-        bind_retries: 0,
-        connect_timeout: PATIENCE,
-        header_timeout: PATIENCE,
-        dial_timeout: PATIENCE,
-        first_packet_timeout: PATIENCE,
-        field_max: 1 << 16,
-        tree: TreeConfig::default(),
-        hash_seed: 0,
-    };
+    let members = BTreeMap::from([(ServerId(2), MemberAddresses { quorum, election: Vec::new() })]);
+    let settings = PeerSettings { field_max: 1 << 16, ..PeerSettings::patient(ServerId(1), members) };
     let (sender, inputs) = mpsc::unbounded_channel();
     let report: Report = Rc::new(move |list| {
         for input in list.drain(..) {
