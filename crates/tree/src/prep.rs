@@ -75,25 +75,31 @@ pub enum WriteRequest<'r> {
 }
 
 impl WriteRequest<'_> {
-    /// The error of a request at which Apache's servers stop for good. A leader refuses it while it [prepares](Prep::prepare) it,
-    /// or, where it is about a quota's usage, makes that harmless; one of Apache's does neither, so that whoever forwards
-    /// requests to it asks here first.
+    /// The error of a request at which Apache's servers stop for good, or which makes every later one below a quota expensive. A
+    /// leader refuses it while it [prepares](Prep::prepare) it, or, where it is no usage of a quota, makes that harmless; one of
+    /// Apache's does neither, so that whoever forwards requests to it asks here first.
     #[must_use]
     pub fn refusal(&self) -> Option<ErrorCode> {
         let refused = match self {
             Self::Create { op, request, .. } => {
                 // Of flags without a TTL it does not look whether the number is one.
                 let is_plain = CreateMode::from_code(request.flags).is_some_and(|mode| !mode.is_ttl());
-                (*op == OpCode::CreateTtl && is_plain) || creation_stops_apache(request)
+                (*op == OpCode::CreateTtl && is_plain) || is_creation_refused(request)
             }
             Self::Delete(request) => deletion_stops_apache(request),
-            Self::SetData(request) => data_stops_apache(request),
-            Self::Multi(ops) => ops.iter().any(|op| match op {
-                MultiOp::Create { request, .. } => creation_stops_apache(request),
-                MultiOp::Delete(request) => deletion_stops_apache(request),
-                MultiOp::SetData(request) => data_stops_apache(request),
-                MultiOp::Check(_) => false,
-            }),
+            Self::SetData(request) => is_data_refused(request),
+            Self::Multi(ops) => {
+                let mut counts = 0;
+                ops.iter().any(|op| match op {
+                    MultiOp::Create { request, .. } => {
+                        counts += usize::from(plain_path(request).is_some_and(quota::is_usage));
+                        counts > quota::COUNTS_MAX || is_creation_refused(request)
+                    }
+                    MultiOp::Delete(request) => deletion_stops_apache(request),
+                    MultiOp::SetData(request) => is_data_refused(request),
+                    MultiOp::Check(_) => false,
+                })
+            }
             Self::SetAcl(_) | Self::DeleteContainer(_) | Self::CreateSession { .. } => false,
             Self::CloseSession | Self::Failed(_) => false,
         };
@@ -101,18 +107,27 @@ impl WriteRequest<'_> {
     }
 }
 
-fn creation_stops_apache(request: &CreateRequest<'_>) -> bool {
-    let Some(path) = request.path.as_deref() else { return false };
+/// The path of what is created, if the request says all of it.
+fn plain_path<'a>(request: &'a CreateRequest<'_>) -> Option<&'a str> {
     let is_sequential = CreateMode::from_code(request.flags).is_some_and(CreateMode::is_sequential);
-    is_too_deep(path) || (!is_sequential && split(path).is_some_and(|(p, name)| quota::creation_stops_apache(p, name)))
+    request.path.as_deref().filter(|_| !is_sequential)
+}
+
+fn is_creation_refused(request: &CreateRequest<'_>) -> bool {
+    request.path.as_deref().is_some_and(is_too_deep)
+        || plain_path(request).is_some_and(|path| {
+            split(path).is_some_and(|(p, name)| quota::creation_stops_apache(p, name))
+                || quota::is_too_long(path, request.data.as_deref())
+        })
 }
 
 fn deletion_stops_apache(request: &PathVersion<'_>) -> bool {
     request.path.as_deref().and_then(split).is_some_and(|(p, name)| quota::deletion_stops_apache(p, name))
 }
 
-fn data_stops_apache(request: &SetDataRequest<'_>) -> bool {
-    request.path.as_deref().is_some_and(|path| quota::is_no_usage(path, request.data.as_deref()))
+fn is_data_refused(request: &SetDataRequest<'_>) -> bool {
+    let data = request.data.as_deref();
+    request.path.as_deref().is_some_and(|path| quota::is_too_long(path, data) || quota::is_no_usage(path, data))
 }
 
 /// A transaction, ready to be logged.
@@ -178,6 +193,7 @@ impl Prep {
             body_max,
             plain_creates: self.plain_creates,
             session_is_open: ctx.session == SessionId::NONE,
+            counts: 0,
             pending: &mut self.pending,
             soft_excess: &mut self.soft_excess,
         };
@@ -262,6 +278,8 @@ struct Op<'a> {
     plain_creates: bool,
     /// Whether the session was found open: it stays so for all operations of a multi.
     session_is_open: bool,
+    /// Subtrees that are going to be counted for a quota.
+    counts: usize,
     pending: &'a mut Outstanding,
     soft_excess: &'a mut Option<SoftExcess>,
 }
@@ -300,6 +318,10 @@ impl Op<'_> {
             return Err(ErrorCode::NoChildrenForEphemerals);
         }
         let data = request.data;
+        self.counts += usize::from(quota::is_usage(&path));
+        if quota::is_too_long(&path, data.as_deref()) || self.counts > quota::COUNTS_MAX {
+            return Err(ErrorCode::BadArguments);
+        }
         let data_len = data.as_ref().map_or(0, |d| d.len());
         if let Some(excess) = self.tree.check_quota(&path, 1, data_len as i64)? {
             self.soft_excess.get_or_insert(excess);
@@ -425,6 +447,9 @@ impl Op<'_> {
         let place = self.pending.find(self.tree, &path);
         let view = self.pending.view(&place).ok_or(ErrorCode::NoNode)?;
         self.permit(&view, perms::WRITE)?;
+        if quota::is_too_long(&path, request.data.as_deref()) {
+            return Err(ErrorCode::BadArguments);
+        }
         // What is no usage counts as none, and is written as none: Apache's servers would stop at the next change below the quota.
         let is_no_usage = quota::is_no_usage(&path, request.data.as_deref());
         let data = if is_no_usage { Some(Cow::Borrowed(quota::NO_USAGE.as_bytes())) } else { request.data };

@@ -17,6 +17,13 @@ pub const LIMITS: &str = "zookeeper_limits";
 /// Name of the node with the usage.
 pub const STATS: &str = "zookeeper_stats";
 
+/// Most bytes of limits and of usage that a client may write. With all numbers that servers know they have 130 at most, and any
+/// other ones are read and written again with every change below the quota, by every member and at each start.
+pub const TEXT_MAX: usize = 256;
+
+/// Most creations of nodes with usage in one multi: each counts the subtree of its quota from end to end.
+pub const COUNTS_MAX: usize = 16;
+
 /// What stands in the node with the usage before anything was counted.
 pub const NO_USAGE: &str = "count=0,bytes=0";
 
@@ -60,12 +67,28 @@ pub fn creation_stops_apache(parent: &str, name: &str) -> bool {
     is_concerned && !governed_path(parent).is_some_and(|path| path.split('/').skip(1).all(is_plain))
 }
 
+/// Whether this is the znode `name` of a quota.
+fn is_of_quota(path: &str, name: &str) -> bool {
+    path.strip_suffix(name).and_then(|parent| parent.strip_suffix('/')).is_some_and(|p| governed_path(p).is_some())
+}
+
+/// Whether this is what a server counts under a quota.
+#[must_use]
+pub fn is_usage(path: &str) -> bool {
+    is_of_quota(path, STATS)
+}
+
 /// Whether this is what a server counts under a quota, and `data` no such count: Apache's servers stop for good at the next write
 /// below the quota (`DataTree.updateQuotaStat`).
 #[must_use]
 pub fn is_no_usage(path: &str, data: Option<&[u8]>) -> bool {
-    path.strip_suffix(STATS).and_then(|parent| parent.strip_suffix('/')).is_some_and(|p| governed_path(p).is_some())
-        && data.is_none_or(|text| QuotaText::parse(text).is_err())
+    is_usage(path) && data.is_none_or(|text| QuotaText::parse(text).is_err())
+}
+
+/// Whether these are limits or usage, and longer than [`TEXT_MAX`].
+#[must_use]
+pub fn is_too_long(path: &str, data: Option<&[u8]>) -> bool {
+    data.is_some_and(|text| text.len() > TEXT_MAX) && (is_usage(path) || is_of_quota(path, LIMITS))
 }
 
 /// Path of the limits of the quota on `path`.

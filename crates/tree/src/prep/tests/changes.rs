@@ -259,6 +259,44 @@ fn what_would_stop_apaches_servers_is_refused() {
     }
 }
 
+/// Both are read, and usage is written, with every change below the quota.
+#[test]
+fn limits_and_usage_are_short() {
+    let mut s = with_quota("count=-1,bytes=-1");
+    let (limits, stats) = ("/zookeeper/quota/p/zookeeper_limits", "/zookeeper/quota/p/zookeeper_stats");
+    let text = |len: usize| format!("count=1,bytes=1=;x={}", "7".repeat(len - 19)).into_bytes();
+    let (longest, longer) = (format!("{:<256}", "count=1;").replace(' ', ";"), text(257));
+    assert_eq!(text(40).len(), 40);
+    for path in [limits, stats] {
+        assert_eq!(s.code(set(path, longest.as_bytes(), -1)), 0, "{path}");
+        assert_eq!(s.code(set(path, &longer, -1)), -8, "{path}");
+        assert_eq!(s.codes(vec![m_create("/q", 0), m_set(path, &longer, -1)]), [0, -8], "{path}");
+        assert_eq!(s.tree.node(path).and_then(|n| n.data().map(<[u8]>::len)), Some(256), "{path}");
+        assert_eq!(set(path, longest.as_bytes(), -1).refusal(), None);
+        assert_eq!(set(path, &longer, -1).refusal(), Some(ErrorCode::BadArguments), "nor is Apache's leader asked");
+        s.ok(delete(path, -1));
+        assert_eq!(s.code(create_data(path, &longer)), -8, "{path}");
+        assert_eq!(create_data(path, &longer).refusal(), Some(ErrorCode::BadArguments));
+        s.ok(create_data(path, longest.as_bytes()));
+    }
+    // Anywhere else it is a text as any other.
+    s.ok(set("/p/a", &longer, -1));
+    s.ok(create_data("/p/zookeeper_stats", &longer));
+}
+
+/// Each counts the whole subtree.
+#[test]
+fn a_multi_makes_usage_counted_a_few_times_only() {
+    let mut s = with_quota("count=-1,bytes=-1");
+    let stats = "/zookeeper/quota/p/zookeeper_stats";
+    let again = |n: usize| (0..n).flat_map(|_| [m_delete(stats, -1), m_create(stats, 0)]).collect::<Vec<_>>();
+    assert_eq!(s.codes(again(16)), [0; 32]);
+    assert_eq!(s.codes(again(17))[32..], [0, -8]);
+    assert_eq!(WriteRequest::Multi(again(16)).refusal(), None);
+    assert_eq!(WriteRequest::Multi(again(17)).refusal(), Some(ErrorCode::BadArguments));
+    assert_eq!(s.codes(again(16)), [0; 32], "of each multi so many");
+}
+
 /// An Apache server may have made it, or an earlier version.
 #[test]
 fn limits_that_stop_apaches_servers_when_they_go_stay() {
