@@ -6,6 +6,7 @@
 //! neither authenticate nor stand in an ACL.
 
 pub mod ip;
+pub mod verdicts;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +27,10 @@ pub(crate) const ENTRY_MIN: usize = 12;
 /// Bytes that scheme `auth` may grow to in one list: a small request must not become a transaction that
 /// peers cannot read.
 pub(crate) const EXPANDED_MAX: usize = JUTE_EXTRA_SIZE / 2;
+
+/// Most entries of a list that a client may store, once scheme `auth` is replaced: any check of a permission may have to look at
+/// all of them. Lists that are stored already may be longer.
+pub const ENTRIES_MAX: usize = 1000;
 
 /// Something that a connection has proved to be.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -182,18 +187,20 @@ impl AuthConfig {
     /// Whether `ids` may do `perm` (one or more bits of [`perms`], any of which suffices) under `acl`.
     #[must_use]
     pub fn permits(&self, acl: &[Acl<'_>], perm: i32, ids: &[Identity]) -> bool {
-        if acl.is_empty() || self.skip_acl {
+        let Some(first) = acl.first() else { return true };
+        let grants = |a: &&Acl<'_>| a.perms & perm != 0;
+        // Before anything else what nearly all lists are.
+        if self.skip_acl || (grants(&first) && first.is_world()) || ids.iter().any(Identity::is_super) {
             return true;
         }
-        acl.iter().any(|a| a.perms & perm != 0 && (a.is_world() || self.matches(a, ids)))
-            || ids.iter().any(Identity::is_super)
+        acl.iter().filter(grants).any(Acl::is_world)
+            || ids.iter().any(|id| self.is_among(id, acl.iter().filter(grants)))
     }
 
-    fn matches(&self, a: &Acl<'_>, ids: &[Identity]) -> bool {
-        let mut same = ids.iter().filter(|i| *i.scheme == *a.scheme);
-        match &*a.scheme {
-            DIGEST if self.digest_enabled => same.any(|i| *i.id == *a.id),
-            IP => same.any(|i| ip::matches(&i.id, &a.id)),
+    fn is_among<'a>(&self, id: &Identity, mut entries: impl Iterator<Item = &'a Acl<'a>>) -> bool {
+        match &*id.scheme {
+            DIGEST if self.digest_enabled => entries.any(|a| a.scheme == DIGEST && *a.id == *id.id),
+            IP => ip::is_within_any(&id.id, entries.filter(|a| a.scheme == IP).map(|a| &*a.id)),
             _ => false,
         }
     }
@@ -202,8 +209,8 @@ impl AuthConfig {
     /// scheme `auth` replaced by the caller's authenticated identities. Permission bits stay verbatim.
     ///
     /// # Errors
-    /// [`ErrorCode::InvalidAcl`] for an empty or null list, for an entry that is not valid, and for a list
-    /// that scheme `auth` would make too large to log;
+    /// [`ErrorCode::InvalidAcl`] for an empty or null list, for an entry that is not valid, for a list
+    /// that scheme `auth` would make too large to log, and for one of more than [`ENTRIES_MAX`];
     /// [`ErrorCode::MarshallingError`] where the id's text is null but needed. The first bad entry decides.
     pub fn fix_up(&self, raw: Option<&[RawAcl<'_>]>, ids: &[Identity]) -> Result<Vec<Acl<'static>>, ErrorCode> {
         let raw = raw.unwrap_or_default();
@@ -225,12 +232,12 @@ impl AuthConfig {
                 let owned = ids.iter().filter(|i| self.is_authenticated(i));
                 out.extend(owned.map(|i| entry(a.perms, &i.scheme, &i.id)));
                 expanded += out[before..].iter().map(|a| ENTRY_MIN + a.scheme.len() + a.id.len()).sum::<usize>();
-                if out.len() == before || expanded > EXPANDED_MAX {
+                if out.len() == before || out.len() > ENTRIES_MAX || expanded > EXPANDED_MAX {
                     return Err(ErrorCode::InvalidAcl);
                 }
                 continue;
             }
-            if !self.is_acl_scheme(scheme) {
+            if !self.is_acl_scheme(scheme) || out.len() >= ENTRIES_MAX {
                 return Err(ErrorCode::InvalidAcl);
             }
             let id = a.id.as_deref().ok_or(ErrorCode::MarshallingError)?;

@@ -73,6 +73,12 @@ impl<'a> Node<'a> {
         self.tree.acl(self.acl_key())
     }
 
+    /// The ACL, as all its users share it.
+    #[must_use]
+    pub fn acl_in_table(&self) -> &'a SharedAcl {
+        self.tree.acls.get(self.acl_key())
+    }
+
     /// The ACL, to be kept.
     #[must_use]
     pub fn shared_acl(&self) -> SharedAcl {

@@ -18,6 +18,7 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::LazyLock;
 
 /// A slot's path buffer that grew beyond this is not kept for the next record.
 const PATH_KEPT_MAX: usize = 256;
@@ -29,15 +30,10 @@ const BEFORE_KEPT_MAX: usize = 256;
 const CHANGES_FORESEEN: usize = 256;
 
 /// Open lists by permissions: one entry for everybody, the usual case.
-static WORLD: [[Acl<'static>; 1]; WORLDS] = {
-    let mut lists = [const { [Acl::world(0)] }; WORLDS];
-    let mut perms = 0;
-    while perms < WORLDS {
-        lists[perms][0].perms = perms as i32;
-        perms += 1;
-    }
-    lists
-};
+static WORLD: LazyLock<[SharedAcl; WORLDS]> = LazyLock::new(|| {
+    let list = |perms| SharedAcl::from([Acl::world(perms)]);
+    core::array::from_fn(|perms| list(i32::try_from(perms).expect("five bits")))
+});
 /// Combinations of the five permissions.
 const WORLDS: usize = 32;
 
@@ -518,14 +514,14 @@ impl View<'_> {
         }
     }
 
-    pub(crate) fn acl<'a>(&'a self, tree: &'a Tree) -> &'a [Acl<'static>] {
+    pub(crate) fn acl<'a>(&'a self, tree: &'a Tree) -> &'a SharedAcl {
         match self {
             Self::Pending(r) => match &r.acl {
-                PendingAcl::Committed(key) => tree.acl(*key),
+                PendingAcl::Committed(key) => tree.acls.get(*key),
                 PendingAcl::World(perms) => &WORLD[usize::from(*perms)],
                 PendingAcl::List(list) => list,
             },
-            Self::Committed(n, _) => n.acl(),
+            Self::Committed(n, _) => n.acl_in_table(),
         }
     }
 }

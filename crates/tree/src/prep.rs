@@ -12,6 +12,7 @@ mod session;
 mod size;
 
 use crate::Tree;
+use crate::auth::verdicts::Verdicts;
 use crate::auth::{AuthConfig, Identity};
 use crate::outstanding::{Outstanding, PendingAcl, Place, Places, View, new_stat};
 use crate::quota::{self, SoftExcess};
@@ -194,6 +195,7 @@ impl Prep {
             plain_creates: self.plain_creates,
             session_is_open: ctx.session == SessionId::NONE,
             counts: 0,
+            verdicts: Verdicts::default(),
             pending: &mut self.pending,
             soft_excess: &mut self.soft_excess,
         };
@@ -280,6 +282,7 @@ struct Op<'a> {
     session_is_open: bool,
     /// Subtrees that are going to be counted for a quota.
     counts: usize,
+    verdicts: Verdicts,
     pending: &'a mut Outstanding,
     soft_excess: &'a mut Option<SoftExcess>,
 }
@@ -512,7 +515,8 @@ impl Op<'_> {
     }
 
     fn permit(&self, view: &View<'_>, perm: i32) -> Result<(), ErrorCode> {
-        if self.auth.permits(view.acl(self.tree), perm, self.ctx.identities) { Ok(()) } else { Err(ErrorCode::NoAuth) }
+        let permitted = self.verdicts.permits(self.auth, view.acl(self.tree), perm, self.ctx.identities);
+        if permitted { Ok(()) } else { Err(ErrorCode::NoAuth) }
     }
 }
 

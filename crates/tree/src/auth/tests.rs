@@ -157,7 +157,17 @@ fn scheme_auth_does_not_blow_a_list_up() {
     let who: Vec<_> = (0..1000).map(|i| Identity::new("digest", format!("user{i}:hash"))).collect();
     let list: Vec<_> = (0..1000).map(|perms| raw(perms, "auth", "")).collect();
     assert_eq!(config.fix_up(Some(&list), &who), Err(ErrorCode::InvalidAcl));
-    assert_eq!(config.fix_up(Some(&list[..10]), &who).map(|l| l.len()), Ok(10_000));
+    assert_eq!(config.fix_up(Some(&list[..1]), &who).map(|l| l.len()), Ok(1000));
+    assert_eq!(config.fix_up(Some(&list[..2]), &who), Err(ErrorCode::InvalidAcl), "too many entries");
+}
+
+#[test]
+fn a_list_has_a_thousand_entries_at_most() {
+    let config = AuthConfig::default();
+    let mut list: Vec<_> = (0..1001).map(|perms| raw(perms, "ip", "10.1.2.3")).collect();
+    assert_eq!(config.fix_up(Some(&list), &[]), Err(ErrorCode::InvalidAcl));
+    list[1000] = list[0].clone();
+    assert_eq!(config.fix_up(Some(&list), &[]).map(|l| l.len()), Ok(1000), "a repetition does not count");
 }
 
 #[test]
@@ -212,10 +222,18 @@ fn addresses_match_by_prefix_and_family() {
         ("2001:db8:0:0:0:0:0:1", "2001:db8::/32", true),
         ("2001:db9:0:0:0:0:0:1", "2001:db8::/32", false),
         ("127.0.0.1", "::/0", false),
+        ("127.0.0.1", "+127.00.0.0001", true),
+        ("127.0.0.1", "0127.0.0.1/-0", true),
+        ("127.0.0.1", "127.0.0.256/0", false),
+        ("127.0.0.1", "127.0.0/0", false),
+        ("127.0.0.1", "127.0.0./0", false),
+        ("127.0.0.1", "127..0.1/0", false),
+        ("127.0.0.1", "127.0.0.1.1/0", false),
+        ("127.0.0.1", "127.0.0.1/33", false),
         ("0:0:0:0:0:0:0:1", "0.0.0.0/0", false),
         ("fe80:0:0:0:0:0:0:1%eth0", "fe80::/10", false),
     ] {
-        assert_eq!(ip::matches(peer, entry), expected, "{peer} {entry}");
+        assert_eq!(ip::is_within_any(peer, std::iter::once(entry)), expected, "{peer} {entry}");
     }
 }
 

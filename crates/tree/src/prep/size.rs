@@ -1,7 +1,7 @@
 //! Transactions that no reader of the log would take are never made.
 
 use super::{Checked, Op, Prep, WriteRequest, multi};
-use crate::auth::{AuthConfig, ENTRY_MIN, EXPANDED_MAX, Identity};
+use crate::auth::{AuthConfig, ENTRIES_MAX, ENTRY_MIN, EXPANDED_MAX, Identity};
 use farrier_proto::client::{CreateMode, CreateRequest};
 use farrier_proto::jute::{JBuf, JStr};
 use farrier_proto::multi::MultiOp;
@@ -23,11 +23,13 @@ struct Bound {
     len: usize,
     /// Entries of scheme `auth`.
     auth: usize,
+    /// Entries of the longest list, and of scheme `auth` in the one that has most of those.
+    longest: (usize, usize),
 }
 
 impl Bound {
     fn of(request: &WriteRequest<'_>) -> Self {
-        let mut bound = Self { len: FIXED, auth: 0 };
+        let mut bound = Self { len: FIXED, auth: 0, longest: (0, 0) };
         match request {
             WriteRequest::Create { request, .. } => bound.create(request),
             WriteRequest::Delete(r) => bound.text(&r.path),
@@ -76,6 +78,7 @@ impl Bound {
     }
 
     fn list(&mut self, acl: Option<&[RawAcl<'_>]>) {
+        let before = self.auth;
         for a in acl.unwrap_or_default() {
             if a.scheme.as_deref() == Some("auth") {
                 self.auth += 1;
@@ -85,6 +88,14 @@ impl Bound {
                 self.text(&a.id);
             }
         }
+        let (entries, auth) = self.longest;
+        self.longest = (entries.max(acl.map_or(0, <[_]>::len)), auth.max(self.auth - before));
+    }
+
+    /// Whether a list may have more entries than one may have.
+    const fn has_long_list(self, identities: &[Identity]) -> bool {
+        let (entries, auth) = self.longest;
+        entries + auth * identities.len() > ENTRIES_MAX
     }
 
     /// What scheme `auth` stands for, if all these identities count.
@@ -109,7 +120,7 @@ pub(super) fn may_exceed(request: &WriteRequest<'_>, identities: &[Identity], ma
 
 /// The same for a multi.
 pub(super) fn multi_may_exceed(ops: &[MultiOp<'_>], identities: &[Identity], max: usize) -> bool {
-    let mut bound = Bound { len: FIXED, auth: 0 };
+    let mut bound = Bound { len: FIXED, auth: 0, longest: (0, 0) };
     bound.multi(ops);
     bound.total(identities) > max
 }
@@ -121,7 +132,8 @@ impl Prep {
         self.txn_max.saturating_sub(AROUND_BODY)
     }
 
-    /// The error of a request whose transaction would be too long for those who read the log. A leader finds that while
+    /// The error of a request whose transaction would be too long for those who read the log, or would have an ACL of more than
+    /// [`ENTRIES_MAX`]. A leader finds that while
     /// it [prepares](Self::prepare) it; one of Apache's does not look (`PrepRequestProcessor.fixupACL`,
     /// `BinaryOutputArchive`), and neither it nor any follower can read what it has logged then. So whoever forwards
     /// requests asks here first.
@@ -131,7 +143,10 @@ impl Prep {
     #[must_use]
     pub fn oversize(&self, request: &WriteRequest<'_>, identities: &[Identity]) -> Option<ErrorCode> {
         let bound = Bound::of(request);
-        if bound.expanded(identities) <= EXPANDED_MAX && bound.total(identities) <= self.body_max() {
+        if bound.expanded(identities) <= EXPANDED_MAX
+            && bound.total(identities) <= self.body_max()
+            && !bound.has_long_list(identities)
+        {
             return None;
         }
         match longest(&self.auth, request, identities) {
