@@ -11,8 +11,10 @@ use farrier_proto::jute::{put_buffer, put_str};
 use farrier_proto::multi::{put_end, put_error_result, put_result};
 use farrier_proto::txn::read_txn;
 use farrier_proto::{ErrorCode, Field, OpCode, Txn, Zxid, perms};
+use farrier_tree::auth::verdicts::Verdicts;
 use farrier_tree::{Change, Outcome};
 use farrier_zab::WriteId;
+use std::collections::BTreeMap;
 
 /// Commits whose memory is fetched together.
 const COMMITS_FORESEEN: usize = 64;
@@ -85,9 +87,7 @@ impl Replica {
         self.check_digest(now, &header, &txn, digest, ours, out);
         let late = farrier_proto::planted!(WatchAfterReply);
         if !late {
-            for change in &changes {
-                self.notify(zxid, change, out);
-            }
+            self.notify_all(zxid, &changes, out);
         }
         match &txn {
             Txn::CreateSession(timeout) => self.session_opened(now, header.session, *timeout),
@@ -113,21 +113,39 @@ impl Replica {
             }
         }
         if late {
-            for change in &changes {
-                self.notify(zxid, change, out);
-            }
+            self.notify_all(zxid, &changes, out);
+        }
+    }
+
+    fn notify_all(&mut self, zxid: Zxid, changes: &[Change<'_>], out: &mut Actions) {
+        // What a connection may hear under lists that take long to look through; its identities stay as they are meanwhile.
+        let mut verdicts = BTreeMap::new();
+        for change in changes {
+            self.notify(zxid, change, &mut verdicts, out);
         }
     }
 
     /// Sends the events of one change. A connection that may not read the node hears nothing, and its
     /// one-shot watch is used up all the same.
-    fn notify(&mut self, zxid: Zxid, change: &Change<'_>, out: &mut Actions) {
+    fn notify(
+        &mut self,
+        zxid: Zxid,
+        change: &Change<'_>,
+        verdicts: &mut BTreeMap<ConnId, Verdicts>,
+        out: &mut Actions,
+    ) {
         let path = &*change.path;
         let mut heard: Vec<ConnId> = Vec::new();
         self.watches.trigger(change.kind, path, &mut |conn| heard.push(conn));
         for conn in heard {
             let Some(c) = self.conns.get(conn) else { continue };
-            if self.config.auth.permits(&change.acl, perms::READ, &c.identities) {
+            let auth = &self.config.auth;
+            let permitted = if Verdicts::are_kept_for(&change.acl) {
+                verdicts.entry(conn).or_default().permits(auth, &change.acl, perms::READ, &c.identities)
+            } else {
+                auth.permits(&change.acl, perms::READ, &c.identities)
+            };
+            if permitted {
                 let start = out.bytes.len();
                 put_event(&mut out.bytes, zxid.to_wire(), change.kind, path);
                 self.emit(conn, start, out);

@@ -129,6 +129,8 @@ pub(crate) struct Conn {
     pub(crate) flush_asked: Option<u64>,
     /// Listed among those that wait until the replica is not throttled any more.
     pub(crate) throttled: bool,
+    /// Listed among those whose queue goes on with the next timer.
+    pub(crate) unfinished: bool,
     pub(crate) paused: bool,
     /// Paused though it takes its replies: its pings wait for this server. Listed among those.
     pub(crate) unread: bool,
@@ -156,6 +158,7 @@ impl Conn {
             unflushed_long: 0,
             flush_asked: None,
             throttled: false,
+            unfinished: false,
             paused: false,
             unread: false,
             heard: now.mono,

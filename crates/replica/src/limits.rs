@@ -50,9 +50,18 @@ pub(crate) const IDENTITY_BYTES_MAX: usize = 64 << 10;
 /// size of ACLs of scheme `auth`.
 pub(crate) const IDENTITIES_MAX: usize = 64;
 
-/// Znodes that the queued requests of one connection may count in one step; the rest follow in later steps,
-/// so that others get their turn.
-pub(crate) const WALK_MAX: usize = 250_000;
+/// Work that queued requests of all connections may make in one step; the rest follow in later steps, so that others get their
+/// turn. What takes as long as to count a znode, some tens of nanoseconds, is one.
+pub(crate) const WORK_MAX: usize = 250_000;
+
+/// Bytes of requests and replies that are one unit of work, also those of replies that are refused for their length.
+pub(crate) const BYTES_PER_WORK: usize = 64;
+
+/// Work of any request.
+pub(crate) const REQUEST_WORK: usize = 16;
+
+/// Work of any path that a request has besides its first, and of an ephemeral that is looked at.
+pub(crate) const PATH_WORK: usize = 4;
 
 /// Sessions that one answer to a leader's PING tells of, 12 bytes each: more than the 2 MiB that Apache's leaders take for
 /// the data of a packet (`jute.maxbuffer` and 1 MiB) would end the connection.

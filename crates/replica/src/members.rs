@@ -565,7 +565,11 @@ impl Replica {
         self.outstanding_bytes = 0;
         self.asked_bytes = 0;
         self.large_in_flight = 0;
-        self.unfinished.clear();
+        for id in std::mem::take(&mut self.unfinished) {
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.unfinished = false;
+            }
+        }
         // Who is held stays, and is listed again when it is served.
         for id in std::mem::take(&mut self.throttled) {
             if let Some(conn) = self.conns.get_mut(id) {

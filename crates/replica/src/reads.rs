@@ -2,7 +2,7 @@
 //! the same two transactions.
 
 use crate::io::ConnId;
-use crate::limits::PATH_SHOWN_MAX;
+use crate::limits::{BYTES_PER_WORK, PATH_SHOWN_MAX, PATH_WORK};
 use crate::rewatch;
 use farrier_proto::client::ReplyHeader;
 use farrier_proto::client::{
@@ -11,7 +11,9 @@ use farrier_proto::client::{
 use farrier_proto::jute::{put_buffer, put_i32, put_len, put_str};
 use farrier_proto::multi::{MultiReadOp, put_end, put_error_result, put_result, read_multi_read};
 use farrier_proto::{DecodeError, ErrorCode, Field, OpCode, Reader, SessionId, Xid, perms};
+use farrier_tree::auth::verdicts::Verdicts;
 use farrier_tree::{AuthConfig, Identity, Node, Tree, WatchKind, WatchTable};
+use std::cell::Cell;
 
 /// What a read may see and touch.
 pub(crate) struct Scope<'a> {
@@ -23,11 +25,27 @@ pub(crate) struct Scope<'a> {
     pub(crate) identities: &'a [Identity],
     /// Longest frame that may leave.
     pub(crate) reply_max: usize,
-    /// See [`Done::walked`].
-    pub(crate) walked: usize,
+    pub(crate) verdicts: Verdicts,
+    /// See [`Done::work`].
+    pub(crate) work: Cell<usize>,
 }
 
 impl Scope<'_> {
+    /// Whether the client may do `perm` to the node.
+    pub(crate) fn permits(&self, node: &Node<'_>, perm: i32) -> bool {
+        self.verdicts.permits(self.auth, node.acl_in_table(), perm, self.identities)
+    }
+
+    /// All work, where so many bytes were appended.
+    fn work_with(&self, bytes: usize) -> usize {
+        self.work.get().saturating_add(self.verdicts.looked_at()).saturating_add(bytes / BYTES_PER_WORK)
+    }
+
+    /// Counts some more work.
+    pub(crate) fn works(&self, more: usize) {
+        self.work.set(self.work.get().saturating_add(more));
+    }
+
     /// A longer one would take too much memory until the client has read it.
     fn check_size(&self, len: usize) -> Result<(), Refusal> {
         if len > self.reply_max { Err(Refusal::TooLong(len)) } else { Ok(()) }
@@ -42,8 +60,8 @@ pub(crate) struct Done {
     pub(crate) frames: usize,
     /// Of the reply's header.
     pub(crate) zxid: i64,
-    /// Znodes that were counted for it.
-    pub(crate) walked: usize,
+    /// What it took, besides what any request takes; see [`WORK_MAX`](crate::limits::WORK_MAX).
+    pub(crate) work: usize,
     /// The reply that was refused for its size, if that was so.
     pub(crate) refused: Option<LongReply>,
 }
@@ -90,6 +108,7 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
     let op = OpCode::from_code(header.op).expect("a queued request has a known type");
     let mut frames = 1;
     if matches!(op, OpCode::SetWatches | OpCode::SetWatches2) {
+        let before = out.len();
         match rewatch::run(scope, op, &mut body, out) {
             Ok(events) => {
                 frames += events;
@@ -97,7 +116,8 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
             }
             Err(_) => put_reply(out, header.xid, zxid, Err(ErrorCode::MarshallingError), |_| {}),
         }
-        return Done { op: name(op), frames, zxid, walked: 0, refused: None };
+        let work = scope.work_with(out.len() - before);
+        return Done { op: name(op), frames, zxid, work, refused: None };
     }
     let xid = if op == OpCode::Ping { Xid::PING } else { header.xid };
     let at = begin_frame(out);
@@ -107,6 +127,7 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
         scope.check_size(out.len() - at - 4)?;
         Ok(watch)
     });
+    let work = scope.work_with(out.len() - at);
     match result {
         Ok(watch) => {
             end_frame(out, at);
@@ -127,7 +148,7 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
             put_reply(out, xid, zxid, Err(code), |_| {});
         }
     }
-    Done { op: name(op), frames, zxid, walked: scope.walked, refused }
+    Done { op: name(op), frames, zxid, work, refused }
 }
 
 /// The path that a request begins with, for people: without what a log would not show, and only the beginning of a long one.
@@ -183,13 +204,13 @@ fn body_of(scope: &mut Scope<'_>, op: OpCode, body: &mut Reader<'_>, out: &mut V
             Ok(None)
         }
         OpCode::MultiRead => multi_read(scope, body, out, start),
-        OpCode::GetEphemerals => get_ephemerals(scope, body, out),
+        OpCode::GetEphemerals => get_ephemerals(scope, body, out, start),
         OpCode::GetAllChildrenNumber => {
             let request = PathOnly::read(body)?;
             let path = path_of(&request.path)?;
             readable(scope, path)?;
             let n = scope.tree.descendants(path).ok_or(ErrorCode::NoNode)?;
-            scope.walked = n;
+            scope.works(n);
             put_len(out, n);
             Ok(None)
         }
@@ -230,7 +251,7 @@ fn path_of<'a>(path: &'a Option<std::borrow::Cow<'_, str>>) -> Result<&'a str, R
 fn readable<'t>(scope: &Scope<'t>, path: &str) -> Result<Node<'t>, Refusal> {
     let tree: &'t Tree = scope.tree;
     let node = tree.node(path).ok_or(ErrorCode::NoNode)?;
-    if !scope.auth.permits(node.acl(), perms::READ, scope.identities) {
+    if !scope.permits(&node, perms::READ) {
         return Err(ErrorCode::NoAuth.into());
     }
     Ok(node)
@@ -264,7 +285,7 @@ fn get_acl(scope: &mut Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> B
     let request = PathOnly::read(body)?;
     let node = scope.tree.node(path_of(&request.path)?).ok_or(ErrorCode::NoNode)?;
     let acl = node.acl();
-    if !scope.auth.permits(acl, perms::READ | perms::ADMIN, scope.identities) {
+    if !scope.permits(&node, perms::READ | perms::ADMIN) {
         return Err(ErrorCode::NoAuth.into());
     }
     put_acl_reply(out, &scope.auth.shown(acl, scope.identities), &node.stat());
@@ -287,6 +308,7 @@ fn get_children(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>, sta
 fn put_children(scope: &Scope<'_>, out: &mut Vec<u8>, start: usize, node: &Node<'_>) -> Result<(), Refusal> {
     // Each name has at least a length and a byte.
     scope.check_size(out.len() - start + node.child_count().saturating_mul(5))?;
+    scope.works(node.child_count());
     put_len(out, node.child_count());
     for name in node.children_bytes() {
         put_buffer(out, Some(name));
@@ -295,13 +317,21 @@ fn put_children(scope: &Scope<'_>, out: &mut Vec<u8>, start: usize, node: &Node<
     Ok(())
 }
 
-fn get_ephemerals(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>) -> Body {
+fn get_ephemerals(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>, start: usize) -> Body {
     let request = PathOnly::read(body)?;
     let prefix = request.path.as_deref().unwrap_or("");
     // Java's trim takes away control characters too.
     let all = matches!(prefix.trim_matches(|c| c <= ' '), "" | "/");
-    let mut paths = scope.tree.ephemerals(scope.session);
-    paths.retain(|p| all || p.starts_with(prefix));
+    let (mut paths, mut len) = (Vec::new(), out.len() - start + 4);
+    for path in scope.tree.ephemeral_paths(scope.session) {
+        scope.works(PATH_WORK);
+        if all || path.starts_with(prefix) {
+            len += 4 + path.len();
+            scope.check_size(len)?;
+            paths.push(path);
+        }
+    }
+    paths.sort_unstable();
     put_len(out, paths.len());
     for path in &paths {
         put_str(out, path);
@@ -317,6 +347,7 @@ fn watcher_type<'r>(body: &mut Reader<'r>) -> Result<(PathKind<'r>, WatcherType)
 
 fn multi_read(scope: &Scope<'_>, body: &mut Reader<'_>, out: &mut Vec<u8>, start: usize) -> Body {
     for op in read_multi_read(body)? {
+        scope.works(PATH_WORK);
         scope.check_size(out.len() - start)?;
         let (request, code) = match &op {
             MultiReadOp::GetData(r) => (r, OpCode::GetData),

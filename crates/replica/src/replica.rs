@@ -86,10 +86,10 @@ pub struct Replica {
     long_replies: usize,
     /// Bytes of large requests in flight.
     pub(crate) large_in_flight: usize,
-    /// Znodes that requests of one connection have counted in this run of its queue.
-    pub(crate) walked: usize,
-    /// Connections whose queue goes on with the next timer.
-    pub(crate) unfinished: Vec<ConnId>,
+    /// What requests took in this step; see [`WORK_MAX`](crate::limits::WORK_MAX).
+    pub(crate) work: usize,
+    /// Connections whose queue goes on with the next timer, in the order of their turns.
+    pub(crate) unfinished: VecDeque<ConnId>,
     /// Connections that wait until the replica [is not throttled](Self::is_throttled) any more.
     pub(crate) throttled: VecDeque<ConnId>,
     /// Connections that this server does not read from though they take their replies.
@@ -182,8 +182,8 @@ impl Replica {
                 .max(CONN_UNFLUSHED_PAUSE + (FORCED_READS_MAX + 4) * config.jute_max_buffer),
             long_replies: 0,
             large_in_flight: 0,
-            walked: 0,
-            unfinished: Vec::new(),
+            work: 0,
+            unfinished: VecDeque::new(),
             throttled: VecDeque::new(),
             unread: HashSet::default(),
             snapshot,
@@ -218,6 +218,7 @@ impl Replica {
             return;
         }
         self.steps += 1;
+        self.work = 0;
         assert!(now.mono >= self.newest, "time does not go back");
         self.newest = now.mono;
         self.notice_pause(now);
@@ -310,10 +311,7 @@ impl Replica {
     }
 
     fn timer(&mut self, now: Time, out: &mut Actions) {
-        for id in std::mem::take(&mut self.unfinished) {
-            self.run_waiting(now, id, out);
-            self.balance(id, out);
-        }
+        self.run_unfinished(now, out);
         self.peer_timer(now);
         self.drop_overdue(now, out);
         self.drop_silent(now, out);

@@ -11,6 +11,8 @@ use farrier_proto::client::{AuthPacket, RequestHeader, SaslToken, put_reply};
 use farrier_proto::jute::leading_path;
 use farrier_proto::{ErrorCode, Field, OpCode, Reader, SessionId, Xid};
 use farrier_tree::Identity;
+use farrier_tree::auth::verdicts::Verdicts;
+use std::cell::Cell;
 use std::sync::Arc;
 
 impl Replica {
@@ -140,7 +142,8 @@ impl Replica {
                 conn: id,
                 identities,
                 reply_max,
-                walked: 0,
+                verdicts: Verdicts::default(),
+                work: Cell::new(0),
             },
             frame,
             &mut out.bytes,
@@ -152,7 +155,7 @@ impl Replica {
         self.finish(now, id, done.op, arrived, done.zxid);
         self.emit(id, start, out);
         self.balance_after_output(id, out);
-        self.walked += done.walked;
+        self.work = self.work.saturating_add(done.work);
         if let Some(long) = done.refused {
             self.warn_of_long_reply(now, id, done.op, &long, out);
         }

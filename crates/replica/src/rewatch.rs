@@ -1,6 +1,7 @@
 //! setWatches and setWatches2: a client that reconnected tells which watches it holds, and hears at once
 //! of what changed meanwhile.
 
+use crate::limits::PATH_WORK;
 use crate::reads::Scope;
 use farrier_proto::client::{EventType, SetWatches, SetWatches2, put_event};
 use farrier_proto::jute::JStr;
@@ -33,6 +34,7 @@ pub(crate) fn run(
     let persistent = checked(&request.persistent)?;
     let recursive = checked(&request.recursive)?;
 
+    scope.works(PATH_WORK * (data.len() + exist.len() + child.len() + persistent.len() + recursive.len()));
     let mut events = 0;
     for path in data {
         let event = match scope.tree.node(path) {
@@ -84,7 +86,7 @@ fn fire_or_arm(
         scope.watches.add(path, scope.conn, kind);
         return 0;
     };
-    let visible = |n: Node<'_>| scope.auth.permits(n.acl(), perms::READ, scope.identities);
+    let visible = |n: Node<'_>| scope.permits(&n, perms::READ);
     if !scope.tree.node(path).is_none_or(visible) {
         return 0;
     }

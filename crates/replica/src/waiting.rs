@@ -2,7 +2,7 @@
 
 use crate::conn::Waiting;
 use crate::io::{Actions, ConnId, Level, Time};
-use crate::limits::WALK_MAX;
+use crate::limits::{BYTES_PER_WORK, REQUEST_WORK, WORK_MAX};
 use crate::replica::Replica;
 use farrier_proto::client::{RequestHeader, put_reply};
 use farrier_proto::{ErrorCode, Field, OpCode, Reader, Zxid};
@@ -30,22 +30,40 @@ impl Replica {
     }
 
     /// Runs what waits for nothing any more, as long as the connection takes its replies. What would take too
-    /// long for the others follows with the next timer, which is due at once. A write that may not add to what is on its way
+    /// long for the others, with what this step has run for whomever, follows with the next timer, which is due at once. A write that may not add to what is on its way
     /// stays, with what is behind it; [`Self::balance`], which comes next, has it woken for that.
     pub(crate) fn run_waiting(&mut self, now: Time, id: ConnId, out: &mut Actions) {
-        self.walked = 0;
         while let Some(conn) = self.conns.get_mut(id)
             && !conn.is_stalled()
             && conn.waiting.front().is_some_and(|front| !front.blocks(self.tree.zxid()))
         {
-            if self.walked >= WALK_MAX {
-                self.unfinished.push(id);
+            if self.work >= WORK_MAX {
+                if !conn.unfinished {
+                    conn.unfinished = true;
+                    self.unfinished.push_back(id);
+                }
                 return;
             }
             if self.is_congested() && self.is_write_next(id) {
                 return;
             }
             self.run_front(now, id, out);
+        }
+    }
+
+    /// Goes on with the connections for which a step had no time left, until this one has none either. Whoever is not done
+    /// then comes behind the others.
+    pub(crate) fn run_unfinished(&mut self, now: Time, out: &mut Actions) {
+        for _ in 0..self.unfinished.len() {
+            if self.work >= WORK_MAX {
+                return;
+            }
+            let Some(id) = self.unfinished.pop_front() else { return };
+            if let Some(conn) = self.conns.get_mut(id) {
+                conn.unfinished = false;
+            }
+            self.run_waiting(now, id, out);
+            self.balance(id, out);
         }
     }
 
@@ -95,6 +113,7 @@ impl Replica {
             Some(Waiting::Frame { frame, identities, arrived }) => {
                 conn.waiting_bytes -= frame.len();
                 conn.reads_waiting -= 1;
+                self.work = self.work.saturating_add(REQUEST_WORK + frame.len() / BYTES_PER_WORK);
                 self.release_large(frame.len());
                 let waited = now.mono.saturating_sub(arrived);
                 if self.config.drop_stale_requests && waited > timeout {
@@ -134,10 +153,7 @@ impl Replica {
         let Some(conn) = self.conns.get_mut(id) else { return };
         // Whatever is behind it must not be answered before it.
         let behind = std::mem::take(&mut conn.waiting);
-        // If it is answered at once, what that does is part of this turn.
-        let walked = self.walked;
         let submitted = self.submit(now, id, frame, identities, arrived, out);
-        self.walked = self.walked.max(walked);
         let Some(conn) = self.conns.get_mut(id) else {
             // It was closed, and this was not in its queue then.
             self.drop_waiting(&behind);

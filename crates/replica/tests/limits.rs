@@ -2,7 +2,8 @@
 
 mod harness;
 
-use farrier_proto::client::{CreateRequest, PathKind, PathWatch, SetDataRequest};
+use farrier_proto::client::{CreateRequest, PathKind, PathOnly, PathVersion, PathWatch, SetDataRequest, SetWatches};
+use farrier_proto::multi::{put_end, put_result};
 use farrier_proto::{OpCode, RawAcl, SessionId};
 use farrier_replica::{CONN_UNFLUSHED_MAX, ConnId, ConnectionThrottleConfig, Input, ReplicaConfig};
 use harness::ensemble::{Client, Cluster};
@@ -450,4 +451,114 @@ fn a_learner_tells_of_sessions_that_it_does_not_read_from() {
     }
     assert_eq!((c.replies(b), c.is_closed(b.conn)), (vec![(1, 0), (-2, 0)], false));
     assert_eq!(c.replies(a).len(), 3);
+}
+
+fn get_many(path: &str, n: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    for _ in 0..n {
+        put_result(&mut out, OpCode::GetData);
+        out.extend_from_slice(&read(path));
+    }
+    put_end(&mut out);
+    out
+}
+
+/// Connections, each with a write and behind it so many requests of the same kind; the writes are durable only with the next step.
+fn queued(op: OpCode, body: &[u8], requests: &[i32]) -> (World, Vec<ConnId>) {
+    let mut w = World::new(ReplicaConfig { reply_max: 2_000_000, ..config() });
+    let conns: Vec<ConnId> = requests.iter().map(|_| w.connect(40_000).0).collect();
+    w.request(conns[0], 1, OpCode::Create, &create("/large", &[7; 100_000]));
+    for n in 0..3000 {
+        let mut ephemeral = create(&format!("/{n}"), b"");
+        *ephemeral.last_mut().expect("flags") = 1;
+        w.request(conns[0], 1, OpCode::Create, &ephemeral);
+    }
+    w.take(conns[0]);
+    w.sync_at_once = false;
+    for (conn, requests) in conns.iter().zip(requests) {
+        w.request(*conn, 1, OpCode::SetData, &set("/large", &[7; 100_000]));
+        for xid in 2..2 + requests {
+            w.request(*conn, xid, op, body);
+        }
+    }
+    (w, conns)
+}
+
+/// Makes the writes durable and fires the timer until nothing is due at once any more: the replies after each step.
+fn finish(w: &mut World, conns: &[ConnId]) -> Vec<Vec<usize>> {
+    let count = |w: &mut World| conns.iter().map(|conn| w.replies(*conn).len()).collect::<Vec<_>>();
+    w.sync();
+    let mut replies = vec![count(w)];
+    while w.replica.next_deadline() == Some(w.now.mono) {
+        w.step(Input::TimerFired);
+        replies.push(count(w));
+    }
+    replies
+}
+
+#[test]
+fn queued_reads_take_turns_with_others_whatever_makes_them_expensive() {
+    let none = encode(&PathOnly { path: Some("/none".into()) });
+    let paths = (0..300).map(|n| Some(Cow::Owned(format!("/none/{n}")))).collect();
+    let list = || Some(Vec::new());
+    let watches = SetWatches { relative_zxid: 0, data: list(), exist: Some(paths), child: list() };
+    for (op, what, body) in [
+        (OpCode::GetEphemerals, "ephemerals, none of which is asked for", none),
+        (OpCode::MultiRead, "replies that are refused for their size", get_many("/large", 30)),
+        (OpCode::SetWatches, "watches", encode(&watches)),
+    ] {
+        let (mut w, conns) = queued(op, &body, &[300]);
+        let replies = finish(&mut w, &conns);
+        assert_eq!(replies.iter().flatten().sum::<usize>(), 301, "{what}");
+        assert!(replies.len() > 1, "{what}: not all in one step: {replies:?}");
+    }
+}
+
+#[test]
+fn all_connections_share_the_time_of_a_step() {
+    let body = get_many("/large", 30);
+    let first = |requests: &[i32]| {
+        let (mut w, conns) = queued(OpCode::MultiRead, &body, requests);
+        let replies = finish(&mut w, &conns);
+        assert_eq!(replies.iter().flatten().sum::<usize>(), 51 * requests.len());
+        replies[0].iter().sum::<usize>() - requests.len()
+    };
+    let alone = first(&[50]);
+    assert!(alone < 50);
+    assert_eq!(first(&[50; 4]), alone, "four of them get no more");
+}
+
+#[test]
+fn whoever_has_little_to_do_does_not_wait_for_whoever_has_much() {
+    let (mut w, conns) = queued(OpCode::MultiRead, &get_many("/large", 30), &[200, 1, 200]);
+    let replies = finish(&mut w, &conns);
+    let done = replies.iter().rposition(|of| of[1] > 0).expect("answered");
+    assert!(done <= 2 && replies.len() > 10, "{replies:?}");
+}
+
+/// As short ones are, which are looked at once more each time.
+#[test]
+fn long_lists_decide_who_hears_of_a_change() {
+    let mut w = World::new(config());
+    let ((watcher, _), (writer, _)) = (w.connect(40_000), w.connect(40_000));
+    w.request(watcher, 1, OpCode::AddWatch, &encode(&PathKind { path: Some("/".into()), kind: 1 }));
+    w.take(watcher);
+    let entry = |perms, id: &'static str| RawAcl { perms, scheme: Some("ip".into()), id: Some(id.into()) };
+    for (id, heard) in [("127.0.0.0/8", 3), ("10.0.0.0/8", 0)] {
+        // Everything but to read, for whomever; to read as the last one says.
+        let others = (32..62).map(|n| entry(n * 32 + 30, "0.0.0.0/0"));
+        let acl: Vec<_> = others.chain([entry(1, id)]).collect();
+        let request = CreateRequest { path: Some("/a".into()), data: None, acl: Some(acl), flags: 0 };
+        w.request(writer, 1, OpCode::Create, &encode(&request));
+        w.request(writer, 2, OpCode::SetData, &set("/a", b"x"));
+        w.request(writer, 3, OpCode::Delete, &encode(&PathVersion { path: Some("/a".into()), version: -1 }));
+        assert_eq!(w.replies(writer), [(1, 0), (2, 0), (3, 0)]);
+        let reads = get_many("/a", 3);
+        w.request(writer, 4, OpCode::Create, &encode(&request));
+        w.request(writer, 5, OpCode::MultiRead, &reads);
+        w.request(writer, 6, OpCode::Delete, &encode(&PathVersion { path: Some("/a".into()), version: -1 }));
+        let frames = w.frames(writer);
+        assert_eq!(frames[1].len() > 16 + 3 * 13 + 9, heard > 0, "{id}: three stats, or three errors");
+        assert_eq!(w.replies(watcher).len(), heard + heard * 2 / 3, "{id}");
+    }
 }

@@ -68,13 +68,19 @@ fn lists_that_grow_too_long_are_refused_by_the_learner() {
     let refused =
         [(1, INVALID_ACL), (2, INVALID_ACL), (3, INVALID_ACL), (4, MARSHALLING_ERROR), (5, MARSHALLING_ERROR)];
     assert_eq!(c.replies(a), refused);
+    let many = |n: i32| (0..n).map(|perms| entry(perms, "ip", "127.0.0.1")).collect::<Vec<_>>();
+    c.request(a, 1, OpCode::Create, &create("/a", many(1001), 0));
+    c.request(a, 2, OpCode::SetAcl, &set_acl(many(1001)));
+    c.request(a, 3, OpCode::Multi, &multi(&[create("/a", many(1000), 0), create("/b", many(1001), 0)]));
+    assert_eq!(c.replies(a), [(1, INVALID_ACL), (2, INVALID_ACL), (3, INVALID_ACL)]);
     assert_eq!(c.replica(f).last_zxid(), before, "the leader has not heard of them");
 
     c.request(a, 6, OpCode::Create, &create("/ok", auth(8), 0));
     c.request(a, 7, OpCode::SetAcl, &set_acl(auth(7)));
     c.request(a, 8, OpCode::Multi, &multi(&[create("/a", auth(4), 0), create("/b", auth(4), 0)]));
     c.request(a, 9, OpCode::Create, &broken(op("/half")));
-    assert_eq!(c.replies(a), [(6, 0), (7, 0), (8, 0), (9, 0)]);
+    c.request(a, 10, OpCode::Create, &create("/many", many(1000), 0));
+    assert_eq!(c.replies(a), [(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)]);
     c.assert_equal();
 }
 

@@ -188,6 +188,11 @@ impl Tree {
         paths
     }
 
+    /// Paths of a session's ephemerals, in no order: each is put together only when it is asked for.
+    pub fn ephemeral_paths(&self, session: SessionId) -> impl Iterator<Item = String> {
+        self.sessions.of_session(session).map(|id| self.path_of(id))
+    }
+
     /// Number of a session's ephemerals.
     #[must_use]
     pub fn ephemerals_count_of(&self, session: SessionId) -> usize {

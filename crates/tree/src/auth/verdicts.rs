@@ -21,7 +21,7 @@ impl Verdicts {
     /// Whether `ids`, which are the same in all calls, may do `perm` under `acl`.
     #[must_use]
     pub fn permits(&self, auth: &AuthConfig, acl: &SharedAcl, perm: i32, ids: &[Identity]) -> bool {
-        if acl.len() <= SHORT_MAX {
+        if !Self::are_kept_for(acl) {
             return auth.permits(acl, perm, ids);
         }
         let place = (acl.as_ptr().addr(), perm);
@@ -32,6 +32,12 @@ impl Verdicts {
         self.looked_at.set(self.looked_at.get() + acl.len());
         self.known.borrow_mut().insert(place, (SharedAcl::clone(acl), verdict));
         verdict
+    }
+
+    /// Whether the list is long enough.
+    #[must_use]
+    pub fn are_kept_for(acl: &SharedAcl) -> bool {
+        acl.len() > SHORT_MAX
     }
 
     /// Entries of long lists that were looked at.
