@@ -44,10 +44,6 @@ static OPEN: LazyLock<SharedAcl> = LazyLock::new(|| Arc::from([Acl::world(perms:
 /// Lists by key, as an image keeps them.
 pub(crate) type Lists = HashMap<u32, SharedAcl, FixedState>;
 
-fn hash_of(list: &[Acl<'_>]) -> u64 {
-    FixedState::default().hash_one(list)
-}
-
 fn same(a: &[Acl<'_>], b: &[Acl<'_>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.perms == b.perms && a.scheme == b.scheme && a.id == b.id)
 }
@@ -61,6 +57,8 @@ pub(crate) struct AclTable {
     refs: HashMap<u32, u64, FixedState>,
     /// Keys by the hash of their list.
     by_list: HashTable<u32>,
+    /// Of lists: clients choose them.
+    hasher: FixedState,
     /// The last key that was given out.
     newest: u32,
     /// The key that was interned last: most creates use the same list as the one before.
@@ -68,21 +66,26 @@ pub(crate) struct AclTable {
 }
 
 impl AclTable {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             lists: Arc::new(Lists::default()),
             refs: HashMap::default(),
             by_list: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
             newest: 0,
             recent: None,
         }
+    }
+
+    pub(crate) fn hash_of(&self, list: &[Acl<'_>]) -> u64 {
+        self.hasher.hash_one(list)
     }
 
     /// The key for `list`, with one user more.
     pub(crate) fn intern(&mut self, list: &[Acl<'_>]) -> AclKey {
         let recent = self.recent.as_ref().filter(|(_, known)| same(known, list)).map(|(key, _)| *key);
         let known = recent.or_else(|| {
-            self.by_list.find(hash_of(list), |key| self.lists.get(key).is_some_and(|l| same(l, list))).copied()
+            self.by_list.find(self.hash_of(list), |key| self.lists.get(key).is_some_and(|l| same(l, list))).copied()
         });
         let key = known.unwrap_or_else(|| {
             let key = self.unused_key();
@@ -175,10 +178,10 @@ impl AclTable {
 
     fn insert(&mut self, key: u32, list: SharedAcl) {
         let lists = Arc::make_mut(&mut self.lists);
-        let hash = hash_of(&list);
+        let hash = self.hasher.hash_one(&*list);
         lists.insert(key, list);
-        let lists = &self.lists;
-        self.by_list.insert_unique(hash, key, |key| lists.get(key).map_or(0, |l| hash_of(l)));
+        let (lists, hasher) = (&self.lists, &self.hasher);
+        self.by_list.insert_unique(hash, key, |key| lists.get(key).map_or(0, |l| hasher.hash_one(&**l)));
     }
 
     fn remove(&mut self, key: u32) {
@@ -186,7 +189,7 @@ impl AclTable {
             self.recent = None;
         }
         let list = Arc::make_mut(&mut self.lists).remove(&key).expect("a key that is removed has an entry");
-        if let Ok(found) = self.by_list.find_entry(hash_of(&list), |other| *other == key) {
+        if let Ok(found) = self.by_list.find_entry(self.hasher.hash_one(&*list), |other| *other == key) {
             found.remove();
         }
     }

@@ -256,11 +256,8 @@ pub(crate) struct QuotaPaths {
     branches: Vec<Branch>,
     free: Vec<u32>,
     by_name: HashTable<u32>,
+    hasher: FixedState,
     active: usize,
-}
-
-fn hash_of(parent: u32, name: &str) -> u64 {
-    FixedState::default().hash_one((parent, name))
 }
 
 fn components(path: &str) -> impl Iterator<Item = &str> {
@@ -268,9 +265,15 @@ fn components(path: &str) -> impl Iterator<Item = &str> {
 }
 
 impl QuotaPaths {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let root = Branch { parent: ROOT, name: "".into(), active: false, children: 0 };
-        Self { branches: vec![root], free: Vec::new(), by_name: HashTable::new(), active: 0 }
+        let hasher = FixedState::with_seed(seed);
+        Self { branches: vec![root], free: Vec::new(), by_name: HashTable::new(), hasher, active: 0 }
+    }
+
+    /// Of a name below a parent: clients choose names.
+    pub(crate) fn hash_of(&self, parent: u32, name: &str) -> u64 {
+        self.hasher.hash_one((parent, name))
     }
 
     fn child(&self, parent: u32, name: &str) -> Option<u32> {
@@ -278,7 +281,7 @@ impl QuotaPaths {
             let b = &self.branches[*id as usize];
             b.parent == parent && *b.name == *name
         };
-        self.by_name.find(hash_of(parent, name), is_it).copied()
+        self.by_name.find(self.hash_of(parent, name), is_it).copied()
     }
 
     /// Activates the quota on `path`, which is not the root.
@@ -304,10 +307,10 @@ impl QuotaPaths {
             u32::try_from(self.branches.len() - 1).expect("there are fewer quotas than znodes")
         };
         self.branches[parent as usize].children += 1;
-        let branches = &self.branches;
-        self.by_name.insert_unique(hash_of(parent, name), id, |id| {
+        let (branches, hasher) = (&self.branches, &self.hasher);
+        self.by_name.insert_unique(hasher.hash_one((parent, name)), id, |id| {
             let b = &branches[*id as usize];
-            hash_of(b.parent, &b.name)
+            hasher.hash_one((b.parent, &*b.name))
         });
         id
     }
@@ -325,7 +328,7 @@ impl QuotaPaths {
         self.active -= 1;
         while at != ROOT && !self.branches[at as usize].active && self.branches[at as usize].children == 0 {
             let parent = self.branches[at as usize].parent;
-            let hash = hash_of(parent, &self.branches[at as usize].name);
+            let hash = self.hash_of(parent, &self.branches[at as usize].name);
             if let Ok(found) = self.by_name.find_entry(hash, |id| *id == at) {
                 found.remove();
             }
@@ -384,7 +387,7 @@ mod tests {
 
     #[test]
     fn the_deepest_enclosing_quota_counts() {
-        let mut paths = QuotaPaths::new();
+        let mut paths = QuotaPaths::new(7);
         assert_eq!(paths.enclosing("/a"), None);
         paths.insert("/a");
         paths.insert("/a/b/c");

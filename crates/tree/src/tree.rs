@@ -56,7 +56,7 @@ impl Tree {
         Self::with_hash_seed(config, DEFAULT_SEED)
     }
 
-    /// The same with a seed for the hashes of paths, so that nobody can choose names that collide. The
+    /// The same with a seed for the hashes of what clients choose, so that nobody can choose names that collide. The
     /// seed shows in no result.
     #[must_use]
     pub fn with_hash_seed(config: TreeConfig, seed: u64) -> Self {
@@ -71,9 +71,9 @@ impl Tree {
             config,
             arena: Arena::default(),
             index: Index::new(seed),
-            acls: AclTable::new(),
+            acls: AclTable::new(seed),
             sessions: Sessions::default(),
-            quotas: QuotaPaths::new(),
+            quotas: QuotaPaths::new(seed),
             zxid: Zxid::ZERO,
             digest: 0,
             digest_log: DigestLog::default(),

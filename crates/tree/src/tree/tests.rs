@@ -426,3 +426,14 @@ fn to_foresee_is_to_look_at_any_paths() {
         bench.tree.foresee(all[..len].iter().copied());
     }
 }
+
+/// Or they could choose names that collide.
+#[test]
+fn clients_do_not_know_the_hashes_of_what_they_choose() {
+    let hashes = |seed| {
+        let tree = Tree::with_hash_seed(TreeConfig::default(), seed);
+        [tree.hash_of("/a"), tree.acls.hash_of(&[Acl::world(1)]), tree.quotas.hash_of(0, "a")]
+    };
+    assert_eq!(hashes(1), hashes(1));
+    assert!(hashes(1).iter().zip(hashes(2)).all(|(one, other)| *one != other));
+}
