@@ -1,7 +1,7 @@
 //! The first frame of a connection: a new session, or the re-attachment of an old one.
 
 use crate::conn::Phase;
-use crate::io::{Action, Actions, ConnId, Level, Time};
+use crate::io::{Action, Actions, ConnId, Time};
 use crate::leading::{Doubt, Doubted};
 use crate::replica::{Origin, Replica};
 use farrier_proto::client::{ConnectRequest, ConnectResponse, begin_frame, end_frame};
@@ -31,10 +31,9 @@ impl Replica {
         // Signed, as in Apache: some clients take -1 from the headers of events.
         if request.last_zxid_seen.to_wire() > newest.to_wire() && !farrier_proto::planted!(ClientAheadLetIn) {
             let (peer, seen, have) = (conn.peer, request.last_zxid_seen, self.tree.zxid());
-            out.note(
-                Level::Warn,
-                format!("refusing session {} from {peer}: the client has seen zxid {seen}, this server is at {have}; it must try another server", request.session),
-            );
+            self.nuisances.ahead.warn(now, out, || {
+                format!("refusing session {} from {peer}: the client has seen zxid {seen}, this server is at {have}; it must try another server", request.session)
+            });
             return self.close(id, out);
         }
         conn.timeout = request.timeout.clamp(self.config.min_session_timeout, self.config.max_session_timeout);
@@ -156,19 +155,17 @@ impl Replica {
         let (peer, max) = (conn.peer, self.config.jute_max_buffer);
         match conn.phase {
             Phase::Fresh | Phase::Held | Phase::Creating => {
-                out.note(
-                    Level::Warn,
-                    format!("closing {peer}: its first frame has {len} bytes, jute.maxbuffer allows {max}"),
-                );
+                self.nuisances.first_frame.warn(now, out, || {
+                    format!("closing {peer}: its first frame has {len} bytes, jute.maxbuffer allows {max}")
+                });
                 out.push(Action::CloseClient { conn: id });
                 self.forget(id);
             }
             Phase::Ending => {}
             Phase::Serving => {
-                out.note(
-                    Level::Warn,
-                    format!("refusing a request of {len} bytes from {peer}: jute.maxbuffer allows {max}"),
-                );
+                self.nuisances.oversized.warn(now, out, || {
+                    format!("refusing a request of {len} bytes from {peer}: jute.maxbuffer allows {max}")
+                });
                 self.refuse_oversized(now, id, head, out);
             }
         }

@@ -32,6 +32,7 @@ mod limits;
 mod log_lag;
 mod log_work;
 mod members;
+mod quietly;
 mod reads;
 mod replica;
 mod requests;

@@ -114,8 +114,11 @@ pub(crate) const QUOTA_WARNING_PAUSE: u64 = 60_000;
 /// From one warning of a reply that is too long to the next. Milliseconds.
 pub(crate) const LONG_REPLY_WARNING_PAUSE: u64 = 10_000;
 
-/// Most characters of a client's path in a line of the log.
-pub(crate) const PATH_SHOWN_MAX: usize = 300;
+/// From one line about what a client does wrong to the next of its kind. Milliseconds.
+pub(crate) const NUISANCE_PAUSE: u64 = 10_000;
+
+/// Most characters of a client's path, or other text of a stranger, in a line of the log.
+pub(crate) const TEXT_SHOWN_MAX: usize = 300;
 
 /// Deletions of the sweeper, and ends of sessions that left orphans, per step; the rest follow in later steps.
 pub(crate) const SWEEP_CHUNK: usize = 100;

@@ -2,7 +2,8 @@
 //! the same two transactions.
 
 use crate::io::ConnId;
-use crate::limits::{BYTES_PER_WORK, PATH_SHOWN_MAX, PATH_WORK};
+use crate::limits::{BYTES_PER_WORK, PATH_WORK};
+use crate::quietly::shown;
 use crate::rewatch;
 use farrier_proto::client::ReplyHeader;
 use farrier_proto::client::{
@@ -151,19 +152,14 @@ pub(crate) fn run(scope: &mut Scope<'_>, frame: &[u8], out: &mut Vec<u8>) -> Don
     Done { op: name(op), frames, zxid, work, refused }
 }
 
-/// The path that a request begins with, for people: without what a log would not show, and only the beginning of a long one.
+/// The path that a request begins with, for people.
 fn shown_path(frame: &[u8]) -> String {
     let mut body = Reader::new(frame);
     let header = RequestHeader::read(&mut body);
     if header.is_ok_and(|header| OpCode::from_code(header.op) == Some(OpCode::MultiRead)) {
         return "several paths".to_owned();
     }
-    let path = body.string().ok().flatten().unwrap_or_else(|| "/".into());
-    let escaped = |path: &str| path.escape_debug().to_string();
-    match path.char_indices().nth(PATH_SHOWN_MAX) {
-        Some((end, _)) => format!("{}…", escaped(&path[..end])),
-        None => escaped(&path),
-    }
+    shown(&body.string().ok().flatten().unwrap_or_else(|| "/".into()))
 }
 
 /// Appends a request's body. `start` is where the reply began, for those that watch its size as it grows.

@@ -12,6 +12,7 @@ use crate::limits::{
 };
 use crate::log_lag::LogLag;
 use crate::members::{Alone, Membership};
+use crate::quietly::Nuisances;
 use crate::restore::TreeRestore;
 use crate::stats::ServerStats;
 use crate::sweep::Sweeper;
@@ -97,6 +98,7 @@ pub struct Replica {
     pub(crate) snapshot: SnapshotSchedule,
     pub(crate) digests: Digests,
     pub(crate) reluctance: Reluctance,
+    pub(crate) nuisances: Nuisances,
     /// When an exceeded quota may be warned of again.
     pub(crate) quota_warning_due: u64,
     /// When a reply that is too long may be warned of again.
@@ -189,6 +191,7 @@ impl Replica {
             snapshot,
             digests: Digests::new(Since::After(Zxid::ZERO)),
             reluctance: Reluctance::default(),
+            nuisances: Nuisances::default(),
             quota_warning_due: 0,
             long_reply_warning_due: 0,
             silence_due: 0,

@@ -4,6 +4,7 @@
 use crate::conn::{Phase, Waiting};
 use crate::io::{Actions, ConnId, Level, Time};
 use crate::limits::{IDENTITIES_MAX, IDENTITY_BYTES_MAX, LONG_REPLY_WARNING_PAUSE};
+use crate::quietly::shown;
 use crate::reads::{self, LongReply};
 use crate::replica::Replica;
 use farrier_proto::client::{AuthPacket, RequestHeader, SaslToken, put_reply};
@@ -266,11 +267,17 @@ impl Replica {
             Err(code) => {
                 self.stats.auth_failures += 1;
                 if code == ErrorCode::ConnectionLoss {
-                    out.note(Level::Warn, format!("closing {}: it looks for another ensemble", conn.peer));
+                    let peer = conn.peer;
+                    self.nuisances
+                        .other_ensemble
+                        .warn(now, out, || format!("closing {peer}: it looks for another ensemble"));
                     return self.close(id, out);
                 }
-                let scheme = packet.scheme.as_deref().unwrap_or("(none)").escape_default().to_string();
-                out.note(Level::Warn, format!("refusing authentication of {} with scheme {scheme}", conn.peer));
+                let peer = conn.peer;
+                self.nuisances.authentication.warn(now, out, || {
+                    let scheme = shown(packet.scheme.as_deref().unwrap_or("(none)"));
+                    format!("refusing authentication of {peer} with scheme {scheme}")
+                });
                 self.answer(now, id, xid, 0, Err(code), true, out);
             }
         }

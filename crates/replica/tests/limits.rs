@@ -2,7 +2,9 @@
 
 mod harness;
 
-use farrier_proto::client::{CreateRequest, PathKind, PathOnly, PathVersion, PathWatch, SetDataRequest, SetWatches};
+use farrier_proto::client::{
+    AuthPacket, CreateRequest, PathKind, PathOnly, PathVersion, PathWatch, SetDataRequest, SetWatches,
+};
 use farrier_proto::multi::{put_end, put_result};
 use farrier_proto::{OpCode, RawAcl, SessionId};
 use farrier_replica::{CONN_UNFLUSHED_MAX, ConnId, ConnectionThrottleConfig, Input, ReplicaConfig};
@@ -561,4 +563,36 @@ fn long_lists_decide_who_hears_of_a_change() {
         assert_eq!(frames[1].len() > 16 + 3 * 13 + 9, heard > 0, "{id}: three stats, or three errors");
         assert_eq!(w.replies(watcher).len(), heard + heard * 2 / 3, "{id}");
     }
+}
+
+/// Or strangers could fill the disk that the log of the server is on.
+#[test]
+fn lines_about_strangers_are_short_and_few() {
+    let mut w = World::new(config());
+    let packet = AuthPacket { kind: 0, scheme: Some("\u{1}".repeat(100_000).into()), auth: None };
+    let bad = encode(&packet);
+    let ask = |w: &mut World| {
+        let (stranger, _) = w.connect(40_000);
+        w.request(stranger, -4, OpCode::Auth, &bad);
+        let ahead = w.dial();
+        w.frame(ahead, &connect_frame(40_000, SessionId::NONE, &[0; 16], i64::MAX));
+        let large = w.dial();
+        w.step(Input::ClientOversized { conn: large, head: [0; 8], len: 2_000_000 });
+        let (large, _) = w.connect(40_000);
+        w.step(Input::ClientOversized { conn: large, head: [0; 8], len: 2_000_000 });
+        for conn in [stranger, ahead] {
+            assert!(w.closed.contains(&conn), "refused");
+        }
+        std::mem::take(&mut w.notes)
+    };
+    let notes = ask(&mut w);
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(notes[0].starts_with("refusing authentication of 127.0.0.1:40000 with scheme \\u{1}\\u{1}"), "{notes:?}");
+    assert!(notes.iter().all(|note| note.len() < 2500), "{notes:?}");
+    assert_eq!(ask(&mut w), [""; 0], "all of it was said a moment ago");
+    w.pass(10_000);
+    w.notes.clear();
+    let notes = ask(&mut w);
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(notes.iter().all(|note| note.ends_with(" (1 more of the kind before)")), "{notes:?}");
 }
