@@ -45,6 +45,8 @@ pub(super) struct LearnerChannel {
     dialling: RefCell<Option<AbortHandle>>,
     handshakes: Handshakes,
     nuisance: Quietly,
+    /// Packets of a type that no version knows.
+    unknown: Rc<Quietly>,
 }
 
 impl LearnerChannel {
@@ -60,6 +62,7 @@ impl LearnerChannel {
             dialling: RefCell::default(),
             handshakes: Handshakes::default(),
             nuisance: Quietly::default(),
+            unknown: Rc::default(),
         }
     }
 
@@ -158,7 +161,8 @@ impl LearnerChannel {
         let id = LinkId(self.next_link.get());
         self.next_link.set(id.0 + 1);
         let (read, write) = stream.into_split();
-        let link = Rc::new(Link::new(id, kind, who, self.ports.open(id, write), self.blocks.clone()));
+        let link =
+            Rc::new(Link::new(id, kind, who, self.ports.open(id, write), self.blocks.clone(), self.unknown.clone()));
         self.links.borrow_mut().insert(id, link.clone());
         self.running.set(self.running.get() + 1);
         report_one(&self.report, Input::LinkUp { link: id, kind });

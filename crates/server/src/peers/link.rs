@@ -4,6 +4,7 @@ use super::ports::{Port, UNSENT_MAX};
 use super::snap::{self, Fed, Incoming};
 use super::{PeerSettings, Report, report_one};
 use crate::link_outbox::Piece;
+use crate::quietly::Quietly;
 use bytes::{Buf, BytesMut};
 use farrier_proto::quorum::{LeaderPacket, LearnerPacket, PacketError, measure};
 use farrier_proto::{Blocks, Zxid};
@@ -45,6 +46,8 @@ pub(super) struct Link {
     port: Arc<Port>,
     /// Memory of what its packets bring, which all links share.
     blocks: Rc<RefCell<Blocks>>,
+    /// Packets of a type that no version knows, on whatever link.
+    unknown: Rc<Quietly>,
     paused: Cell<bool>,
     closing: Cell<bool>,
     /// Wakes the reader: it may read on, or must end.
@@ -71,9 +74,16 @@ enum Parsed {
 
 impl Link {
     /// `who` is at the other end, for the log.
-    pub(super) fn new(id: LinkId, kind: LinkKind, who: String, port: Arc<Port>, blocks: Rc<RefCell<Blocks>>) -> Self {
+    pub(super) fn new(
+        id: LinkId,
+        kind: LinkKind,
+        who: String,
+        port: Arc<Port>,
+        blocks: Rc<RefCell<Blocks>>,
+        unknown: Rc<Quietly>,
+    ) -> Self {
         let (paused, closing) = (Cell::new(false), Cell::new(false));
-        Self { id, who, kind, port, blocks, paused, closing, wake: Notify::new() }
+        Self { id, who, kind, port, blocks, unknown, paused, closing, wake: Notify::new() }
     }
 
     pub(super) const fn id(&self) -> LinkId {
@@ -227,7 +237,9 @@ impl Link {
             match read {
                 Ok(input) => inputs.push(Input::Zab(input)),
                 // As Apache: a later version may say more.
-                Err(PacketError::Unknown(kind)) => tracing::warn!("a packet of type {kind} is ignored"),
+                Err(PacketError::Unknown(kind)) => {
+                    self.unknown.warn(|| format!("a packet of type {kind} from {} is ignored", self.who));
+                }
                 Err(PacketError::Malformed(error)) => return Err(error.to_string()),
             }
         }
