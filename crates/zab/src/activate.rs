@@ -160,8 +160,31 @@ impl Core {
     }
 }
 
+/// Most characters of a configuration's text in a line of the log.
+const TEXT_SHOWN_MAX: usize = 300;
+
 fn parse(text: &[u8]) -> Result<(MemberList, Ensemble), String> {
-    let list = MemberList::parse(text)?;
-    let ensemble = Ensemble::of(&list).map_err(|e| e.to_string())?;
+    // What is wrong quotes the text, which a stranger may have sent.
+    let list = MemberList::parse(text).map_err(|why| shown(&why))?;
+    let ensemble = Ensemble::of(&list).map_err(|why| shown(&why.to_string()))?;
     Ok((list, ensemble))
+}
+
+/// The beginning, without what a log would not show.
+fn shown(why: &str) -> String {
+    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    why.chars().take(TEXT_SHOWN_MAX).map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unreadable_configuration_is_quoted_shortly_and_without_what_a_log_would_not_show() {
+        let long = parse("x".repeat(1 << 20).as_bytes()).expect_err("no configuration");
+        assert_eq!(long.chars().count(), TEXT_SHOWN_MAX);
+        let strange = parse(b"server.1=\x1b[31m").expect_err("no configuration");
+        assert!(strange.starts_with("server.1=\u{fffd}[31m: "), "{strange}");
+    }
 }
