@@ -37,6 +37,9 @@ pub(crate) struct Core {
     pub(crate) setback: Option<Setback>,
     /// Behind a hand-over this server has no voice until then, or until another one leads.
     pub(crate) silent_until: Option<u64>,
+    /// The last leader was not as far as this server, which only votes by what is pending, and did not get on without
+    /// it: so this server stands in the next election.
+    pub(crate) passed_over: bool,
     /// Whom a reconfiguration made the leader: joined without an election.
     pub(crate) designated: Option<ServerId>,
     /// The state is not the one that the log makes (safety contract 7): it is loaded again from disk when the role ends.
@@ -86,6 +89,7 @@ impl Core {
             vote: Vote::NONE,
             setback: None,
             silent_until: None,
+            passed_over: false,
             designated: None,
             diverged: false,
             state_wanted: None,
@@ -104,6 +108,14 @@ impl Core {
     /// Whether this server may vote: it is a voter, has not forgotten anything, and did not just hand over.
     pub(crate) fn may_vote(&self) -> bool {
         !self.recovering.is_voiceless() && self.silent_until.is_none() && self.ensemble.is_voter(self.me())
+    }
+
+    /// Whether this server proposes itself: if it may vote, and votes by what is in force. One that is to vote by what is
+    /// pending tells what it takes over from others, as Apache's servers do (`FastLeaderElection.getInitId`): those that do
+    /// not know what is pending would not take it for a voter, and theirs cannot dial it. It stands all the same if
+    /// nobody gets on without what it alone has ([`Self::passed_over`]).
+    pub(crate) fn stands(&self) -> bool {
+        self.may_vote() && (self.passed_over || self.ensemble.voters().contains(&self.me()))
     }
 
     /// A fresh name for a write.

@@ -5,6 +5,8 @@
 //! whom a quorum already has. The result is a hint: discovery finds out whether the leader can lead. So nothing
 //! here is written to disk, and no message is trusted beyond its sender's word.
 //!
+//! A server that votes only by what is pending has no proposal of its own until it hears of one.
+//!
 //! A server that may not vote (an observer, one that may have forgotten, or one that handed its leadership over)
 //! runs the same loop without a proposal of its own, and never tells what it heard: it would count as a vote.
 
@@ -30,7 +32,7 @@ pub(crate) struct Elected {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Election {
     round: ElectionRound,
-    /// What this server has to offer; [`Vote::NONE`] without a voice.
+    /// What this server has to offer; [`Vote::NONE`] if it does not stand.
     initial: Vote,
     /// The best vote of this round.
     proposal: Vote,
@@ -84,14 +86,16 @@ impl Ballot {
 
 impl Election {
     pub(crate) fn new(core: &Core) -> Self {
-        let initial = if core.may_vote() {
+        let initial = if core.stands() {
             Vote { leader: core.me(), zxid: core.history.last().to_wire(), peer_epoch: i64::from(core.current.0) }
         } else {
             Vote::NONE
         };
+        // Whoever votes and does not stand waits for the round of the others: what names nobody moves them to no later one.
+        let waits = core.may_vote() && initial == Vote::NONE;
         Self {
             // A peer may have named the last of all rounds.
-            round: ElectionRound(core.round.0.saturating_add(1)),
+            round: if waits { ElectionRound::default() } else { ElectionRound(core.round.0.saturating_add(1)) },
             initial,
             proposal: initial,
             votes: BTreeMap::new(),
@@ -105,7 +109,7 @@ impl Election {
         }
     }
 
-    /// Votes for itself and tells the others. A server that is alone elects itself at once.
+    /// Votes for itself, if it stands, and tells the others. A server that is alone elects itself at once.
     pub(crate) fn start(&mut self, core: &mut Core, now: u64, out: &mut Outputs) -> Option<Elected> {
         assert!(core.is_settled(), "a vote quotes only what is durable");
         self.resend_at = now + self.interval;
@@ -376,7 +380,8 @@ fn has_voice(core: &Core, vote: Vote) -> bool {
 }
 
 /// Whether a vote is better than another. A leader without weight never is; nor is a server without a voice in its
-/// own eyes, whatever it said before it forgot.
+/// own eyes, whatever it said before it forgot. One that does not stand takes over what others say of it all the same:
+/// it did stand a moment ago, and they wait for its vote.
 fn newer(core: &Core, new: Vote, current: Vote) -> bool {
     if farrier_proto::planted!(VoteIgnoresHistory) {
         return new.leader > current.leader && (new.leader != core.me() || core.may_vote());

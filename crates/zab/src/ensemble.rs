@@ -164,6 +164,13 @@ impl Ensemble {
         self.voters.contains(&server) || soon()
     }
 
+    /// Whether a server can be elected by all others: it votes by what is in force, with some weight. Apache's servers
+    /// cannot dial a leader that votes only by what is pending.
+    #[must_use]
+    pub fn may_lead(&self, server: ServerId) -> bool {
+        self.voters.contains(&server) && self.weight(server) > 0
+    }
+
     /// Whether a server is listed as one that learns without a vote.
     #[must_use]
     pub fn is_observer(&self, server: ServerId) -> bool {

@@ -213,6 +213,13 @@ impl Learner {
         };
     }
 
+    /// Whether the leader, which was not as far as this server, ended without beginning to synchronize. This server, which
+    /// votes only by what is pending, did not stand against it; and perhaps it is needed (see [`Core::stands`]).
+    pub(crate) fn is_passed_over(&self, core: &Core) -> bool {
+        let ahead = (i64::from(core.current.0), core.history.last().to_wire()) > (core.vote.peer_epoch, core.vote.zxid);
+        matches!(self.stage, Stage::Choosing(_)) && ahead && core.may_vote() && !core.stands()
+    }
+
     pub(crate) fn close_link(&mut self, out: &mut Outputs) {
         if let Some(link) = self.link.take() {
             out.push(Output::CloseLink { link: link.id, reason: std::mem::take(&mut self.reason) });

@@ -482,6 +482,7 @@ impl Peer {
     }
 
     fn take_role(&mut self, now: u64, elected: Elected, out: &mut Outputs) {
+        self.core.passed_over = false;
         self.core.round = elected.round;
         self.core.vote = elected.vote;
         let leader = elected.vote.leader;
@@ -508,6 +509,7 @@ impl Peer {
             }
             State::Learning(learner) => {
                 learner.close_link(out);
+                self.core.passed_over = learner.is_passed_over(&self.core);
                 learner.has_uninstalled_snapshot() && !farrier_proto::planted!(UninstalledStateKept)
             }
         };

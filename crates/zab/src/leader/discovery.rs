@@ -123,7 +123,9 @@ impl Leader {
     }
 
     /// ACKEPOCH. Until a quorum promised, somebody with a fresher history should lead instead; after that, what
-    /// anybody has beyond ours cannot have been committed.
+    /// anybody has beyond ours cannot have been committed. Whoever cannot be elected all the same (it has no weight, or
+    /// votes only by what is pending) would depose one leader after the other: its promise does not count instead. What
+    /// is committed was acknowledged by somebody of any quorum that promises, who is compared.
     pub(super) fn ack_epoch(
         &mut self,
         core: &mut Core,
@@ -149,11 +151,15 @@ impl Leader {
                 {
                     let theirs = (current, Zxid::from_wire(last_logged));
                     if theirs > self.elected && !farrier_proto::planted!(FresherFollowerIgnored) {
-                        let reason = format!(
+                        let ahead = format!(
                             "server {server} is ahead of this leader: epoch {} and {} against epoch {} and {}",
                             theirs.0.0, theirs.1, self.elected.0.0, self.elected.1
                         );
-                        return Err(Resign::new(Level::Warn, reason));
+                        if core.ensemble.may_lead(server) {
+                            return Err(Resign::new(Level::Warn, ahead));
+                        }
+                        out.note(Level::Warn, format!("{ahead}; it cannot be elected, so its promise does not count"));
+                        return Ok(());
                     }
                     self.promised.insert(server);
                 }

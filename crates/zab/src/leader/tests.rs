@@ -325,6 +325,25 @@ fn a_fresher_learner_ends_a_leadership_that_is_not_established() {
     }
 }
 
+/// Nobody may elect it (a group of weight 0), so a leader that gave way to it would do so for ever.
+#[test]
+fn a_fresher_voter_without_weight_neither_ends_a_leadership_nor_counts() {
+    let mut run = setup(1, &[(1, 1)], |_| {});
+    let groups = [(1, [1, 2, 3].map(ServerId).into()), (2, [ServerId(5)].into())].into();
+    let verifier = QuorumVerifier::Hierarchical { groups, weights: [(ServerId(5), 0)].into() };
+    let (voters, text) = ([1, 2, 3, 5].map(ServerId).into(), Bytes::from_static(b"version=0"));
+    run.peer.core_mut().ensemble = Ensemble::new(0, voters, [].into(), verifier, text).unwrap();
+    run.lead();
+    for link in [1, 5] {
+        run.up(link);
+        run.follower(link, link.cast_signed(), 1);
+    }
+    run.durable();
+    assert_eq!(run.ack_epoch(5, Zxid::new(1, 2), Some(1)), NONE);
+    let out = run.ack_epoch(1, Zxid::new(1, 1), Some(1));
+    assert!(out.contains(&"5> TRUNC 1:1".to_owned()), "{out:?}");
+}
+
 #[test]
 fn a_promise_given_before_does_not_count_but_is_synchronized() {
     let mut run = setup(1, &[(1, 1)], |_| {});

@@ -16,6 +16,11 @@ fn text(version: u64, voters: &[i64]) -> Bytes {
 
 /// A server that looks for a leader, and what it said so far.
 fn looking(server: i64, config: &Bytes, last: u32, reconfig: bool) -> (Peer, Outputs) {
+    looking_with(server, config, None, last, reconfig)
+}
+
+/// The same, with this in its log and not in force.
+fn looking_with(server: i64, config: &Bytes, logged: Option<Bytes>, last: u32, reconfig: bool) -> (Peer, Outputs) {
     let ensemble = Ensemble::of(&MemberList::parse(config).unwrap()).unwrap();
     let durable = Durable {
         accepted: AcceptedEpoch(1),
@@ -24,10 +29,86 @@ fn looking(server: i64, config: &Bytes, last: u32, reconfig: bool) -> (Peer, Out
         recovering: Recovering::No,
     };
     let config = Config { reconfig, ..Config::new(ServerId(server)) };
-    let mut peer = Peer::new(config, ensemble, durable);
     let mut out = Outputs::default();
+    let shown = logged.map(|text| ShownConfig { text, in_log: true });
+    let mut peer = Peer::new(config, ensemble, durable).over_state(shown.as_ref(), &mut out);
     peer.step(0, Input::Timer, &mut out);
     (peer, out)
+}
+
+/// Servers that hear each other, until nothing is left to say: whom each of them has then.
+fn elect(servers: &mut [(Peer, Outputs)], now: u64) -> Vec<Option<i64>> {
+    let ids: Vec<_> = servers.iter().map(|(peer, _)| peer.core.me()).collect();
+    for (peer, out) in servers.iter_mut() {
+        let me = peer.core.me();
+        for other in ids.iter().filter(|id| **id != me) {
+            peer.step(now, Input::ElectionUp { peer: *other }, out);
+        }
+    }
+    for round in 0.. {
+        assert!(round < 20, "they talk without end");
+        let said: Vec<_> = servers.iter_mut().map(|(_, out)| std::mem::take(out)).collect();
+        if said.iter().all(|out| out.list.is_empty()) {
+            break;
+        }
+        for (to, (peer, out)) in servers.iter_mut().enumerate() {
+            for from in (0..ids.len()).filter(|from| *from != to) {
+                for input in said_by(ids[from].0, &said[from], ids[to].0) {
+                    peer.step(now, input, out);
+                }
+            }
+        }
+    }
+    servers.iter().map(|(peer, _)| peer.status().leader.map(|l| l.0)).collect()
+}
+
+/// Server 1 proposed that 4 votes as well, and died before anybody heard that it is so. The largest id does not win:
+/// those of Apache's servers that follow could not dial it. But it votes, and without its vote there is no quorum.
+#[test]
+fn who_is_to_vote_by_what_is_pending_elects_and_is_not_elected() {
+    let (old, new) = (text(0, &[1, 2, 3]), text(0x1_0000_0005, &[1, 2, 3, 4]));
+    let server = |id| looking_with(id, &old, Some(new.clone()), 5, true);
+    let mut three = [2, 3, 4].map(server);
+    let voted: Vec<_> = said_by(4, &three[2].1, 2)
+        .into_iter()
+        .map(|input| matches!(input, Input::Notification { notification, .. } if notification.vote != Vote::NONE))
+        .collect();
+    assert_eq!(voted, [false], "it does not propose itself");
+    // It has seen more elections than the others: what it says in a later round would be no vote, and move nobody there.
+    three[2].0.core.round = ElectionRound(9);
+    three[2].0.state = State::Settling { reload: None };
+    three[2].1 = Outputs::default();
+    let (peer, out) = &mut three[2];
+    peer.step(0, Input::Timer, out);
+    assert_eq!(elect(&mut three, 0), [Some(3); 3]);
+    let mut without_it = [2, 3].map(server);
+    assert_eq!(elect(&mut without_it, 0), [None; 2]);
+}
+
+/// The same, and 4 alone has something more: 3 leads nobody, since the promise of 4 does not count, and 4 may be all that
+/// is left to make a quorum. It stands once, and then the others do again.
+#[test]
+fn who_is_passed_over_stands_in_the_next_election() {
+    let (old, new) = (text(0, &[1, 2, 3]), text(0x1_0000_0005, &[1, 2, 3, 4]));
+    let server = |id| looking_with(id, &old, Some(new.clone()), if id == 4 { 6 } else { 5 }, true);
+    let mut three = [2, 3, 4].map(server);
+    assert_eq!(elect(&mut three, 0), [Some(3); 3]);
+    let four = &mut three[2].0;
+    let link = LinkId(1);
+    let mut out = Outputs::default();
+    four.step(0, Input::LinkUp { link, kind: LinkKind::Leader(ServerId(3)) }, &mut out);
+    let packet = LeaderPacket::LeaderInfo { epoch: 2, protocol_version: 0x10000, cumulative: true };
+    four.step(0, Input::LeaderPacket { link, packet }, &mut out);
+    let promise = |o: &Output| if let Output::SaveAcceptedEpoch { id, .. } = o { Some(*id) } else { None };
+    let id = out.list.iter().find_map(promise).expect("it promises");
+    four.step(0, Input::Durable { id }, &mut out);
+    four.step(0, Input::LinkDown { link }, &mut out);
+    // The others come back from that leadership as well.
+    let (two, _) = server(2);
+    let (next, said) = server(3);
+    let mut again = [(two, Outputs::default()), (next, said), (std::mem::replace(four, server(4).0), out)];
+    assert_eq!(elect(&mut again, 0), [Some(4); 3]);
+    assert!(!again[2].0.core.passed_over, "once");
 }
 
 fn said_by(from: i64, out: &Outputs, to: i64) -> Vec<Input> {

@@ -108,6 +108,23 @@ fn what_only_the_state_shows_is_not_completed() {
     assert!(run.ack(1, 2, 0).contains(&"activate 100000001".to_owned()), "a snapshot of its own took the log's place");
 }
 
+/// It is needed for nothing, and what it alone has is not committed. It cannot be elected, so a leader that gave way to it
+/// would do so for ever.
+#[test]
+fn the_promise_of_who_is_ahead_and_votes_only_by_what_is_pending_does_not_count() {
+    let mut run = pending(&[(1, "participant"), (2, "participant"), (3, "participant"), (5, "participant")]);
+    run.lead();
+    for server in [1, 2, 5] {
+        run.up(server);
+        run.follower(server, server.cast_signed(), 1);
+    }
+    run.durable();
+    assert_eq!(run.ack_epoch(5, Zxid::new(1, 2), Some(1)), NONE, "the leader stays");
+    assert_eq!(run.ack_epoch(1, Zxid::new(1, 1), Some(1)), NONE, "two of four, and the one that is ahead");
+    let out = run.ack_epoch(2, Zxid::new(1, 1), Some(1));
+    assert!(out.contains(&"5> TRUNC 1:1".to_owned()), "{out:?}");
+}
+
 #[test]
 fn quorums_of_both_promise() {
     let mut run = pending(&[(3, "participant"), (5, "participant"), (6, "participant")]);
