@@ -11,7 +11,9 @@ use crate::log_queue::{Feeder, LogQueue};
 use crate::log_reader::{Look, LookQueue};
 use crate::outbox::{Delivery, LITTLE_MAX, Outbox};
 use crate::peers::{PeerCommand, PeerOutbox, Port, Ports, later};
+use farrier_proto::membership::MemberList;
 use farrier_replica::{Action, Actions, ConnId, HandOverRefused, Input, Level, LogCommand, Replica, Time, WriteId};
+use farrier_zab::Ensemble;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -51,6 +53,8 @@ struct Engine {
     armed: Option<u64>,
     /// When the lock was had last.
     newest: Time,
+    /// Version of the configuration of which the peers' thread knows that it may come into force; 0 for none.
+    pending: u64,
 }
 
 /// Links that are to be flushed.
@@ -145,6 +149,7 @@ impl Core {
             commands: Vec::new(),
             armed: None,
             newest: clock.now(),
+            pending: 0,
         };
         Self {
             engine: parking_lot::Mutex::new(engine),
@@ -300,10 +305,18 @@ impl Core {
     }
 
     fn hand_over(&self, engine: &mut Engine) -> Due {
-        let Engine { out, notes, commands, .. } = engine;
+        let Engine { replica, out, notes, commands, pending, .. } = engine;
         let mut due = Due::default();
         let bytes = &out.bytes;
         let mut peers_have_work = false;
+        let expected = replica.ensemble_members().and_then(Ensemble::pending);
+        let now_pending = expected.map_or(0, Ensemble::version);
+        let changed = std::mem::replace(pending, now_pending) != now_pending;
+        // Before anything is said to its members; and whoever is no member any more was told something before that.
+        if changed && let Some(expected) = expected {
+            self.peers.push(PeerCommand::Pending { members: MemberList::parse(expected.text()).ok().map(Box::new) });
+            peers_have_work = true;
+        }
         for action in out.list.drain(..) {
             let task = match action {
                 Action::Send { conn, start, end } => Task::Client(conn, Delivery::Send(&bytes[start..end])),
@@ -364,6 +377,10 @@ impl Core {
                     self.life_changed.notify_all();
                 }
             }
+        }
+        if changed && now_pending == 0 {
+            self.peers.push(PeerCommand::Pending { members: None });
+            peers_have_work = true;
         }
         out.bytes.clear();
         if out.bytes.capacity() > OUT_KEEP_MAX {
@@ -550,6 +567,8 @@ mod tests {
     use super::*;
     use crate::outbox::Deliveries;
     use crate::testing;
+    use farrier_proto::ServerId;
+    use farrier_proto::quorum::{ElectionRound, Notification, ServerState, Vote};
     use std::sync::atomic::AtomicUsize;
     use std::time::Instant;
 
@@ -567,6 +586,51 @@ mod tests {
         let idle = testing::core();
         idle.step(Input::Stop);
         assert_eq!(idle.give_up_draining(), ExitReason::Stopped);
+    }
+
+    fn members(text: &'static str) -> Ensemble {
+        Ensemble::of(&MemberList::parse(text.as_bytes()).expect("a list")).expect("members")
+    }
+
+    #[test]
+    fn where_those_are_that_may_become_members_is_told_before_anything_is_said_to_them() {
+        const OLD: &str = "server.1=a:1:2\nserver.2=b:1:2\nversion=0";
+        const NEW: &str = "server.1=a:1:2\nserver.2=b:1:2\nserver.4=d:1:2\nversion=7";
+        let config = crate::config::ServerConfig::standalone("/nowhere", ([127, 0, 0, 1], 0).into());
+        let clock = Clock::new();
+        let state = farrier_replica::TreeRestore::new(crate::mapping::tree(&config), 7);
+        let replica = Replica::ensemble(
+            crate::mapping::replica(&config, None, 7),
+            farrier_zab::Config { reconfig: true, ..farrier_zab::Config::new(ServerId(1)) },
+            members(OLD).with_pending(Some(members(NEW))),
+            farrier_zab::Durable {
+                accepted: farrier_proto::AcceptedEpoch(1),
+                current: farrier_proto::CurrentEpoch(1),
+                last_logged: farrier_proto::Zxid::ZERO,
+                recovering: farrier_zab::Recovering::No,
+            },
+            state,
+            0,
+            clock.now(),
+        );
+        let core = Core::new(replica, clock, 1);
+        core.step(Input::TimerFired);
+        let first = core.peers.waiting_now();
+        let [PeerCommand::Pending { members: Some(told) }, said @ ..] = &first[..] else { panic!("{first:?}") };
+        assert!(told.get(ServerId(4)).is_some());
+        assert!(said.iter().any(|c| matches!(c, PeerCommand::Notify { to: ServerId(4), .. })), "{said:?}");
+
+        let notification = Notification {
+            state: ServerState::Looking,
+            vote: Vote::NONE,
+            round: ElectionRound(1),
+            version: Notification::VERSION,
+            config: Some(NEW.into()),
+        };
+        core.step(Input::Zab(farrier_zab::Input::Notification { from: ServerId(4), notification }));
+        let then = core.peers.waiting_now();
+        assert!(then.iter().any(|c| matches!(c, PeerCommand::Activate { .. })), "{then:?}");
+        assert!(matches!(then.last(), Some(PeerCommand::Pending { members: None })), "{then:?}");
     }
 
     /// Frames for clients of the worker, which is about to look.

@@ -8,6 +8,7 @@ use crate::peers::{PeerSettings, addresses};
 use farrier_proto::ServerId;
 use farrier_proto::membership::{HostPort, MemberList};
 use farrier_zab::{Config, Ensemble, EnsembleError};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +93,7 @@ impl Membership {
                 .map(|(id, m)| (ServerId(*id), addresses(m)))
                 .collect::<BTreeMap<_, _>>()
                 .into(),
+            pending: RefCell::default(),
             activations,
             client: Arc::new(client),
             route: Route { keep_alive: t.keep_alive, detours: config.detours.clone() },

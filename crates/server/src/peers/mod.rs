@@ -48,12 +48,30 @@ const BLOCKING_MAX: usize = 64;
 /// Something to do with a peer's connection, besides sending on its link.
 #[derive(Debug)]
 pub(crate) enum PeerCommand {
-    Notify { to: ServerId, notification: Notification },
-    Dial { leader: ServerId },
-    Pause { link: LinkId },
-    Resume { link: LinkId },
-    Close { link: LinkId, reason: String },
-    Activate { members: Box<MemberList> },
+    Notify {
+        to: ServerId,
+        notification: Notification,
+    },
+    Dial {
+        leader: ServerId,
+    },
+    Pause {
+        link: LinkId,
+    },
+    Resume {
+        link: LinkId,
+    },
+    Close {
+        link: LinkId,
+        reason: String,
+    },
+    Activate {
+        members: Box<MemberList>,
+    },
+    /// A configuration may come into force, or none any more.
+    Pending {
+        members: Option<Box<MemberList>>,
+    },
 }
 
 /// What the replica wants done with its peers, in order, except for what leaves on links: that goes through [`Ports`].
@@ -82,6 +100,16 @@ impl PeerOutbox {
     }
 }
 
+#[cfg(test)]
+impl PeerOutbox {
+    /// What was put into it since.
+    pub(crate) fn waiting_now(&self) -> Vec<PeerCommand> {
+        let mut waiting = Vec::new();
+        self.take(&mut waiting);
+        waiting
+    }
+}
+
 /// Where a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MemberAddresses {
@@ -98,6 +126,8 @@ pub(crate) struct PeerSettings {
     pub(crate) me: ServerId,
     /// All members, this one too; others once a reconfiguration is in force.
     pub(crate) members: RefCell<BTreeMap<ServerId, MemberAddresses>>,
+    /// Those of a configuration that may come into force: their votes count, and one of them may lead.
+    pub(crate) pending: RefCell<BTreeMap<ServerId, MemberAddresses>>,
     /// For the operator's files, which change with the members.
     pub(crate) activations: Arc<Activations>,
     /// Where a configuration in force lets clients of this server connect.
@@ -127,24 +157,45 @@ pub(crate) struct PeerSettings {
 }
 
 impl PeerSettings {
-    /// Whether the configuration names this server.
+    /// Whether the configuration in force names this server, or the one that may come into force.
     fn is_member(&self, server: ServerId) -> bool {
-        self.members.borrow().contains_key(&server)
+        self.members.borrow().contains_key(&server) || self.pending.borrow().contains_key(&server)
     }
 
     /// Learner channel's addresses of a member.
     fn quorum_of(&self, server: ServerId) -> Vec<Endpoint> {
-        self.members.borrow().get(&server).map(|m| m.quorum.clone()).unwrap_or_default()
+        self.known(server, |m| &m.quorum)
     }
 
     /// Election addresses of a member.
     fn election_of(&self, server: ServerId) -> Vec<Endpoint> {
-        self.members.borrow().get(&server).map(|m| m.election.clone()).unwrap_or_default()
+        self.known(server, |m| &m.election)
+    }
+
+    /// What is in force comes first, as for Apache's servers (`QuorumCnxManager.connectOne`); and this server itself is
+    /// nowhere else.
+    fn known(&self, server: ServerId, ports: fn(&MemberAddresses) -> &Vec<Endpoint>) -> Vec<Endpoint> {
+        let mut known = self.members.borrow().get(&server).map(ports).cloned().unwrap_or_default();
+        if server != self.me
+            && let Some(pending) = self.pending.borrow().get(&server)
+        {
+            for endpoint in ports(pending) {
+                if !known.contains(endpoint) {
+                    known.push(endpoint.clone());
+                }
+            }
+        }
+        known
+    }
+
+    /// These may become the members.
+    fn expect(&self, list: Option<Box<MemberList>>) {
+        *self.pending.borrow_mut() = list.map(|list| all_addresses(&list)).unwrap_or_default();
     }
 
     /// These are the members from now on.
     fn activate(&self, list: Box<MemberList>) {
-        let now: BTreeMap<_, _> = list.members.iter().map(|(id, m)| (ServerId(*id), addresses(m))).collect();
+        let now = all_addresses(&list);
         let ids: Vec<_> = now.keys().map(|id| id.0).collect();
         tracing::info!("a reconfiguration is in force: the members are {ids:?} now, version {:x}", list.version);
         if let Some(client) = list.get(self.me).and_then(|own| own.client.clone()) {
@@ -167,6 +218,7 @@ impl PeerSettings {
         Self {
             me,
             members: members.into(),
+            pending: RefCell::default(),
             activations: Arc::default(),
             client: Arc::default(),
             route: Route { keep_alive: false, detours: Arc::default() },
@@ -182,6 +234,10 @@ impl PeerSettings {
             hash_seed: 0,
         }
     }
+}
+
+fn all_addresses(list: &MemberList) -> BTreeMap<ServerId, MemberAddresses> {
+    list.members.iter().map(|(id, member)| (ServerId(*id), addresses(member))).collect()
 }
 
 /// Where a member of a list is.
@@ -283,6 +339,7 @@ fn execute(
             settings.activate(members);
             own.follow();
         }
+        PeerCommand::Pending { members } => settings.expect(members),
         PeerCommand::Close { link, reason } => channel.close_link(link, &reason),
     }
 }
@@ -292,6 +349,24 @@ mod tests {
     use super::*;
     use crate::config::{EnsembleConfig, ServerConfig};
     use crate::member::Membership;
+
+    fn list(text: &str) -> Box<MemberList> {
+        Box::new(MemberList::parse(text.as_bytes()).expect("a list"))
+    }
+
+    #[test]
+    fn members_that_are_expected_are_known_behind_those_in_force() {
+        let settings = PeerSettings::patient(ServerId(1), BTreeMap::new());
+        let at = |server| -> Vec<_> { settings.quorum_of(ServerId(server)).iter().map(Endpoint::text).collect() };
+        settings.activate(list("server.1=a:1:2\nserver.2=b:1:2\nversion=7"));
+        settings.expect(Some(list("server.1=x:1:2\nserver.2=y:1:2\nserver.4=d:1:2\nversion=8")));
+        assert_eq!((at(1), at(2), at(4)), (vec!["a:1".into()], vec!["b:1".into(), "y:1".into()], vec!["d:1".into()]));
+        assert_eq!(settings.election_of(ServerId(4)), [Endpoint { host: "d".into(), port: 2 }]);
+        assert!(settings.is_member(ServerId(4)));
+        settings.expect(None);
+        assert_eq!((at(2), at(4)), (vec!["b:1".into()], Vec::<String>::new()));
+        assert!(!settings.is_member(ServerId(4)));
+    }
 
     #[test]
     fn who_takes_connections_is_told_where_clients_may_connect() {
