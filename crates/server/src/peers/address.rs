@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// Longest wait for a name server.
-const RESOLVE_MAX: Duration = Duration::from_secs(5);
+pub(super) const RESOLVE_MAX: Duration = Duration::from_secs(5);
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;

@@ -16,6 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -36,6 +37,12 @@ const REDIAL_MAX: Duration = Duration::from_secs(1);
 /// Rest after a peer with a larger id was asked to dial us. Asking again makes it drop the connection that it
 /// may just have made.
 const CALL_BACK_WAIT: Duration = Duration::from_millis(500);
+
+/// What the places of a peer that the configuration knows are tried for before those that somebody named in its name.
+const HEAD_START: Duration = Duration::from_millis(500);
+
+/// Of those, how many.
+const TOLD_MAX: usize = 4;
 
 /// The id of observers that have none.
 const ANONYMOUS: ServerId = ServerId(i64::MAX);
@@ -76,6 +83,8 @@ struct Peer {
     call_back: Option<Vec<Endpoint>>,
     /// Ends the rest before it is dialled again: there is something new.
     hurry: Rc<Notify>,
+    /// Ends the attempt to dial it that goes on: it has come itself since that began.
+    came: Rc<Notify>,
 }
 
 #[derive(Debug)]
@@ -163,7 +172,6 @@ impl Election {
         notification.write(&mut frame);
         let mut peers = self.peers.borrow_mut();
         if !self.settings.is_member(to) && !peers.contains_key(&to) {
-            // Mostly the members of a reconfiguration that is not in force: they dial.
             return self.nuisance.warn(|| format!("server {to} is in no configuration; nothing can be sent to it"));
         }
         let peer = peers.entry(to).or_default();
@@ -185,8 +193,10 @@ impl Election {
     }
 
     async fn keep_dialling(self: Rc<Self>, to: ServerId, hurry: &Notify) {
-        let mut rest = REDIAL_MIN;
+        let (mut rest, mut told) = (REDIAL_MIN, false);
         loop {
+            // A new one each time: what came before an attempt does not end it.
+            let came = Rc::new(Notify::new());
             let called_back = {
                 let mut peers = self.peers.borrow_mut();
                 let Some(peer) = peers.get_mut(&to) else { return };
@@ -196,9 +206,14 @@ impl Election {
                     self.forget_stranger(&mut peers, to);
                     return;
                 }
+                peer.came = came.clone();
                 called_back
             };
-            match self.dial_once(to, called_back.unwrap_or_default()).await {
+            let attempt = tokio::select! {
+                attempt = self.dial_once(to, called_back.unwrap_or_default()) => attempt,
+                () = came.notified() => continue,
+            };
+            match attempt {
                 Ok(stream) if to < self.settings.me => {
                     if let Some(peer) = self.peers.borrow_mut().get_mut(&to) {
                         peer.dialling = false;
@@ -217,6 +232,9 @@ impl Election {
                         self.peers.borrow_mut().remove(&to);
                         return;
                     }
+                    if rest == REDIAL_MAX && !std::mem::replace(&mut told, true) {
+                        tracing::warn!("server {to} cannot be reached at its election port: {error}; trying again");
+                    }
                     let _ = tokio::time::timeout(rest, hurry.notified()).await;
                     rest = (rest * 2).min(REDIAL_MAX);
                 }
@@ -224,15 +242,39 @@ impl Election {
         }
     }
 
-    /// Connects and says who we are.
-    async fn dial_once(&self, to: ServerId, mut endpoints: Vec<Endpoint>) -> io::Result<TcpStream> {
-        for known in self.settings.election_of(to) {
-            if !endpoints.contains(&known) {
-                endpoints.push(known);
+    /// Connects and says who we are. Whoever said that it is `to` may have lied, and so about where it is: what the
+    /// configuration says is not kept waiting for that, and that takes no longer than one address that does not answer.
+    async fn dial_once(&self, to: ServerId, mut told: Vec<Endpoint>) -> io::Result<TcpStream> {
+        let known = self.settings.election_of(to);
+        told.retain(|endpoint| !known.contains(endpoint));
+        told.truncate(TOLD_MAX);
+        let mut first = pin!(self.dial_each(&known));
+        let mut early = None;
+        if !told.is_empty() {
+            early = tokio::time::timeout(HEAD_START, &mut first).await.ok();
+            if let Some(Ok(stream)) = early {
+                return Ok(stream);
             }
         }
+        let patience = address::RESOLVE_MAX + self.settings.connect_timeout;
+        let mut then = pin!(async {
+            let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the addresses that it told do not answer");
+            tokio::time::timeout(patience, self.dial_each(&told)).await.map_err(silent).flatten()
+        });
+        match early {
+            Some(_) => then.await,
+            None if told.is_empty() => first.await,
+            None => tokio::select! {
+                result = &mut first => if result.is_ok() { result } else { then.await },
+                result = &mut then => if result.is_ok() { result } else { first.await },
+            },
+        }
+    }
+
+    /// The first of these places that accepts.
+    async fn dial_each(&self, endpoints: &[Endpoint]) -> io::Result<TcpStream> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its address is not known");
-        for endpoint in &endpoints {
+        for endpoint in endpoints {
             match address::connect(endpoint, self.settings.connect_timeout, &self.settings.route).await {
                 Ok(mut stream) => {
                     stream.write_all(&self.header()).await?;
@@ -290,6 +332,9 @@ impl Election {
         let endpoints = header.addresses.into_iter().map(|(host, port)| Endpoint { host, port }).collect();
         peer.call_back = Some(endpoints);
         let old = peer.connection.take();
+        if peer.dialling {
+            peer.came.notify_one();
+        }
         self.dial(server, peer);
         drop(peers);
         if let Some(old) = old {
@@ -333,6 +378,9 @@ impl Election {
             let mut peers = self.peers.borrow_mut();
             let peer = peers.entry(server).or_default();
             peer.call_back = None;
+            if peer.dialling {
+                peer.came.notify_one();
+            }
             peer.connection.replace(Connection { id, from, filled, task: task.abort_handle() })
         };
         if let Some(old) = old {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::peers::MemberAddresses;
 use crate::peers::address::Route;
+use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::{ElectionRound, ServerState, Vote};
 use std::future::Future;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The server under test, and what it reported.
 struct Rig {
     election: Rc<Election>,
+    settings: Rc<PeerSettings>,
     port: u16,
     inputs: mpsc::UnboundedReceiver<Input>,
 }
@@ -56,9 +58,10 @@ async fn rig_with(others: &[(i64, u16)], header_timeout: Duration, second: Optio
             let _ = sender.send(input);
         }
     });
-    let election = Rc::new(Election::new(Rc::new(settings), report));
+    let settings = Rc::new(settings);
+    let election = Rc::new(Election::new(settings.clone(), report));
     election.listen(listener);
-    Rig { election, port, inputs }
+    Rig { election, settings, port, inputs }
 }
 
 impl Rig {
@@ -153,6 +156,21 @@ fn all_own_addresses_are_told_where_there_may_be_several() {
     });
 }
 
+/// It has a vote in what may come into force, and need not look for a leader: nobody waits until it dials.
+#[test]
+fn a_member_of_what_may_come_into_force_is_dialled() {
+    run(async {
+        let (listener, port) = peer_port().await;
+        let rig = rig(&[], PATIENCE).await;
+        let text = format!("server.2=127.0.0.1:1:{port}\nversion=7");
+        rig.settings.expect(MemberList::parse(text.as_bytes()).ok().map(Box::new));
+        rig.election.send(ServerId(2), &notification(1));
+        let (mut stream, header) = accept(&listener).await;
+        assert_eq!(header.server, ServerId(5));
+        assert_eq!(read_one(&mut stream).await.round, ElectionRound(1));
+    });
+}
+
 #[test]
 fn a_smaller_id_is_dialled_back_at_the_address_that_it_names() {
     run(async {
@@ -174,6 +192,57 @@ fn a_smaller_id_is_dialled_back_at_the_address_that_it_names() {
         assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
         assert_eq!(read_one(&mut anew).await.round, ElectionRound(1));
         closed(&mut stream).await;
+    });
+}
+
+/// Whoever says that it is server 2, and somewhere else, does not keep this server from the real one.
+#[test]
+fn a_smaller_id_is_dialled_back_where_the_configuration_has_it_first() {
+    run(async {
+        let (real, port) = peer_port().await;
+        let (stranger, told) = peer_port().await;
+        let mut rig = rig(&[(2, port)], PATIENCE).await;
+        for _ in 0..2 {
+            let _asking = rig.as_server(2, told).await;
+            let (mut stream, _) = tokio::select! {
+                accepted = accept(&real) => accepted,
+                _ = accept(&stranger) => panic!("the stranger is believed"),
+            };
+            assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
+            stream.shutdown().await.expect("it is open");
+            assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(2) });
+        }
+    });
+}
+
+/// A port whose connections are not accepted, and so full that further ones are not answered.
+async fn jammed_port() -> (socket2::Socket, Vec<TcpStream>, u16) {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any: SocketAddr = ([127, 0, 0, 1], 0).into();
+    socket.bind(&any.into()).expect("a free port");
+    socket.listen(0).expect("it listens");
+    let at = socket.local_addr().ok().and_then(|at| at.as_socket()).expect("it is bound");
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(at)).await {
+        waiting.push(stream);
+    }
+    (socket, waiting, at.port())
+}
+
+#[test]
+fn whoever_comes_again_is_not_kept_waiting_by_an_attempt_that_hangs() {
+    run(async {
+        let (_socket, _waiting, jammed) = jammed_port().await;
+        let (listener, port) = peer_port().await;
+        let mut rig = rig(&[(2, jammed)], PATIENCE).await;
+        rig.election.send(ServerId(2), &notification(1));
+        tokio::task::yield_now().await;
+        let _asking = rig.as_server(2, jammed).await;
+        let _again = rig.as_server(2, port).await;
+        let (mut stream, _) = accept(&listener).await;
+        assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
+        assert_eq!(read_one(&mut stream).await.round, ElectionRound(1));
     });
 }
 
