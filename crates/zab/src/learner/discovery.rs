@@ -122,9 +122,10 @@ impl Discovering {
         match packet {
             LeaderPacket::LeaderInfo { epoch, .. } => {
                 let promised = core.accepted;
-                // A promise of a server without a vote counts nowhere, so it binds nobody: otherwise an observer that
-                // promised to a leader that failed would stay away from all others until the next election.
-                let binding = if core.ensemble.is_voter(core.me()) { promised.0 } else { core.current.0 };
+                // A promise of an observer counts nowhere, so it binds nobody: otherwise one that promised to a leader that
+                // failed would stay away from all others until the next election. Whoever is in no configuration that it
+                // knows comes as a follower, and a leader that has a newer one may count it.
+                let binding = if core.ensemble.is_observer(core.me()) { core.current.0 } else { promised.0 };
                 if epoch < binding {
                     return Err(Resign::new(
                         Level::Warn,
