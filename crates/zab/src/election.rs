@@ -16,7 +16,7 @@ mod tests;
 use crate::config::Recovering;
 use crate::core::Core;
 use crate::io::{Level, Names, Output, Outputs};
-use crate::limits::NOTIFICATION_INTERVAL_MIN;
+use crate::limits::{LOOKING_TOLD, NOTIFICATION_INTERVAL_MIN};
 use farrier_proto::ServerId;
 use farrier_proto::quorum::{ElectionRound, Notification, ServerState, Vote};
 use std::collections::{BTreeMap, BTreeSet};
@@ -187,6 +187,9 @@ impl Election {
 
     pub(crate) fn timer(&mut self, core: &mut Core, now: u64, out: &mut Outputs) -> Option<Elected> {
         if self.resend_at <= now {
+            if self.interval >= LOOKING_TOLD {
+                self.tell_operator(core, out);
+            }
             self.interval = self.longer(core);
             self.resend_at = now + self.interval;
             self.repeat(core, out);
@@ -319,6 +322,40 @@ impl Election {
         for voter in core.ensemble.electors().filter(|voter| *voter != core.me()) {
             self.tell(core, voter, out);
         }
+    }
+
+    /// For whom this server waits. Said with the repetitions, and so more and more rarely.
+    fn tell_operator(&self, core: &Core, out: &mut Outputs) {
+        let (mut heard, mut silent, mut away) = (Vec::new(), Vec::new(), Vec::new());
+        for voter in core.ensemble.electors().filter(|voter| *voter != core.me()) {
+            let said = [&self.votes, &self.established].iter().any(|ballots| ballots.contains_key(&voter));
+            let list = match (said || self.voiceless.contains(&voter), core.election_links.contains(&voter)) {
+                (true, _) => &mut heard,
+                (false, true) => &mut silent,
+                (false, false) => &mut away,
+            };
+            list.push(voter.0);
+        }
+        let mut text = format!("no leader yet: servers {heard:?} were heard");
+        if !silent.is_empty() {
+            text += &format!(", {silent:?} are connected and say nothing");
+        }
+        if !away.is_empty() {
+            text += &format!(", {away:?} are not connected");
+        }
+        if let Some(pending) = core.ensemble.pending() {
+            let (version, voters) = (pending.version(), pending.voters().iter().map(|s| s.0).collect::<Vec<_>>());
+            text +=
+                &format!("; configuration {version:#x} may come into force, so a quorum of {voters:?} is needed, too");
+            if core.shown.as_ref().is_some_and(|shown| shown.version() == version) {
+                let newer = version.saturating_add(1);
+                text += &format!(
+                    ". The state shows it and no log does: if this directory is a copy from another ensemble, let \
+                     dynamicConfigFile name the members in a file zoo.cfg.dynamic.{newer:x}, on every server"
+                );
+            }
+        }
+        out.note(Level::Warn, text);
     }
 
     /// Until the next repetition. What a voter without a voice says is no vote, but Apache's servers, who have a quorum

@@ -18,6 +18,10 @@ pub(crate) const REJOIN_PAUSE_MAX: u64 = 1000;
 /// The first repetition of a notification, in milliseconds; then twice as long each time.
 pub(crate) const NOTIFICATION_INTERVAL_MIN: u64 = 20;
 
+/// A server that has repeated its notification after so long, more than a second after it began to look for a leader, tells
+/// for whom it waits.
+pub(crate) const LOOKING_TOLD: u64 = 640;
+
 /// Packets that a learner holds back while its log is being cut.
 pub(crate) const HELD_PACKETS_MAX: usize = 4096;
 

@@ -155,6 +155,42 @@ fn whoever_was_away_hears_of_a_newer_configuration_from_a_new_member() {
     assert_eq!((three.status().leader, four.status().leader), (Some(ServerId(4)), Some(ServerId(4))));
 }
 
+/// What a server says to its operator while it looks for a leader until then.
+fn told(peer: &mut Peer, until: u64) -> Vec<String> {
+    let mut out = Outputs::default();
+    while let Some(due) = peer.next_deadline().filter(|due| *due <= until) {
+        peer.step(due, Input::Timer, &mut out);
+    }
+    let text = |o| if let Output::Note { level: Level::Warn, text } = o { Some(text) } else { None };
+    out.list.into_iter().filter_map(text).collect()
+}
+
+#[test]
+fn a_server_that_finds_no_leader_tells_for_whom_it_waits_more_and_more_rarely() {
+    let (mut peer, _) = looking(1, &text(0, &[1, 2, 3, 4]), 1, true);
+    for peer_up in [2, 3] {
+        peer.step(0, Input::ElectionUp { peer: ServerId(peer_up) }, &mut Outputs::default());
+    }
+    peer.step(0, says(2, text(0, &[1, 2, 3, 4])), &mut Outputs::default());
+    assert_eq!(told(&mut peer, 1000), [""; 0], "elections end sooner");
+    let once = "no leader yet: servers [2] were heard, [3] are connected and say nothing, [4] are not connected";
+    assert_eq!(told(&mut peer, 2000), [once]);
+    assert!((4..20).contains(&told(&mut peer, 600_000).len()));
+}
+
+/// A directory that was copied to other hosts: nothing that these servers can do brings the members of the old ones.
+#[test]
+fn whoever_waits_for_the_members_of_a_copied_state_is_told_what_to_do() {
+    let (mut peer, _) = looking_with(1, &text(0, &[1, 2, 3]), Some(text(0x1_0000_0005, &[7, 8])), 6, true);
+    let waits = "configuration 0x100000005 may come into force, so a quorum of [7, 8] is needed, too";
+    let said = told(&mut peer, 2000).concat();
+    assert!(said.ends_with(waits), "{said}");
+    let shown = ShownConfig { text: text(0x1_0000_0007, &[7, 8]), in_log: false };
+    peer.core.state_shows(Some(&shown), &mut Outputs::default());
+    let said = told(&mut peer, 6000).concat();
+    assert!(said.contains("a copy from another ensemble") && said.contains("zoo.cfg.dynamic.100000008"), "{said}");
+}
+
 #[test]
 fn only_a_newer_configuration_that_can_be_read_is_taken_over() {
     let taken = |input: Input, reconfig: bool| {
