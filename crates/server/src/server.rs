@@ -303,6 +303,7 @@ impl Server {
             let run = move || background::run_purge(&shared, &disk, &policy, interval, &files);
             threads.others.push(spawn("purge", Box::new(run))?);
         }
+        let alone = member.is_none();
         let own_client = member.as_ref().and_then(|(member, _)| member.own().client.clone());
         let (client, moves) = watch::channel(own_client);
         if let Some((member, listeners)) = member {
@@ -346,7 +347,9 @@ impl Server {
             let run = move || worker::run(&shared, index, settings, accepted, acceptor);
             threads.workers.push(spawn("network", Box::new(run))?);
         }
-        tracing::info!("serving clients on {address}, network workers: {workers}");
+        // A member serves once it has a leader.
+        let what = if alone { "serving" } else { "listening for" };
+        tracing::info!("{what} clients on {address}, network workers: {workers}");
         Ok(Self {
             core,
             address,

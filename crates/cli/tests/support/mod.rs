@@ -94,7 +94,7 @@ impl Ear {
             let Ok(line) = line else { break };
             let line = String::from_utf8_lossy(&line);
             let mut log = self.lock();
-            log.serving |= line.contains("serving clients on");
+            log.serving |= line.contains(" clients on ");
             log.text.push_str(&line);
             log.text.push('\n');
             self.0.1.notify_all();
