@@ -1,8 +1,9 @@
 //! The system calls of the real binary, in their order: before the reply to a write leaves, a sync of the
-//! log has ended that began after the write of its record. A kill proves nothing about that, since the
-//! system keeps what a killed process has written.
+//! log has ended that began after the write of its record, and whatever gets another name was synced before
+//! and its directory is synced right behind. A kill proves nothing about that, since the system keeps what a
+//! killed process has written.
 //!
-//! The judge of the trace must itself be seen to fail: on a trace without its syncs, on one whose syncs
+//! The judges of the trace must themselves be seen to fail: on a trace without its syncs, on one whose syncs
 //! stand too late, and on a server that was told not to sync.
 
 mod support;
@@ -16,7 +17,8 @@ use std::path::Path;
 use std::process::Command;
 use support::{Process, can_trace, tell};
 
-const CALLS: &str = "trace=write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,sendto,sendmsg";
+const CALLS: &str =
+    "trace=write,writev,pwrite64,pwritev,pwritev2,fsync,fdatasync,sync_file_range,sendto,sendmsg,/^rename";
 /// Creates whose reply is waited for, one by one.
 const SINGLE: usize = 40;
 /// Creates that are sent together.
@@ -25,6 +27,7 @@ const TOGETHER: usize = 300;
 /// One system call with its place in the order of beginnings and ends.
 #[derive(Clone, Debug)]
 struct Call {
+    thread: String,
     name: String,
     /// Arguments, with descriptors decoded (`7</dir/log.1>`) and bytes as strace writes them.
     arguments: String,
@@ -59,6 +62,15 @@ impl Call {
     fn is_sync(&self) -> bool {
         matches!(&*self.name, "fsync" | "fdatasync")
     }
+
+    /// Old and new name of a file that got another one.
+    fn renames(&self) -> Option<(&Path, &Path)> {
+        if !self.name.starts_with("rename") || !self.has_succeeded() {
+            return None;
+        }
+        let mut names = self.arguments.split('"').skip(1).step_by(2);
+        Some((Path::new(names.next()?), Path::new(names.next()?)))
+    }
 }
 
 /// Reads what `strace -f -o` wrote: a call that another thread's interrupts takes two lines.
@@ -78,10 +90,17 @@ fn parse(trace: &str) -> Vec<Call> {
         let Some((name, rest)) = rest.split_once('(') else { continue };
         if let Some(arguments) = rest.strip_suffix("<unfinished ...>") {
             open.insert(thread, calls.len());
-            calls.push(Call { name: name.into(), arguments: arguments.trim_end().into(), began: at, ended: None });
+            let (thread, arguments) = (thread.into(), arguments.trim_end().into());
+            calls.push(Call { thread, name: name.into(), arguments, began: at, ended: None });
         } else if let Some((arguments, result)) = rest.rsplit_once(" = ") {
             let ended = Some((at, result.to_owned()));
-            calls.push(Call { name: name.into(), arguments: arguments.into(), began: at, ended });
+            calls.push(Call {
+                thread: thread.into(),
+                name: name.into(),
+                arguments: arguments.into(),
+                began: at,
+                ended,
+            });
         }
     }
     calls
@@ -122,8 +141,57 @@ fn judge(trace: &str, tokens: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs the server under strace and creates nodes; their names are the tokens.
-fn record(lines: &[&str]) -> (String, Vec<String>) {
+/// Names that files got while the server ran.
+#[derive(Default, Debug)]
+struct Renamed {
+    segments: usize,
+    snapshots: usize,
+}
+
+/// Judges every new name of a file: what was written under the old one was synced before, and the next thing that the
+/// thread does is a sync of the directory. So for a segment of the log that is in order before any sync of its records, and
+/// for a snapshot before anybody is told of it.
+fn judge_names(trace: &str) -> Result<Renamed, String> {
+    let calls = parse(trace);
+    let mut renamed = Renamed::default();
+    for (at, call) in calls.iter().enumerate() {
+        let Some((from, to)) = call.renames() else { continue };
+        let of_file: Vec<&Call> = calls[..at].iter().filter(|c| Path::new(c.target()) == from).collect();
+        let written = of_file.iter().rposition(|c| !c.is_sync());
+        let is_behind = |c: &&&Call, write: &Call| {
+            let ended = |c: &Call| c.ended.as_ref().map(|(end, _)| *end);
+            c.is_sync()
+                && c.has_succeeded()
+                && ended(write).is_some_and(|end| end <= c.began)
+                && ended(c).is_some_and(|end| end <= call.began)
+        };
+        if let Some(written) = written
+            && !of_file[written..].iter().any(|c| is_behind(&c, of_file[written]))
+        {
+            return Err(format!(
+                "no sync of {} between its last write and its new name {}",
+                from.display(),
+                to.display()
+            ));
+        }
+        let next = calls[at + 1..].iter().find(|c| c.thread == call.thread);
+        // A thread that does nothing any more tells nobody: the process has ended.
+        let Some(next) = next.filter(|c| !c.is_sync() || c.ended.is_some()) else { continue };
+        if !next.is_sync() || !next.has_succeeded() || Some(Path::new(next.target())) != to.parent() {
+            return Err(format!("no sync of the directory behind the new name {}", to.display()));
+        }
+        let name = to.file_name().unwrap_or_default().to_string_lossy();
+        renamed.segments += usize::from(name.starts_with("log."));
+        renamed.snapshots += usize::from(name.starts_with("snapshot."));
+        if name.starts_with("snapshot.") && written.is_none() {
+            return Err(format!("{} has no bytes", to.display()));
+        }
+    }
+    Ok(renamed)
+}
+
+/// Runs the server under strace and creates nodes; their names are the tokens. With `snapshot` it ends once it has taken one.
+fn record(lines: &[&str], snapshot: bool) -> (String, Vec<String>) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let trace = dir.path().join("trace");
     let mut server = Process::new(dir.path(), lines);
@@ -143,6 +211,11 @@ fn record(lines: &[&str]) -> (String, Vec<String>) {
     }
     for _ in 0..TOGETHER {
         client.reply().and_then(Reply::ok).expect("created");
+    }
+    if snapshot {
+        let written = |said: &str| said.lines().any(|l| l.contains("snapshot ") && l.contains(" written: "));
+        let said = server.wait_said(written);
+        assert!(written(&said), "{said}");
     }
     server.signal(Signal::TERM);
     let status = server.wait_end();
@@ -179,8 +252,10 @@ fn every_reply_leaves_after_the_sync_of_its_record() {
         return;
     }
     // Small segments, so that the rule is seen to hold where one ends and the next begins.
-    let (trace, tokens) = record(&["snapCount=100", "preAllocSize=16"]);
+    let (trace, tokens) = record(&["snapCount=100", "preAllocSize=16"], true);
     judge(&trace, &tokens).expect("every reply is covered by a sync");
+    let renamed = judge_names(&trace).expect("every new name is covered by a sync");
+    assert!(renamed.segments > 1 && renamed.snapshots > 1, "{renamed:?}");
 
     let syncs = parse(&trace).iter().filter(|c| c.is_sync() && c.is_to_log()).count();
     tell(&format!("{} replies, {syncs} syncs of the log", tokens.len()));
@@ -207,6 +282,37 @@ fn every_reply_leaves_after_the_sync_of_its_record() {
     // And when the syncs failed.
     let failed = trace.replace(" = 0\n", " = -1 EIO (Input/output error)\n");
     judge(&failed, &tokens).expect_err("a failed sync covers nothing");
+
+    // The other one too: for each segment and each snapshot, when its directory is not synced, or its own bytes are not.
+    let lines: Vec<&str> = trace.lines().collect();
+    let is_sync_of = |line: &str, what: &str| line.contains("sync(") && line.contains(what);
+    for named in ["/version-2/log.", "/version-2/snapshot."] {
+        let renames = (0..lines.len()).filter(|at| lines[*at].contains("rename") && lines[*at].contains(named));
+        let mut found = 0;
+        for at in renames {
+            let thread = lines[at].split(' ').next();
+            let is_its = |at: &usize| lines[*at].split(' ').next() == thread;
+            let Some(directory) = (at..lines.len()).filter(is_its).find(|at| is_sync_of(lines[*at], "/version-2>"))
+            else {
+                continue;
+            };
+            // The process may have ended here.
+            if !(directory + 1..lines.len()).any(|at| is_its(&at)) {
+                continue;
+            }
+            let mut without = lines.clone();
+            without[directory] = "";
+            let red = judge_names(&without.join("\n")).expect_err("a directory that is not synced");
+            assert!(red.contains("no sync of the directory"), "{red}");
+            found += 1;
+        }
+        assert!(found > 1, "{named}");
+    }
+    let mut without = lines.clone();
+    let own = (0..lines.len()).rfind(|at| is_sync_of(lines[*at], "/farrier.snapshot."));
+    without[own.expect("a snapshot is synced")] = "";
+    let red = judge_names(&without.join("\n")).expect_err("a snapshot that is not synced");
+    assert!(red.contains("between its last write and its new name"), "{red}");
 }
 
 #[test]
@@ -214,7 +320,7 @@ fn a_server_that_does_not_sync_is_found_out() {
     if !can_trace() {
         return;
     }
-    let (trace, tokens) = record(&["snapCount=100000", "preAllocSize=16384", "forceSync=no"]);
+    let (trace, tokens) = record(&["snapCount=100000", "preAllocSize=16384", "forceSync=no"], false);
     let red = judge(&trace, &tokens).expect_err("forceSync=no leaves the syncs out");
     assert!(red.contains("no sync of"), "{red}");
 }
