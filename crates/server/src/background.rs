@@ -296,6 +296,8 @@ mod tests {
     use super::*;
     use crate::disk::RealDisk;
     use crate::testing;
+    use farrier_storage::mem::{MemDisk, Op};
+    use farrier_storage::write_snapshot;
 
     #[test]
     fn a_snapshot_for_which_there_is_no_room_says_what_to_do() {
@@ -327,5 +329,41 @@ mod tests {
         let mut state = farrier_replica::TreeRestore::new(farrier_tree::TreeConfig::default(), 7);
         sender.send((0, Box::new(state.image()))).expect("there is room");
         assert!(next_image(&core, &images).is_none());
+    }
+
+    /// What a disk is asked for in which order by who writes as the background does.
+    fn asked(wrap: bool) -> Vec<Op> {
+        fn work<D: Disk>(disk: &D) {
+            let mut state = farrier_replica::TreeRestore::new(farrier_tree::TreeConfig::default(), 7);
+            write_snapshot(disk, &state.image(), &SnapshotOptions::default()).expect("a healthy disk");
+            prepare_segment(disk, 1 << 16, &mut |_written| ()).expect("a healthy disk");
+            let path = DiskPath::new(Dir::Data, "some");
+            let file = disk.open(&path, OpenMode::CreateNew).expect("a healthy disk");
+            file.write_at(0, b"abcd")
+                .and_then(|()| file.set_len(2))
+                .and_then(|()| file.sync())
+                .expect("a healthy disk");
+            disk.rename(&path, &DiskPath::new(Dir::Data, "other")).expect("a healthy disk");
+            disk.remove(&DiskPath::new(Dir::Data, "other")).expect("a healthy disk");
+            disk.sync_dir(Dir::Data).expect("a healthy disk");
+        }
+        let disk = Arc::new(MemDisk::default());
+        if wrap {
+            work(&UntilClosing::new(&disk, &testing::core(), &Arc::default()))
+        } else {
+            work(&*disk)
+        }
+        disk.ops()
+    }
+
+    #[test]
+    fn every_write_and_every_sync_reaches_the_disk() {
+        let ops = asked(false);
+        let count = |is: fn(&Op) -> bool| ops.iter().filter(|op| is(op)).count();
+        let syncs = (count(|op| matches!(op, Op::Sync { .. })), count(|op| matches!(op, Op::SyncDir { .. })));
+        assert!(syncs.0 > 2 && syncs.1 > 2, "{syncs:?}: there is something to lose");
+        // Not told in full: a segment has many bytes.
+        let differs = asked(true).iter().zip(&ops).position(|(wrapped, plain)| wrapped != plain);
+        assert_eq!((differs, asked(true).len()), (None, ops.len()));
     }
 }
