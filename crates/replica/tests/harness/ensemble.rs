@@ -256,6 +256,18 @@ impl Cluster {
         self.run();
     }
 
+    /// Every server stops. Its disk then holds a snapshot of all that it held, without this session, and no log.
+    pub(crate) fn stop_and_forget(&mut self, lost: SessionId) {
+        for server in self.running() {
+            self.crash(server);
+            let mut state = self.servers[&server].disk.load(&config());
+            let mut stored = Stored::of(&state.image());
+            stored.sessions.retain(|(session, _)| *session != lost);
+            let disk = &mut self.server(server).disk;
+            (disk.base, disk.log) = (Some(stored), Vec::new());
+        }
+    }
+
     pub(crate) fn running(&self) -> Vec<i64> {
         self.servers.iter().filter(|(_, s)| s.replica.is_some()).map(|(id, _)| *id).collect()
     }

@@ -55,9 +55,14 @@ impl World {
 
     /// Another server on the state of this one, as a snapshot hands it on.
     pub(crate) fn restart_with(&self, config: ReplicaConfig) -> Self {
+        self.restart_without(config, SessionId::NONE)
+    }
+
+    /// The same, where nothing is left of this session but its ephemerals.
+    pub(crate) fn restart_without(&self, config: ReplicaConfig, lost: SessionId) -> Self {
         let image = self.replica.tree().image();
         let mut state = TreeRestore::new(config.tree, config.seed);
-        for (session, timeout) in image.sessions() {
+        for (session, timeout) in image.sessions().into_iter().filter(|(session, _)| *session != lost) {
             state.session(session, timeout).expect("a session");
         }
         for (key, acl) in image.acls() {
