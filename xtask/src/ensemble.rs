@@ -31,6 +31,8 @@ const BETWEEN: u64 = 100;
 const PAUSE: Duration = Duration::from_secs(7);
 /// What Apache logs when a digest is not the one that a transaction names.
 const MISMATCH: &str = "Digests are not matching";
+/// What Farrier logs then, with the zxid behind it.
+const MISMATCH_HERE: &str = "digest mismatch at ";
 /// What an Apache learner logs with a SNAP.
 const TOOK_SNAPSHOT: &str = "Getting a snapshot from leader";
 /// What Rust prints when an invariant is broken.
@@ -286,21 +288,29 @@ fn took_snapshot_later(log: &str) -> bool {
 pub(crate) fn check_log(members: &Members, index: usize) -> Result<()> {
     let name = members.name(index);
     let digests_count = digests_count(members);
-    let mut replaying = false;
-    for line in members.log(index).lines() {
-        if line.contains(TOOK_SNAPSHOT) {
-            replaying = true;
-        } else if line.contains("Learner received NEWLEADER") {
-            replaying = false;
-        }
-        ensure!(replaying || !digests_count || !line.contains(MISMATCH), "{name} logged: {line}");
-        ensure!(!line.contains(PANIC), "{name} logged: {line}");
-    }
+    let log = members.log(index);
+    let complaint = complaint_in(&log, digests_count);
+    ensure!(complaint.is_none(), "{name} logged: {}", complaint.unwrap_or_default());
+    // Since its last start.
     if digests_count && members.target(index).is_farrier() && members.is_started(index) {
         let count = mntr(members.addr(index), "zk_digest_mismatches_count")?;
         ensure!(count.as_deref() == Some("0"), "{name} counts {count:?} digest mismatches");
     }
     Ok(())
+}
+
+/// The first line that must not be in a server's log, over all its starts.
+fn complaint_in(log: &str, digests_count: bool) -> Option<&str> {
+    let mut replaying = false;
+    log.lines().find(|line| {
+        if line.contains(TOOK_SNAPSHOT) {
+            replaying = true;
+        } else if line.contains("Learner received NEWLEADER") {
+            replaying = false;
+        }
+        let differs = line.contains(MISMATCH_HERE) || !replaying && line.contains(MISMATCH);
+        digests_count && differs || line.contains(PANIC)
+    })
 }
 
 fn end(members: &mut Members, index: usize, hard: bool) -> Result<()> {
@@ -362,5 +372,20 @@ mod tests {
         assert!(!took_snapshot_later(&format!("{snap}\n{joined}\nbroadcast")));
         assert!(took_snapshot_later(&format!("{snap}\n{joined}\nbroadcast\n{snap}\n{joined}")));
         assert!(!took_snapshot_later(&format!("{joined}\nbroadcast")));
+    }
+
+    #[test]
+    fn what_either_server_says_of_digests_is_a_complaint() {
+        let apache = format!("ERROR {MISMATCH}. Last digest");
+        let farrier =
+            "WARN digest mismatch at 0x100000080: the leader's tree has 0x1, the one here 0x2. One of them is wrong";
+        for line in [&apache, farrier] {
+            let log = format!("{line}\nstarted again\n");
+            assert_eq!(complaint_in(&log, true), Some(line));
+            assert_eq!(complaint_in(&log, false), None);
+        }
+        let replayed = format!("{TOOK_SNAPSHOT}\n{apache}\nLearner received NEWLEADER message\n");
+        assert_eq!(complaint_in(&replayed, true), None);
+        assert_eq!(complaint_in("thread 'log' panicked at x.rs:1", false), Some("thread 'log' panicked at x.rs:1"));
     }
 }

@@ -47,7 +47,8 @@ fn cycle(members: &mut Members, learner: &Target) -> Result<()> {
         let snapshot = (0..LEARNER).any(|index| members.log(index).contains(SENT_SNAPSHOT));
         ensure!(!snapshot, "Apache sent a SNAP where a TRUNC was due");
     } else {
-        logged_by_apache(members, learner, "Truncating log to get in sync").context("TRUNC")?;
+        let begun = vec![0; members.len()];
+        logged_by_apache(members, learner, &begun, &["Truncating log to get in sync"]).context("TRUNC")?;
     }
 
     // Apache sends a TRUNC only as long as nothing was committed in the new epoch, and a SNAP after that.
@@ -60,18 +61,22 @@ fn cycle(members: &mut Members, learner: &Target) -> Result<()> {
     members.stop(LEARNER)?;
     let leading = members.wait_serving()?;
     write(members, leading, "diff", FEW)?;
+    let before = log_lengths(members);
     come_back(members, "DIFF")?;
-    let line = if learner.is_farrier() { "Sending DIFF" } else { "Getting a diff from the leader" };
-    logged_by_apache(members, learner, line).context("DIFF")?;
+    // To the third server: the others were sent one to each other as well.
+    let parts: &[&str] =
+        if learner.is_farrier() { &["Sending DIFF", "peer sid: 3"] } else { &["Getting a diff from the leader"] };
+    logged_by_apache(members, learner, &before, parts).context("DIFF")?;
 
     // A server on an empty directory can only be given everything.
     members.stop(LEARNER)?;
     let leading = members.wait_serving()?;
     write(members, leading, "snap", MANY)?;
     members.wipe(LEARNER)?;
+    let before = log_lengths(members);
     come_back(members, "SNAP")?;
     let line = if learner.is_farrier() { SENT_SNAPSHOT } else { super::TOOK_SNAPSHOT };
-    logged_by_apache(members, learner, line).context("SNAP")?;
+    logged_by_apache(members, learner, &before, &[line]).context("SNAP")?;
 
     // And what it was given is good for a life as leader.
     let load = Load::start(&members.addrs(), 2)?;
@@ -152,9 +157,36 @@ fn wait_logged(data: &Path, bytes: &[u8]) -> Result<()> {
     anyhow::bail!("{:?} never came to the log", String::from_utf8_lossy(bytes))
 }
 
-/// `line` is in the log of an Apache server: the learner's own or, if that is Farrier, another's.
-fn logged_by_apache(members: &Members, learner: &Target, line: &str) -> Result<()> {
+/// How much every member has logged so far.
+fn log_lengths(members: &Members) -> Vec<usize> {
+    (0..members.len()).map(|index| members.log(index).len()).collect()
+}
+
+/// A line with all of `parts` is in the log of an Apache server, the learner's own or, if that is Farrier, another's, behind
+/// what it had logged before.
+fn logged_by_apache(members: &Members, learner: &Target, before: &[usize], parts: &[&str]) -> Result<()> {
     let mut which = if learner.is_farrier() { 0..LEARNER } else { LEARNER..LEARNER + 1 };
-    ensure!(which.any(|index| members.log(index).contains(line)), "no Apache server logged {line:?}");
+    let found = which.any(|index| is_logged_behind(&members.log(index), before[index], parts));
+    ensure!(found, "no Apache server logged {parts:?} then");
     Ok(())
+}
+
+fn is_logged_behind(log: &str, before: usize, parts: &[&str]) -> bool {
+    let new = log.get(before..).unwrap_or_default();
+    new.lines().any(|line| parts.iter().all(|part| line.contains(part)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_logged_then_and_to_that_server_counts() {
+        let earlier = "Sending DIFF zxid=0x100000002 for peer sid: 3\n";
+        let parts = ["Sending DIFF", "peer sid: 3"];
+        let behind = |rest: &str| is_logged_behind(&format!("{earlier}{rest}"), earlier.len(), &parts);
+        assert!(behind("x\nSending DIFF zxid=0x200000001  for peer sid: 3\n"));
+        assert!(!behind("Sending DIFF zxid=0x200000001 for peer sid: 1\nStart forwarding 0x1 for peer sid: 3\n"));
+        assert!(!behind(""));
+    }
 }
