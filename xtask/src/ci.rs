@@ -42,17 +42,26 @@ struct Counts {
 struct Step {
     name: &'static str,
     arguments: &'static [&'static str],
-    rustdoc: bool,
+    environment: Option<(&'static str, &'static str)>,
 }
 
 const fn step(name: &'static str, arguments: &'static [&'static str]) -> Step {
-    Step { name, arguments, rustdoc: false }
+    Step { name, arguments, environment: None }
 }
+
+/// Its output is not read, so that a test that leaves something out must fail instead of saying so.
+const TESTS: Step = Step {
+    environment: Some(("FARRIER_REQUIRE_TOOLS", "1")),
+    ..step("tests", &["test", "--workspace", "--no-fail-fast", "--quiet"])
+};
 
 const STEPS: &[Step] = &[
     step("format", &["fmt", "--all", "--check"]),
     step("clippy", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
-    Step { name: "docs", arguments: &["doc", "--workspace", "--no-deps", "--quiet"], rustdoc: true },
+    Step {
+        environment: Some(("RUSTDOCFLAGS", "-D warnings")),
+        ..step("docs", &["doc", "--workspace", "--no-deps", "--quiet"])
+    },
     step("fuzz bodies", &["run", "--quiet", "-p", "farrier-fuzz", "--", "--seconds", FUZZ_SECONDS]),
     step("simulation", &["xtask", "sim", "--seeds", "500", "--minutes", SIMULATION_MINUTES]),
     step("recipes in simulation", &["xtask", "sim", "--recipes", "--seeds", "200", "--minutes", SIMULATION_MINUTES]),
@@ -75,7 +84,7 @@ pub(crate) fn run(arguments: &CiArguments) -> Result<ExitCode> {
             bail!("{} holds no result of any test", log.display());
         }
     } else if !arguments.after_tests {
-        run_step(root, &step("tests", &["test", "--workspace", "--no-fail-fast", "--quiet"]), &mut counts);
+        run_step(root, &TESTS, &mut counts);
     }
     let found = tidy::check(root)?;
     for line in &found {
@@ -98,9 +107,7 @@ fn run_step(root: &Path, step: &Step, counts: &mut Counts) {
     let start = Instant::now();
     let mut command = Command::new(env!("CARGO"));
     command.args(step.arguments).current_dir(root);
-    if step.rustdoc {
-        command.env("RUSTDOCFLAGS", "-D warnings");
-    }
+    command.envs(step.environment);
     let passed = command.status().is_ok_and(|s| s.success());
     tally(passed, step.name, start.elapsed().as_secs(), counts);
 }
@@ -215,6 +222,11 @@ mod tests {
         assert_eq!(age_of("model", table, 20_787), "model: 2 days ago (2026-11-28, bbb, passed)");
         assert_eq!(age_of("kafka", table, 20_787), "kafka: never");
         assert_eq!(age_of("suite", table, 20_787), "suite: never");
+    }
+
+    #[test]
+    fn tests_whose_output_is_not_counted_skip_nothing() {
+        assert_eq!(TESTS.environment, Some(("FARRIER_REQUIRE_TOOLS", "1")));
     }
 
     #[test]
