@@ -28,6 +28,16 @@ pub(super) struct End {
     pub(super) failed: usize,
 }
 
+impl End {
+    /// What stands behind `END`. A program that came to no verdict has shown nothing.
+    fn read(counts: &str) -> Result<Self> {
+        let (passed, failed) = counts.split_once(' ').context("END without counts")?;
+        let end = Self { passed: passed.parse()?, failed: failed.parse()? };
+        ensure!(end.passed + end.failed > 0, "END with no verdict at all: nothing was run");
+        Ok(end)
+    }
+}
+
 /// Runs the program against the server, restarting that when asked. Verdicts go to the report as they
 /// come; an error means that the program did not come to its end.
 pub(super) fn run(mut command: Command, server: &mut Server, report: &mut Report, brief: bool) -> Result<End> {
@@ -92,8 +102,7 @@ fn talk(child: &mut Child, server: &mut Server, report: &mut Report, brief: bool
                 report.check(verdict.name, verdict.outcome.map_err(|why| anyhow!("{why}")))?;
             }
         } else if let Some(counts) = line.strip_prefix("END ") {
-            let (passed, failed) = counts.split_once(' ').context("END without counts")?;
-            return Ok(End { passed: passed.parse()?, failed: failed.parse()? });
+            return End::read(counts);
         } else {
             report.say(format_args!("     {line}"))?;
         }
@@ -140,4 +149,19 @@ fn tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_without_a_verdict_is_none() {
+        let end = End::read("3 0").expect("counts");
+        assert_eq!((end.passed, end.failed), (3, 0));
+        End::read("0 1").expect("it failed, and says so");
+        for text in ["0 0", "3", "x 0", "-1 0"] {
+            End::read(text).expect_err(text);
+        }
+    }
 }
