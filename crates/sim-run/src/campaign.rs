@@ -68,14 +68,22 @@ fn commit() -> Result<String> {
     Ok(if changed.is_empty() { commit } else { commit + "+" })
 }
 
-/// Goes on up to `target` seeds. Fails if a seed of this session does.
-pub(crate) fn run(target: u64, arguments: &Arguments) -> Result<ExitCode> {
+/// Up to how many seeds a session goes on that begins behind `done` of them: where all that was asked for is done, as many
+/// again, since a session that runs nothing shows nothing.
+fn goal(done: u64, asked: u64) -> Result<u64> {
+    let rounds = done.checked_div(asked).context("--campaign needs at least one seed")?;
+    Ok((rounds + 1) * asked)
+}
+
+/// Goes on up to `asked` seeds, or a multiple of that. Fails if a seed of this session does, or if it runs none.
+pub(crate) fn run(asked: u64, arguments: &Arguments) -> Result<ExitCode> {
     let (begun, deadline) = (Instant::now(), arguments.deadline());
     let commit = commit()?;
     let before = load()?;
     let mut next = before.iter().map(|l| l.first + l.seeds).max().unwrap_or(1);
     let (mut done, mut failures) = before.iter().fold((0, 0), |(n, f), l| (n + l.seeds, f + l.failed));
     say(&format!("generator {GENERATOR}: {done} seeds so far, {failures} of them failed"));
+    let target = goal(done, asked)?;
     let mut session = Block::default();
     while done < target && deadline.is_none_or(|d| Instant::now() < d) {
         let seeds = BLOCK_SEEDS.min(target - done);
@@ -93,6 +101,23 @@ pub(crate) fn run(target: u64, arguments: &Arguments) -> Result<ExitCode> {
     }
     let short = session.tell(Some((begun.elapsed(), arguments.jobs())), true);
     say(&format!("generator {GENERATOR}: {done} of {target} seeds, {failures} of them failed"));
+    let ran_none = session.passed + session.failed == 0;
+    if ran_none {
+        say("falls short: the time was enough for no seed");
+    }
     say(&verdict(session.passed, session.failed));
-    Ok(if session.failed == 0 && !short { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if session.failed == 0 && !short && !ran_none { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_campaign_that_is_done_begins_another_round() {
+        for (done, target) in [(0, 20_000), (19_999, 20_000), (20_000, 40_000), (20_100, 40_000)] {
+            assert_eq!(goal(done, 20_000).expect("seeds are asked for"), target);
+        }
+        assert!(goal(5, 0).is_err());
+    }
 }
