@@ -62,7 +62,7 @@ const SUITES: &[Suite] = &[
     suite("model", &["xtask", "model"]),
     // Adds up over sessions: crates/sim/blocks.txt.
     Suite { within: true, ..suite("sim", &["xtask", "sim", "--campaign", "20000"]) },
-    suite("planted", &["xtask", "sim", "--planted", "all", "--minutes", "5"]),
+    suite("planted", &["xtask", "sim", "--planted", "all", "--minutes", "15"]),
     Suite {
         environment: &[("FARRIER_RECIPES_AGAINST", "apache")],
         ..suite("recipes", &["test", "-p", "farrier-recipes", "--tests", "--", "--test-threads", "1"])

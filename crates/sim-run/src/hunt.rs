@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     if arguments.record {
-        record::store(&caught, &at_large)?;
+        record::store(&caught)?;
     }
     let by_checkers = caught.iter().filter(|r| r.is_by_checker()).count();
     say(&format!("{by_checkers} caught by checkers, {} by assertions", caught.len() - by_checkers));

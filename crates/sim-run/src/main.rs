@@ -25,13 +25,13 @@ const SEEDS: u64 = 100;
 
 /// Seeds among which each planted bug must be caught, unless told.
 #[cfg(farrier_planted)]
-const SEEDS_OF_HUNT: u64 = 2000;
+const SEEDS_OF_HUNT: u64 = 5000;
 
 /// Run whole ensembles under seeded faults in simulation
 #[derive(Debug, Parser)]
 #[command(name = "sim", bin_name = "cargo xtask sim")]
 struct Arguments {
-    /// How many seeds to run [default: 100; with --planted 2000 at most for each bug]
+    /// How many seeds to run [default: 100; with --planted 5000 at most for each bug]
     #[arg(long)]
     seeds: Option<u64>,
     /// The first of them
@@ -43,7 +43,8 @@ struct Arguments {
     /// Seeds at once; all processors unless told
     #[arg(long)]
     jobs: Option<usize>,
-    /// Run blocks of seeds until all sessions together have run so many of this generator; crates/sim/blocks.txt keeps them
+    /// Run blocks of seeds until all sessions together have run so many of this generator, or a multiple where they have;
+    /// crates/sim/blocks.txt keeps them
     #[arg(long, value_name = "SEEDS", conflicts_with_all = ["seed", "seeds", "first_seed", "planted"])]
     campaign: Option<u64>,
     /// Run programs with the real client and recipes on the ensembles of the seeds, instead of the simulated clients
@@ -61,8 +62,8 @@ struct Arguments {
     /// Hunt for planted bugs: `all`, or names; `recorded` replays the stored catching seeds. With --seed: make this mistake
     #[arg(long, value_name = "BUGS", value_delimiter = ',')]
     planted: Vec<String>,
-    /// Store the catching seeds in crates/sim/planted.txt and docs/simulation.md
-    #[arg(long, requires = "planted", conflicts_with = "seed")]
+    /// Store the catching seeds in crates/sim/planted.txt and docs/simulation.md; they are counted from seed 1
+    #[arg(long, requires = "planted", conflicts_with_all = ["seed", "first_seed"])]
     record: bool,
 }
 

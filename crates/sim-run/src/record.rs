@@ -107,10 +107,10 @@ pub(crate) fn replay() -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Puts these into the stored ones, and takes away those that were not caught any more.
-pub(crate) fn store(caught: &[Record], at_large: &[Bug]) -> Result<()> {
+/// Puts these into the stored ones. The line of a bug that was not caught again stays, since a hunt may have been too short:
+/// whether it still holds is what the replay tells.
+pub(crate) fn store(caught: &[Record]) -> Result<()> {
     let mut records = load()?;
-    records.retain(|bug, _| !at_large.contains(bug));
     records.extend(caught.iter().map(|record| (record.bug, record.clone())));
     let lines: String = records.values().map(Record::line).collect();
     let stored = path("crates/sim/planted.txt");
