@@ -2,6 +2,7 @@
 
 use crate::limits::{LOOK_AGAIN, PAUSE, READS_AHEAD};
 use crate::parents::{child, create_above, create_container, trimmed};
+use crate::standing::watch_for_end;
 use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
 use farrier_client::{Acl, Client, ErrorCode, NewZnode, Op, Stat, Zxid, perms};
@@ -81,10 +82,7 @@ impl Barrier {
 /// Waits until a znode does not exist.
 async fn until_gone(client: &Client, path: &str) -> Result<(), Error> {
     loop {
-        let (found, mut watch) = until_answered(client, || client.exists(path).watch()).await?;
-        if found.is_none() {
-            return Ok(());
-        }
+        let Some(mut watch) = until_answered(client, || watch_for_end(client, path)).await? else { return Ok(()) };
         watch.next().await;
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::Error;
 use crate::limits::PAUSE;
+use crate::standing::look_at;
 use crate::withdraw::{Armed, Withdrawal};
-use farrier_client::{Call, Client, LeaseKeeper, SessionId, SessionState, Stat, Watch, Zxid};
+use farrier_client::{Client, LeaseKeeper, SessionId, SessionState, Stat, Watch, Zxid};
 use parking_lot::Mutex;
 use std::future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -63,10 +65,10 @@ impl Inner {
     }
 
     /// What a look at the znode says.
-    fn seen(&self, found: Result<Option<Stat>, farrier_client::Error>) -> Seen {
+    fn seen(&self, found: Found) -> Seen {
         use farrier_client::Error as E;
         match found {
-            Ok(Some(stat)) if stat.czxid == self.czxid => Seen::There,
+            Ok(Some((stat, watch))) if stat.czxid == self.czxid => Seen::There(watch),
             Ok(_) | Err(E::SessionExpired { .. } | E::Closed | E::AuthFailed) => Seen::Gone,
             Err(_) => Seen::Nothing,
         }
@@ -81,7 +83,8 @@ impl Inner {
                 return;
             }
             if eye.is_shut() && session.borrow_and_update().connected() == Some(self.session) {
-                eye.look = Some(self.client.exists(&self.path).watch().send());
+                let (client, path) = (self.client.clone(), self.path.clone());
+                eye.look = Some(Box::pin(async move { look_at(&client, &path).await }));
             }
             let ends = self.client.lease().map_or_else(|| self.client.now(), |lease| lease.ends());
             tokio::select! {
@@ -96,9 +99,9 @@ impl Inner {
                 () = self.client.sleep_until(ends) => {}
                 found = eye.next(&self.client) => match found {
                     Glance::Changed => {}
-                    Glance::Found(found, watch) => match self.seen(found) {
-                        Seen::There => {
-                            eye.watch = watch;
+                    Glance::Found(found) => match self.seen(found) {
+                        Seen::There(watch) => {
+                            eye.watch = Some(watch);
                             // The connection may have gone behind the answer; then its turn comes next.
                             let mut attached = self.attached.lock();
                             if session.has_changed().is_ok_and(|changed| !changed) {
@@ -116,17 +119,18 @@ impl Inner {
 }
 
 enum Seen {
-    There,
+    /// With what tells its end.
+    There(Watch),
     Gone,
     Nothing,
 }
 
-type Found = Result<Option<Stat>, farrier_client::Error>;
+type Found = Result<Option<(Stat, Watch)>, farrier_client::Error>;
 
 /// What looks after the znode: a look that is on its way, the watch that it left, or a pause before another one.
 #[derive(Default)]
 struct Eye {
-    look: Option<Call<(Option<Stat>, Watch)>>,
+    look: Option<Pin<Box<dyn Future<Output = Found> + Send>>>,
     watch: Option<Watch>,
     pause: Option<Duration>,
 }
@@ -134,7 +138,7 @@ struct Eye {
 enum Glance {
     /// The znode changed, or it is time to look again.
     Changed,
-    Found(Found, Option<Watch>),
+    Found(Found),
 }
 
 impl Eye {
@@ -149,12 +153,9 @@ impl Eye {
     /// Dropping it loses nothing but a pause.
     async fn next(&mut self, client: &Client) -> Glance {
         if let Some(look) = &mut self.look {
-            let answer = look.await;
+            let found = look.await;
             self.look = None;
-            return match answer {
-                Ok((stat, watch)) => Glance::Found(Ok(stat), Some(watch)),
-                Err(error) => Glance::Found(Err(error), None),
-            };
+            return Glance::Found(found);
         }
         if let Some(watch) = &mut self.watch {
             watch.next().await;
@@ -184,7 +185,7 @@ pub struct Hold {
     inner: Arc<Inner>,
     withdrawal: Armed,
     /// Held for its end.
-    _follower: Follower,
+    follower: Follower,
 }
 
 /// Ends the task that keeps a state up to date.
@@ -206,7 +207,7 @@ impl Hold {
         let inner = Arc::new(Inner { client, path, czxid, session, state, attached });
         let lease = inner.client.keep_lease();
         let follower = withdrawal.runtime.spawn(Arc::clone(&inner).follow(lease)).abort_handle();
-        Self { inner, withdrawal: Armed::new(withdrawal), _follower: Follower(follower) }
+        Self { inner, withdrawal: Armed::new(withdrawal), follower: Follower(follower) }
     }
 
     /// The state now. Unlike what [`Self::watch`] shows it is exact at the moment of the call, even if the process had
@@ -267,6 +268,10 @@ impl Hold {
     /// Deletes the znode, and tells how that went.
     pub(crate) async fn release(self) -> Result<(), Error> {
         let path = self.inner.path.clone();
+        // From here on somebody else may hold it. Nobody has to look at the znode any more either: the deletion would only
+        // make the follower ask for what is gone.
+        self.inner.change(HoldState::Lost);
+        drop(self.follower);
         match self.withdrawal.disarm().begin().await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) if error.is_no_node() => Err(Error::LockLost { path }),

@@ -6,6 +6,7 @@
 use crate::limits::{PAUSE, READS_AHEAD};
 use crate::mirror::{Depth, Mirror, Step, Znode};
 use crate::parents::create_container;
+use crate::standing::watch_for_end;
 use crate::steady::{delete_in_background, is_passing, until_answered};
 use crate::{Error, Unique};
 use farrier_client::{Acl, Client, Error as ClientError, SessionId, Stat, Watch, Zxid, perms};
@@ -396,11 +397,10 @@ impl Participant {
                 watch.next().await;
                 *eye = None;
             }
-            let (found, watch) = until_answered(&self.client, || self.client.exists(path).watch()).await?;
-            if found.is_none() {
+            *eye = until_answered(&self.client, || watch_for_end(&self.client, path)).await?;
+            if eye.is_none() {
                 return Ok(());
             }
-            *eye = Some(watch);
         }
     }
 }

@@ -239,13 +239,19 @@ async fn find_own(place: &Place, prefix: &str, patience: Patience) -> Result<Opt
 
 /// A watch that tells the end of a znode; `None` if it is gone already.
 pub(crate) async fn watch_for_end(client: &Client, path: &str) -> Result<Option<Watch>, farrier_client::Error> {
-    // A read that finds nothing leaves no watch behind, unlike a question whether there is something.
+    Ok(look_at(client, path).await?.map(|(_, watch)| watch))
+}
+
+/// What there is to say of a znode whose name is never used again, with a watch that tells its end; `None` if it is gone.
+pub(crate) async fn look_at(client: &Client, path: &str) -> Result<Option<(Stat, Watch)>, farrier_client::Error> {
+    // A read that finds nothing leaves no watch behind, unlike a question whether there is something: that one would stay
+    // at the server for as long as the connection does.
     match client.get(path).watch().await {
-        Ok((_, watch)) => Ok(Some(watch)),
+        Ok((value, watch)) => Ok(Some((value.stat, watch))),
         Err(error) if error.is_no_node() => Ok(None),
         Err(error) if error.code() == Some(farrier_client::ErrorCode::NoAuth) => {
             let (stat, watch) = client.exists(path).watch().await?;
-            Ok(stat.map(|_| watch))
+            Ok(stat.map(|stat| (stat, watch)))
         }
         Err(error) => Err(error),
     }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Ensemble, LONG, SHORT, client, contenders, count, eventually, patient, patiently};
 use farrier_client::{Client, Op, OpResult, SessionState};
-use farrier_recipes::{Error, Guard, HoldState, Layout, Lock, guarded_multi};
+use farrier_recipes::{DoubleBarrier, Error, Guard, HoldState, Layout, Lock, RwLock, Semaphore, guarded_multi};
 use farrier_testkit::relay::Mode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -340,4 +340,33 @@ async fn layouts_parents_and_guarded_writes() {
         guard.path().starts_with("/l/_c_")
             && two.exists(&format!("/root{}", guard.path())).await.expect("answered").is_some()
     );
+}
+
+/// Who has a session for long and takes and gives back all the time leaves no watch at the servers: names are never used
+/// again, so one that waits for such a znode waits as long as the connection lasts.
+#[tokio::test]
+async fn what_was_held_leaves_no_watch() {
+    const ROUNDS: usize = 4;
+    let servers = Ensemble::start().await;
+    let (own, other) = (client(servers.connect()).await, client(servers.connect()).await);
+    let (lock, table, seats) = (Lock::new(&own, "/w/l"), RwLock::new(&own, "/w/t"), Semaphore::new(&own, "/w/s", 2));
+    let barriers = [&own, &other].map(|client| DoubleBarrier::new(client, "/w/b", 2).expect("some"));
+    for _ in 0..ROUNDS {
+        let guard = take(&lock).await;
+        eventually("the holder's watch", async || servers.watched().await.iter().any(|path| path == guard.path()))
+            .await;
+        guard.release().await.expect("released");
+        let write = patiently("the table", table.write()).await.expect("acquired");
+        patiently("the readers", write.downgrade()).await.expect("a reader").release().await.expect("released");
+        patiently("a seat", seats.acquire()).await.expect("acquired").release().await.expect("released");
+        // By somebody else's hand.
+        let guard = take(&lock).await;
+        other.delete(guard.path()).await.expect("deleted");
+        patiently("it is lost", guard.lost()).await;
+        let enter =
+            async |barrier: &DoubleBarrier| barrier.enter().await.expect("entered").leave().await.expect("left");
+        patiently("the barrier", async { tokio::join!(enter(&barriers[0]), enter(&barriers[1])) }).await;
+    }
+    // The name by which a barrier opens is the same in every round.
+    eventually("none is left", async || servers.watched().await.iter().all(|path| path == "/w/b/ready")).await;
 }

@@ -218,6 +218,15 @@ impl Script {
         }
     }
 
+    /// Shows a znode without data to whoever keeps an eye on it.
+    fn show(&mut self, request: &Request, stat: &Stat) {
+        assert_eq!(request.op, OpCode::GetData, "{request:?}");
+        self.answer(request, |out| {
+            put_buffer(out, Some(b""));
+            stat.write(out);
+        });
+    }
+
     /// The next request, of this operation.
     async fn next(&mut self, op: OpCode) -> Request {
         for _ in 0..LOOKS_MAX {
@@ -319,7 +328,7 @@ async fn a_contender_goes_on_however_many_sessions_end_in_a_row() {
             let name = path.as_ref().and_then(|path| path.strip_prefix("/lock/"));
             script.list(request, name.as_slice());
         }
-        OpCode::Exists => script.answer(request, |out| stat(101, 0).write(out)),
+        OpCode::GetData => script.show(request, &stat(101, 0)),
         // What went with a session is looked for, and taken away.
         OpCode::Sync => script.answer(request, |out| put_str(out, "/lock")),
         OpCode::Delete => script.answer(request, |_| {}),
@@ -351,8 +360,8 @@ async fn a_lock_is_held_on_another_connection_only_once_its_znode_was_seen() {
         let path = script.make(&creates, "0000000001");
         let listed = script.next(OpCode::GetChildren).await;
         script.list(&listed, &[path.strip_prefix("/lock/").expect("below it")]);
-        let seen = script.next(OpCode::Exists).await;
-        script.answer(&seen, |out| own.write(out));
+        let seen = script.next(OpCode::GetData).await;
+        script.show(&seen, &own);
         let guard = script.end(acquires).await.expect("acquired");
         script.work().await;
         assert_eq!(guard.state(), HoldState::Held);
@@ -362,9 +371,9 @@ async fn a_lock_is_held_on_another_connection_only_once_its_znode_was_seen() {
         if looks {
             assert_eq!(guard.state(), HoldState::Suspended);
         }
-        let seen = script.next(OpCode::Exists).await;
+        let seen = script.next(OpCode::GetData).await;
         assert_eq!(*guard.watch().borrow(), HoldState::Suspended);
-        script.answer(&seen, |out| own.write(out));
+        script.show(&seen, &own);
         script.work().await;
         assert_eq!((guard.state(), *guard.watch().borrow()), (HoldState::Held, HoldState::Held));
     }
@@ -379,17 +388,17 @@ async fn nobody_is_told_to_lead_by_a_term_that_is_suspended() {
     let path = script.make(&creates, "0000000001");
     let listed = script.next(OpCode::GetChildren).await;
     script.list(&listed, &[path.strip_prefix("/lead/").expect("below it")]);
-    let seen = script.next(OpCode::Exists).await;
-    script.answer(&seen, |out| own.write(out));
+    let seen = script.next(OpCode::GetData).await;
+    script.show(&seen, &own);
     let leading = async |latch: Arc<Latch>| latch.leading().await;
     drop(script.end(tokio::spawn(leading(Arc::clone(&latch)))).await.expect("it leads"));
 
     script.reconnect();
     let waits = tokio::spawn(leading(Arc::clone(&latch)));
-    let seen = script.next(OpCode::Exists).await;
+    let seen = script.next(OpCode::GetData).await;
     script.work().await;
     assert!(!waits.is_finished() && !latch.is_leader(), "its znode was not seen yet");
-    script.answer(&seen, |out| own.write(out));
+    script.show(&seen, &own);
     let term = script.end(waits).await.expect("it leads again");
     assert!(term.is_held() && latch.is_leader());
 }
@@ -697,8 +706,8 @@ async fn a_server_without_a_leader_is_waited_for() {
     let listed = script.next(OpCode::GetChildren).await;
     script.list(&listed, &[path.strip_prefix("/lock/").expect("below it")]);
     let guard = script.end(acquires).await.expect("acquired");
-    let look = script.next(OpCode::Exists).await;
-    script.answer(&look, |out| stat(made, 0).write(out));
+    let look = script.next(OpCode::GetData).await;
+    script.show(&look, &stat(made, 0));
     // And so it is with the release.
     let releases = tokio::spawn(guard.release());
     let request = script.next(OpCode::Delete).await;
