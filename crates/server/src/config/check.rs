@@ -26,16 +26,23 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
     for key in KEYS {
         let note = match key.support {
             Support::Used | Support::Alone(_) | Support::Partly(_) | Support::Demand(_) => None,
+            Support::Ensemble if config.ensemble.is_some() => None,
             Support::Ensemble => Some("concerns ensembles".to_owned()),
             Support::Mapped(how) => Some(how.to_owned()),
             Support::Ignored(why) => Some(format!("no effect: {why}")),
             Support::NotRunning(what) => Some(format!("not running: {what}")),
         };
         let mut set = sources.assignments().filter(|a| std::ptr::eq(a.key, key)).peekable();
-        let is_read = matches!(key.support, Support::Used | Support::Alone(_) | Support::Partly(_));
+        let is_read = match key.support {
+            Support::Used | Support::Alone(_) | Support::Partly(_) => true,
+            Support::Ensemble => config.ensemble.is_some(),
+            Support::Mapped(_) | Support::Ignored(_) | Support::NotRunning(_) | Support::Demand(_) => false,
+        };
         if set.peek().is_none() && is_read && key.family().is_none() {
             if let Some(value) = value_in_force(key.name, key.default, config) {
-                lines.push(Effective { name: key.name.to_owned(), value, origin: Origin::Default, note: None });
+                // A member's line in the list says the port where the key does not.
+                let note = (key.name == "clientPort").then(|| "as the list of members says".to_owned());
+                lines.push(Effective { name: key.name.to_owned(), value, origin: Origin::Default, note });
             }
             continue;
         }
@@ -59,6 +66,7 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
 /// The value of an unset key.
 fn value_in_force(name: &str, default: Fallback, config: &ServerConfig) -> Option<String> {
     let derived = match name {
+        "clientPort" if config.client.port != 0 => config.client.port.to_string(),
         "dataLogDir" => config.data_log_dir.display().to_string(),
         "minSessionTimeout" => config.min_session_timeout_ms.to_string(),
         "maxSessionTimeout" => config.max_session_timeout_ms.to_string(),
@@ -90,11 +98,19 @@ pub fn render(lines: &[Effective]) -> String {
     text
 }
 
+/// What the columns of [`reference`] mean.
+const LEGEND: &str = "\
+The column `mark` says what becomes of a key that is meant for a server in a JVM: `honour`, it means what it means in Apache; \
+`map`, this server comes to the same by other means, which the last column names; `warn`, there is nothing here that it could \
+change, and a start says so. The column `here` says what this version does with it.
+
+";
+
 /// The table of keys as a Markdown page for the documentation.
 #[must_use]
 pub fn reference() -> String {
     let mut text =
-        String::from("| key | Java property | default | allowed | mark | here |\n|---|---|---|---|---|---|\n");
+        format!("{LEGEND}| key | Java property | default | allowed | mark | here |\n|---|---|---|---|---|---|\n");
     for key in KEYS {
         let mark = match key.mark {
             Mark::Must => "honour",
@@ -114,7 +130,7 @@ pub fn reference() -> String {
             Support::Alone(what) => {
                 format!("honoured by a server that runs alone; not running yet in an ensemble: {what}")
             }
-            Support::Ensemble => "concerns ensembles".to_owned(),
+            Support::Ensemble => "honoured by a member of an ensemble; means nothing to a server alone".to_owned(),
             Support::Mapped(how) => format!("accepted: {how}"),
             Support::Ignored(why) => format!("accepted, no effect: {why}"),
             Support::NotRunning(what) => format!("not running yet: {what}"),

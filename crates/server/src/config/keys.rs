@@ -229,6 +229,9 @@ const X509: Support = NotRunning("x509 authentication");
 const OWN_QUEUE: Support = Mapped("requests wait in their own connection, never in a common queue, and go with it");
 const PIPELINE: Support = Mapped("reads and commits of different sessions never wait for each other");
 const RESPONSES: Support = Mapped("replies are encoded from the tree, without a cache");
+const ADDRESSES: Support = Mapped("whether an address can be reached shows when it is dialled");
+const NO_DELAY: Support = Mapped("connections between servers never wait for more to send, whatever is set");
+const OBSERVER: Support = Mapped("an observer always writes its log and snapshots, whatever is set");
 const TOP_PATHS: Support = NotRunning("path statistics");
 const STALLS: Support = NotRunning("the stall monitor");
 const CLEANER: Support = Ignored("watches are removed with their connection, not by a cleaner");
@@ -264,12 +267,12 @@ pub(super) static KEYS: &[Key] = &[
         "a Farrier leader begins no reconfigurations in this version; those that a leader of Apache's begins take place",
     )),
     Key::new("electionAlg", Int { min: 3, max: 3 }, Value("3")).file_only().mark(Map).support(Ensemble),
-    Key::new("electionPort", Port, Unset).mark(Map).support(Ensemble),
+    Key::new("electionPort", Port, Unset).mark(Map).support(Mapped("the port of elections stands in each `server.N` line")),
     Key::new("quorumListenOnAllIPs", Bool, NO).file_only().support(Ensemble),
     Key::new("leaderServes", Word("no"), Value("yes")).support(Ensemble),
     Key::new("multiAddress.enabled", Bool, NO).support(Ensemble),
-    Key::new("multiAddress.reachabilityCheckEnabled", Bool, YES).mark(Map).support(Ensemble),
-    Key::new("multiAddress.reachabilityCheckTimeoutMs", ANY, Value("1000")).mark(Map).support(Ensemble),
+    Key::new("multiAddress.reachabilityCheckEnabled", Bool, YES).mark(Map).support(ADDRESSES),
+    Key::new("multiAddress.reachabilityCheckTimeoutMs", ANY, Value("1000")).mark(Map).support(ADDRESSES),
     Key::new("oraclePath", Path, Unset).file_only().support(NotRunning("the quorum oracle")),
     Key::new("farrier.peers", Choice(&["", "3.9"]), Value("")).file_only().support(Ensemble),
     Key::new("kerberos.canonicalizeHostNames", Bool, NO).support(SASL),
@@ -289,8 +292,8 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("observer.reconnectDelayMs", ANY, Value("0")).mark(Warn).support(Ignored("pauses before a leader is joined again grow by themselves")),
     Key::new("observer.election.DelayMs", ANY, Value("200")).mark(Warn).support(Ignored("observers ask who leads at once")),
     Key::new("observerMaster.sizeLimit", ANY, Value("33554432")).support(NotRunning("the observer master")),
-    Key::new("follower.nodelay", Bool, YES).property(Plain).mark(Map).support(Ensemble),
-    Key::new("leader.nodelay", Bool, YES).property(Plain).mark(Map).support(Ensemble),
+    Key::new("follower.nodelay", Bool, YES).property(Plain).mark(Map).support(NO_DELAY),
+    Key::new("leader.nodelay", Bool, YES).property(Plain).mark(Map).support(NO_DELAY),
     Key::new("leader.ackLoggingFrequency", ANY, Value("1000")).mark(Warn).support(Ignored("acks are not sampled into the log")),
     Key::new("testingonly.initialZxid", Text, Unset).mark(Warn).support(Ignored("a hook of Apache's tests")),
     Key::new("test.allowDiscontinuousProposals", Text, Unset).mark(Warn).support(Ignored("a hook of Apache's tests")),
@@ -315,8 +318,8 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("db.autocreate", Bool, YES),
     Key::new("autopurge.snapRetainCount", Raised { min: 3, max: INT_MAX }, Value("3")).file_only(),
     Key::new("autopurge.purgeInterval", Period, Value("1h")).file_only(),
-    Key::new("syncEnabled", Bool, YES).file_only().support(Ensemble),
-    Key::new("observer.syncEnabled", Bool, YES).support(Ensemble),
+    Key::new("syncEnabled", Bool, YES).file_only().mark(Map).support(OBSERVER),
+    Key::new("observer.syncEnabled", Bool, YES).mark(Map).support(OBSERVER),
     Key::new("readonlymode.enabled", Bool, NO).property(Plain).support(Alone("read-only mode, so nothing is served without a quorum")),
     // Learner synchronisation
     Key::new("leader.maxConcurrentSnapSyncs", POSITIVE, Value("10")).alias(&["maxConcurrentSnapSyncs"]).support(Ensemble),
@@ -375,7 +378,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("maxInProcessingDeadWatchers", OR_OFF, Value("-1")).mark(Warn).support(CLEANER),
     Key::new("bitHashCacheSize", ANY, Value("10")).mark(Warn).support(CLEANER),
     Key::new("pathStats.*", Opaque, Unset).mark(Map).support(TOP_PATHS),
-    Key::new("messageTracker.*", Opaque, Unset).mark(Map).support(Ensemble),
+    Key::new("messageTracker.*", Opaque, Unset).support(NotRunning("the message tracker")),
     // Sessions, containers, TTL
     Key::new("localSessionsEnabled", Bool, NO).file_only().support(LOCAL_SESSIONS),
     Key::new("localSessionsUpgradingEnabled", Bool, NO).file_only().support(LOCAL_SESSIONS),

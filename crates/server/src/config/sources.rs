@@ -168,7 +168,11 @@ impl Sources {
             let applied = format!("{origin}: {name}={} is applied, although {reason}", shown(key.name, text));
             match key.support {
                 Support::Alone(_) => self.if_alone.push(applied),
-                _ => self.warnings.push(applied),
+                // It is not applied, wherever it stands.
+                Support::Mapped(_) | Support::Ignored(_) | Support::NotRunning(_) => {}
+                Support::Used | Support::Partly(_) | Support::Ensemble | Support::Demand(_) => {
+                    self.warnings.push(applied)
+                }
             }
         }
         self.assign(key, bare, text, origin, spelling);

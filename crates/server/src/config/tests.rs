@@ -687,6 +687,27 @@ fn the_list_says_who_votes_and_what_is_set_counts() {
     }
 }
 
+/// A member reads more than a server alone does, and knows where clients are from its line in the list.
+#[test]
+fn the_table_has_what_a_member_reads() {
+    let listed = THREE.replace(":3888", ":3888;2185").replace(";2185:observer", ":observer;2185");
+    let loaded = load_member(Some("1"), &listed).expect("valid");
+    let table = render(&loaded.effective);
+    let line = |setting: &str| table.lines().find(|line| line.starts_with(setting)).unwrap_or_default().to_owned();
+    assert!(line("clientPort=2185 ").contains("as the list of members says"), "{table}");
+    for unset in ["commitLogCount=500 ", "cnxTimeout=5000 ", "leaderServes=yes ", "leader.maxConcurrentSnapSyncs=10 "] {
+        assert!(line(unset).contains("default"), "{unset}: {table}");
+    }
+    assert!(line("initLimit=10 ").contains("zoo.cfg") && !table.contains("concerns"), "{table}");
+    // What nothing reads is not told as done.
+    let loaded = accepted("messageTracker.enabled=true\nfollower.nodelay=false");
+    let found = warnings(&loaded);
+    assert!(found.contains("not running in this version: the message tracker; without effect: "), "{found}");
+    assert!(!found.contains("applied"), "{found}");
+    let table = render(&accepted("cnxTimeout=70").effective);
+    assert!(table.contains("concerns ensembles") && !table.contains("commitLogCount"), "{table}");
+}
+
 /// What only a lone server does is not told as done in an ensemble, and the table says so.
 #[test]
 fn read_only_mode_is_told_as_what_it_is() {
