@@ -8,7 +8,7 @@ use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use farrier_client::{Acl, Call, Client, Stat};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::output::{Failure, Out, complain};
 use crate::path::PathParser;
 use crate::session::{self, SessionOptions};
-use crate::values::{acl_exact, base64, count, json_problem};
+use crate::values::{acl_exact, base64, count, is_masked, json_problem};
 use crate::walk::Walk;
 
 const EXAMPLES: &str = "\
@@ -27,7 +27,8 @@ Examples:
   farrier export /app --to app.json --resume
 
 Each znode is a line: path (below PATH, `/` for PATH itself), data in base64, acl (a list of scheme, id and
-perms, a number). Parents come before children. Ephemerals are skipped and counted, and so is /zookeeper; PATH may
+perms, a number). Servers show the digests in an ACL only to who may administer the znode; to anybody else the
+export is refused, unless --no-acl leaves all ACLs out: then the import has to give one. Parents come before children. Ephemerals are skipped and counted, and so is /zookeeper; PATH may
 not be that, nor below it. Whether a znode is a container or has a TTL no server tells, so they become ordinary
 ones. Znodes that change meanwhile are exported as they are when their turn comes: this is no snapshot. The last
 line, {\"end\":true,\"znodes\":N}, says that the export is whole; `farrier import` refuses one without it.
@@ -52,6 +53,10 @@ pub(crate) struct Arguments {
     /// Go on where an export to FILE ended early
     #[arg(long, requires = "to")]
     resume: bool,
+
+    /// Leave the ACLs out, for an import with --acl
+    #[arg(long)]
+    no_acl: bool,
 
     #[command(flatten)]
     session: SessionOptions,
@@ -83,7 +88,8 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         let bar = progress();
         let mut walk = Walk::choosing(client, &arguments.path, wanted);
         let before = target.before;
-        let mut export = Export { client, waiting: VecDeque::new(), exported: 0, ephemerals: 0 };
+        let asks_acl = !arguments.no_acl;
+        let mut export = Export { client, asks_acl, waiting: VecDeque::new(), exported: 0, ephemerals: 0 };
         while let Some(found) = walk.next().await? {
             bar.inc(1);
             let below = relative(&found.path, root);
@@ -249,11 +255,12 @@ fn kept(file: &mut File, path: &Path) -> anyhow::Result<(u64, Option<String>)> {
     Ok((znodes, last))
 }
 
-/// Data and stat, and the ACL, of a znode that was asked for.
-type Asked = (String, Call<farrier_client::Value>, Call<(Vec<Acl<'static>>, Stat)>);
+/// Data and stat, and the ACL if that is wanted, of a znode that was asked for.
+type Asked = (String, Call<farrier_client::Value>, Option<Call<(Vec<Acl<'static>>, Stat)>>);
 
 struct Export<'c> {
     client: &'c Client,
+    asks_acl: bool,
     waiting: VecDeque<Asked>,
     exported: u64,
     ephemerals: u64,
@@ -261,7 +268,8 @@ struct Export<'c> {
 
 impl Export<'_> {
     async fn add(&mut self, path: String, root: &str, target: &mut Opened<'_>) -> anyhow::Result<()> {
-        let (value, acl) = (self.client.get(&path).send(), self.client.get_acl(&path).send());
+        let value = self.client.get(&path).send();
+        let acl = self.asks_acl.then(|| self.client.get_acl(&path).send());
         self.waiting.push_back((path, value, acl));
         if self.waiting.len() < AHEAD { Ok(()) } else { self.one(root, target).await }
     }
@@ -275,8 +283,14 @@ impl Export<'_> {
 
     async fn one(&mut self, root: &str, target: &mut Opened<'_>) -> anyhow::Result<()> {
         let Some((path, value, list)) = self.waiting.pop_front() else { return Ok(()) };
+        let list = async {
+            match list {
+                Some(list) => list.await.map(|(list, _)| Some(list)),
+                None => Ok(None),
+            }
+        };
         let (value, list) = match (value.await, list.await) {
-            (Ok(value), Ok((list, _))) => (value, list),
+            (Ok(value), Ok(list)) => (value, list),
             // Deleted since it was listed.
             (Err(error), _) | (_, Err(error)) if error.is_no_node() => return Ok(()),
             // One that may not be read ends it, as in the walk: what has an end has everything.
@@ -286,9 +300,19 @@ impl Export<'_> {
             self.ephemerals += 1;
             return Ok(());
         }
+        if list.as_deref().is_some_and(is_masked) {
+            // Whoever imported that would lock everybody out.
+            bail!(
+                "{path}: its ACL has digests, which servers show only to who may administer it; say who that is with \
+                 --auth-file, or leave ACLs out with --no-acl"
+            );
+        }
         self.exported += 1;
-        let path = relative(&path, root);
-        target.line(&json!({"path": path, "data": base64(value.data_or_null()), "acl": acl_exact(&list)}))
+        let mut line = json!({"path": relative(&path, root), "data": base64(value.data_or_null())});
+        if let Some(list) = list {
+            line["acl"] = acl_exact(&list);
+        }
+        target.line(&line)
     }
 }
 

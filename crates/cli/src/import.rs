@@ -17,7 +17,7 @@ use crate::export::{is_servers_own, progress};
 use crate::output::{Failure, complain};
 use crate::path::PathParser;
 use crate::session::{self, AclOption, SessionOptions};
-use crate::values::{count, json_problem, parse_acl};
+use crate::values::{count, is_masked, json_problem, parse_acl};
 use crate::walk::join;
 
 const EXAMPLES: &str = "\
@@ -294,6 +294,13 @@ impl Arguments {
             (None, Some(acl)) => acl.list()?,
             (None, None) => return Err("it has no `acl`; --acl gives one to all".to_owned()),
         };
+        if self.acl.given().is_none() && is_masked(&acl) {
+            return Err(format!(
+                "the ACL of {path} has the digest `x`, which stands where the servers told whoever exported it nothing, \
+                 and which nobody has a password for: export it again as somebody who may administer it, or give an ACL \
+                 to all with --acl"
+            ));
+        }
         Ok(Said::Znode(Znode { path, data, acl }))
     }
 }

@@ -131,10 +131,16 @@ pub(crate) fn acl_json(list: &[Acl<'_>]) -> Value {
     list.iter().map(|a| json!({"scheme": a.scheme, "id": a.id, "perms": permissions(a.perms)})).collect()
 }
 
-/// An ACL list in JSON for whoever makes it again: nothing is left out or shown as something else, whatever the
-/// identities and the bits are.
+/// An ACL list in JSON for whoever makes it again: nothing that the server told is left out or shown as something else,
+/// whatever the identities and the bits are. What the server did not tell is for [`is_masked`].
 pub(crate) fn acl_exact(list: &[Acl<'_>]) -> Value {
     list.iter().map(|a| json!({"scheme": a.scheme, "id": a.id, "perms": a.perms})).collect()
+}
+
+/// Whether a list has digests that the server kept to itself, since whoever asked may not administer the znode: they are
+/// shown as an x, and nobody has a password for that.
+pub(crate) fn is_masked(list: &[Acl<'_>]) -> bool {
+    list.iter().any(|entry| entry.scheme == "digest" && entry.id.ends_with(":x"))
 }
 
 /// An ACL list as [`acl`] shows it. An identity may hold colons: the scheme ends at the first one, the

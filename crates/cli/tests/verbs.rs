@@ -378,6 +378,32 @@ fn a_multi_is_done_whole_or_not_at_all() {
     at.feed(&["multi", "-"], b"\n\n").fails(2, "no operation");
 }
 
+/// Servers show digests only to who may administer a znode. What anybody else exports would lock everybody out.
+#[test]
+fn an_acl_that_was_not_shown_is_neither_exported_nor_imported() {
+    let at = Place::new();
+    // Of `reader:secret` and of `admin:secret`, told by whoever is that.
+    let (reader, admin) = (["--auth", "digest:reader:secret"], ["--auth", "digest:admin:secret"]);
+    at.run(&["create", "/app", "one", "--acl", "auth::cdrwa", admin[0], admin[1]]).ok();
+    let own = at.run(&["acl", "get", "/app", admin[0], admin[1]]).ok();
+    let acl = format!("{},world:anyone:r", own.trim());
+    at.run(&["acl", "set", "/app", &acl, admin[0], admin[1]]).ok();
+
+    at.run(&["export", "/app", reader[0], reader[1]]).fails(1, "/app: its ACL has digests");
+    let without = at.run(&["export", "/app", "--no-acl"]).ok();
+    at.feed(&["import", "/copy", "-"], without.as_bytes()).fails(2, "--acl gives one to all");
+    at.feed(&["import", "/copy", "-", "--acl", "world:anyone:cdrwa"], without.as_bytes()).ok();
+    assert_eq!(at.run(&["get", "/copy"]).ok(), "one");
+    let whole = at.run(&["export", "/app", admin[0], admin[1]]).ok();
+    at.feed(&["import", "/whole", "-"], whole.as_bytes()).ok();
+    at.run(&["set", "/whole", "two", admin[0], admin[1]]).ok();
+
+    let masked = br#"{"path":"/","data":"dHdv","acl":[{"scheme":"digest","id":"admin:x","perms":31}]}"#;
+    at.feed(&["import", "/masked", "-", "--partial"], masked).fails(2, "line 1: the ACL of /masked has the digest `x`");
+    at.run(&["stat", "/masked"]).fails(1, "no such znode");
+    at.feed(&["import", "/masked", "-", "--partial", "--acl", "world:anyone:r"], masked).ok();
+}
+
 #[test]
 fn a_subtree_goes_out_and_comes_back() {
     let at = Place::new();
