@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 async fn recursive(arguments: &Arguments, client: &Client) -> anyhow::Result<Option<u64>> {
     let subtree = Subtree::find(client, &arguments.path, &arguments.session).await?;
     if !arguments.yes {
-        match subtree.ask()? {
+        match subtree.ask().await? {
             Some(true) => {}
             Some(false) => {
                 complain("farrier delete: error", "nothing was deleted");
@@ -150,8 +150,8 @@ impl<'a> Subtree<'a> {
     }
 
     /// Asks on the terminal; `None` if there is none.
-    pub(crate) fn ask(&self) -> anyhow::Result<Option<bool>> {
-        confirm(&format!("delete {}, at {}?", self.description(), self.server))
+    pub(crate) async fn ask(&self) -> anyhow::Result<Option<bool>> {
+        confirm(&format!("delete {}, at {}?", self.description(), self.server)).await
     }
 
     /// Deletes it; returns how many znodes were deleted by this.

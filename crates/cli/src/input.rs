@@ -3,13 +3,18 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::output::Failure;
 
 /// Most bytes that are read: above what any server takes, below what hurts.
 const DATA_MAX: u64 = 64 << 20;
+
+/// Time between two looks for an answer.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Where data comes from.
 #[derive(Clone, Debug, Args)]
@@ -58,15 +63,22 @@ fn bounded(from: impl Read, shown: &str) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Asks on the terminal; `None` if there is none.
-pub(crate) fn confirm(question: &str) -> anyhow::Result<Option<bool>> {
+/// Asks on the terminal; `None` if there is none. Dropping the call withdraws the question: the next line is not taken for
+/// its answer.
+pub(crate) async fn confirm(question: &str) -> anyhow::Result<Option<bool>> {
     use std::io::Write as _;
     if !io::stdin().is_terminal() {
         return Ok(None);
     }
-    let mut terminal = io::stderr().lock();
-    write!(terminal, "{question} [y/N] ")?;
-    terminal.flush()?;
+    {
+        let mut terminal = io::stderr().lock();
+        write!(terminal, "{question} [y/N] ")?;
+        terminal.flush()?;
+    }
+    // A terminal has something to read only when a line of it is whole.
+    while rustix::event::poll(&mut [PollFd::new(&io::stdin(), PollFlags::IN)], Some(&Timespec::default()))? == 0 {
+        tokio::time::sleep(LOOK).await;
+    }
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(Some(matches!(answer.trim(), "y" | "Y" | "yes")))

@@ -262,9 +262,10 @@ fn within(
     })
 }
 
-/// What everything of one command runs on.
+/// What everything of one command runs on. The command itself runs on the thread that waits for it, and may be kept there
+/// by whoever reads its output, or does not; what keeps its session alive has another thread.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.context("the event loop can't be made")
 }
 

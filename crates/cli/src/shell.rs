@@ -211,7 +211,7 @@ impl Shell {
         }
         // What the last commands caused is told as well.
         self.tell_watches(&mut lines)?;
-        Ok(if self.on_terminal { 0 } else { code })
+        Ok(if self.on_terminal && code != BY_SIGNAL + TERMINATE { 0 } else { code })
     }
 
     /// Waits for a line, and tells meanwhile what happens.
@@ -307,7 +307,7 @@ impl Shell {
                 let error =
                     if place.is_empty() { error } else { error.context(place.trim_end_matches(": ").to_owned()) };
                 let code = tell("farrier shell: error", &error);
-                Done { code, leaves: code == READER_GONE }
+                Done { code, leaves: [READER_GONE, BY_SIGNAL + TERMINATE].contains(&code) }
             }
         }
     }

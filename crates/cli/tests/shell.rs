@@ -2,7 +2,8 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
-use std::process::Output;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 mod support;
@@ -273,6 +274,64 @@ fn a_terminal_completes_tells_watches_above_the_prompt_and_keeps_a_history() {
     again.wait_for("list /half-done: the znode");
     again.enter("quit\r");
     assert_eq!(again.end().1, Some(0));
+}
+
+/// Also while a command runs: what follows it in a file is not run any more.
+#[test]
+fn sigterm_ends_the_shell_and_not_only_its_command() {
+    let place = Place::new();
+    place.ok("create /c x\n");
+    let mut shell = place.command(&["shell"]);
+    let mut shell = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+    let mut input = shell.stdin.take().expect("it is piped");
+    input.write_all(b"config watch /c\ncreate /after\n").expect("written");
+    let mut output = BufReader::new(shell.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("text");
+    assert_eq!(line, "0  \"x\"\n", "the command runs");
+    kill_process(Pid::from_child(&shell), Signal::TERM).expect("it runs");
+    drop(input);
+    assert_eq!(shell.wait().expect("it ends").code(), Some(128 + 15));
+    assert_eq!(place.ok("ls /"), "[c, zookeeper]\n");
+
+    let mut terminal = place.terminal();
+    terminal.enter("config watch /c\r");
+    terminal.wait_for("0  \"x\"");
+    kill_process(Pid::from_child(terminal.child()), Signal::TERM).expect("it runs");
+    let (shown, code) = terminal.end();
+    assert_eq!(code, Some(128 + 15), "{shown}");
+    assert_eq!(place.ok("ls /"), "[c, zookeeper]\n");
+}
+
+/// Whoever thinks over a question keeps the session, and Ctrl-C withdraws the question.
+#[test]
+fn a_question_is_thought_over_in_peace() {
+    let place = Place::new();
+    place.ok("create /c x\n");
+    let mut terminal = Terminal::open(place.command(&["shell", "--timeout", "60", "--session-timeout", "4"]));
+    terminal.wait_for("(CONNECTED) 0] ");
+    terminal.enter("create -e /mine\r");
+    terminal.wait_for("(CONNECTED) 1] ");
+    terminal.enter("deleteall /c\r");
+    terminal.wait_for("[y/N] ");
+    // Longer than a session lasts of which nothing is heard.
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(place.ok("ls /"), "[c, mine, zookeeper]\n");
+    kill_process(Pid::from_child(terminal.child()), Signal::INT).expect("it runs");
+    terminal.wait_for("ended by a signal");
+    terminal.wait_for("(CONNECTED) 2] ");
+    // No answer to it, but the next line.
+    terminal.enter("get /c\r");
+    terminal.wait_for("x\r\n");
+    terminal.wait_for("(CONNECTED) 3] ");
+    terminal.enter("deleteall /c\r");
+    terminal.wait_for("[y/N] ");
+    terminal.enter("y\r");
+    terminal.wait_for("(CONNECTED) 4] ");
+    assert_eq!(place.ok("ls /"), "[mine, zookeeper]\n");
+    terminal.enter("quit\r");
+    let (shown, code) = terminal.end();
+    assert!(code == Some(0) && !shown.contains("SESSION::"), "{shown}");
 }
 
 #[test]

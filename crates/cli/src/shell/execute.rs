@@ -62,7 +62,7 @@ impl Execution<'_> {
             Command::Deleteall(delete) => {
                 let subtree = Subtree::find(client, &delete.path, self.session).await?;
                 // Whoever writes this into a file means it, as with zkCli.
-                if self.asks && !delete.yes && subtree.ask()? == Some(false) {
+                if self.asks && !delete.yes && subtree.ask().await? == Some(false) {
                     return Err(Failure::refused("nothing was deleted"));
                 }
                 subtree.delete(client).await.map(drop)
