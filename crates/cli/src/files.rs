@@ -16,6 +16,7 @@ pub(crate) use disk::ReadOnly;
 pub(crate) use report::Report;
 
 use crate::output::{Failure, tell};
+use crate::server::load_file;
 
 /// The two kinds of files that hold history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +60,7 @@ pub(crate) struct Group {
 }
 
 /// Finds what the arguments name: files as they are, and of directories all files of a kind by their
-/// names. A directory may be a data directory or its `version-2`.
+/// names. A directory may be a data directory or its `version-2`, or hold the zoo.cfg that names one.
 pub(crate) fn find(arguments: &[PathBuf], kind: Kind) -> anyhow::Result<Vec<Group>> {
     let (groups, mut wrong) = find_each(arguments, kind);
     if wrong.is_empty() { Ok(groups) } else { Err(wrong.swap_remove(0)) }
@@ -90,8 +91,9 @@ fn look(argument: &Path, kind: Kind, found: &mut BTreeMap<PathBuf, (Vec<String>,
     let shown = argument.display();
     let metadata = argument.metadata().map_err(|error| Failure::usage(format!("{shown}: {error}")))?;
     if metadata.is_dir() {
-        let below = argument.join("version-2");
-        let dir = if below.is_dir() { below } else { argument.to_owned() };
+        let dir = configured(argument, kind).unwrap_or_else(|| argument.to_owned());
+        let below = dir.join("version-2");
+        let dir = if below.is_dir() { below } else { dir };
         let names = names(&dir, kind)?;
         if names.is_empty() {
             return Err(Failure::usage(format!(
@@ -121,6 +123,24 @@ fn look(argument: &Path, kind: Kind, found: &mut BTreeMap<PathBuf, (Vec<String>,
         names.push(name);
     }
     Ok(())
+}
+
+/// Where the zoo.cfg in a directory says that these files are, as `farrier init` makes one. A data directory is what it is,
+/// whatever lies beside it.
+fn configured(argument: &Path, kind: Kind) -> Option<PathBuf> {
+    let file = argument.join("zoo.cfg");
+    if argument.join("version-2").is_dir()
+        || !file.is_file()
+        || names(argument, kind).is_ok_and(|names| !names.is_empty())
+    {
+        return None;
+    }
+    // Whatever is wrong with it is for `farrier server --check` to say; here it only names no directory.
+    let config = load_file(&file, &[]).ok()?.config;
+    Some(match kind {
+        Kind::Log => config.data_log_dir,
+        Kind::Snapshot => config.data_dir,
+    })
 }
 
 /// Why a path leads nowhere: that nothing is there is claimed only where the system says so.

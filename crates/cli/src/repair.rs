@@ -75,7 +75,9 @@ fn config(arguments: &Arguments) -> Result<ServerConfig, ExitCode> {
     };
     let config = if arguments.what.is_dir() {
         let Some(data) = data_dir(&arguments.what) else {
-            return Err(usage(format!("{} holds no version-2, so it is no data directory", arguments.what.display())));
+            let (shown, file) = (arguments.what.display(), arguments.what.join("zoo.cfg"));
+            let hint = if file.is_file() { format!("; try {}", file.display()) } else { String::new() };
+            return Err(usage(format!("{shown} holds no version-2, so it is no data directory{hint}")));
         };
         let log = arguments.log_dir.as_deref().map_or_else(|| Some(data.clone()), data_dir);
         let Some(log) = log else {

@@ -307,6 +307,28 @@ fn a_sound_directory_is_verified_beside_one_that_holds_nothing() {
 }
 
 /// What a server of ours leaves behind, as logs and as a snapshot.
+/// As `farrier init` makes one: zoo.cfg, and the data below it.
+#[test]
+fn a_directory_with_a_zoo_cfg_names_its_files() {
+    let temp = tempfile::tempdir().expect("a temporary directory");
+    let (dir, logs) = (temp.path().join("farrier"), temp.path().join("logs"));
+    for made in [dir.join("data/version-2"), logs.join("version-2")] {
+        fs::create_dir_all(made).expect("made");
+    }
+    fs::write(logs.join("version-2/log.100000001"), log(&apache())).expect("written");
+    let text = format!("dataDir={}\ndataLogDir={}\nclientPort=2181\n", dir.join("data").display(), logs.display());
+    fs::write(dir.join("zoo.cfg"), text).expect("written");
+    for what in [&dir, &logs] {
+        let (stdout, stderr, code) = farrier(&["log", "verify", name(what)]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    }
+    let (_, stderr, code) = farrier(&["snapshot", "verify", name(&dir)]);
+    let expected = format!("{}: there is no snapshot.* here", dir.join("data/version-2").display());
+    assert!(code == Some(2) && stderr.contains(&expected), "{stderr}");
+    let (_, stderr, code) = farrier(&["repair", name(&dir)]);
+    assert!(code == Some(2) && stderr.contains("try ") && stderr.contains("farrier/zoo.cfg"), "{stderr}");
+}
+
 #[test]
 fn a_servers_directory_is_sound() {
     let dir = tempfile::tempdir().expect("a temporary directory");
