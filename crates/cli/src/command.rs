@@ -45,25 +45,21 @@ const BECOME: &str = "--become-command-of";
 /// Signals that are passed on.
 pub(crate) struct Signals {
     stop: StopSignals,
-    hangup: unix::Signal,
     asked: Option<Signal>,
 }
 
 impl Signals {
-    /// From now on none of them ends this program.
+    /// From now on none of them ends this program. Those that it was started to ignore, the command ignores with it.
     pub(crate) fn listen() -> anyhow::Result<Self> {
-        let hangup = signal(SignalKind::hangup()).context("signals can't be handled")?;
-        Ok(Self { stop: StopSignals::listen().context("signals can't be handled")?, hangup, asked: None })
+        Ok(Self { stop: StopSignals::as_started().context("signals can't be handled")?, asked: None })
     }
 
     /// The next one. Dropping the call loses none.
     pub(crate) async fn next(&mut self) -> Signal {
-        let signal = tokio::select! {
-            signal = self.stop.next() => match signal {
-                StopSignal::Interrupt => Signal::INT,
-                StopSignal::Terminate => Signal::TERM,
-            },
-            _ = self.hangup.recv() => Signal::HUP,
+        let signal = match self.stop.next().await {
+            StopSignal::Interrupt => Signal::INT,
+            StopSignal::Terminate => Signal::TERM,
+            StopSignal::HangUp => Signal::HUP,
         };
         if signal != Signal::HUP {
             self.asked = Some(signal);

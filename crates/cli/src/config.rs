@@ -309,7 +309,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Command::Get(verb) => verb.run("config get", Get::execute),
         Command::Set(verb) => verb.run("config set", Set::execute),
         Command::Watch(verb) => verb.run_until_stopped(),
-        Command::Edit(verb) => verb.run("config edit", Edit::execute),
+        Command::Edit(verb) => verb.run("config edit", async |edit, client, out| {
+            // Ctrl-C is for the editor, in the same group of the terminal.
+            let _handled = StopSignals::listen().context("signals can't be handled")?;
+            edit.execute(client, out).await
+        }),
         Command::History(verb) => verb.run("config history", History::execute),
         Command::Rollback(verb) => verb.run("config rollback", Rollback::execute),
         Command::Forget(forget) => forget.run(),

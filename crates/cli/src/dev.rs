@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::logging::{self, LogOptions};
 use crate::open_files;
 use crate::output::{complain, print};
-use crate::signals::{self, Event, StopSignal};
+use crate::signals::{self, Event, StopSignal, StopSignals};
 use cluster::Cluster;
 use place::Place;
 
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 fn start_and_wait(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let (send, events) = signals::events(usize::from(SERVERS_MAX));
     // A directory that is made for this run is to be removed, whenever it ends.
-    signals::listen(send.clone(), &Arc::default()).context("signals can't be handled")?;
+    signals::listen(send.clone(), &Arc::default(), StopSignals::with_hang_up).context("signals can't be handled")?;
 
     open_files::raise();
     let turn = place::turn_to_choose();
@@ -217,7 +217,9 @@ fn pass_on(signal: StopSignal, count: u32, id: Pid) {
     let sent = match (signal, count) {
         (StopSignal::Interrupt, 1) if io::stdin().is_terminal() => return,
         (StopSignal::Interrupt, 1) => Signal::INT,
-        (StopSignal::Interrupt | StopSignal::Terminate, _) => Signal::TERM,
+        // Where the whole group of the terminal gets it, the command does twice.
+        (StopSignal::HangUp, 1) => Signal::HUP,
+        (StopSignal::Interrupt | StopSignal::Terminate | StopSignal::HangUp, _) => Signal::TERM,
     };
     send_signal(id, sent);
 }

@@ -214,7 +214,7 @@ fn zoo_cfg(data: &Path, members: &BTreeMap<u8, String>) -> anyhow::Result<String
         .context("zoo.cfg can't name a directory with a backslash, a line break or bytes that are no text")?;
     let mut text = format!(
         "# Written by farrier init.\ntickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir={data}\n\
-         # What `farrier status` asks.\n4lw.commands.whitelist=srvr,mntr,ruok\n"
+         # What `farrier status` and probes ask.\n4lw.commands.whitelist=srvr,mntr,ruok\n"
     );
     for (number, place) in members {
         let _ = writeln!(text, "server.{number}={place}");

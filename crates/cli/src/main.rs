@@ -70,7 +70,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  farrier dev                       a server to try things with, on 127.0.0.1
+  farrier dev                       three servers to try things with, on 127.0.0.1
   farrier dev -- pytest             one for the run of a command, which finds it in FARRIER_SERVER
   farrier server zoo.cfg            the server that an Apache configuration describes
   farrier server zoo.cfg --check    what that configuration means, and where each value comes from
@@ -95,7 +95,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage or configuration, 3 no server o
 enum Command {
     /// Run a server as zoo.cfg says
     Server(server::Arguments),
-    /// Run a throw-away server on this machine
+    /// Run throw-away servers on this machine, three of them
     Dev(dev::Arguments),
     /// Write the files of one member of an ensemble
     Init(init::Arguments),

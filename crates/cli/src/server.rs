@@ -15,7 +15,7 @@ use crate::logging::{self, LogOptions};
 use crate::memory;
 use crate::open_files;
 use crate::output::{complain, print};
-use crate::signals::{self, Event};
+use crate::signals::{self, Event, StopSignals};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -123,7 +123,7 @@ fn serve(loaded: Loaded) -> ExitCode {
     }
     let (send, events) = signals::events(1);
     let starting = Arc::new(AtomicBool::new(true));
-    if let Err(error) = signals::listen(send.clone(), &starting) {
+    if let Err(error) = signals::listen(send.clone(), &starting, StopSignals::listen) {
         complain("farrier server: error", format_args!("signals can't be handled: {error:#}"));
         return ExitCode::FAILURE;
     }

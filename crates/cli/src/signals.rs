@@ -18,6 +18,8 @@ pub(crate) enum StopSignal {
     Interrupt,
     /// A service manager.
     Terminate,
+    /// The end of the terminal.
+    HangUp,
 }
 
 impl StopSignal {
@@ -26,6 +28,7 @@ impl StopSignal {
         match self {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
+            Self::HangUp => "SIGHUP",
         }
     }
 
@@ -34,27 +37,43 @@ impl StopSignal {
         match self {
             Self::Interrupt => 128 + 2,
             Self::Terminate => 128 + 15,
+            Self::HangUp => 128 + 1,
         }
     }
 }
 
 /// The signals that ask to stop, for an event loop.
 pub(crate) struct StopSignals {
-    interrupt: Signal,
+    interrupt: Option<Signal>,
     terminate: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl StopSignals {
-    /// From now on neither ends this program.
+    /// From now on neither of the two that are sent on purpose ends this program; the end of the terminal does.
     pub(crate) fn listen() -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let interrupt = Some(signal(SignalKind::interrupt())?);
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())?, hang_up: None })
+    }
+
+    /// The same, and the end of the terminal, unless whoever started this program had it ignore that.
+    pub(crate) fn with_hang_up() -> io::Result<Self> {
+        Ok(Self { hang_up: unless_ignored(SignalKind::hangup())?, ..Self::listen()? })
+    }
+
+    /// The same, but Ctrl-C stays ignored as well where whoever started this program had it ignore that: a shell does so
+    /// with what a script runs in the background.
+    pub(crate) fn as_started() -> io::Result<Self> {
+        let (interrupt, hang_up) = (unless_ignored(SignalKind::interrupt())?, unless_ignored(SignalKind::hangup())?);
+        Ok(Self { interrupt, terminate: signal(SignalKind::terminate())?, hang_up })
     }
 
     /// The next one. Dropping the call loses none.
     pub(crate) async fn next(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            () = next_of(&mut self.interrupt) => StopSignal::Interrupt,
             _ = self.terminate.recv() => StopSignal::Terminate,
+            () = next_of(&mut self.hang_up) => StopSignal::HangUp,
         }
     }
 }
@@ -85,16 +104,20 @@ const STARTED_MAX: Duration = Duration::from_secs(2);
 /// Pause between two looks whether it is.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Sends the first signals to `events` and ends the process at once on the one after [`PATIENCE`]; on the first one where
+/// Sends the first of these signals to `events` and ends the process at once on the one after [`PATIENCE`]; on the first one where
 /// `starting` stays set, since nobody waits for events yet. When this returns, no signal is lost any more.
 ///
 /// # Errors
 /// The operating system refused the handlers.
-pub(crate) fn listen(events: SyncSender<Event>, starting: &Arc<AtomicBool>) -> anyhow::Result<()> {
+pub(crate) fn listen(
+    events: SyncSender<Event>,
+    starting: &Arc<AtomicBool>,
+    which: fn() -> io::Result<StopSignals>,
+) -> anyhow::Result<()> {
     let (ready, registered) = sync_channel(1);
     let starting = starting.clone();
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let Some((runtime, mut signals)) = register(&ready, StopSignals::listen) else { return };
+        let Some((runtime, mut signals)) = register(&ready, which) else { return };
         runtime.block_on(async {
             for count in 1.. {
                 let found = signals.next().await;
@@ -127,24 +150,11 @@ pub(crate) fn listen(events: SyncSender<Event>, starting: &Arc<AtomicBool>) -> a
 pub(crate) fn flag(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let (ready, registered) = sync_channel(1);
     let stop = stop.clone();
-    let install = || {
-        let hang_up = if ignores_hang_up() { None } else { Some(signal(SignalKind::hangup())?) };
-        Ok((StopSignals::listen()?, hang_up))
-    };
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let Some((runtime, (mut signals, mut hang_up))) = register(&ready, install) else { return };
+        let Some((runtime, mut signals)) = register(&ready, StopSignals::with_hang_up) else { return };
         runtime.block_on(async {
             loop {
-                let hung_up = async {
-                    match &mut hang_up {
-                        Some(hang_up) => hang_up.recv().await,
-                        None => std::future::pending().await,
-                    }
-                };
-                tokio::select! {
-                    _ = signals.next() => {}
-                    _ = hung_up => {}
-                }
+                signals.next().await;
                 stop.store(true, Ordering::Relaxed);
             }
         });
@@ -153,12 +163,23 @@ pub(crate) fn flag(stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether this program was started to outlive its terminal, as with nohup.
-fn ignores_hang_up() -> bool {
+/// A handler, unless this program was started with that signal ignored: to outlive its terminal, as with nohup, or in the
+/// background of a script.
+fn unless_ignored(kind: SignalKind) -> io::Result<Option<Signal>> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).map(str::trim);
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or_default();
     // Signal 1 is the lowest bit.
-    mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    let is_ignored = mask >> (kind.as_raw_value() - 1) & 1 == 1;
+    if is_ignored { Ok(None) } else { signal(kind).map(Some) }
+}
+
+/// Waits for a signal, or for ever where there is no handler. Dropping the call loses none.
+async fn next_of(handled: &mut Option<Signal>) {
+    match handled {
+        Some(handled) => drop(handled.recv().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Installs the handlers on this thread's runtime and reports the outcome.

@@ -11,6 +11,8 @@ use farrier_storage::Mark;
 use farrier_storage::mark::{MarkFile, MarkRead, read_mark};
 use rustix::process::{Pid, Signal, kill_process};
 
+mod support;
+
 fn farrier(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_farrier"));
     command.args(arguments).stdin(Stdio::null());
@@ -155,7 +157,10 @@ fn a_refused_configuration_exits_with_2() {
 
 #[test]
 fn dev_serves_and_cleans_up() {
-    for (index, signal) in [(0, Signal::TERM), (1, Signal::INT)] {
+    for (index, signal) in [(0, Signal::TERM), (1, Signal::INT), (0, Signal::HUP)] {
+        if support::is_ignored(signal) {
+            continue;
+        }
         let temp = tempfile::tempdir().expect("a temporary directory");
         let dev = Dev::start(&["--port", &port(index)], temp.path());
         assert!(dev.address.starts_with("127.0.0.1:"), "{}", dev.address);

@@ -4,13 +4,13 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use std::fs;
 use std::io::Write as _;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 mod support;
 
-use support::PATIENCE;
 use support::place::Place;
+use support::{PATIENCE, is_ignored};
 
 impl Place {
     fn new() -> Self {
@@ -203,10 +203,27 @@ fn signals_go_to_the_command_and_it_dies_with_the_holder() {
     let script = "trap 'exit 5' TERM; trap 'echo > hup' HUP; echo $$ > pid; while :; do sleep 0.05; done";
     let holder = place.start(&["lock", "/l", "--", "sh", "-c", script]);
     place.written("pid");
-    signal(&holder, Signal::HUP);
-    place.written("hup");
+    if !is_ignored(Signal::HUP) {
+        signal(&holder, Signal::HUP);
+        place.written("hup");
+    }
     signal(&holder, Signal::TERM);
     assert_eq!(ended(holder).status.code(), Some(5));
+
+    // What was started to outlive its terminal does, and so does its command.
+    let script = "echo $$ > nohup; while [ ! -e stop ]; do sleep 0.05; done; exit 4";
+    let mut outlives = Command::new("sh");
+    let line = "trap '' HUP INT; exec \"$0\" \"$@\"";
+    let holder = place.command(&["lock", "/l", "--", "sh", "-c", script]);
+    outlives.args(["-c", line]).arg(holder.get_program()).args(holder.get_args()).current_dir(place.temp.path());
+    outlives.envs(holder.get_envs().filter_map(|(name, value)| Some((name, value?)))).stdin(Stdio::null());
+    let holder = outlives.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a shell");
+    place.written("nohup");
+    signal(&holder, Signal::HUP);
+    signal(&holder, Signal::INT);
+    // If it told its command to end, that is not there to see this.
+    fs::write(place.file("stop"), "").expect("written");
+    assert_eq!(ended(holder).status.code(), Some(4));
 
     // The lock is held until the last of the group has ended.
     let script = "(while [ ! -e go ]; do sleep 0.05; done) & echo > left; exit 3";
@@ -222,8 +239,9 @@ fn signals_go_to_the_command_and_it_dies_with_the_holder() {
     let pid = place.written("last");
     let waiter = place.start(&["lock", "/l", "--", "true"]);
     eventually("two in line", || place.ok(&["ls", "/l"]).lines().count() == 2);
-    signal(&waiter, Signal::INT);
-    assert_eq!(ended(waiter).status.code(), Some(130));
+    let (asks, code) = if is_ignored(Signal::INT) { (Signal::TERM, 143) } else { (Signal::INT, 130) };
+    signal(&waiter, asks);
+    assert_eq!(ended(waiter).status.code(), Some(code));
     assert_eq!(place.ok(&["ls", "/l"]).lines().count(), 1);
 
     // Killed, it takes the command with it, and its session ends.

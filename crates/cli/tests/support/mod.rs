@@ -46,6 +46,13 @@ impl Random {
     }
 }
 
+/// Whether tests, and what they start, were told to ignore this signal, as under nohup.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
+}
+
 /// Says something to whoever reads the output of a test.
 pub(crate) fn tell(text: &str) {
     // Nobody listens if this fails.
