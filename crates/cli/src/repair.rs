@@ -21,7 +21,8 @@ Examples:
   farrier repair zoo.cfg --accept-loss    move bad files aside and say what may be lost
 
 Nothing is deleted: what is bad stays beside the rest as version-2/farrier.damaged.N.NAME. The server
-must be stopped. A member of an ensemble is better off with an empty directory, which its peers fill.
+must be stopped. A member of an ensemble is better off without its version-2 and farrier.* files, all moved
+away: its peers give it everything. myid stays.
 
 Exit codes: 0 sound or repaired, 1 damaged or not repairable, 2 arguments or configuration.";
 
