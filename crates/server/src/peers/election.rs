@@ -83,7 +83,9 @@ struct Peer {
     call_back: Option<Vec<Endpoint>>,
     /// Ends the rest before it is dialled again: there is something new.
     hurry: Rc<Notify>,
-    /// Ends the attempt to dial it that goes on: it has come itself since that began.
+    /// Where the attempt to dial it that goes on looks for it, besides where the configuration has it.
+    tried: Vec<Endpoint>,
+    /// Ends that attempt: it has come itself since that began, or named another place.
     came: Rc<Notify>,
 }
 
@@ -197,7 +199,7 @@ impl Election {
         loop {
             // A new one each time: what came before an attempt does not end it.
             let came = Rc::new(Notify::new());
-            let called_back = {
+            let told_places = {
                 let mut peers = self.peers.borrow_mut();
                 let Some(peer) = peers.get_mut(&to) else { return };
                 let called_back = peer.call_back.take();
@@ -207,10 +209,11 @@ impl Election {
                     return;
                 }
                 peer.came = came.clone();
-                called_back
+                peer.tried = called_back.unwrap_or_default();
+                peer.tried.clone()
             };
             let attempt = tokio::select! {
-                attempt = self.dial_once(to, called_back.unwrap_or_default()) => attempt,
+                attempt = self.dial_once(to, &told_places) => attempt,
                 () = came.notified() => continue,
             };
             match attempt {
@@ -244,10 +247,8 @@ impl Election {
 
     /// Connects and says who we are. Whoever said that it is `to` may have lied, and so about where it is: what the
     /// configuration says is not kept waiting for that, and that takes no longer than one address that does not answer.
-    async fn dial_once(&self, to: ServerId, mut told: Vec<Endpoint>) -> io::Result<TcpStream> {
+    async fn dial_once(&self, to: ServerId, told: &[Endpoint]) -> io::Result<TcpStream> {
         let known = self.settings.election_of(to);
-        told.retain(|endpoint| !known.contains(endpoint));
-        told.truncate(TOLD_MAX);
         let mut first = pin!(self.dial_each(&known));
         let mut early = None;
         if !told.is_empty() {
@@ -259,7 +260,7 @@ impl Election {
         let patience = address::RESOLVE_MAX + self.settings.connect_timeout;
         let mut then = pin!(async {
             let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the addresses that it told do not answer");
-            tokio::time::timeout(patience, self.dial_each(&told)).await.map_err(silent).flatten()
+            tokio::time::timeout(patience, self.dial_each(told)).await.map_err(silent).flatten()
         });
         match early {
             Some(_) => then.await,
@@ -329,12 +330,15 @@ impl Election {
         drop(stream);
         let mut peers = self.peers.borrow_mut();
         let peer = peers.entry(server).or_default();
-        let endpoints = header.addresses.into_iter().map(|(host, port)| Endpoint { host, port }).collect();
-        peer.call_back = Some(endpoints);
-        let old = peer.connection.take();
-        if peer.dialling {
+        let known = self.settings.election_of(server);
+        let told = header.addresses.into_iter().map(|(host, port)| Endpoint { host, port });
+        let told: Vec<_> = told.filter(|place| !known.contains(place)).take(TOLD_MAX).collect();
+        // It asks again and again until it is called back: an attempt that looks for it at these places already goes on.
+        if peer.dialling && told.iter().any(|place| !peer.tried.contains(place)) {
             peer.came.notify_one();
         }
+        peer.call_back = Some(told);
+        let old = peer.connection.take();
         self.dial(server, peer);
         drop(peers);
         if let Some(old) = old {

@@ -37,6 +37,10 @@ async fn rig(others: &[(i64, u16)], header_timeout: Duration) -> Rig {
 
 /// The same, with this host as a second one of its own, if it has several.
 async fn rig_with(others: &[(i64, u16)], header_timeout: Duration, second: Option<&str>) -> Rig {
+    rig_where(others, second, |settings| settings.header_timeout = header_timeout).await
+}
+
+async fn rig_where(others: &[(i64, u16)], second: Option<&str>, adjust: impl FnOnce(&mut PeerSettings)) -> Rig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.set_nonblocking(true).expect("a socket");
     let port = listener.local_addr().expect("it is bound").port();
@@ -45,12 +49,12 @@ async fn rig_with(others: &[(i64, u16)], header_timeout: Duration, second: Optio
         others.iter().copied().chain([(5, port)]).map(|(id, port)| (ServerId(id), at(port))).collect();
     let own = &mut members.get_mut(&ServerId(5)).expect("it is one of them").election;
     own.extend(second.map(|host| Endpoint { host: host.into(), port }));
-    let settings = PeerSettings {
+    let mut settings = PeerSettings {
         route: Route { keep_alive: true, detours: Arc::default() },
         multi_address: second.is_some(),
-        header_timeout,
         ..PeerSettings::patient(ServerId(5), members)
     };
+    adjust(&mut settings);
     let (sender, inputs) = mpsc::unbounded_channel();
     let report: Report = Rc::new(move |list| {
         for input in list.drain(..) {
@@ -211,6 +215,32 @@ fn a_smaller_id_is_dialled_back_where_the_configuration_has_it_first() {
             assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
             stream.shutdown().await.expect("it is open");
             assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(2) });
+        }
+    });
+}
+
+/// It asks more often than one of its places takes that does not answer, and the next one is tried all the same.
+#[test]
+fn whoever_asks_again_and_again_is_found_at_its_second_place() {
+    run(async {
+        let (_socket, _waiting, jammed) = jammed_port().await;
+        let (listener, port) = peer_port().await;
+        let rig = rig_where(&[(2, jammed)], None, |settings| {
+            settings.connect_timeout = Duration::from_secs(1);
+            let mut members = settings.members.borrow_mut();
+            let places = &mut members.get_mut(&ServerId(2)).expect("it is one of them").election;
+            places.push(Endpoint { host: "127.0.0.1".into(), port });
+        })
+        .await;
+        let asks = async {
+            loop {
+                let _asking = rig.as_server(2, port).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::select! {
+            _ = accept(&listener) => {}
+            () = asks => {}
         }
     });
 }
