@@ -16,7 +16,7 @@ use crate::input::DataOptions;
 use crate::output::{FAILED, FAINT, Failure, Out, WARNING, complain};
 use crate::path::PathParser;
 use crate::session::{self, AclOption, SessionOptions};
-use crate::signals::StopSignals;
+use crate::signals::{self, StopSignals};
 use crate::values::{base64, count, parse_zxid, quoted, stat_json, time};
 
 const EXAMPLES: &str = "\
@@ -311,7 +311,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
         Command::Watch(verb) => verb.run_until_stopped(),
         Command::Edit(verb) => verb.run("config edit", async |edit, client, out| {
             // Ctrl-C is for the editor, in the same group of the terminal.
-            let _handled = StopSignals::listen().context("signals can't be handled")?;
+            let _caught = signals::catch_interrupt().context("signals can't be handled")?;
             edit.execute(client, out).await
         }),
         Command::History(verb) => verb.run("config history", History::execute),

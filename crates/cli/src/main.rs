@@ -71,7 +71,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   farrier dev                       three servers to try things with, on 127.0.0.1
-  farrier dev -- pytest             one for the run of a command, which finds it in FARRIER_SERVER
+  farrier dev -- pytest             the same for a command, which finds them in FARRIER_SERVER
   farrier server zoo.cfg            the server that an Apache configuration describes
   farrier server zoo.cfg --check    what that configuration means, and where each value comes from
   farrier init --id 1 --server 1=zk1 --server 2=zk2 --server 3=zk3 --dir zk

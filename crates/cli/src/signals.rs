@@ -174,6 +174,11 @@ fn unless_ignored(kind: SignalKind) -> io::Result<Option<Signal>> {
     if is_ignored { Ok(None) } else { signal(kind).map(Some) }
 }
 
+/// From now on Ctrl-C does not end this program.
+pub(crate) fn catch_interrupt() -> io::Result<Signal> {
+    signal(SignalKind::interrupt())
+}
+
 /// Waits for a signal, or for ever where there is no handler. Dropping the call loses none.
 async fn next_of(handled: &mut Option<Signal>) {
     match handled {

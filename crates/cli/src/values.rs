@@ -137,10 +137,11 @@ pub(crate) fn acl_exact(list: &[Acl<'_>]) -> Value {
     list.iter().map(|a| json!({"scheme": a.scheme, "id": a.id, "perms": a.perms})).collect()
 }
 
-/// Whether a list has digests that the server kept to itself, since whoever asked may not administer the znode: they are
-/// shown as an x, and nobody has a password for that.
+/// Whether a list has digests that the server kept to itself, since whoever asked may not administer the znode: all of them
+/// are shown as an x then, and nobody has a password for that.
 pub(crate) fn is_masked(list: &[Acl<'_>]) -> bool {
-    list.iter().any(|entry| entry.scheme == "digest" && entry.id.ends_with(":x"))
+    let mut digests = list.iter().filter(|entry| entry.scheme == "digest").peekable();
+    digests.peek().is_some() && digests.all(|entry| entry.id.ends_with(":x"))
 }
 
 /// An ACL list as [`acl`] shows it. An identity may hold colons: the scheme ends at the first one, the

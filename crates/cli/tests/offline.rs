@@ -306,7 +306,6 @@ fn a_sound_directory_is_verified_beside_one_that_holds_nothing() {
     }
 }
 
-/// What a server of ours leaves behind, as logs and as a snapshot.
 /// As `farrier init` makes one: zoo.cfg, and the data below it.
 #[test]
 fn a_directory_with_a_zoo_cfg_names_its_files() {
@@ -329,6 +328,7 @@ fn a_directory_with_a_zoo_cfg_names_its_files() {
     assert!(code == Some(2) && stderr.contains("try ") && stderr.contains("farrier/zoo.cfg"), "{stderr}");
 }
 
+/// What a server of ours leaves behind, as logs and as a snapshot.
 #[test]
 fn a_servers_directory_is_sound() {
     let dir = tempfile::tempdir().expect("a temporary directory");

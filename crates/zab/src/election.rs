@@ -326,17 +326,21 @@ impl Election {
 
     /// For whom this server waits. Said with the repetitions, and so more and more rarely.
     fn tell_operator(&self, core: &Core, out: &mut Outputs) {
-        let (mut heard, mut silent, mut away) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut heard, mut voiceless, mut silent, mut away) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for voter in core.ensemble.electors().filter(|voter| *voter != core.me()) {
             let said = [&self.votes, &self.established].iter().any(|ballots| ballots.contains_key(&voter));
-            let list = match (said || self.voiceless.contains(&voter), core.election_links.contains(&voter)) {
-                (true, _) => &mut heard,
-                (false, true) => &mut silent,
-                (false, false) => &mut away,
+            let list = match (self.voiceless.contains(&voter), said, core.election_links.contains(&voter)) {
+                (true, _, _) => &mut voiceless,
+                (false, true, _) => &mut heard,
+                (false, false, true) => &mut silent,
+                (false, false, false) => &mut away,
             };
             list.push(voter.0);
         }
         let mut text = format!("no leader yet: servers {heard:?} were heard");
+        if !voiceless.is_empty() {
+            text += &format!(", {voiceless:?} have no vote to give yet");
+        }
         if !silent.is_empty() {
             text += &format!(", {silent:?} are connected and say nothing");
         }

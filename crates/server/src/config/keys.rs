@@ -351,7 +351,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("connection_throttle_weight_enabled", Bool, NO),
     Key::new("connection_throttle_global_session_weight", POSITIVE, Value("3")),
     Key::new("connection_throttle_renew_session_weight", POSITIVE, Value("2")),
-    Key::new("connection_throttle_local_session_weight", POSITIVE, Value("1")).support(Ensemble),
+    Key::new("connection_throttle_local_session_weight", POSITIVE, Value("1")).support(LOCAL_SESSIONS),
     Key::new("largeRequestThreshold", OR_OFF, Value("-1")),
     Key::new("largeRequestMaxBytes", POSITIVE, Value("104857600")),
     Key::new("netty.server.outstandingHandshake.limit", OR_OFF, Value("-1")).alias(&["outstandingHandshake.limit"]).support(TLS),
