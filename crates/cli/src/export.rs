@@ -28,9 +28,10 @@ Examples:
 
 Each znode is a line: path (below PATH, `/` for PATH itself), data in base64, acl (a list of scheme, id and
 perms, a number). Servers show the digests in an ACL only to who may administer the znode; to anybody else the
-export is refused, unless --no-acl leaves all ACLs out: then the import has to give one. Parents come before children. Ephemerals are skipped and counted, and so is /zookeeper; PATH may
-not be that, nor below it. Whether a znode is a container or has a TTL no server tells, so they become ordinary
-ones. Znodes that change meanwhile are exported as they are when their turn comes: this is no snapshot. The last
+export is refused, unless --no-acl leaves all ACLs out: then the import has to give one. Parents come before
+children. Ephemerals are skipped and counted, and so is /zookeeper; PATH may not be that, nor below it. Whether a
+znode is a container or has a TTL no server tells, so they become ordinary ones. Znodes that change meanwhile are
+exported as they are when their turn comes: this is no snapshot. The last
 line, {\"end\":true,\"znodes\":N}, says that the export is whole; `farrier import` refuses one without it.
 
 --to writes to FILE.part, which becomes FILE when it is whole; FILE must not exist. --resume goes on where an

@@ -29,9 +29,9 @@ impl Replica {
         self.balance(id, out);
     }
 
-    /// Runs what waits for nothing any more, as long as the connection takes its replies. What would take too
-    /// long for the others, with what this step has run for whomever, follows with the next timer, which is due at once. A write that may not add to what is on its way
-    /// stays, with what is behind it; [`Self::balance`], which comes next, has it woken for that.
+    /// Runs what waits for nothing any more, as long as the connection takes its replies. What would take too long for the
+    /// others, with what this step has run for whomever, follows with the next timer, which is due at once. A write that may
+    /// not add to what is on its way stays, with what is behind it; [`Self::balance`], which comes next, has it woken for that.
     pub(crate) fn run_waiting(&mut self, now: Time, id: ConnId, out: &mut Actions) {
         while let Some(conn) = self.conns.get_mut(id)
             && !conn.is_stalled()
