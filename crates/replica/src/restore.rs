@@ -73,7 +73,7 @@ impl TreeRestore {
         self.tree().digest()
     }
 
-    /// A maker of znodes for [`Self::ready`].
+    /// A maker of znodes for [`Self::ready`] and [`Self::replay_made`].
     #[must_use]
     pub const fn maker(&self) -> NodeMaker {
         NodeMaker::new(self.config)
@@ -88,6 +88,32 @@ impl TreeRestore {
     /// When the znode was made of a path of another length.
     pub fn ready(&mut self, path: &str, acl: i64, node: ReadyNode) -> Result<(), RestoreError> {
         self.loader()?.ready(path, acl, node).map_err(RestoreError)
+    }
+
+    /// [`Restore::replay`] of a transaction whose znode was made apart, by a [`Self::maker`].
+    ///
+    /// # Panics
+    /// When the znode was made of another transaction.
+    pub fn replay_made(&mut self, txn: &LoggedTxn<'_>, made: Option<ReadyNode>) {
+        let LoggedTxn { header, txn, digest, .. } = txn;
+        let tree = self.tree();
+        tree.replay(header, txn, made);
+        if let Some((zxid, digest)) = self.compare_from
+            && header.zxid >= zxid
+        {
+            self.compare_from = None;
+            if header.zxid == zxid {
+                self.compare(zxid, digest);
+            }
+        }
+        if let Some(d) = digest
+            && self.config.digest
+            && d.version == TxnDigest::VERSION
+            && header.zxid > self.fuzzy_until
+            && self.warnings.is_empty()
+        {
+            self.compare(header.zxid, d.tree.cast_unsigned());
+        }
     }
 
     /// Tells which transactions are going to be replayed next; see [`Tree::foresee`]. It changes nothing.
@@ -192,25 +218,7 @@ impl Restore for TreeRestore {
     }
 
     fn replay(&mut self, txn: &LoggedTxn<'_>) -> Result<(), RestoreError> {
-        let LoggedTxn { header, txn, digest, .. } = txn;
-        let tree = self.tree();
-        tree.apply(header, txn, None);
-        if let Some((zxid, digest)) = self.compare_from
-            && header.zxid >= zxid
-        {
-            self.compare_from = None;
-            if header.zxid == zxid {
-                self.compare(zxid, digest);
-            }
-        }
-        if let Some(d) = digest
-            && self.config.digest
-            && d.version == TxnDigest::VERSION
-            && header.zxid > self.fuzzy_until
-            && self.warnings.is_empty()
-        {
-            self.compare(header.zxid, d.tree.cast_unsigned());
-        }
+        self.replay_made(txn, None);
         Ok(())
     }
 }

@@ -61,6 +61,7 @@ enum Record {
     /// It stands among the batch's transactions.
     Txn {
         len: usize,
+        made: Option<ReadyNode>,
     },
 }
 
@@ -121,9 +122,8 @@ impl Batch {
                     state.ready(path, acl, node)
                 }
                 Record::Loaded(zxid, digest) => state.loaded(zxid, digest),
-                Record::Txn { .. } => {
-                    let txn = txns.next().expect("each was decoded");
-                    state.replay(&txn).expect("a tree refuses no transaction");
+                Record::Txn { made, .. } => {
+                    state.replay_made(&txns.next().expect("each was decoded"), made);
                     Ok(())
                 }
             };
@@ -139,7 +139,7 @@ impl Batch {
 /// The transactions among `records`, whose bytes these are.
 fn txns_of<'b>(records: &[Record], mut bytes: &'b [u8]) -> impl Iterator<Item = LoggedTxn<'b>> {
     records.iter().filter_map(move |record| {
-        let Record::Txn { len } = record else { return None };
+        let Record::Txn { len, .. } = record else { return None };
         let txn;
         (txn, bytes) = bytes.split_at(*len);
         Some(LoggedTxn::read(txn).expect("the reading thread has decoded it"))
@@ -265,7 +265,9 @@ impl Restore for Ahead {
 
     fn replay(&mut self, txn: &LoggedTxn<'_>) -> Result<(), RestoreError> {
         self.batch.txns.extend_from_slice(txn.bytes);
-        self.push(Record::Txn { len: txn.bytes.len() })
+        let made = self.maker.creation(&txn.header, &txn.txn);
+        self.batch.handed_over += made.as_ref().map_or(0, ReadyNode::bytes);
+        self.push(Record::Txn { len: txn.bytes.len(), made })
     }
 
     fn catch_up(&mut self) {

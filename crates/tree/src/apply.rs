@@ -6,16 +6,17 @@
 
 use crate::acl_table::SharedAcl;
 use crate::arena::{Fields, NodeId};
+use crate::creation::Creation;
 use crate::node::{Node, visible_stat};
 use crate::outstanding::Places;
 use crate::prep::Prep;
 use crate::quota::{LIMITS, QuotaText, STATS, governed_path, stats_path};
+use crate::ready::ReadyNode;
 use crate::tree::{Tree, path_size, read_usage};
 use farrier_proto::client::EventType;
 use farrier_proto::path::split;
-use farrier_proto::stat::StatPersisted;
 use farrier_proto::txn::{SetAclTxn, SetDataTxn};
-use farrier_proto::{Acl, ErrorCode, Owner, Stat, Txn, TxnHeader, Zxid};
+use farrier_proto::{ErrorCode, Stat, Txn, TxnHeader, Zxid};
 use std::borrow::Cow;
 
 /// A change that watches are told of. Changes come in the order of the protocol: the node, then its
@@ -37,6 +38,8 @@ struct Scope<'a, 't> {
     changes: Option<&'a mut Vec<Change<'t>>>,
     /// Where its znodes are likely to be.
     places: Places<'a>,
+    /// The znode that it creates, if that was made ahead.
+    made: Option<ReadyNode>,
 }
 
 impl<'t> Scope<'_, 't> {
@@ -76,17 +79,6 @@ const fn failed(code: ErrorCode) -> Outcome {
     Outcome::Failed(code.code())
 }
 
-/// What the four kinds of create have in common.
-struct Creation<'t> {
-    path: &'t str,
-    data: Option<&'t [u8]>,
-    acl: &'t [Acl<'t>],
-    parent_cversion: i32,
-    owner: i64,
-    /// Plain creates raise the parent's counter even if the node exists.
-    fixes_parent: bool,
-}
-
 fn event_path(path: &str) -> &str {
     if path.is_empty() { "/" } else { path }
 }
@@ -117,7 +109,7 @@ impl Tree {
         txn: &'t Txn<'_>,
         changes: Option<&mut Vec<Change<'t>>>,
     ) -> Outcome {
-        self.apply_in(header, txn, &mut Scope { changes, places: Places::UNKNOWN })
+        self.apply_in(header, txn, &mut Scope { changes, places: Places::UNKNOWN, made: None })
     }
 
     /// [`Self::apply`] of a transaction that `prep` prepared, and that is its oldest.
@@ -128,7 +120,15 @@ impl Tree {
         changes: Option<&mut Vec<Change<'t>>>,
         prep: &Prep,
     ) -> Outcome {
-        self.apply_in(header, txn, &mut Scope { changes, places: prep.places(header.zxid) })
+        self.apply_in(header, txn, &mut Scope { changes, places: prep.places(header.zxid), made: None })
+    }
+
+    /// [`Self::apply`] of a transaction of the log, and `made` is what a [`crate::NodeMaker`] made of it.
+    ///
+    /// # Panics
+    /// When the znode was made of another transaction.
+    pub fn replay(&mut self, header: &TxnHeader, txn: &Txn<'_>, made: Option<ReadyNode>) -> Outcome {
+        self.apply_in(header, txn, &mut Scope { changes: None, places: Places::UNKNOWN, made })
     }
 
     fn apply_in<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, scope: &mut Scope<'_, 't>) -> Outcome {
@@ -172,44 +172,11 @@ impl Tree {
     /// An operation that may stand in a multi.
     fn apply_op<'t>(&mut self, header: &TxnHeader, txn: &'t Txn<'_>, scope: &mut Scope<'_, 't>) -> Outcome {
         match txn {
-            Txn::Create(t) | Txn::Create2(t) => {
-                let creation = Creation {
-                    path: &t.path,
-                    data: t.data.as_deref(),
-                    acl: &t.acl,
-                    parent_cversion: t.parent_cversion,
-                    owner: if t.ephemeral { header.session.0 } else { 0 },
-                    fixes_parent: matches!(txn, Txn::Create(_)),
-                };
-                self.create(header, &creation, scope)
-            }
-            Txn::CreateContainer(t) => {
-                let creation = Creation {
-                    path: &t.path,
-                    data: t.data.as_deref(),
-                    acl: &t.acl,
-                    parent_cversion: t.parent_cversion,
-                    owner: Owner::Container.encode(),
-                    fixes_parent: false,
-                };
-                self.create(header, &creation, scope)
-            }
-            Txn::CreateTtl(t) => {
-                // Other TTLs have no encoding; a leader that lets one pass dies of it.
-                let Some(ttl) =
-                    u64::try_from(t.ttl).ok().filter(|_| (Owner::TTL_MIN..=Owner::TTL_MAX).contains(&t.ttl))
-                else {
-                    return failed(ErrorCode::BadArguments);
-                };
-                let creation = Creation {
-                    path: &t.path,
-                    data: t.data.as_deref(),
-                    acl: &t.acl,
-                    parent_cversion: t.parent_cversion,
-                    owner: Owner::Ttl(ttl).encode(),
-                    fixes_parent: false,
-                };
-                self.create(header, &creation, scope)
+            Txn::Create(_) | Txn::Create2(_) | Txn::CreateContainer(_) | Txn::CreateTtl(_) => {
+                match Creation::of(header, txn) {
+                    Some(creation) => self.create(header.zxid, &creation, scope),
+                    None => failed(ErrorCode::BadArguments),
+                }
             }
             Txn::Delete(path) | Txn::DeleteContainer(path) => self.delete(header.zxid, Cow::Borrowed(path), scope),
             Txn::SetData(t) | Txn::Reconfig(t) => self.set_data(header, t, scope),
@@ -222,7 +189,7 @@ impl Tree {
         }
     }
 
-    fn create<'t>(&mut self, header: &TxnHeader, creation: &Creation<'t>, scope: &mut Scope<'_, 't>) -> Outcome {
+    fn create<'t>(&mut self, zxid: Zxid, creation: &Creation<'t>, scope: &mut Scope<'_, 't>) -> Outcome {
         let path = creation.path;
         let Some((parent_path, name)) = split(path) else { return failed(ErrorCode::NoNode) };
         if name.is_empty() {
@@ -233,32 +200,26 @@ impl Tree {
         let _ = scope.places.next();
         let Some(parent) = self.find_near(parent_path, near) else { return failed(ErrorCode::NoNode) };
         let acl = self.acls.intern(creation.acl);
-        if let Some(id) = self.find(path) {
+        let id = self.arena.next_id();
+        if !self.index.insert_new(&self.arena, path, id) {
+            let id = self.find(path).expect("what the index has is found");
             let old = self.arena.get(id).acl();
             self.arena.set_acl(id, acl);
             self.acls.release(old);
             if creation.fixes_parent {
                 let mut fields = self.arena.get(parent).fields();
-                if count_creation(&mut fields, creation.parent_cversion, header.zxid) {
+                if count_creation(&mut fields, creation.parent_cversion, zxid) {
                     self.set_stat(parent_path, parent, &fields);
                 }
             }
             return failed(ErrorCode::NodeExists);
         }
-        let stat = StatPersisted {
-            czxid: header.zxid,
-            mzxid: header.zxid,
-            ctime: header.time,
-            mtime: header.time,
-            version: 0,
-            cversion: 0,
-            aversion: 0,
-            ephemeral_owner: creation.owner,
-            pzxid: header.zxid,
-        };
-        let id = self.attach(parent, path, name, acl, &stat, creation.data);
+        let made = scope.made.take();
+        let node = made.unwrap_or_else(|| self.maker.made(path, name, creation.data, creation.stat));
+        assert!(node.is_of(path, zxid), "a znode is taken in by the transaction of which it was made");
+        self.place(id, parent, acl, node);
         let mut fields = self.arena.get(parent).fields();
-        if count_creation(&mut fields, creation.parent_cversion, header.zxid) {
+        if count_creation(&mut fields, creation.parent_cversion, zxid) {
             self.reshare(parent_path, parent, &mut fields);
         }
         self.arena.link(&mut fields, id);

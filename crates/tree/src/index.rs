@@ -75,12 +75,6 @@ impl Index {
         }
     }
 
-    /// Adds a znode whose path no other has.
-    pub(crate) fn insert(&mut self, path: &str, id: NodeId) {
-        let (shard, tag) = self.place(path);
-        self.shards[shard].insert_unique(spread(tag), Entry { tag, id }, |e| spread(e.tag));
-    }
-
     /// Adds a znode that the arena is about to get, unless there is one with this path; whether it was added.
     pub(crate) fn insert_new(&mut self, arena: &Arena, path: &str, id: NodeId) -> bool {
         let (shard, tag) = self.place(path);

@@ -11,6 +11,7 @@ mod arena;
 pub mod auth;
 mod charset;
 pub mod config;
+mod creation;
 pub mod digest;
 pub mod image;
 mod index;

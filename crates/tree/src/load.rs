@@ -114,23 +114,20 @@ impl TreeLoader {
     /// # Panics
     /// When the znode was made of a path of another length.
     pub fn ready(&mut self, path: &str, acl_key: i64, node: ReadyNode) -> Result<(), String> {
-        let ReadyNode { block, owner, size, path_len, parent_len } = node;
-        assert!(path.len() == path_len, "a znode is taken in under the path of which it was made");
+        assert!(path.len() == node.path_len, "a znode is taken in under the path of which it was made");
         if path.is_empty() {
-            return self.root(&block, acl_key);
+            return self.root(&node.block, acl_key);
         }
         let parent =
-            self.parent(&path[..parent_len]).ok_or_else(|| format!("znode {path:?} comes without its parent"))?;
+            self.parent(&path[..node.parent_len]).ok_or_else(|| format!("znode {path:?} comes without its parent"))?;
         let tree = &mut self.tree;
         let id = tree.arena.next_id();
         if !tree.index.insert_new(&tree.arena, path, id) {
             return Err(format!("znode {path:?} comes twice"));
         }
         let acl = self.key(acl_key);
-        let placed = self.tree.arena.insert_loose(block, parent, acl);
-        assert!(placed == id, "the arena gives the id that it foretold");
+        self.tree.place(id, parent, acl, node);
         self.tree.arena.append(parent, id);
-        self.tree.account(id, owner, size);
         Ok(())
     }
 

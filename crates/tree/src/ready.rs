@@ -1,14 +1,17 @@
-//! Znodes of a snapshot, made apart from the tree that will hold them.
+//! Znodes, made apart from the tree that will hold them.
 //!
 //! Owns what needs no look into the tree: the heap block, the share in the digest, the size. Whoever reads a snapshot
-//! makes them ahead of whoever fills the tree ([`crate::TreeLoader::ready`]), on another thread if there is one.
+//! or a log makes them ahead of whoever fills the tree ([`crate::TreeLoader::ready`], [`crate::Tree::replay`]), on
+//! another thread if there is one.
 
 use crate::arena::{Block, Fields};
 use crate::config::TreeConfig;
+use crate::creation::Creation;
 use crate::digest::node_digest;
 use crate::tree::path_size;
 use farrier_proto::path;
 use farrier_proto::stat::StatPersisted;
+use farrier_proto::{Txn, TxnHeader, Zxid};
 
 /// A znode that stands nowhere yet. Its path is known to whoever made it.
 #[derive(Debug)]
@@ -29,6 +32,11 @@ impl ReadyNode {
     pub fn bytes(&self) -> usize {
         self.block.len()
     }
+
+    /// Whether it can have been made of this path and transaction.
+    pub(crate) fn is_of(&self, path: &str, created: Zxid) -> bool {
+        self.path_len == path.len() && self.block.fields().stat.czxid == created
+    }
 }
 
 /// Makes znodes for trees of one configuration.
@@ -39,41 +47,55 @@ pub struct NodeMaker {
 }
 
 impl NodeMaker {
-    /// One for [loaders](crate::TreeLoader) of this configuration.
+    /// One for [trees](crate::Tree) of this configuration and their [loaders](crate::TreeLoader).
     #[must_use]
     pub const fn new(config: TreeConfig) -> Self {
         Self { digest: config.digest, scratch: Vec::new() }
     }
 
-    /// A znode without children.
+    /// A znode of a snapshot, without children.
     ///
     /// # Errors
     /// When the path is illegal; `""` is the root's.
     pub fn make(&mut self, path: &str, data: Option<&[u8]>, mut stat: StatPersisted) -> Result<ReadyNode, String> {
-        let (parent, name) = match path::split(path) {
-            None if path.is_empty() => ("", ""),
-            Some((parent, name)) if !name.is_empty() => (parent, name),
+        let name = match path::split(path) {
+            None if path.is_empty() => "",
+            Some((_, name)) if !name.is_empty() => name,
             _ => return Err(format!("{path:?} is no path of a znode")),
         };
         if farrier_proto::planted!(SequenceForgottenAtRestart) && !path.is_empty() {
             stat.cversion = 0;
         }
+        Ok(self.made(path, name, data, stat))
+    }
+
+    /// The znode that `txn` creates; nothing for what creates none, or several. Whether it can be created, the tree knows.
+    pub fn creation(&mut self, header: &TxnHeader, txn: &Txn<'_>) -> Option<ReadyNode> {
+        let creation = Creation::of(header, txn)?;
+        let (_, name) = path::split(creation.path).filter(|(_, name)| !name.is_empty())?;
+        Some(self.made(creation.path, name, creation.data, creation.stat))
+    }
+
+    /// A znode of a path that ends with this name; `""` is the root's.
+    pub(crate) fn made(&mut self, path: &str, name: &str, data: Option<&[u8]>, stat: StatPersisted) -> ReadyNode {
         let share = if self.digest { node_digest(path, data, &stat) } else { 0 };
-        Ok(ReadyNode {
+        ReadyNode {
             block: Block::loose(&mut self.scratch, name, &Fields::childless(stat, share), data),
             owner: stat.ephemeral_owner,
             size: path_size(path) + data.map_or(0, <[u8]>::len) as u64,
             path_len: path.len(),
-            parent_len: parent.len(),
-        })
+            // The slash between them belongs to neither.
+            parent_len: path.len().saturating_sub(name.len() + 1),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{TreeImage, TreeLoader};
-    use farrier_proto::{Acl, SessionId, Zxid};
+    use crate::{Tree, TreeImage, TreeLoader};
+    use farrier_proto::txn::{CreateContainerTxn, CreateTtlTxn, CreateTxn};
+    use farrier_proto::{Acl, OpCode, SessionId, Zxid};
 
     const CONFIG: TreeConfig =
         TreeConfig { extended_types: true, ttl_353: false, digest: true, list_closed: true, enforce_quota: false };
@@ -167,6 +189,72 @@ mod tests {
             ["b", "c"],
             "what was refused left nothing"
         );
+    }
+
+    /// Creates of every kind, one that fails, one that meets itself, and what creates nothing.
+    fn txns() -> Vec<(TxnHeader, Txn<'static>)> {
+        let (acl, data) = (vec![Acl::world(7)], Some(b"data".as_slice().into()));
+        let create = |path: &'static str, ephemeral| CreateTxn {
+            path: path.into(),
+            data: data.clone(),
+            acl: acl.clone(),
+            ephemeral,
+            parent_cversion: 9,
+        };
+        let ttl = |ttl| CreateTtlTxn { path: "/ttl".into(), data: None, acl: acl.clone(), parent_cversion: 3, ttl };
+        let container =
+            CreateContainerTxn { path: "/c".into(), data: None, acl: vec![Acl::world(1)], parent_cversion: -1 };
+        let txns = vec![
+            Txn::CreateSession(4000),
+            Txn::Create(create("/a", false)),
+            Txn::Create2(create("/a/b", true)),
+            Txn::Create2(create("/a", false)),
+            Txn::Create(create("/a", false)),
+            Txn::Create(create("/nowhere/b", false)),
+            Txn::Create(create("/a/", false)),
+            Txn::CreateContainer(container),
+            Txn::CreateTtl(ttl(0)),
+            Txn::CreateTtl(ttl(500)),
+            Txn::Multi(vec![Txn::Create(create("/m", false)), Txn::Delete("/a/b".into())]),
+            Txn::Delete("/ttl".into()),
+        ];
+        (1..).zip(txns).map(|(n, txn)| (header(n), txn)).collect()
+    }
+
+    fn header(counter: u32) -> TxnHeader {
+        TxnHeader {
+            session: SessionId(77),
+            cxid: 1,
+            zxid: Zxid::new(1, counter),
+            time: i64::from(counter) * 10,
+            kind: OpCode::Create.code(),
+        }
+    }
+
+    #[test]
+    fn creates_that_were_made_ahead_make_the_same_tree() {
+        let (mut live, mut ahead) = (Tree::new(CONFIG), Tree::new(CONFIG));
+        let mut maker = NodeMaker::new(CONFIG);
+        let mut made = 0;
+        for (header, txn) in txns() {
+            let node = maker.creation(&header, &txn);
+            made += usize::from(node.is_some());
+            let expected = live.apply(&header, &txn, None);
+            assert_eq!(ahead.replay(&header, &txn, node), expected, "{txn:?}");
+            assert_eq!(shown(&ahead.image()), shown(&live.image()), "{txn:?}");
+            assert_eq!(ahead.approximate_data_size(), live.approximate_data_size());
+        }
+        assert_eq!(made, 7, "single creates of a path and an owner that can be");
+        assert!(live.node("/a").is_some() && live.node("/c").is_some() && live.node("/m").is_some());
+        assert_eq!(ahead.ephemerals_count_of(SessionId(77)), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "by the transaction of which it was made")]
+    fn a_znode_has_one_transaction() {
+        let txns = txns();
+        let node = NodeMaker::new(CONFIG).creation(&header(99), &txns[1].1);
+        Tree::new(CONFIG).replay(&txns[1].0, &txns[1].1, node);
     }
 
     #[test]

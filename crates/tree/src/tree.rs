@@ -11,6 +11,7 @@ use crate::image::TreeImage;
 use crate::index::Index;
 use crate::node::Node;
 use crate::quota::{QuotaPaths, QuotaText, SoftExcess, limits_path, stats_path};
+use crate::ready::{NodeMaker, ReadyNode};
 use crate::sessions::Sessions;
 use farrier_proto::stat::StatPersisted;
 use farrier_proto::{Acl, ErrorCode, Owner, SessionId, Zxid, perms};
@@ -29,6 +30,7 @@ pub const CONFIG_PATH: &str = "/zookeeper/config";
 #[derive(Debug)]
 pub struct Tree {
     pub(crate) config: TreeConfig,
+    pub(crate) maker: NodeMaker,
     pub(crate) arena: Arena,
     pub(crate) index: Index,
     pub(crate) acls: AclTable,
@@ -69,6 +71,7 @@ impl Tree {
     pub(crate) fn with_root(config: TreeConfig, seed: u64) -> Self {
         let mut tree = Self {
             config,
+            maker: NodeMaker::new(config),
             arena: Arena::default(),
             index: Index::new(seed),
             acls: AclTable::new(seed),
@@ -92,17 +95,19 @@ impl Tree {
     /// Creates the built-in nodes that are not there, without a transaction.
     pub(crate) fn add_missing_built_ins(&mut self) {
         for path in BUILT_IN {
-            if self.find(path).is_some() {
-                continue;
-            }
             let (parent, name) = farrier_proto::path::split(path).expect("built-in paths are absolute");
             let parent = self.find(parent).expect("built-in parents come first");
+            let id = self.arena.next_id();
+            if !self.index.insert_new(&self.arena, path, id) {
+                continue;
+            }
             let (mut stat, mut acl) = (StatPersisted::ZERO, AclKey::OPEN);
             if path == CONFIG_PATH {
                 acl = self.acls.intern(&[Acl::world(perms::READ)]);
                 stat.aversion = -1;
             }
-            let id = self.attach(parent, path, name, acl, &stat, Some(b""));
+            let node = self.maker.made(path, name, Some(b""), stat);
+            self.place(id, parent, acl, node);
             self.arena.append(parent, id);
         }
     }
@@ -386,29 +391,15 @@ impl Tree {
         }
     }
 
-    /// Stores a new znode everywhere but among its parent's children and in the quota's usage.
-    pub(crate) fn attach(
-        &mut self,
-        parent: NodeId,
-        path: &str,
-        name: &str,
-        acl: AclKey,
-        stat: &StatPersisted,
-        data: Option<&[u8]>,
-    ) -> NodeId {
-        let share = self.share(path, data, stat);
-        let id = self.arena.insert(parent, name, acl, &Fields::childless(*stat, share), data);
-        self.index.insert(path, id);
-        let size = path_size(path) + data.map_or(0, <[u8]>::len) as u64;
-        self.account(id, stat.ephemeral_owner, size);
-        id
-    }
-
-    /// What a new znode changes beside arena and index: its owner's ephemerals, size and digest.
-    pub(crate) fn account(&mut self, id: NodeId, owner: i64, size: u64) {
+    /// Stores a new znode that has its place in the index, everywhere but among its parent's children and in the quota's
+    /// usage.
+    pub(crate) fn place(&mut self, id: NodeId, parent: NodeId, acl: AclKey, node: ReadyNode) {
+        let ReadyNode { block, owner, size, .. } = node;
+        self.digest_changes(0, block.share());
+        let placed = self.arena.insert_loose(block, parent, acl);
+        assert!(placed == id, "the arena gives the id that it foretold");
         self.sessions.add(self.owner_of(owner), id);
         self.size += size;
-        self.digest_changes(0, self.arena.get(id).share());
     }
 
     /// A znode's share becomes another one.
