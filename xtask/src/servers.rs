@@ -56,6 +56,15 @@ impl Program {
         }
     }
 
+    /// Lines of its configuration, besides [`CONFIGURATION`].
+    pub(crate) const fn besides(&self) -> &'static [&'static str] {
+        match self {
+            // Snapshots come at random, and would count as somebody's requests.
+            Self::Counted { .. } => &["snapCount=2000000000"],
+            Self::Farrier(_) | Self::Apache { .. } => &[],
+        }
+    }
+
     pub(crate) fn command(&self, cfg: &Path) -> Command {
         match self {
             Self::Farrier(binary) => {

@@ -130,8 +130,9 @@ impl Ensemble {
         let data = self.data_dir(index);
         fs::create_dir_all(&data)?;
         let cfg = self.place(index).join("zoo.cfg");
-        let mut text = format!("{}\n", super::CONFIGURATION.join("\n"));
-        for line in &self.besides {
+        let mut text = String::new();
+        let besides = self.besides.iter().map(String::as_str);
+        for line in super::CONFIGURATION.iter().chain(self.program.besides()).copied().chain(besides) {
             let _ = writeln!(text, "{line}");
         }
         let _ = writeln!(text, "dataDir={}", data.display());
