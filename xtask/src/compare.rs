@@ -179,6 +179,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
     }
     report.push_str(&notes);
+    report.push_str(&servers::unrest());
     report.push_str(&format!("\n## Targets\n\n{}", lines::table(&figures, &apache_name, &etcd_name)));
     report.push_str(&everything(&figures));
     arguments.common.publish(&mut report)?;
@@ -303,6 +304,7 @@ fn failovers(options: &Options, programs: &[(Who, Program)], figures: &mut Figur
                 // One of the processes is new.
                 stage.warm(options.warm_again)?;
             }
+            servers::rest()?;
             let gaps = failover::kill_leader(stage, kill)
                 .with_context(|| stage.ensemble.obituary())
                 .with_context(|| format!("{}, kill {kill}", stage.name()))?;

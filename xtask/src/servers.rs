@@ -11,18 +11,19 @@ pub(crate) use stage::{KEYS, ROOT, Stage, VALUE_LEN};
 
 use anyhow::{Result, ensure};
 use farrier_bench::frame::{put_read, put_request};
-use farrier_bench::process::cpu_times;
+use farrier_bench::process::cpu_time;
 use farrier_proto::OpCode;
 use farrier_testkit::apache::Apache;
 use farrier_testkit::raw::{Connect, framed};
+use process::running;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long a server may take until its first reply, and until its orderly end.
@@ -33,8 +34,13 @@ const KNOCK_EVERY: Duration = Duration::from_millis(1);
 const JOIN_EVERY: Duration = Duration::from_millis(20);
 /// A server below this share of a CPU is at rest.
 const REST: f64 = 0.03;
+/// How long that is looked at.
+const REST_LOOK: Duration = Duration::from_millis(500);
 /// How long to wait for rest.
 const REST_MAX: Duration = Duration::from_secs(20);
+
+/// Who was not at rest in time, each time.
+static UNREST: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Which server.
 #[derive(Clone, Debug)]
@@ -172,17 +178,78 @@ pub(crate) fn complaints(log: &Path) -> Vec<String> {
     log.lines().filter(|l| l.contains("WARN") || l.contains("ERROR")).map(str::to_owned).collect()
 }
 
-/// Waits until these processes together hardly use the CPU: what they do in the background must not count
-/// for the next one.
-pub(crate) fn rest(pids: &[u32]) -> Result<()> {
-    let deadline = Instant::now() + REST_MAX;
-    let period = Duration::from_millis(500);
-    while Instant::now() < deadline {
-        let before = cpu_times(pids)?;
-        std::thread::sleep(period);
-        if (cpu_times(pids)? - before).as_secs_f64() / period.as_secs_f64() < REST {
-            break;
-        }
+/// Waits until none of all processes that this command runs uses much of a CPU, whoever is measured next: what anybody does in
+/// the background must not count for that one. If that takes too long it is told by [`unrest`], and nobody waits any longer.
+pub(crate) fn rest() -> Result<()> {
+    // What any server left to be written in the background must not hold up the next one's syncs.
+    rustix::fs::sync();
+    let busy = rest_within(REST_MAX);
+    if !busy.is_empty() {
+        let names: Vec<String> = busy.iter().map(|pid| name_of(*pid)).collect();
+        let names = names.join(", ");
+        crate::measure::note(&format!(
+            "{names} still at work after {} s, and nobody waits any longer",
+            REST_MAX.as_secs()
+        ))?;
+        UNREST.lock().unwrap_or_else(PoisonError::into_inner).push(names);
     }
     Ok(())
+}
+
+/// For the report: how often somebody was not at rest when the next one was measured.
+pub(crate) fn unrest() -> String {
+    let times = UNREST.lock().unwrap_or_else(PoisonError::into_inner);
+    match times.last() {
+        None => String::new(),
+        Some(last) => format!(
+            "- **not at rest**: {} times somebody still used more than {:.0} % of a CPU {} s after what was measured last, and the next \
+             one was measured beside that; the last time {last}\n",
+            times.len(),
+            REST * 100.0,
+            REST_MAX.as_secs()
+        ),
+    }
+}
+
+/// Processes of this command that are still busy after so long.
+fn rest_within(max: Duration) -> Vec<u32> {
+    let begun = Instant::now();
+    loop {
+        // One that has gone meanwhile is at rest.
+        let before: Vec<(u32, Duration)> =
+            running().into_iter().filter_map(|pid| Some((pid, cpu_time(pid).ok()?))).collect();
+        std::thread::sleep(REST_LOOK);
+        let is_busy = |(pid, before): (u32, Duration)| {
+            let used = cpu_time(pid).ok()?.saturating_sub(before);
+            (used.as_secs_f64() / REST_LOOK.as_secs_f64() >= REST).then_some(pid)
+        };
+        let busy: Vec<u32> = before.into_iter().filter_map(is_busy).collect();
+        if busy.is_empty() || begun.elapsed() >= max {
+            return busy;
+        }
+    }
+}
+
+/// What an operator would see of it in `ps`.
+fn name_of(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{} ({pid})", name.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_works_in_the_background_is_waited_for_and_named() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "while :; do :; done"]);
+        let worker = Process::spawn(command, Path::new("/dev/null")).expect("sh runs");
+        // It may not have had a processor yet.
+        while !rest_within(Duration::ZERO).contains(&worker.id()) {}
+        assert_eq!(name_of(worker.id()), format!("sh ({})", worker.id()));
+        let pid = worker.id();
+        worker.kill().expect("it can be killed");
+        assert!(!rest_within(Duration::ZERO).contains(&pid));
+    }
 }

@@ -195,8 +195,7 @@ impl Members {
     }
 
     fn run_total(&self, load: Load, conns: u32, depth: usize, total: u32) -> Result<Outcome> {
-        rustix::fs::sync();
-        rest(&self.pids())?;
+        rest()?;
         let before: Vec<u64> = self.ports.iter().map(|port| revision(*port)).collect::<Result<_>>()?;
         let endpoints: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let mut command = Command::new(&self.etcd.benchmark);

@@ -5,7 +5,7 @@ use super::figures::{Figures, Metric, Who};
 use super::{Options, join, snapshot};
 use crate::measure::note;
 use crate::report::number;
-use crate::servers::{Ensemble, Program, Stage};
+use crate::servers::{Ensemble, Program, Stage, rest};
 use anyhow::{Context as _, Result};
 use farrier_bench::process::memory;
 use std::process::Command;
@@ -18,6 +18,7 @@ const SETTLE: Duration = Duration::from_secs(3);
 /// Starts on empty directories, each round, and what an empty server holds.
 pub(super) fn empty(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<()> {
     let mut server = Ensemble::new(program, &options.dir, 1)?;
+    rest()?;
     let took = server.time_start(0)?;
     sleep(SETTLE);
     let rss = megabytes(memory(server.pid(0)?, "VmRSS")?);
@@ -28,6 +29,7 @@ pub(super) fn empty(options: &Options, who: Who, program: &Program, figures: &mu
 
 /// The same of one member of etcd's.
 pub(super) fn empty_etcd(options: &Options, etcd: &Etcd, figures: &mut Figures) -> Result<()> {
+    rest()?;
     let (members, took) = Members::start(etcd, &options.dir, 1)?;
     sleep(SETTLE);
     let pid = *members.pids().first().context("one member runs")?;
@@ -41,7 +43,7 @@ pub(super) fn empty_etcd(options: &Options, etcd: &Etcd, figures: &mut Figures) 
 pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut Figures) -> Result<String> {
     let mut stage = Stage::new(program, &options.dir, 1)?;
     let took = stage.fill(options.znodes)?;
-    stage.ensemble.rest()?;
+    rest()?;
     sleep(SETTLE);
     let pid = stage.ensemble.pid(0)?;
     let rss = megabytes(memory(pid, "VmRSS")?);
@@ -60,6 +62,7 @@ pub(super) fn full(options: &Options, who: Who, program: &Program, figures: &mut
     // leave logs behind that no snapshot shortens.
     for round in 0..options.rounds {
         stage.ensemble.stop(0)?;
+        rest()?;
         let took = stage.ensemble.time_start(0)?;
         figures.add("start-full", who, Metric::Seconds, took.as_secs_f64());
         note(&format!("restart {round}      {:14} {} s", stage.name(), number(took.as_secs_f64())))?;

@@ -2,7 +2,7 @@
 //!
 //! The leader and the other follower serve clients that write at a fixed pace while the follower starts.
 
-use crate::servers::{Ensemble, ROOT, Stage, VALUE_LEN};
+use crate::servers::{Ensemble, ROOT, Stage, VALUE_LEN, rest};
 use anyhow::{Result, ensure};
 use farrier_bench::failover::{Ack, Done, Pace, Running, Watch, Writer};
 use farrier_bench::process::{forget_peak, memory};
@@ -45,7 +45,7 @@ pub(super) fn behind(stage: &mut Stage, count: u32, name: &str) -> Result<Join> 
 /// Kills a follower, takes its directory away, and starts it again.
 pub(super) fn empty(stage: &mut Stage, name: &str) -> Result<Join> {
     let follower = (stage.ensemble.wait_serving()? + 1) % stage.ensemble.size();
-    stage.ensemble.rest()?;
+    rest()?;
     stage.ensemble.kill(follower)?;
     stage.ensemble.wipe(follower)?;
     measure(&mut stage.ensemble, follower, name)
@@ -62,7 +62,7 @@ struct Joined {
 
 /// Starts the follower under the writers' eyes.
 fn measure(ensemble: &mut Ensemble, follower: usize, name: &str) -> Result<Join> {
-    ensemble.rest()?;
+    rest()?;
     let leader = ensemble.wait_serving()?;
     let servers = ensemble.addrs();
     let watches: Vec<Watch> = (0..WRITERS).map(|_| Watch::default()).collect();

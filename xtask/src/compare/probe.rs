@@ -3,7 +3,7 @@
 
 use super::figures::{Figures, Metric, Who};
 use super::lines::{DOOR_FLOOR, HERALD_FLOORS, WRITE_FLOOR};
-use crate::servers::{Home, Process};
+use crate::servers::{Home, Process, rest};
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 use farrier_bench::process::{cpu_time, cpu_times};
@@ -85,13 +85,14 @@ fn sync(path: &Path, span: Duration) -> Result<(Duration, Duration)> {
     Ok((median, times[times.len() * 99 / 100]))
 }
 
-/// Measures once what rows of so many servers are compared with.
+/// Measures once what rows of so many servers are compared with. Whoever was loaded before is at rest ahead of each.
 pub(super) fn measure(figures: &mut Figures, dir: &Path, window: Duration, size: usize) -> Result<()> {
     let home = Home::new(dir, "probe-")?;
     for (row, count) in [("sync-1", 1), ("sync-3", 3)] {
         if count != size {
             continue;
         }
+        rest()?;
         let mut each = syncs(home.path(), count, window)?;
         each.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (median, p99) = each[count / 2];
@@ -102,6 +103,7 @@ pub(super) fn measure(figures: &mut Figures, dir: &Path, window: Duration, size:
     let (server, addr) = bare(home.path(), "echo")?;
     let mut probe = || Ok((cpu_time(server.id())?, cpu_time(std::process::id())?));
     for (row, conns, depth) in ECHOES.into_iter().filter(|(_, conns, _)| (*conns > 1) == (size == 1)) {
+        rest()?;
         add(figures, row, &echo::measure(addr, conns, depth, window, &mut probe)?);
     }
     server.kill()?;
@@ -109,6 +111,7 @@ pub(super) fn measure(figures: &mut Figures, dir: &Path, window: Duration, size:
         let (server, addr) = bare(home.path(), "herald")?;
         let mut probe = || Ok((cpu_time(server.id())?, cpu_time(std::process::id())?));
         for (row, watchers) in HERALD_FLOORS {
+            rest()?;
             add(figures, row, &herald::measure(addr, watchers, window, &mut probe)?);
         }
         server.kill()?;
@@ -158,6 +161,7 @@ fn doors(figures: &mut Figures, dir: &Path, window: Duration) -> Result<()> {
     let pids: Vec<u32> = servers.iter().map(|(server, _)| server.id()).collect();
     let addrs: Vec<SocketAddr> = servers.iter().map(|(_, addr)| *addr).collect();
     let cpu = || Ok::<_, anyhow::Error>((cpu_times(&pids)?, cpu_time(std::process::id())?));
+    rest()?;
     let before = cpu()?;
     let seen = sessions::connect(&addrs, SESSIONS, window, &mut |_, _| Ok(()))?;
     let after = cpu()?;

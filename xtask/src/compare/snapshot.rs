@@ -6,7 +6,7 @@ use super::figures::{Figures, Metric, Who};
 use super::footprint::megabytes;
 use crate::measure::note;
 use crate::report::{Samples, number};
-use crate::servers::Stage;
+use crate::servers::{Stage, rest};
 use anyhow::{Context as _, Result};
 use farrier_bench::process::{forget_peak, memory};
 use farrier_bench::rows::Kind;
@@ -155,7 +155,7 @@ struct Sets {
 /// Sets at this rate for so long, on a server at rest.
 fn sets(stage: &mut Stage, rate: f64, window: Duration) -> Result<Sets> {
     let mut pool = Pool::open(&stage.ensemble.addrs(), CONNS as usize)?;
-    stage.ensemble.rest()?;
+    rest()?;
     let pid = stage.ensemble.pid(0)?;
     forget_peak(pid)?;
     let dir = stage.ensemble.data_dir(0).join("version-2");

@@ -233,13 +233,6 @@ impl Ensemble {
         Ok(())
     }
 
-    /// Waits until the servers hardly use the CPU.
-    pub(crate) fn rest(&self) -> Result<()> {
-        // What any server left to be written in the background must not hold up the next one's syncs.
-        rustix::fs::sync();
-        super::rest(&self.pids())
-    }
-
     /// What the servers said that an operator would look into.
     pub(crate) fn complaints(&self) -> String {
         let mut text = String::new();

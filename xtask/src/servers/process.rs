@@ -27,6 +27,11 @@ fn held() -> MutexGuard<'static, Held> {
     HELD.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Every [`Process`] that runs.
+pub(super) fn running() -> Vec<u32> {
+    held().pids.clone()
+}
+
 /// From now on SIGINT, SIGTERM and SIGHUP end every [`Process`], remove every [`Home`], and end the command.
 pub(crate) fn end_on_signals() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("waiting for signals")?;

@@ -1,6 +1,6 @@
 //! Servers with what rows need on them, and what they have acknowledged so far.
 
-use super::{Ensemble, Program};
+use super::{Ensemble, Program, rest};
 use crate::measure::note;
 use anyhow::{Context as _, Result};
 use farrier_bench::Pace;
@@ -77,9 +77,9 @@ impl Stage {
         Ok(())
     }
 
-    /// One measurement; the servers are at rest before.
+    /// One measurement; all servers are at rest before, those of others as well.
     pub(crate) fn measure(&mut self, task: Task, conns: u32, depth: usize, window: Duration) -> Result<Outcome> {
-        self.ensemble.rest()?;
+        rest()?;
         // Many watches take longer to leave than a ramp.
         let ramp = if conns > 5000 { 6 * RAMP } else { RAMP };
         self.run(task, conns, Pace::Depth(depth), ramp, window)
