@@ -100,7 +100,8 @@ fn sessions(program: &Program, dir: &Path, window: Duration) -> Result<String> {
         stage.measure(Task::Row(Kind::Get), 64, 1, Duration::from_secs(1))?;
         let before = memory(pid, "VmRSS")?;
         // The generator's own connections come on top.
-        let mut idle = Pool::open(&stage.ensemble.addrs(), count as usize - if count > 1000 { 128 } else { 0 })?;
+        let opened = count - if count > 1000 { 128 } else { 0 };
+        let mut idle = Pool::open(&stage.ensemble.addrs(), opened as usize)?;
         let grown = memory(pid, "VmRSS")?.saturating_sub(before);
         let get = stage.measure(Task::Row(Kind::Get), 64, 1, window)?;
         idle.hold(SIGN, &mut |_, _| Ok(()))?;
@@ -108,7 +109,7 @@ fn sessions(program: &Program, dir: &Path, window: Duration) -> Result<String> {
         idle.close()?;
         let all = stage.measure(Task::Row(Kind::Get), count, 1, window)?;
         #[expect(clippy::cast_precision_loss, reason = "sizes far below 2^52")]
-        let each = grown as f64 / f64::from(count);
+        let each = grown as f64 / f64::from(opened);
         table.row(&[count_of(count), us(&get), us(&set), number(each), us(&all), number(all.rate())]);
         note(&format!("{count} sessions: get {} set {} µs; all asking {} µs", us(&get), us(&set), us(&all)))?;
     }

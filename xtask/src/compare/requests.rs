@@ -42,7 +42,6 @@ pub(super) const ROWS: &[Row] = &[
     row("mix3-16x64", 3, Task::Row(Kind::Mix), 16, 64, Some(Load::Mixed)),
     row("locks3-16", 3, Task::Locks, 16, 1, None),
     row("connect3-16", 3, Task::Connect, 16, 1, None),
-    row("idle3-6000", 3, Task::Idle, 6000, 1, None),
 ];
 
 /// Who is measured: servers of our protocol, and etcd if it takes part.
@@ -79,14 +78,9 @@ impl Contest {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "microseconds and bytes far below 2^52")]
+#[expect(clippy::cast_precision_loss, reason = "microseconds far below 2^52")]
 fn measure(who: Who, stage: &mut Stage, row: &Row, window: Duration, figures: &mut Figures) -> Result<()> {
     let seen = stage.measure(row.task, row.conns, row.depth, window)?;
-    if let (Task::Idle, Some(before), Some(after)) = (row.task, seen.server_rss_before, seen.server_rss) {
-        let each = after.saturating_sub(before) as f64 / f64::from(row.conns);
-        figures.add(row.name, who, Metric::Bytes, each);
-        return note(&format!("{:14} {:14} {} bytes a session", row.name, stage.name(), number(each)));
-    }
     let ms = |quantile| seen.latency.value_at_quantile(quantile) as f64 / 1e3;
     let mut add = |metric, value| figures.add(row.name, who, metric, value);
     add(Metric::Rate, seen.rate());
