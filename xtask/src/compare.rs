@@ -60,10 +60,12 @@ pub(crate) struct Arguments {
     /// Seconds of each row that count; 4 by default
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: Option<u64>,
-    /// Seconds of load on Apache and Farrier before anything counts; 30 by default
+    /// Seconds of requests on Apache and Farrier before anything counts; locks, sessions and events have three eighths of that
+    /// on top; 30 by default
     #[arg(long, value_parser = clap::value_parser!(u64).range(0..=600))]
     warm: Option<u64>,
-    /// Seconds of that load after a kill on an ensemble of Apache's, one of whose processes is new then; 30 by default
+    /// Seconds of that load after a kill on an ensemble of Apache's, one of whose processes is new then, and of sets on an
+    /// Apache server that was restarted for a turn beside snapshots; 30 by default
     #[arg(long, value_parser = clap::value_parser!(u64).range(0..=600))]
     warm_again: Option<u64>,
     /// Leaders to kill; 20 by default

@@ -7,6 +7,8 @@ mod stage;
 
 pub(crate) use members::{CONFIGURATION as ENSEMBLE, Ensemble};
 pub(crate) use process::{Home, Process, end_on_signals};
+#[cfg(test)]
+pub(crate) use stage::is_warmed;
 pub(crate) use stage::{KEYS, ROOT, Stage, VALUE_LEN};
 
 use anyhow::{Result, ensure};

@@ -19,17 +19,25 @@ const PARENTS: u32 = 1000;
 pub(crate) const VALUE_LEN: usize = 100;
 /// Not counted at the beginning of every row.
 const RAMP: Duration = Duration::from_millis(500);
-/// The rows of the load before anything counts, each with connections and depth.
-const WARMING: [(Kind, u32, usize); 8] = [
-    (Kind::Set, 16, 64),
-    (Kind::Get, 16, 64),
-    (Kind::Mix, 16, 64),
-    (Kind::Create, 16, 64),
-    (Kind::Get, 64, 1),
-    (Kind::Set, 64, 1),
-    (Kind::Children, 16, 16),
-    (Kind::Multi, 16, 16),
+/// The load before anything counts, each with connections and depth: requests, which share its time.
+const REQUESTS: [(Task, u32, usize); 8] = [
+    (Task::Row(Kind::Set), 16, 64),
+    (Task::Row(Kind::Get), 16, 64),
+    (Task::Row(Kind::Mix), 16, 64),
+    (Task::Row(Kind::Create), 16, 64),
+    (Task::Row(Kind::Get), 64, 1),
+    (Task::Row(Kind::Set), 64, 1),
+    (Task::Row(Kind::Children), 16, 16),
+    (Task::Row(Kind::Multi), 16, 16),
 ];
+/// And what else is measured, each for as long as one kind of requests, on top.
+const OTHERS: [(Task, u32, usize); 3] = [(Task::Locks, 16, 1), (Task::Connect, 16, 1), (Task::Fanout, 257, 1)];
+
+/// Whether servers that are warmed have had such load.
+#[cfg(test)]
+pub(crate) fn is_warmed(task: Task) -> bool {
+    REQUESTS.into_iter().chain(OTHERS).any(|(warmed, ..)| warmed == task)
+}
 
 /// One contestant.
 #[derive(Debug)]
@@ -65,14 +73,15 @@ impl Stage {
         self.ensemble.name()
     }
 
-    /// Puts load of all kinds on the servers for so long, which does not count.
+    /// Puts requests of all kinds on the servers for so long, and events, locks and sessions for a while more, which does not
+    /// count.
     pub(crate) fn warm(&mut self, time: Duration) -> Result<()> {
-        let window = time / u32::try_from(WARMING.len())?;
+        let window = time / u32::try_from(REQUESTS.len())?;
         if window.is_zero() {
             return Ok(());
         }
-        for (kind, conns, depth) in WARMING {
-            self.run(Task::Row(kind), conns, Pace::Depth(depth), Duration::ZERO, window).context("warming")?;
+        for (task, conns, depth) in REQUESTS.into_iter().chain(OTHERS) {
+            self.run(task, conns, Pace::Depth(depth), Duration::ZERO, window).context("warming")?;
         }
         Ok(())
     }
