@@ -144,7 +144,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if arguments.quick {
         report.push_str("- **a smoke: no figure here means much**\n");
     }
-    let mut figures = Figures::default();
+    let mut figures = Figures::new(options.rounds);
     let mut notes = String::new();
     let mut failed = false;
     // What went wrong in one part takes nothing from the others: a run is long.
@@ -175,15 +175,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     if parts.contains(&"empty") {
         part("empty", starts(&options, &programs, etcd.as_ref(), &mut figures))?;
     }
-    for (who, program) in &programs {
-        if parts.contains(&"full") {
-            part("full", footprint::full(&options, *who, program, &mut figures))?;
-        }
+    if parts.contains(&"full") {
+        part("full", footprint::full(&options, &programs, &mut figures))?;
     }
-    for (who, program) in &programs {
-        if parts.contains(&"join") {
-            part("join", footprint::joins(&options, *who, program, &mut figures))?;
-        }
+    if parts.contains(&"join") {
+        part("join", footprint::joins(&options, &programs, &mut figures))?;
     }
     report.push_str(&notes);
     report.push_str(&servers::unrest());
@@ -242,11 +238,15 @@ fn told(options: &Options, apache: &str, etcd: &str, jvm: &[String]) -> String {
         "- {apache}, JVM flags `{}`; {etcd}, loaded by its own tool `benchmark` {}\n\
          - configuration of Farrier and Apache, besides directories and ports: `{}`, three servers `{}`; of etcd: none; \
          everything else is default, so all three sync every write before they acknowledge it\n\
-         - {} rounds of {} s for each row after {} s of load; median (least–most); who goes first changes from round to \
-         round; N × M: N connections with M requests outstanding each; values of {} bytes, {} znodes read and set; full: \
-         {} znodes; {} leaders killed, with {} s of load on Apache's after each, and ahead of each turn of sets beside snapshots\n\
-         - Farrier and Apache: one thread generates the load and checks every reply; after each row that writes, every \
-         acknowledged write is read from every server. etcd: its revision on every member has grown by what was acknowledged\n\
+         - {} rounds of {} s for each row after {} s of requests of eight kinds and {:.0} s of locks, sessions and events; median \
+         (least–most), with n where there are fewer samples than rounds; all servers are at rest before each, unless it is told \
+         below; who goes first changes from round to round; N × M: N connections with M requests outstanding each; values of {} \
+         bytes, {} znodes read and set; full: {} znodes; {} leaders killed, with {} s of load on Apache's after each, and ahead of \
+         each turn of its sets beside snapshots, which are spread over all of the full server's znodes\n\
+         - Farrier and Apache: one thread generates the load and checks every reply; after each row of requests that write, \
+         every acknowledged write is read from every server, and behind the turns beside snapshots once; of what a follower that \
+         joins has to have, only its number is looked at, and of events, locks and sessions no more than the replies. etcd: its \
+         revision on every member has grown by what was acknowledged\n\
          - memory of an idle session: what resident memory of three fresh servers, started for each sample, grows by from 1,000 to \
          6,000 sessions, for each; a JVM's growth is also what it has not collected; – where it did not grow\n\
          - etcd has no equal for children, watches by connection, locks, sessions and the rest that says –; its reads are of \
@@ -259,6 +259,7 @@ fn told(options: &Options, apache: &str, etcd: &str, jvm: &[String]) -> String {
         options.rounds,
         options.window.as_secs(),
         options.warm.as_secs(),
+        options.warm.as_secs_f64() * 0.375,
         servers::VALUE_LEN,
         number(f64::from(servers::KEYS)),
         number(f64::from(options.znodes)),
@@ -349,7 +350,7 @@ fn everything(figures: &Figures) -> String {
     let mut table = Table::new(&["row", "whose", "what", "median (least–most)"]);
     let mut bound = Vec::new();
     for (row, who, metric, samples) in figures.all() {
-        table.row(&[row.to_owned(), format!("{who:?}"), metric.name().to_owned(), samples.show()]);
+        table.row(&[row.to_owned(), format!("{who:?}"), metric.name().to_owned(), figures.shown(samples)]);
         if metric == Metric::Generator && who != Who::Etcd && samples.median() > GENERATOR_BUSY {
             bound.push(format!("{row} of {who:?}"));
         }

@@ -53,15 +53,23 @@ impl Metric {
 
 /// Samples, one for each round.
 #[derive(Default, Debug)]
-pub(super) struct Figures(BTreeMap<(&'static str, Who, Metric), Samples>);
+pub(super) struct Figures {
+    all: BTreeMap<(&'static str, Who, Metric), Samples>,
+    rounds: usize,
+}
 
 impl Figures {
+    /// Where a figure has fewer samples than `rounds`, that is shown.
+    pub(super) fn new(rounds: u32) -> Self {
+        Self { all: BTreeMap::new(), rounds: rounds as usize }
+    }
+
     pub(super) fn add(&mut self, row: &'static str, who: Who, metric: Metric, value: f64) {
-        self.0.entry((row, who, metric)).or_default().push(value);
+        self.all.entry((row, who, metric)).or_default().push(value);
     }
 
     pub(super) fn get(&self, row: &'static str, who: Who, metric: Metric) -> Option<&Samples> {
-        self.0.get(&(row, who, metric))
+        self.all.get(&(row, who, metric))
     }
 
     pub(super) fn median(&self, row: &'static str, who: Who, metric: Metric) -> Option<f64> {
@@ -70,12 +78,19 @@ impl Figures {
 
     /// What a table's cell shows.
     pub(super) fn show(&self, row: &'static str, who: Who, metric: Metric) -> String {
-        self.get(row, who, metric).map_or_else(|| "–".to_owned(), Samples::show)
+        self.get(row, who, metric).map_or_else(|| "–".to_owned(), |samples| self.shown(samples))
+    }
+
+    /// Median and range, and how many samples there are if that is not what stands above the table.
+    pub(super) fn shown(&self, samples: &Samples) -> String {
+        let n = samples.each().count();
+        let few = if n < self.rounds { format!(", n = {n}") } else { String::new() };
+        samples.show() + &few
     }
 
     /// Everything, in the order of rows.
     pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, Who, Metric, &Samples)> {
-        self.0.iter().map(|((row, who, metric), samples)| (*row, *who, *metric, samples))
+        self.all.iter().map(|((row, who, metric), samples)| (*row, *who, *metric, samples))
     }
 }
 
@@ -89,7 +104,9 @@ pub(super) struct Ratio {
 
 impl Ratio {
     pub(super) fn new(a: &Samples, b: &Samples) -> Self {
-        let each: Vec<f64> = a.each().zip(b.each()).map(|(a, b)| a / b).collect();
+        // Where one has fewer, nobody knows which belong to one round.
+        let paired = a.each().count() == b.each().count();
+        let each: Vec<f64> = a.each().zip(b.each()).filter(|_| paired).map(|(a, b)| a / b).collect();
         Self {
             of_medians: a.median() / b.median(),
             least: each.iter().copied().fold(f64::INFINITY, f64::min),
@@ -113,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_ratio_pairs_rounds_and_divides_medians() {
-        let mut figures = Figures::default();
+        let mut figures = Figures::new(3);
         for (a, b) in [(1.0, 10.0), (3.0, 20.0), (2.0, 40.0)] {
             figures.add("row", Who::Farrier, Metric::Rate, a);
             figures.add("row", Who::Apache, Metric::Rate, b);
@@ -123,5 +140,18 @@ mod tests {
         assert_eq!(ratio, Ratio { of_medians: 0.1, least: 0.05, most: 0.15 });
         assert_eq!(ratio.show(), "0.10× (0.050–0.15)");
         assert_eq!(figures.show("other", Who::Farrier, Metric::Rate), "–");
+        assert_eq!(figures.show("row", Who::Farrier, Metric::Rate), "2.00 (1.00–3.00)");
+    }
+
+    #[test]
+    fn fewer_samples_than_rounds_are_marked_and_not_paired() {
+        let mut figures = Figures::new(3);
+        figures.add("row", Who::Farrier, Metric::Mb, 5.0);
+        figures.add("row", Who::Apache, Metric::Mb, 10.0);
+        figures.add("row", Who::Apache, Metric::Mb, 30.0);
+        assert_eq!(figures.show("row", Who::Farrier, Metric::Mb), "5.00, n = 1");
+        assert_eq!(figures.show("row", Who::Apache, Metric::Mb), "20.0 (10.0–30.0), n = 2");
+        let get = |who| figures.get("row", who, Metric::Mb).unwrap();
+        assert_eq!(Ratio::new(get(Who::Farrier), get(Who::Apache)).show(), "0.25×");
     }
 }

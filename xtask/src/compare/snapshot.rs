@@ -1,5 +1,5 @@
 //! What a snapshot does to writes meanwhile: sets on one full server at half of what it can, in turns with snapshots and
-//! without any.
+//! without any. They go to all of its znodes, so that none of those that a snapshot still has to write is spared.
 
 use super::Options;
 use super::figures::{Figures, Metric, Who};
@@ -8,7 +8,7 @@ use crate::measure::note;
 use crate::report::{Samples, number};
 use crate::servers::{Stage, rest};
 use anyhow::{Context as _, Result};
-use farrier_bench::process::{forget_peak, memory};
+use farrier_bench::process::{cpu_time, forget_peak, memory};
 use farrier_bench::rows::Kind;
 use farrier_bench::{Pace, Pool, Source, Span};
 use std::cell::RefCell;
@@ -20,7 +20,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Connections of the sets, and their depth while the server does what it can.
-const CONNS: u32 = 16;
+pub(super) const CONNS: u32 = 16;
 const DEPTH: usize = 64;
 /// Most sets outstanding on one connection at a fixed rate.
 const DEPTH_MAX: usize = 4096;
@@ -74,37 +74,44 @@ impl Turn {
 }
 
 /// How many sets a second are half of what the server can.
-pub(super) fn half_load(stage: &mut Stage, options: &Options, who: Who) -> Result<f64> {
-    let span = Span::Timed { ramp: warming(options, who).max(RAMP), window: options.window };
-    let (replies, elapsed) = full_load(stage, span)?;
+fn half_load(stage: &mut Stage, options: &Options, who: Who) -> Result<f64> {
+    // Nothing was asked of it but creates so far.
+    let ramp = if who == Who::Apache { options.warm } else { options.window };
+    let (replies, elapsed) = full_load(stage, Span::Timed { ramp: ramp.max(RAMP), window: options.window })?;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 replies")]
     let replies = replies as f64;
     Ok(replies / elapsed.as_secs_f64() / 2.0)
 }
 
-/// Sets at this rate, in turns with snapshots and without: the share of each round, and the peak of memory beside a snapshot.
-/// Returns what to tell of it.
-pub(super) fn turns(
-    stage: &mut Stage,
-    options: &Options,
-    who: Who,
-    rate: f64,
-    figures: &mut Figures,
-) -> Result<String> {
-    let mut rounds = Rounds::default();
+/// Sets at half load, in turns with snapshots and without, everybody in each round: the share of each round, and the peak of
+/// memory beside a snapshot. Returns what to tell of it.
+pub(super) fn turns(stages: &mut [(Who, Stage)], options: &Options, figures: &mut Figures) -> Result<String> {
+    let mut all = Vec::new();
+    for (who, stage) in stages.iter_mut() {
+        rest()?;
+        all.push((half_load(stage, options, *who)?, Rounds::default()));
+    }
     for round in 0..options.rounds {
-        let order = Turn::order(round);
-        let mut take = |turn| turn_of(stage, options, who, rate, turn).with_context(|| stage.ensemble.obituary());
-        let (first, second) = (take(order[0])?, take(order[1])?);
-        let (with, without) = if order[0] == Turn::With { (first, second) } else { (second, first) };
-        if !with.beside.is_empty() {
-            figures.add("rss-snapshot", who, Metric::Mb, megabytes(with.peak));
-        }
-        if let Some(share) = rounds.add(&with, &without) {
-            figures.add("snapshot", who, Metric::Share, share);
+        for turn in 0..stages.len() {
+            let index = (turn + round as usize) % stages.len();
+            let ((who, stage), (rate, rounds)) = (&mut stages[index], &mut all[index]);
+            let order = Turn::order(round);
+            let mut take = |turn| turn_of(stage, options, *who, *rate, turn).with_context(|| stage.ensemble.obituary());
+            let (first, second) = (take(order[0])?, take(order[1])?);
+            let (with, without) = if order[0] == Turn::With { (first, second) } else { (second, first) };
+            if !with.beside.is_empty() {
+                figures.add("rss-snapshot", *who, Metric::Mb, megabytes(with.peak));
+            }
+            figures.add("snapshot", *who, Metric::Generator, with.generator.max(without.generator));
+            if let Some(share) = rounds.add(&with, &without) {
+                figures.add("snapshot", *who, Metric::Share, share);
+            }
         }
     }
-    Ok(rounds.told(&stage.name(), rate, warming(options, who), options.beside_snapshot))
+    let told = stages.iter().zip(&all).map(|((who, stage), (rate, rounds))| {
+        rounds.told(&stage.name(), *rate, warming(options, *who), options.beside_snapshot)
+    });
+    Ok(told.collect())
 }
 
 /// One turn, on the server started anew.
@@ -112,15 +119,16 @@ fn turn_of(stage: &mut Stage, options: &Options, who: Who, rate: f64, turn: Turn
     stage.ensemble.configure(turn.configuration());
     stage.ensemble.stop(0)?;
     stage.ensemble.time_start(0)?;
-    stage.count(options.znodes)?;
+    stage.count_first()?;
     full_load(stage, Span::Timed { ramp: Duration::ZERO, window: warming(options, who) })?;
     let seen = sets(stage, rate, options.beside_snapshot)?;
     note(&format!(
-        "{:14} {:14} p99 {} ms, snapshots for {} s",
+        "{:14} {:14} p99 {} ms, snapshots for {} s, generator {:.2} CPUs",
         turn.name(),
         stage.name(),
         turn.p99_ms(&seen).map_or_else(str::to_owned, number),
         number(seen.written.as_secs_f64()),
+        seen.generator,
     ))?;
     Ok(seen)
 }
@@ -146,8 +154,10 @@ struct Sets {
     beside: Vec<Duration>,
     /// What the others took.
     apart: Vec<Duration>,
-    /// How long snapshots were being written.
+    /// How long snapshots were being written, of the time that counts.
     written: Duration,
+    /// CPUs that the load generator used.
+    generator: f64,
     /// The most that the server's process held meanwhile, in bytes.
     peak: u64,
 }
@@ -161,21 +171,23 @@ fn sets(stage: &mut Stage, rate: f64, window: Duration) -> Result<Sets> {
     let dir = stage.ensemble.data_dir(0).join("version-2");
     let stop = AtomicBool::new(false);
     let begun = Instant::now();
-    let (seen, spans) = std::thread::scope(|scope| -> Result<_> {
+    let (seen, spans, generator) = std::thread::scope(|scope| -> Result<_> {
         let watch = scope.spawn(|| snapshots(&dir, &stop));
         let mut timed = Timed { source: stage.row(Kind::Set, CONNS), seen: RefCell::default() };
         let pace = Pace::Rate { per_second: rate, depth_max: DEPTH_MAX };
-        let ran = pool.run(pace, Span::Timed { ramp: Duration::ZERO, window }, &mut timed, &mut || Ok(()));
+        let span = Span::Timed { ramp: Duration::ZERO, window };
+        let ran = pool.run(pace, span, &mut timed, &mut || cpu_time(std::process::id()));
         stop.store(true, Ordering::Relaxed);
         let spans = watch.join().map_err(|_| anyhow::anyhow!("the watch over snapshots panicked"))?;
-        ran?;
-        Ok((timed.seen.into_inner(), spans?))
+        let ran = ran?;
+        let generator = (ran.after - ran.before).as_secs_f64() / ran.elapsed.as_secs_f64();
+        Ok((timed.seen.into_inner(), spans?, generator))
     })?;
     let peak = memory(pid, "VmHWM")?;
     pool.close()?;
     let (from, until) = (begun + RAMP, begun + window);
-    let written = spans.iter().map(|(from, until)| until.duration_since(*from)).sum();
-    let mut sets = Sets { beside: Vec::new(), apart: Vec::new(), written, peak };
+    let written = covered(&spans, from, until);
+    let mut sets = Sets { beside: Vec::new(), apart: Vec::new(), written, generator, peak };
     for (due, took) in seen.into_iter().filter(|(due, _)| *due >= from && *due < until) {
         if overlaps(&spans, due, due + took) { sets.beside.push(took) } else { sets.apart.push(took) }
     }
@@ -221,11 +233,12 @@ impl Rounds {
     /// For the report.
     fn told(&self, name: &str, rate: f64, warming: Duration, window: Duration) -> String {
         let mut told = format!(
-            "- {name}: {} sets/s, half of what it can; p99 {} ms while a snapshot is written ({} s of it in a turn), {} ms \
-             without any (`{NO_SNAPSHOT}`); {} turns of {} s each, each after a restart and {} s of sets\n",
+            "- {name}: {} sets/s, half of what it can; p99 {} ms while a snapshot is written (which is {} of the {} s that \
+             count of a turn), {} ms without any (`{NO_SNAPSHOT}`); {} turns of {} s each, each after a restart and {} s of sets\n",
             number(rate),
             self.with.show(),
             self.written.show(),
+            window.saturating_sub(RAMP).as_secs(),
             self.without.show(),
             2 * self.taken,
             window.as_secs(),
@@ -241,6 +254,19 @@ impl Rounds {
 /// Whether something from `due` to `done` met one of these spans.
 fn overlaps(spans: &[(Instant, Instant)], due: Instant, done: Instant) -> bool {
     spans.iter().any(|(from, until)| due < *until && done > *from)
+}
+
+/// How much of the time between these two is in one of these spans.
+fn covered(spans: &[(Instant, Instant)], from: Instant, until: Instant) -> Duration {
+    let mut spans = spans.to_vec();
+    spans.sort_unstable();
+    let (mut sum, mut at) = (Duration::ZERO, from);
+    for (begun, ended) in spans {
+        let ended = ended.min(until);
+        sum += ended.saturating_duration_since(begun.max(at));
+        at = at.max(ended);
+    }
+    sum
 }
 
 fn p99_ms(times: &[Duration]) -> Option<f64> {
@@ -325,7 +351,7 @@ mod tests {
     /// Sets that took 1 ms, 2 ms and so on, so many that met a snapshot and so many that did not.
     fn sets(beside: u64, apart: u64) -> Sets {
         let times = |most| (1..=most).map(Duration::from_millis).collect();
-        Sets { beside: times(beside), apart: times(apart), written: Duration::from_secs(7), peak: 0 }
+        Sets { beside: times(beside), apart: times(apart), written: Duration::from_secs(7), generator: 0.5, peak: 0 }
     }
 
     #[test]
@@ -345,7 +371,10 @@ mod tests {
         assert_eq!(rounds.add(&sets(100, 7), &sets(1, 100)), None);
         assert_eq!(rounds.add(&sets(100, 7), &sets(0, 0)), None);
         let told = rounds.told("Farrier", 50.0, Duration::from_secs(4), Duration::from_secs(10));
-        assert!(told.contains("p99 99.0 (99.0–198) ms while a snapshot is written (7.00 (7.00–7.00) s"), "{told}");
+        assert!(
+            told.contains("p99 99.0 (99.0–198) ms while a snapshot is written (which is 7.00 (7.00–7.00) of the 9 s"),
+            "{told}"
+        );
         assert!(told.contains(", 99.0 (99.0–99.0) ms without any"), "{told}");
         for (turn, round) in [("with snapshots", 2), ("without any", 3), ("without any", 4)] {
             assert!(told.contains(&format!("the turn {turn} of round {round} does not count")), "{told}");
@@ -363,6 +392,16 @@ mod tests {
                 && overlaps(&spans, at(50), at(300))
         );
         assert!(!overlaps(&spans, at(50), at(100)) && !overlaps(&spans, at(200), at(201)));
+    }
+
+    #[test]
+    fn what_snapshots_cover_is_never_more_than_what_counts() {
+        let zero = Instant::now();
+        let at = |ms| zero + Duration::from_millis(ms);
+        let spans = [(at(300), at(500)), (at(0), at(150)), (at(450), at(600)), (at(900), at(1100))];
+        assert_eq!(covered(&spans, at(100), at(1000)), Duration::from_millis(50 + 300 + 100));
+        assert_eq!(covered(&spans, at(150), at(250)), Duration::ZERO);
+        assert_eq!(covered(&[(at(0), at(2000))], at(100), at(1000)), Duration::from_millis(900));
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 use super::{Ensemble, Program, rest};
 use crate::measure::note;
-use anyhow::{Context as _, Result};
-use farrier_bench::Pace;
+use anyhow::{Context as _, Result, ensure};
+use farrier_bench::frame::{children_of, put_read, put_request};
 use farrier_bench::plan::{Outcome, Plan, Task};
 use farrier_bench::rows::{self, Kind, Ledger, Space};
+use farrier_bench::{Pace, Pool, Script, Span};
+use farrier_proto::OpCode;
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,6 +47,8 @@ pub(crate) struct Stage {
     pub(crate) ensemble: Ensemble,
     space: Space,
     ledger: Ledger,
+    /// Znodes right below [`ROOT`]: those that are read and written, the parents of others, and the one with many children.
+    first: u32,
 }
 
 impl Stage {
@@ -58,7 +62,7 @@ impl Stage {
         let ensemble = Ensemble::start(program, base, size)?;
         let space = Space::new(ROOT, keys, conns, VALUE_LEN)?;
         let ledger = rows::prepare(&ensemble.addrs(), &space).with_context(|| ensemble.obituary())?;
-        Ok(Self { ensemble, space, ledger })
+        Ok(Self { ensemble, space, ledger, first: keys + conns + 1 })
     }
 
     /// The same, and `warm` of load.
@@ -125,11 +129,36 @@ impl Stage {
             .context("reading back what was acknowledged")
     }
 
+    /// Every server that runs has as many znodes as were created at first; much cheaper than [`Self::verify`].
+    pub(crate) fn count_first(&self) -> Result<()> {
+        for addr in self.ensemble.addrs() {
+            let mut found = None;
+            let ask = Script::new(1, 1, |_, xid, out| {
+                put_request(out, xid, OpCode::Exists, |out| put_read(out, ROOT, false))
+            });
+            let mut ask = ask.checked(|_, body| {
+                found = children_of(body);
+                Ok(())
+            });
+            let mut pool = Pool::open(&[addr], 1)?;
+            pool.run(Pace::Depth(1), Span::Exhausted, &mut ask, &mut || Ok(()))
+                .with_context(|| self.ensemble.obituary())?;
+            pool.close()?;
+            drop(ask);
+            ensure!(
+                found == Some(self.first),
+                "{addr} has {found:?} of {} acknowledged znodes below {ROOT}",
+                self.first
+            );
+        }
+        Ok(())
+    }
+
     /// Every server that runs has as many filled znodes as it should; much cheaper than [`Self::verify`].
     pub(crate) fn count(&self, filled: u32) -> Result<()> {
         for addr in self.ensemble.addrs() {
             let found = rows::count_created(addr, &self.space).with_context(|| self.ensemble.obituary())?;
-            anyhow::ensure!(found == u64::from(filled), "{addr} has {found} of {filled} acknowledged znodes");
+            ensure!(found == u64::from(filled), "{addr} has {found} of {filled} acknowledged znodes");
         }
         Ok(())
     }
