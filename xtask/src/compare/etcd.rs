@@ -3,7 +3,7 @@
 //! It speaks gRPC, so what loads it is its project's tool `benchmark`, whose cost is told. Only rows that tool has an equal for
 //! are measured.
 
-use crate::servers::{Home, Process, START_MAX, rest};
+use crate::servers::{Home, Process, START_MAX, VALUE_LEN, rest};
 use anyhow::{Context as _, Result, bail, ensure};
 use farrier_bench::process::cpu_times;
 use farrier_testkit::apache::tools_dir;
@@ -22,6 +22,9 @@ pub(super) const BENCHMARK: &str = "v3.6.8";
 const RUN_MAX: Duration = Duration::from_secs(300);
 /// Requests of the first run, which says how many fit into a window.
 const PILOT: u32 = 3000;
+/// The key that is read; as its tool is told, and as JSON has bytes.
+const READ_KEY: &str = "measure";
+const READ_KEY_BASE64: &str = "bWVhc3VyZQ==";
 /// Longest answer of a member to a question of ours.
 const ANSWER_MAX: u64 = 1 << 16;
 const KEY_LEN: &str = "20";
@@ -89,7 +92,7 @@ pub(super) enum Load {
 impl Load {
     fn arguments(self, keys: u32) -> Vec<String> {
         let words: Vec<&str> = match self {
-            Self::Range => return vec!["range".to_owned(), "measure".to_owned()],
+            Self::Range => return vec!["range".to_owned(), READ_KEY.to_owned()],
             Self::Put => vec!["put"],
             Self::Txn => vec!["txn-put", "--txn-ops", "10"],
             Self::Mixed => vec!["txn-mixed", "measure", "--rw-ratio", "9", "--limit", "1"],
@@ -185,6 +188,10 @@ impl Members {
         window: Duration,
         last: Option<f64>,
     ) -> Result<Outcome> {
+        if load == Load::Range && last.is_none() {
+            // What is not there costs less to read.
+            put_read_key(self.ports[0]).context("putting the key that is read")?;
+        }
         let rate = match last {
             Some(rate) => rate,
             None => self.run_total(load, conns, depth, PILOT)?.rate,
@@ -197,7 +204,11 @@ impl Members {
     fn run_total(&self, load: Load, conns: u32, depth: usize, total: u32) -> Result<Outcome> {
         rest()?;
         let before: Vec<u64> = self.ports.iter().map(|port| revision(*port)).collect::<Result<_>>()?;
-        let endpoints: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let mut endpoints: Vec<String> = self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        if conns == 1 {
+            // One connection is the leader's, as it is for the others: a follower would add its own way there.
+            endpoints = vec![format!("127.0.0.1:{}", self.leader()?)];
+        }
         let mut command = Command::new(&self.etcd.benchmark);
         command
             .args(["--endpoints", &endpoints.join(","), "--conns", &conns.to_string()])
@@ -232,6 +243,17 @@ impl Members {
         })
     }
 
+    /// The port of the member that leads.
+    fn leader(&self) -> Result<u16> {
+        for port in &self.ports {
+            let answer = ask(*port, "maintenance/status", "{}")?;
+            if read_leads(&answer)? {
+                return Ok(*port);
+            }
+        }
+        bail!("no member of etcd leads: {}", self.last_words())
+    }
+
     fn last_words(&self) -> String {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -261,26 +283,56 @@ fn read(output: &str, total: u32) -> Result<(f64, f64, f64)> {
     Ok((f64::from(total) / seconds, at("50% in ")?, at("99% in ")?))
 }
 
-/// The newest revision that a member can serve, as a quorum has it.
-fn revision(port: u16) -> Result<u64> {
+/// A question to a member, by JSON.
+fn ask(port: u16, what: &str, body: &str) -> Result<String> {
     let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    // The key is one zero byte, of which there is none.
-    let body = r#"{"key":"AA==","limit":"1"}"#;
     write!(
         stream,
-        "POST /v3/kv/range HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v3/{what} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut answer = String::new();
     stream.take(ANSWER_MAX).read_to_string(&mut answer)?;
-    read_revision(&answer)
+    Ok(answer)
+}
+
+/// The newest revision that a member can serve, as a quorum has it.
+fn revision(port: u16) -> Result<u64> {
+    // The key is one zero byte, of which there is none.
+    read_revision(&ask(port, "kv/range", r#"{"key":"AA==","limit":"1"}"#)?)
+}
+
+/// Puts the key that is read; its value has as many bytes as those of the others.
+fn put_read_key(port: u16) -> Result<()> {
+    let before = revision(port)?;
+    let value = base64_of_vs(VALUE_LEN);
+    let after = read_revision(&ask(port, "kv/put", &format!(r#"{{"key":"{READ_KEY_BASE64}","value":"{value}"}}"#))?)?;
+    ensure!(after == before + 1, "etcd has revision {after} after one put on {before}");
+    Ok(())
+}
+
+/// So many letters v in base64.
+fn base64_of_vs(count: usize) -> String {
+    let rest = ["", "dg==", "dnY="][count % 3];
+    "dnZ2".repeat(count / 3) + rest
+}
+
+/// Whether the member that gave this status leads.
+fn read_leads(answer: &str) -> Result<bool> {
+    let status = read_body(answer)?;
+    let leader = status["leader"].as_str().context("a status without a leader")?;
+    Ok(status["header"]["member_id"].as_str() == Some(leader))
+}
+
+fn read_body(answer: &str) -> Result<serde_json::Value> {
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer of HTTP")?;
+    ensure!(head.contains(" 200 "), "etcd answers {head:?}");
+    serde_json::from_str(body.trim()).context("an answer that is no JSON")
 }
 
 fn read_revision(answer: &str) -> Result<u64> {
-    let (head, body) = answer.split_once("\r\n\r\n").context("no answer of HTTP")?;
-    ensure!(head.contains(" 200 "), "etcd answers {head:?}");
-    let body: serde_json::Value = serde_json::from_str(body.trim()).context("an answer that is no JSON")?;
+    let body = read_body(answer)?;
     body["header"]["revision"].as_str().context("no revision")?.parse().context("a revision")
 }
 
@@ -306,5 +358,25 @@ mod tests {
         let answer = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"header\":{\"revision\":\"20495\"}}\n";
         assert_eq!(read_revision(answer).unwrap(), 20_495);
         read_revision("HTTP/1.0 503 Unavailable\r\n\r\n").unwrap_err();
+    }
+
+    #[test]
+    fn a_member_leads_whose_id_is_the_leaders() {
+        let status = |leader| {
+            format!(
+                "HTTP/1.0 200 OK\r\n\r\n{{\"header\":{{\"member_id\":\"8925027824743593106\"}},\"leader\":\"{leader}\"}}\n"
+            )
+        };
+        assert!(read_leads(&status("8925027824743593106")).unwrap());
+        assert!(!read_leads(&status("1")).unwrap());
+        read_leads("HTTP/1.0 200 OK\r\n\r\n{}").unwrap_err();
+    }
+
+    #[test]
+    fn a_value_is_as_long_as_it_is_told() {
+        assert_eq!(
+            (base64_of_vs(4), base64_of_vs(5), base64_of_vs(6)),
+            ("dnZ2dg==".into(), "dnZ2dnY=".into(), "dnZ2dnZ2".into())
+        );
     }
 }
