@@ -5,6 +5,7 @@
 
 use super::Options;
 use super::figures::{Figures, Metric, Who};
+use super::footprint::megabytes;
 use crate::measure::note;
 use crate::report::number;
 use crate::servers::{Ensemble, Program, rest};
@@ -35,11 +36,11 @@ pub(super) fn sample(options: &Options, who: Who, program: &Program, figures: &m
         figures.add("idle3-6000", who, Metric::Bytes, each);
     }
     note(&format!(
-        "idle           {:14} {} bytes each; {} and {} bytes with {SOME} and {MANY}",
+        "idle           {:14} {} bytes each; {} and {} MB with {SOME} and {MANY}",
         ensemble.name(),
         each.map_or_else(|| "–".to_owned(), number),
-        some,
-        many
+        number(megabytes(some)),
+        number(megabytes(many)),
     ))
 }
 

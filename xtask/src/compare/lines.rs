@@ -43,7 +43,7 @@ impl Line {
 
 /// The row of what the disk and the loopback interface take for one write to three servers.
 pub(super) const WRITE_FLOOR: &str = "floor of set3-1x1";
-/// The rows of what it takes to send events to so many watchers.
+/// The rows of bare sends to so many watchers.
 pub(super) const HERALD_FLOORS: [(&str, usize); 2] = [("send-1000", 1000), ("send-10000", 10_000)];
 /// The row of sessions on three servers that only answer.
 pub(super) const DOOR_FLOOR: &str = "answer3-16";
