@@ -2,7 +2,7 @@
 
 use crate::{Arguments, SEEDS, say, tell};
 use farrier_sim::observe::SyncKind;
-use farrier_sim::plan::{Plan, RUN_MS_MIN, RUN_TXNS_MIN};
+use farrier_sim::plan::{FaultKind, Plan, RUN_MS_MIN, RUN_TXNS_MIN};
 use farrier_sim::run::{Outcome, run as play};
 use farrier_sim::tally::{FAULT_NAMES, REQUEST_NAMES, Tally};
 use std::process::ExitCode;
@@ -131,6 +131,13 @@ fn shortfalls(tally: &Tally, seeds: u64) -> Vec<String> {
     }
     let never = FAULT_NAMES.iter().chain(&REQUEST_NAMES).filter(|name| !tally.faults.contains_key(*name));
     short.extend(never.map(|name| format!("no {name} at all")));
+    let kinds = FaultKind::WEIGHTS.iter().map(|(kind, _)| kind);
+    short.extend(kinds.filter(|kind| !tally.planned.contains_key(kind)).map(|kind| format!("no {kind:?} at all")));
+    for (what, n) in [("write", tally.failed_writes), ("sync", tally.failed_syncs)] {
+        if n == 0 {
+            short.push(format!("no {what} failed, though some were to"));
+        }
+    }
     short
 }
 
@@ -170,6 +177,10 @@ pub(crate) fn summary(tally: &Tally, seeds: u64, took: Option<(Duration, usize)>
         "servers: {} halted, {} snapshots taken, {} files purged, {} unsynced writes lost",
         tally.halts, tally.snapshots, tally.purged, tally.lost_writes
     ));
+    let planned = FaultKind::WEIGHTS.iter().filter_map(|(kind, _)| Some((kind, tally.planned.get(kind)?)));
+    let planned: Vec<String> = planned.map(|(kind, n)| format!("{kind:?} {n}")).collect();
+    say(&format!("planned: {}; {} were not to be in their moment", planned.join(", "), tally.skipped));
+    say(&format!("disks: {} writes and {} syncs failed", tally.failed_writes, tally.failed_syncs));
     let count = |name: &&str| format!("{name} {}", tally.faults.get(name).copied().unwrap_or(0));
     say(&format!("faults: {}", FAULT_NAMES.iter().map(count).collect::<Vec<_>>().join(", ")));
     say(&format!("asked for: {}", REQUEST_NAMES.iter().map(count).collect::<Vec<_>>().join(", ")));
@@ -178,6 +189,22 @@ pub(crate) fn summary(tally: &Tally, seeds: u64, took: Option<(Duration, usize)>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_of_fault_that_never_came_is_seen() {
+        let (seeds, all) = (SEEDS_THAT_COUNT, FaultKind::WEIGHTS.map(|(kind, _)| (kind, 1)));
+        let mut tally = Tally::default();
+        (tally.planned, tally.failed_writes) = (all.into(), 1);
+        let lacks = |tally: &Tally, what: &str| shortfalls(tally, seeds).iter().any(|line| line == what);
+        assert!(
+            lacks(&tally, "no sync failed, though some were to")
+                && !lacks(&tally, "no write failed, though some were to")
+        );
+        assert!(!lacks(&tally, "no Split at all"));
+        tally.planned.remove(&FaultKind::Split);
+        assert!(lacks(&tally, "no Split at all"));
+        assert_eq!(shortfalls(&tally, SEEDS_THAT_COUNT - 1), Vec::<String>::new());
+    }
 
     #[test]
     fn fewer_seeds_than_were_asked_for_are_no_success() {

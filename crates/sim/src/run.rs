@@ -4,6 +4,7 @@ use crate::engine::{Failure, World};
 use crate::observe::Phase;
 use crate::plan::Plan;
 use crate::tally::Tally;
+use farrier_storage::mem::FailOn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// How long clients go on after the last fault, at least. Microseconds.
@@ -133,6 +134,9 @@ impl World {
 
     fn into_outcome(mut self) -> Outcome {
         self.tally.simulated_us = self.now;
+        // Of disks that were replaced meanwhile nobody knows.
+        let failed = |on| self.machines.iter().map(|m| m.disk.failed(on)).sum();
+        (self.tally.failed_writes, self.tally.failed_syncs) = (failed(FailOn::Write), failed(FailOn::Sync));
         Outcome { tally: self.tally, failure: self.failure, transcript: self.transcript.into_text() }
     }
 }

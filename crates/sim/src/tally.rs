@@ -21,6 +21,10 @@ pub struct Tally {
     pub skipped: u64,
     /// Faults as they were told, by kind.
     pub faults: BTreeMap<&'static str, u64>,
+    /// Writes that failed as it was planned.
+    pub failed_writes: u64,
+    /// Syncs that failed as it was planned.
+    pub failed_syncs: u64,
     /// Unsynced writes of which nothing was left.
     pub lost_writes: u64,
     /// Processes that ended themselves.
@@ -89,6 +93,8 @@ impl Tally {
         add_all(&mut self.planned, &other.planned);
         self.skipped += other.skipped;
         add_all(&mut self.faults, &other.faults);
+        self.failed_writes += other.failed_writes;
+        self.failed_syncs += other.failed_syncs;
         self.lost_writes += other.lost_writes;
         self.halts += other.halts;
         self.snapshots += other.snapshots;

@@ -48,7 +48,7 @@ pub struct Lost {
 }
 
 /// An operation that is to fail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FailOn {
     /// A write to a file.
     Write,
@@ -172,6 +172,8 @@ struct State {
     unrecorded: bool,
     count: u64,
     fail_on: Option<(FailOn, DiskErrorKind)>,
+    /// How often that happened.
+    failed: BTreeMap<FailOn, u64>,
     /// No file grows and none comes to be.
     full: bool,
     lost: Lost,
@@ -274,6 +276,12 @@ impl MemDisk {
     /// The next operation of this kind fails, once.
     pub fn fail_on(&self, operation: FailOn, kind: DiskErrorKind) {
         self.lock().fail_on = Some((operation, kind));
+    }
+
+    /// How many operations of this kind failed because of [`Self::fail_on`].
+    #[must_use]
+    pub fn failed(&self, operation: FailOn) -> u64 {
+        self.lock().failed.get(&operation).copied().unwrap_or_default()
     }
 
     /// Power crashes keep or lose writes in units of so many bytes; at least 1.
@@ -605,6 +613,7 @@ impl State {
             && operation == Some(on)
         {
             self.fail_on = None;
+            *self.failed.entry(on).or_default() += 1;
             return Fate::Fails(kind);
         }
         if let Some((_, kind)) = self.fail_at.filter(|(at, _)| *at == self.count) {

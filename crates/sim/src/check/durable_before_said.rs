@@ -4,13 +4,14 @@
 
 use super::{Checker, Facts};
 use crate::observe::{Fault, Observation, Saying, ServerEvent, What};
-use farrier_proto::{AcceptedEpoch, ServerId, Zxid};
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct DurableBeforeSaid {
     accepted: BTreeMap<ServerId, AcceptedEpoch>,
+    current: BTreeMap<ServerId, CurrentEpoch>,
     /// What was offered on each connection.
     offers: BTreeMap<u64, u32>,
     /// They may have forgotten, and no leader has given them everything since.
@@ -47,6 +48,7 @@ impl Checker for DurableBeforeSaid {
         match event {
             ServerEvent::Started { accepted, current, last, recovering, .. } => {
                 self.accepted.insert(*me, *accepted);
+                self.current.insert(*me, *current);
                 // A crash can come between the last durable step of a synchronization and the word of it.
                 if current.0 > 0
                     && !recovering
@@ -64,7 +66,8 @@ impl Checker for DurableBeforeSaid {
                 self.accepted.insert(*me, *epoch);
             }
             // The last durable step before the ACK of NEWLEADER.
-            ServerEvent::CurrentEpochDurable(_) => {
+            ServerEvent::CurrentEpochDurable(epoch) => {
+                self.current.insert(*me, *epoch);
                 self.forgot.remove(me);
                 self.blank.remove(me);
             }
@@ -83,8 +86,14 @@ impl Checker for DurableBeforeSaid {
                     self.must_have(*me, *epoch, "promises")?;
                 }
             }
-            // Counter 0 stands for NEWLEADER, which `monotone_epochs` judges.
-            ServerEvent::Said(Saying::Ack { zxid }) if zxid.counter() > 0 => {
+            // Counter 0 stands for NEWLEADER.
+            ServerEvent::Said(Saying::Ack { zxid }) if zxid.counter() == 0 => {
+                let current = self.current.get(me).copied().unwrap_or_default();
+                if current.0 < zxid.epoch() {
+                    return Err(format!("server {me} acknowledges {zxid}, and has currentEpoch {} on disk", current.0));
+                }
+            }
+            ServerEvent::Said(Saying::Ack { zxid }) => {
                 let durable = facts.server(*me).durable;
                 if *zxid > durable {
                     return Err(format!("server {me} acknowledges {zxid}, and has {durable} on disk"));
@@ -146,6 +155,16 @@ mod tests {
     fn an_acknowledgement_of_what_is_not_on_disk_is_caught() {
         assert!(verdict(&[(2, Saying::Ack { zxid: z(1, 0) })]));
         assert!(!verdict(&[(2, Saying::Ack { zxid: z(1, 5) })]));
+    }
+
+    #[test]
+    fn an_acknowledgement_of_a_leader_whose_epoch_is_not_on_disk_is_caught() {
+        assert!(!verdict(&[(2, Saying::Ack { zxid: z(2, 0) })]));
+        let mut play = Play::elected();
+        play.server(2, ServerEvent::AcceptedEpochDurable(AcceptedEpoch(2)));
+        play.server(2, ServerEvent::CurrentEpochDurable(CurrentEpoch(2)));
+        play.server(2, ServerEvent::Said(Saying::Ack { zxid: z(2, 0) }));
+        assert_eq!(play.verdict(Box::<DurableBeforeSaid>::default()), Ok(()));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::observe::{
     ClientEvent, MultiPart, Observation, PartReply, ReadPart, ReadPartReply, Reply, Request, SeenZnode, ServerEvent,
     What,
 };
-use farrier_proto::{Acl, ErrorCode, SessionId, Stat, Zxid, perms};
+use farrier_proto::client::CreateMode;
+use farrier_proto::{Acl, ErrorCode, Owner, SessionId, Stat, Zxid, perms};
 
 /// Longest value in a message. Bytes.
 const BRIEF_MAX: usize = 400;
@@ -213,14 +214,17 @@ fn did_what_was_asked(facts: &Facts, zxid: Zxid, record: &Record, call: &Call) -
     match (&call.request, &record.effects[..]) {
         (Request::Multi(parts), effects) if record.multi && parts.len() == effects.len() => {
             multi::did(model, before, parts, effects, |code| about_session(facts, before, call, code))?;
-            parts.iter().zip(effects).try_for_each(|(part, effect)| part_left(model, zxid, parts, part, effect))
+            let left = |(part, effect)| part_left(model, zxid, call.session, parts, part, effect);
+            parts.iter().zip(effects).try_for_each(left)
         }
         (request, [Effect::Failed(code)]) => {
             let code = ErrorCode::from_code(*code).ok_or_else(|| format!("it was refused with {code}"))?;
             about_session(facts, before, call, code).unwrap_or_else(|| refused_rightly(model, before, request, code))
         }
-        (Request::Create { path: prefix, data, mode, .. }, [Effect::Created { path, .. }]) => {
+        (Request::Create { path: prefix, data, mode, ttl, .. }, [Effect::Created { path, .. }]) => {
             name_fits(prefix, path, mode.is_sequential())?;
+            let owner = model.znode(path, zxid).map(|z| z.owner);
+            expect("the owner", &owner, &Some(owner_of(*mode, *ttl, call.session)))?;
             expect("the ACL", &model.znode(path, zxid).map(|z| &*z.acl), &Some(&open_acl()))?;
             expect("the data", &Some(data), &model.znode(path, zxid).and_then(|z| z.data.as_ref()))
         }
@@ -251,13 +255,32 @@ fn version_fits(asked: i32, was: Option<i32>) -> Result<(), String> {
     if asked == -1 || Some(asked) == was { Ok(()) } else { Err(format!("the version was {was:?}")) }
 }
 
+/// What the owner field of such a znode says.
+fn owner_of(mode: CreateMode, ttl: Option<i64>, session: SessionId) -> i64 {
+    match mode {
+        CreateMode::Ephemeral | CreateMode::EphemeralSequential => session.0,
+        CreateMode::Container => Owner::Container.encode(),
+        CreateMode::PersistentTtl | CreateMode::PersistentSequentialTtl => {
+            Owner::Ttl(ttl.and_then(|ttl| u64::try_from(ttl).ok()).unwrap_or_default()).encode()
+        }
+        CreateMode::Persistent | CreateMode::PersistentSequential => 0,
+    }
+}
+
 /// The list of every znode that simulated clients create.
 fn open_acl() -> Vec<Acl<'static>> {
     vec![Acl::world(perms::ALL)]
 }
 
 /// What is in the tree of one operation of a multi that succeeded, unless a later one touched the same znode.
-fn part_left(model: &Model, zxid: Zxid, parts: &[MultiPart], part: &MultiPart, effect: &Effect) -> Result<(), String> {
+fn part_left(
+    model: &Model,
+    zxid: Zxid,
+    session: SessionId,
+    parts: &[MultiPart],
+    part: &MultiPart,
+    effect: &Effect,
+) -> Result<(), String> {
     let path = match (part, effect) {
         (MultiPart::Create { .. }, Effect::Created { path, .. }) => path,
         (MultiPart::SetData { path, .. }, Effect::Stat(_)) => path,
@@ -274,7 +297,10 @@ fn part_left(model: &Model, zxid: Zxid, parts: &[MultiPart], part: &MultiPart, e
     let left = model.znode(path, zxid);
     expect("the data", &Some(data), &left.and_then(|z| z.data.as_ref()))?;
     match part {
-        MultiPart::Create { .. } => expect("the ACL", &left.map(|z| &*z.acl), &Some(&open_acl())),
+        MultiPart::Create { mode, .. } => {
+            expect("the owner", &left.map(|z| z.owner), &Some(owner_of(*mode, None, session)))?;
+            expect("the ACL", &left.map(|z| &*z.acl), &Some(&open_acl()))
+        }
         _ => Ok(()),
     }
 }
@@ -352,8 +378,9 @@ mod tests {
     use super::super::testing::{Play, create, set_data};
     use super::*;
     use crate::observe::{DialId, HeldWatches};
+    use bytes::Bytes;
     use farrier_proto::client::WatcherType;
-    use farrier_proto::txn::{CreateContainerTxn, CreateTtlTxn, SetAclTxn};
+    use farrier_proto::txn::{CreateContainerTxn, CreateTtlTxn, CreateTxn, SetAclTxn};
     use farrier_proto::{ServerId, Txn};
 
     fn verdict(play: &Play) -> Result<(), String> {
@@ -431,6 +458,38 @@ mod tests {
         assert_eq!(verdict(&lawful), Ok(()));
         play.commit(play.of_client(call, set_data("/", 0, "y")));
         assert!(verdict(&play).is_err());
+    }
+
+    #[test]
+    fn another_kind_of_znode_than_asked_for_is_caught() {
+        let created = |mode, ttl, txn: &dyn Fn(CreateTxn<'static>) -> Txn<'static>| {
+            let mut play = Play::elected();
+            play.connect();
+            let data = Bytes::from_static(b"x");
+            let call = play.invoke(Request::Create { path: "/a".into(), data, mode, ttl, plain: true });
+            let (data, acl) = (Some(b"x".as_slice().into()), open_acl());
+            let txn = txn(CreateTxn { path: "/a".into(), data, acl, ephemeral: false, parent_cversion: 1 });
+            play.commit(play.of_client(call, txn));
+            verdict(&play)
+        };
+        let persistent = |t: CreateTxn<'static>| Txn::Create(t);
+        let ephemeral = |t: CreateTxn<'static>| Txn::Create(CreateTxn { ephemeral: true, ..t });
+        let container = |t: CreateTxn<'static>| {
+            let CreateTxn { path, data, acl, parent_cversion, .. } = t;
+            Txn::CreateContainer(CreateContainerTxn { path, data, acl, parent_cversion })
+        };
+        let ttl = |t: CreateTxn<'static>| {
+            let CreateTxn { path, data, acl, parent_cversion, .. } = t;
+            Txn::CreateTtl(CreateTtlTxn { path, data, acl, parent_cversion, ttl: 500 })
+        };
+        assert_eq!(created(CreateMode::Persistent, None, &persistent), Ok(()));
+        assert_eq!(created(CreateMode::Ephemeral, None, &ephemeral), Ok(()));
+        assert_eq!(created(CreateMode::Container, None, &container), Ok(()));
+        assert_eq!(created(CreateMode::PersistentTtl, Some(500), &ttl), Ok(()));
+        assert!(created(CreateMode::Ephemeral, None, &persistent).is_err());
+        assert!(created(CreateMode::Persistent, None, &ephemeral).is_err());
+        assert!(created(CreateMode::Container, None, &persistent).is_err());
+        assert!(created(CreateMode::PersistentTtl, Some(501), &ttl).is_err());
     }
 
     #[test]

@@ -24,7 +24,7 @@ struct Connection {
     cursor: usize,
     /// Events that are due, in their order.
     due: VecDeque<(Zxid, EventType, String)>,
-    /// Events with zxid -1 that arrived since the last setWatches2.
+    /// Events with zxid -1 that arrived since the last reply.
     caught_up: Vec<(EventType, String)>,
 }
 
@@ -189,6 +189,13 @@ impl WatchTwin {
         outcome: &Result<Reply, ErrorCode>,
     ) -> Result<(), WatchFault> {
         let Some(c) = self.connections.get_mut(&(client, dial)) else { return Ok(()) };
+        // They come in front of the reply that they go with, and behind those of earlier requests.
+        if !(matches!(request, Request::SetWatches(_)) && outcome.is_ok()) && !c.caught_up.is_empty() {
+            return Err(WatchFault::Wrong(format!(
+                "{client:?} is told {:?} without a zxid, and has not asked for its watches again",
+                c.caught_up
+            )));
+        }
         match request {
             Request::Exists { path, watch: true } if matches!(outcome, Ok(_) | Err(ErrorCode::NoNode)) => {
                 c.modes(path).data = true;

@@ -77,6 +77,19 @@ mod tests {
     }
 
     #[test]
+    fn an_event_without_a_zxid_that_nobody_asked_for_is_caught() {
+        let mut play = Play::elected();
+        let dial = play.connect();
+        let call = play.invoke(Request::GetData { path: "/".into(), watch: true });
+        let mut lawful = play.clone();
+        lawful.answer_read(call);
+        assert_eq!(lawful.verdict(Box::new(WatchExactlyOnce)), Ok(()));
+        play.client(ClientEvent::Watched { dial, zxid: -1, kind: EventType::NodeDataChanged, path: "/".into() });
+        play.answer_read(call);
+        assert!(play.verdict(Box::new(WatchExactlyOnce)).is_err());
+    }
+
+    #[test]
     fn a_removed_watch_must_have_been_there() {
         let mut play = Play::elected();
         play.commit(set_data("/", 0, "x"));
