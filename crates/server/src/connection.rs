@@ -282,7 +282,7 @@ fn whole_frames(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Serves one socket until it ends.
+/// Serves one socket, which counts against the limits, until it ends.
 pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: SocketAddr) {
     let core = context.core();
     let id = core.name_connection(context.index());
@@ -298,18 +298,25 @@ pub(crate) async fn serve(context: Rc<WorkerContext>, stream: TcpStream, peer: S
     // Harmless if the replica closed it first.
     core.step(Input::ClientDown { conn: id });
     context.deliver();
+    // Apart: as long as it serves, a connection holds no room for its end.
+    Box::pin(end(&context, &conn, &read, word, peer)).await;
+    context.unregister(id);
+    context.limits().leave(peer.ip());
+}
+
+/// Answers a four-letter word, sends what is left, and hangs up.
+async fn end(context: &WorkerContext, conn: &Conn, read: &OwnedReadHalf, word: Option<words::Word>, peer: SocketAddr) {
     let (mut worth, mut pace) = (LINGER_BYTES + REPLY_MAX.max(4 * context.frame_max()), None);
     if let Some(word) = word {
         // Probes ask every few seconds.
         tracing::debug!("processing {} command from {peer}", word.name());
-        let answer = words::answer(&context, word, peer).await;
+        let answer = words::answer(context, word, peer).await;
         conn.queue(answer.as_bytes());
         (worth, pace) = (answer.len(), Some(WORD_PACE));
     }
-    if finish(&conn, worth, LINGER, pace).await && !conn.ended.load(SeqCst) {
-        hang_up(&conn, &read, if core.is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;
+    if finish(conn, worth, LINGER, pace).await && !conn.ended.load(SeqCst) {
+        hang_up(conn, read, if context.core().is_closing() { HANG_UP_CLOSING } else { HANG_UP }).await;
     }
-    context.unregister(id);
 }
 
 /// Sends what is left, within bounds of time and of `worth` bytes; true if everything is sent. The time is `linger`,
@@ -604,6 +611,9 @@ impl Task<'_> {
 mod tests {
     use super::*;
     use crate::testing;
+
+    /// Bytes of a connection's task while it serves: each session holds them, and with those of tokio they fit into 512.
+    const SERVING_MAX: usize = 400;
     use std::io::Write as _;
 
     #[test]
@@ -623,6 +633,7 @@ mod tests {
                 client.write_all(&[0, 0, 0, 4, 1, 2, 3, 4]).expect("sent");
                 let (stream, peer) = listener.accept().await.expect("a connection");
                 stream.readable().await.expect("something was sent");
+                context.limits().enter(peer.ip()).map_err(|_| ()).expect("one is admitted");
                 let served = tokio::task::spawn_local(serve(context.clone(), stream, peer));
                 // Nothing else runs on this thread while the connection spins.
                 while context.only_connection().is_none_or(|conn| !conn.paused.load(SeqCst)) {
@@ -635,6 +646,17 @@ mod tests {
             let _ = done.send(());
         });
         ended.recv_timeout(Duration::from_secs(60)).expect("the connection's task lets others run, and ends");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_holds_no_room_for_what_it_may_do_later() {
+        let core = testing::core();
+        let context = testing::worker(&core);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let _client = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
+        let (stream, peer) = listener.accept().await.expect("a connection");
+        let task = serve(context, stream, peer);
+        assert!(size_of_val(&task) <= SERVING_MAX, "{} bytes", size_of_val(&task));
     }
 
     #[tokio::test]

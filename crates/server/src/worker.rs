@@ -52,12 +52,7 @@ impl WorkerContext {
 
     /// Serves a connection that counts against the limits.
     pub(crate) fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let context = self.clone();
-        tokio::task::spawn_local(async move {
-            let limits = context.settings.limits.clone();
-            connection::serve(context, stream, peer).await;
-            limits.leave(peer.ip());
-        });
+        tokio::task::spawn_local(connection::serve(self.clone(), stream, peer));
     }
 
     /// Without this worker the server is none.
