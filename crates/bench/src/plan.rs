@@ -195,8 +195,11 @@ impl Plan {
 
     fn row(&self, kind: Kind, space: &Space, ledger: &mut Ledger, progress: Progress<'_>) -> Result<Outcome> {
         let mut span = Span::Timed { ramp: self.ramp, window: self.window };
+        // What Task::Fill created stays.
+        let kept = ledger.kept();
         if kind == Kind::Delete {
             fill(&self.addrs, space, ledger, self.count)?;
+            ledger.spare(&kept);
             span = Span::Exhausted;
         }
         allow_connections(self.conns)?;
@@ -207,19 +210,23 @@ impl Plan {
         if kind == Kind::Ephemeral {
             // They go with their sessions, so they are counted while those live.
             for addr in &self.addrs {
-                let found = rows::count_created(*addr, space)?;
+                let (found, others) = (rows::count_created(*addr, space)?, kept.len());
                 ensure!(
-                    found == ephemerals,
-                    "{found} of {ephemerals} acknowledged ephemeral znodes are there on {addr}"
+                    found == others + ephemerals,
+                    "{addr} has {found} znodes where {ephemerals} acknowledged ephemeral ones and {others} others should be"
                 );
             }
         }
         pool.close()?;
         let mut outcome = self.outcome(seen)?;
         if !matches!(kind, Kind::Get | Kind::Children | Kind::Sync) {
-            verify(&self.addrs, space, ledger).context("an acknowledged write is looked for")?;
+            if kind == Kind::Delete {
+                ledger.forget_since(&kept);
+            }
+            rows::verify_since(&self.addrs, space, ledger, kept.created())
+                .context("an acknowledged write is looked for")?;
             outcome.is_verified = true;
-            rows::clear(&self.addrs, space, ledger)?;
+            rows::clear(&self.addrs, space, ledger, &kept)?;
         }
         Ok(outcome)
     }

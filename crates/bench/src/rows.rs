@@ -112,6 +112,43 @@ pub struct Ledger {
     deleted: Vec<u32>,
 }
 
+/// How many znodes were created and deleted per parent when a row began: those in between stay when it ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    created: Vec<u32>,
+    deleted: Vec<u32>,
+}
+
+impl Kept {
+    /// The first number per parent that the row itself can create.
+    pub(crate) fn created(&self) -> &[u32] {
+        &self.created
+    }
+
+    /// How many znodes stay.
+    pub(crate) fn len(&self) -> u64 {
+        self.created.iter().zip(&self.deleted).map(|(created, deleted)| u64::from(created - deleted)).sum()
+    }
+}
+
+impl Ledger {
+    /// What a row finds that begins now.
+    pub(crate) fn kept(&self) -> Kept {
+        Kept { created: self.created.clone(), deleted: self.deleted.clone() }
+    }
+
+    /// Nothing that was there before is deleted by the row that begins.
+    pub(crate) fn spare(&mut self, kept: &Kept) {
+        self.deleted.clone_from(&kept.created);
+    }
+
+    /// All that was created since is gone again; its names are free.
+    pub(crate) fn forget_since(&mut self, kept: &Kept) {
+        self.created.clone_from(&kept.created);
+        self.deleted.clone_from(&kept.deleted);
+    }
+}
+
 /// A pass that has to succeed and is not measured.
 ///
 /// # Errors
@@ -342,13 +379,18 @@ impl Source for Row<'_> {
 ///
 /// One is missing, or a server does not answer.
 pub fn verify(addrs: &[SocketAddr], space: &Space, ledger: &Ledger) -> Result<()> {
+    verify_since(addrs, space, ledger, &ledger.deleted)
+}
+
+/// [`verify`] that reads the created znodes from these on; the others were read when they were created, and are counted.
+pub(crate) fn verify_since(addrs: &[SocketAddr], space: &Space, ledger: &Ledger, from: &[u32]) -> Result<()> {
     for addr in addrs {
-        verify_one(*addr, space, ledger).with_context(|| format!("on {addr}"))?;
+        verify_one(*addr, space, ledger, from).with_context(|| format!("on {addr}"))?;
     }
     Ok(())
 }
 
-fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger) -> Result<()> {
+fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger, from: &[u32]) -> Result<()> {
     let addr = [addr];
     let conns = u32::try_from(PASS_CONNS)?;
     // What was acknowledged anywhere is read behind a sync.
@@ -387,7 +429,7 @@ fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger) -> Result<()> {
             Ok(())
         }),
     )?;
-    let all = created(ledger);
+    let all = created(from, ledger);
     let script = Script::new(PASS_CONNS, u32::try_from(all.len())?, |i, xid, out| {
         let (parent, number) = all[i as usize];
         let path = created_path(&space.parents[parent], number);
@@ -429,39 +471,19 @@ pub fn count_created(addr: SocketAddr, space: &Space) -> Result<u64> {
     Ok(total)
 }
 
-fn created(ledger: &Ledger) -> Vec<(usize, u32)> {
-    let ranges = ledger.deleted.iter().zip(&ledger.created).enumerate();
+fn created(from: &[u32], ledger: &Ledger) -> Vec<(usize, u32)> {
+    let ranges = from.iter().zip(&ledger.created).enumerate();
     ranges.flat_map(|(parent, (from, to))| (*from..*to).map(move |number| (parent, number))).collect()
 }
 
-/// Takes away what rows created.
-///
-/// # Errors
-///
-/// A server refuses it.
-pub fn clear(addrs: &[SocketAddr], space: &Space, ledger: &mut Ledger) -> Result<()> {
-    let all = created(ledger);
+/// Takes away what a row created.
+pub(crate) fn clear(addrs: &[SocketAddr], space: &Space, ledger: &mut Ledger, kept: &Kept) -> Result<()> {
+    let all = created(&kept.created, ledger);
     let paths: Vec<String> =
         all.iter().map(|(parent, number)| created_path(&space.parents[*parent], *number)).collect();
     delete(addrs, &paths)?;
-    ledger.deleted.clone_from(&ledger.created);
+    ledger.forget_since(kept);
     Ok(())
-}
-
-/// Takes away everything, the root last.
-///
-/// # Errors
-///
-/// A server refuses it.
-pub fn remove(addrs: &[SocketAddr], space: &Space, ledger: &mut Ledger) -> Result<()> {
-    clear(addrs, space, ledger)?;
-    let wide = space.wide_parent();
-    let children: Vec<String> = (0..CHILDREN).map(|i| format!("{wide}/child-{i:06}")).collect();
-    delete(addrs, &children)?;
-    delete(addrs, &space.keys)?;
-    delete(addrs, &space.parents)?;
-    delete(addrs, &[wide])?;
-    delete(addrs, std::slice::from_ref(&space.root))
 }
 
 /// Deletes znodes without children, many in one multi.

@@ -39,6 +39,24 @@ fn every_row_runs_checks_its_writes_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_fill_created_stays_beside_all_other_rows() {
+    // The last row sees it: its znodes and its parents' children are counted again there.
+    let (lines, succeeded) = beside_servers(
+        "farrier bench fill set delete ephemeral create delete \
+         --connections 4 --depth 4 --seconds 1 --keys 200 --count 2001 --json",
+    );
+    assert!(succeeded, "{lines:?}");
+    for row in &lines {
+        let row: Value = serde_json::from_str(row).expect("JSON");
+        let (name, count) = (row["row"].as_str().expect("a name"), row["count"].as_u64());
+        if ["fill", "delete"].contains(&name) {
+            assert_eq!(count, Some(2001), "{row}");
+        }
+        assert_eq!(row["verified"].as_bool(), Some(true), "{row}");
+    }
+}
+
+#[test]
 fn an_open_loop_keeps_its_rate_or_falls_behind_but_never_exceeds_it() {
     let (lines, succeeded) =
         beside_servers("farrier bench set --rate 200 --connections 4 --keys 50 --seconds 2 --json");
