@@ -48,6 +48,25 @@ impl<'a> Locks<'a> {
         let one = || Contender { step: Step::Out, asked: false, since: Instant::now() };
         Self { path, contenders: (0..contenders).map(|_| one()).collect(), awake: VecDeque::new() }
     }
+
+    /// Whether this connection can have the lock by this name: it was told that no znode comes before its own. Every other
+    /// contender that was told of an earlier one and has not asked to delete it still has it, so one of them holds the lock.
+    fn check_alone(&self, conn: usize, name: &str) -> Result<()> {
+        let others = self.contenders.iter().enumerate().filter(|(other, _)| *other != conn);
+        for (other, contender) in others {
+            let theirs = match &contender.step {
+                Step::Out => continue,
+                Step::Release(_) if contender.asked => continue,
+                Step::Look(theirs) | Step::Watch(theirs, _) | Step::Wait(theirs) | Step::Release(theirs) => theirs,
+            };
+            ensure!(
+                **theirs > *name,
+                "two hold the lock at once: connection {conn} was told that nobody is before its {name}, and connection \
+                 {other} has {theirs}"
+            );
+        }
+        Ok(())
+    }
 }
 
 const COUNTS: u64 = 1;
@@ -94,7 +113,7 @@ impl Source for Locks<'_> {
             return Ok(());
         }
         ensure!(error == 0, "{step:?} failed with {error}");
-        contender.step = match step {
+        self.contenders[conn].step = match step {
             Step::Out => {
                 let path = <Cow<'_, str>>::read(&mut Reader::new(body))?;
                 let name = path.strip_prefix(self.path).and_then(|rest| rest.strip_prefix('/'));
@@ -104,7 +123,10 @@ impl Source for Locks<'_> {
                 let names = <Vec<Cow<'_, str>>>::read(&mut Reader::new(body))?;
                 match names.iter().filter(|other| ***other < *name).max() {
                     Some(before) => Step::Watch(name, before.clone().into_owned()),
-                    None => Step::Release(name),
+                    None => {
+                        self.check_alone(conn, &name)?;
+                        Step::Release(name)
+                    }
                 }
             }
             Step::Release(_) => Step::Out,
@@ -175,6 +197,21 @@ mod tests {
         assert_eq!(asked(&mut locks, 1), Some(OpCode::GetChildren.code()));
         children(&mut locks, 1, &both[..1]);
         assert_eq!(asked(&mut locks, 1), Some(OpCode::Delete.code()));
+    }
+
+    #[test]
+    fn two_holders_at_once_are_a_failure() {
+        let mut locks = Locks::new("/l", 2);
+        for conn in [0, 1] {
+            asked(&mut locks, conn);
+            created(&mut locks, conn, &format!("/l/lock-000000000{conn}"));
+            asked(&mut locks, conn);
+        }
+        // This server has lost the first one's znode, or never had it.
+        let mut body = Vec::new();
+        vec![Cow::Borrowed("lock-0000000001")].write(&mut body);
+        let error = locks.reply(1, 0, 0, &body).expect_err("the first one's turn");
+        assert!(error.to_string().starts_with("two hold the lock at once: connection 1"), "{error}");
     }
 
     #[test]
