@@ -59,6 +59,11 @@ pub trait Source {
     fn wake(&mut self) -> Option<usize> {
         None
     }
+
+    /// A connection that has an event to get yet, which the run waits for at its end.
+    fn awaits(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// When requests are sent.
@@ -304,7 +309,9 @@ impl Pool {
             let is_exhausted = schedule.is_none() || self.clients.iter().all(|c| c.exhausted);
             // Until its time is over, a source may wait for events alone.
             if !waits && ((until.is_none() && is_exhausted) || end.is_some()) {
-                break;
+                let Some(conn) = source.awaits() else { break };
+                let late = end.as_ref().map_or(last_reply, |(ended, ..)| *ended);
+                ensure!(now.duration_since(late) < SILENCE_MAX, "an event to connection {conn} is lost");
             }
             ensure!(!waits || now.duration_since(last_reply) < SILENCE_MAX, "the server answers nothing any more");
             let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
