@@ -5,7 +5,8 @@ use crate::frame::{put_create, put_request};
 use crate::locks::Locks;
 use crate::process::{cpu_time, cpu_times, memory};
 use crate::rows::{self, Kind, Ledger, Row, Space, fill, verify};
-use crate::{Pace, Pool, Progress, Script, Source, Span, Window, open_files, sessions};
+use crate::sessions::{self, Warmed};
+use crate::{Pace, Pool, Progress, Script, Source, Span, Window, open_files};
 use anyhow::{Context as _, Result, ensure};
 use farrier_proto::OpCode;
 use farrier_proto::client::CreateMode;
@@ -233,10 +234,9 @@ impl Plan {
 
     fn connect(&self, progress: Progress<'_>) -> Result<Outcome> {
         allow_connections(self.conns)?;
-        let before = self.cpu()?;
-        let done = sessions::connect(&self.addrs, self.conns as usize, self.ramp + self.window, progress)?;
-        let after = self.cpu()?;
-        self.outcome(Window { elapsed: done.elapsed, replies: done.sessions, before, after, latency: done.latency })
+        let span = Warmed { ramp: self.ramp, window: self.window };
+        let conns = self.conns as usize;
+        self.outcome(sessions::connect_warmed(&self.addrs, conns, span, &mut || self.cpu(), progress)?)
     }
 
     fn idle(&self, progress: Progress<'_>) -> Result<Outcome> {

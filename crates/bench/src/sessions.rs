@@ -5,7 +5,7 @@
 
 use crate::frame::put_request;
 use crate::handshake;
-use crate::pool::{Progress, SILENCE_MAX, TOLD_EVERY};
+use crate::pool::{Progress, SILENCE_MAX, TOLD_EVERY, Window};
 use anyhow::{Context as _, Result, bail, ensure};
 use farrier_proto::client::ReplyHeader;
 use farrier_proto::{Field as _, OpCode, Reader, Xid};
@@ -44,22 +44,46 @@ pub struct Connects {
 ///
 /// No server was given; one refuses a session, answers wrongly, or takes half a minute for one; or `progress` ends it.
 pub fn connect(addrs: &[SocketAddr], parallel: usize, span: Duration, progress: Progress<'_>) -> Result<Connects> {
-    connect_within(addrs, parallel, span, SILENCE_MAX, progress)
+    let span = Warmed { ramp: Duration::ZERO, window: span };
+    let seen = connect_within(addrs, parallel, span, SILENCE_MAX, &mut || Ok(()), progress)?;
+    Ok(Connects { sessions: seen.replies, elapsed: seen.elapsed, latency: seen.latency })
 }
 
-/// [`connect`], where a session may take at most `session_max` from its dial to its end.
-fn connect_within(
+/// Sessions that do not count at first, then do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Warmed {
+    pub(crate) ramp: Duration,
+    pub(crate) window: Duration,
+}
+
+/// [`connect`] where sessions count that have the answer to their handshake behind the ramp; the probe is asked there and at
+/// the end.
+pub(crate) fn connect_warmed<P>(
     addrs: &[SocketAddr],
     parallel: usize,
-    span: Duration,
-    session_max: Duration,
+    span: Warmed,
+    probe: &mut dyn FnMut() -> Result<P>,
     progress: Progress<'_>,
-) -> Result<Connects> {
+) -> Result<Window<P>> {
+    connect_within(addrs, parallel, span, SILENCE_MAX, probe, progress)
+}
+
+/// [`connect_warmed`], where a session may take at most `session_max` from its dial to its end.
+fn connect_within<P>(
+    addrs: &[SocketAddr],
+    parallel: usize,
+    span: Warmed,
+    session_max: Duration,
+    probe: &mut dyn FnMut() -> Result<P>,
+    progress: Progress<'_>,
+) -> Result<Window<P>> {
     ensure!(!addrs.is_empty(), "no server was given");
     let line = Line::new()?;
     let mut latency = Histogram::new(3).context("a histogram")?;
     let start = Instant::now();
     let mut last_told = start;
+    // What opens the first sessions counts, too, where there is no ramp.
+    let mut before = if span.ramp.is_zero() { Some((start, probe()?)) } else { None };
     let mut places = Vec::with_capacity(parallel);
     for index in 0..parallel {
         places.push(Some(Session::dial(index, index, addrs, &line)?));
@@ -67,6 +91,11 @@ fn connect_within(
     let mut open = parallel;
     let mut events: Vec<epoll::Event> = Vec::with_capacity(parallel.max(1));
     while open > 0 {
+        let now = Instant::now();
+        if before.is_none() && now.duration_since(start) >= span.ramp {
+            latency.reset();
+            before = Some((now, probe()?));
+        }
         match epoll::wait(&line.epoll, spare_capacity(&mut events), Some(&WAIT_MAX)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e).context("waiting for answers"),
@@ -89,7 +118,7 @@ fn connect_within(
                     let turn = session.turn + 1;
                     // The old connection goes before the next one comes.
                     places[index] = None;
-                    if now.duration_since(start) < span {
+                    if now.duration_since(start) < span.ramp + span.window {
                         places[index] = Some(Session::dial(index, turn, addrs, &line)?);
                     } else {
                         open -= 1;
@@ -112,7 +141,8 @@ fn connect_within(
             }
         }
     }
-    Ok(Connects { sessions: latency.len(), elapsed: start.elapsed(), latency })
+    let (begun, before) = before.context("the sessions were over before they counted")?;
+    Ok(Window { elapsed: begun.elapsed(), replies: latency.len(), before, after: probe()?, latency })
 }
 
 /// What all sessions share.
@@ -269,6 +299,8 @@ mod tests {
     use farrier_proto::SessionId;
     use farrier_proto::client::{ConnectResponse, begin_frame, end_frame};
     use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
     use std::thread;
 
     /// Long enough for many sessions; every run ends by itself.
@@ -295,29 +327,39 @@ mod tests {
 
     /// A server that gives every session these two answers, in pieces of so many bytes; it closes where one is empty.
     fn server(open: &[u8], close: &[u8], piece: usize) -> SocketAddr {
+        counting_server(open, close, piece).0
+    }
+
+    /// The same, and how many sessions it has opened.
+    fn counting_server(open: &[u8], close: &[u8], piece: usize) -> (SocketAddr, Arc<AtomicU64>) {
+        let count = Arc::new(AtomicU64::new(0));
+        let counter = count.clone();
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("an address");
         let answers = [open.to_vec(), close.to_vec()];
         // It ends with the tests' process.
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let answers = answers.clone();
-                thread::spawn(move || answer(&mut stream.expect("a connection"), &answers, piece));
+                let (answers, counter) = (answers.clone(), counter.clone());
+                thread::spawn(move || answer(&mut stream.expect("a connection"), &answers, piece, &counter));
             }
         });
-        addr
+        (addr, count)
     }
 
     /// The client may be gone at any time.
-    fn answer(stream: &mut TcpStream, answers: &[Vec<u8>], piece: usize) -> Option<()> {
+    fn answer(stream: &mut TcpStream, answers: &[Vec<u8>], piece: usize, opened: &AtomicU64) -> Option<()> {
         stream.set_nodelay(true).ok()?;
-        for answer in answers {
+        for (step, answer) in answers.iter().enumerate() {
             let mut len = [0; 4];
             stream.read_exact(&mut len).ok()?;
             let mut ask = vec![0; usize::try_from(i32::from_be_bytes(len)).ok()?];
             stream.read_exact(&mut ask).ok()?;
             if answer.is_empty() {
                 break;
+            }
+            if step == 0 {
+                opened.fetch_add(1, Ordering::SeqCst);
             }
             for piece in answer.chunks(piece) {
                 stream.write_all(piece).ok()?;
@@ -326,8 +368,9 @@ mod tests {
         Some(())
     }
 
-    fn run(addrs: &[SocketAddr], session_max: Duration) -> Result<Connects> {
-        connect_within(addrs, 3, SPAN, session_max, &mut |_, _| Ok(()))
+    fn run(addrs: &[SocketAddr], session_max: Duration) -> Result<Window<()>> {
+        let span = Warmed { ramp: Duration::ZERO, window: SPAN };
+        connect_within(addrs, 3, span, session_max, &mut || Ok(()), &mut |_, _| Ok(()))
     }
 
     #[test]
@@ -335,9 +378,20 @@ mod tests {
         for piece in [1, 7, 100] {
             let addrs = [server(&opened(5), &closed(1, 0), piece), server(&opened(-5), &closed(1, 0), piece)];
             let seen = run(&addrs, LONG).expect("sessions");
-            assert!(seen.sessions >= 3 && seen.sessions == seen.latency.len(), "{}", seen.sessions);
+            assert!(seen.replies >= 3 && seen.replies == seen.latency.len(), "{}", seen.replies);
             assert!(seen.elapsed >= SPAN, "places dial again until it is over");
         }
+    }
+
+    #[test]
+    fn sessions_of_the_ramp_do_not_count() {
+        let (addr, opened_so_far) = counting_server(&opened(5), &closed(1, 0), 100);
+        let span = Warmed { ramp: 3 * SPAN, window: Duration::from_millis(1) };
+        let mut looks = || Ok(opened_so_far.load(Ordering::SeqCst));
+        let seen = connect_warmed(&[addr], 3, span, &mut looks, &mut |_, _| Ok(())).expect("sessions");
+        assert!(seen.before > 3, "the ramp opened some");
+        // Of each of three, an answer may have been on its way where the ramp ended.
+        assert!(seen.replies <= seen.after - seen.before + 3, "{seen:?}");
     }
 
     #[test]
