@@ -116,6 +116,21 @@ impl Row {
         })
     }
 
+    /// Whether --depth and --rate say how it asks; the others ask in a way of their own.
+    const fn is_paced(self) -> bool {
+        matches!(self.task(), Some(Task::Row(_)))
+    }
+
+    /// Whether its values are as long as --size says.
+    const fn is_sized(self) -> bool {
+        !matches!(self, Self::Children | Self::Sync | Self::Fanout | Self::Locks | Self::Connect | Self::Idle)
+    }
+
+    /// Whether it reads or writes the --keys.
+    const fn is_keyed(self) -> bool {
+        matches!(self, Self::Get | Self::Set | Self::Mix | Self::Multi)
+    }
+
     fn name(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
@@ -133,7 +148,7 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     connections: u32,
 
-    /// Requests outstanding on each connection
+    /// Requests outstanding on each connection, in the rows from `get` to `sync`
     #[arg(short, long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     depth: u16,
 
@@ -184,6 +199,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    if let Some(row) = arguments.rows.iter().find(|row| arguments.rate.is_some() && !row.is_paced()) {
+        let why = format!("{} has a pace of its own: leave --rate away, or measure it by itself", row.name());
+        return conclude("bench", Err(Failure::usage(why)));
+    }
     let (addrs, chroot) = match addresses(arguments) {
         Ok(found) => found,
         Err(error) => return conclude("bench", Err(error)),
@@ -463,12 +482,14 @@ fn object(row: Row, arguments: &Arguments, outcome: &Outcome) -> Value {
     let us = |quantile: f64| (!outcome.latency.is_empty()).then(|| outcome.latency.value_at_quantile(quantile));
     // How failover writes is not for the options to say, and how often it kills is its own choice.
     let is_load = row != Row::Failover;
+    // Only options that this row goes by.
     json!({
         "row": row.name(),
-        "connections": is_load.then_some(arguments.connections),
-        "depth": is_load.then_some(arguments.depth),
-        "rate": arguments.rate.filter(|_| is_load),
-        "size": arguments.size,
+        "connections": (is_load && row != Row::Fill).then_some(arguments.connections),
+        "depth": row.is_paced().then_some(arguments.depth),
+        "rate": arguments.rate.filter(|_| row.is_paced()),
+        "size": row.is_sized().then_some(arguments.size),
+        "keys": row.is_keyed().then_some(arguments.keys.max(arguments.connections)),
         "count": outcome.count,
         "seconds": outcome.elapsed.as_secs_f64(),
         "perSecond": is_load.then(|| outcome.rate()),

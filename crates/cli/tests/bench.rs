@@ -33,6 +33,13 @@ fn every_row_runs_checks_its_writes_and_leaves_nothing_behind() {
         let name = row["row"].as_str().expect("a name");
         assert!(row["count"].as_u64().is_some_and(|count| count > 0), "{row}");
         assert!(row["serverRss"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{row}");
+        // Only options that the row goes by are told.
+        let is_paced = !["fanout", "locks", "connect", "idle", "fill"].contains(&name);
+        assert_eq!(row["depth"].as_u64(), is_paced.then_some(4), "{row}");
+        assert_eq!(row["connections"].as_u64(), (name != "fill").then_some(4), "{row}");
+        let is_sized = (is_paced && !["children", "sync"].contains(&name)) || name == "fill";
+        assert_eq!(row["size"].as_u64(), is_sized.then_some(100), "{row}");
+        assert_eq!(row["keys"].as_u64(), ["get", "set", "mix", "multi"].contains(&name).then_some(200), "{row}");
         let writes = ["set", "mix", "create", "delete", "ephemeral", "multi", "fill"].contains(&name);
         assert_eq!(row["verified"].as_bool(), Some(writes), "{row}");
     }
@@ -77,6 +84,8 @@ fn a_server_elsewhere_needs_a_word_and_nonsense_is_refused() {
     assert!(code == Some(2) && text.contains("--pid 4194305: there is no such process"), "{text}");
     let (code, text) = farrier(&["--size", "3"]);
     assert_eq!(code, Some(2), "{text}");
+    let (code, text) = farrier(&["get", "fanout", "--rate", "100"]);
+    assert!(code == Some(2) && text.contains("fanout has a pace of its own"), "{text}");
     let (code, text) = farrier(&["--server", "127.0.0.1:1", "--timeout", "1"]);
     assert_eq!(code, Some(3), "{text}");
     // Nobody can have that name.
