@@ -111,6 +111,7 @@ pub fn run(
         server_rss: None,
         server_rss_before: None,
         generator_cpu: cpu_time(std::process::id())?.saturating_sub(cpu),
+        unsent: 0,
         is_verified: true,
     })
 }

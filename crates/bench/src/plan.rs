@@ -74,6 +74,8 @@ pub struct Outcome {
     pub server_rss_before: Option<u64>,
     /// CPU time of the generator.
     pub generator_cpu: Duration,
+    /// How many requests of an open loop were due at the end and not sent.
+    pub unsent: u64,
     /// Whether every acknowledged write was looked for on every server, and found.
     pub is_verified: bool,
 }
@@ -181,6 +183,7 @@ impl Plan {
             server_rss: self.rss()?,
             server_rss_before: None,
             generator_cpu: seen.after.generator - seen.before.generator,
+            unsent: 0,
             is_verified: false,
         })
     }
@@ -218,8 +221,10 @@ impl Plan {
                 );
             }
         }
+        let unsent = pool.unsent();
         pool.close()?;
         let mut outcome = self.outcome(seen)?;
+        outcome.unsent = unsent;
         if !matches!(kind, Kind::Get | Kind::Children | Kind::Sync) {
             if kind == Kind::Delete {
                 ledger.forget_since(&kept);
@@ -298,6 +303,7 @@ mod tests {
             server_rss: None,
             server_rss_before: None,
             generator_cpu: Duration::from_millis(generator_cpu),
+            unsent: 0,
             is_verified: false,
         };
         assert!(!outcome(310, 10).is_generator_bound());

@@ -79,7 +79,8 @@ pub enum Pace {
     Rate {
         /// Requests per second.
         per_second: f64,
-        /// Most outstanding on one connection; what is due beyond that waits, and its time runs.
+        /// Most outstanding on one connection; what is due beyond that waits, and its time runs. What still waits at the
+        /// end is not sent any more, and counts with its time so far, which is less than it would have taken.
         depth_max: usize,
     },
 }
@@ -109,7 +110,7 @@ pub struct Window<P> {
     pub before: P,
     /// The probe's findings at its end.
     pub after: P,
-    /// Microseconds from request to reply.
+    /// Microseconds from request to reply; of what an open loop could not send until the end, those until then.
     pub latency: Histogram<u64>,
 }
 
@@ -132,6 +133,7 @@ struct Client {
 pub struct Pool {
     clients: Vec<Client>,
     epoll: OwnedFd,
+    unsent: u64,
 }
 
 /// Hears how long a run has gone on, and how many replies were counted. An error ends the run.
@@ -158,6 +160,21 @@ impl Schedule {
         let pause = if round <= GATHERED { GATHERED } else { Duration::ZERO };
         Self { next: start, period, conn: 0, pause, filled: Vec::new() }
     }
+
+    /// Counts the time until `end` of every request that is due and was not sent; how many those are.
+    fn count_unsent(&self, end: Instant, latency: &mut Histogram<u64>) -> u64 {
+        /// So many are told apart; an overload may leave thousands of millions behind.
+        const STEPS_MAX: u128 = 10_000;
+        let (waited, period) = (end.duration_since(self.next).as_nanos(), self.period.as_nanos().max(1));
+        let all = waited / period + 1;
+        let steps = all.min(STEPS_MAX);
+        for step in 0..steps {
+            let (from, to) = (all * step / steps, all * (step + 1) / steps);
+            let us = u64::try_from((waited - from * period) / 1000).unwrap_or(u64::MAX);
+            latency.saturating_record_n(us.max(1), u64::try_from(to - from).unwrap_or(u64::MAX));
+        }
+        u64::try_from(all).unwrap_or(u64::MAX)
+    }
 }
 
 impl Pool {
@@ -182,7 +199,7 @@ impl Pool {
     fn open_with(addrs: &[SocketAddr], count: usize, open: impl Fn(SocketAddr) -> Result<Client>) -> Result<Self> {
         ensure!(!addrs.is_empty(), "no server was given");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating an epoll")?;
-        let mut pool = Self { clients: Vec::with_capacity(count), epoll };
+        let mut pool = Self { clients: Vec::with_capacity(count), epoll, unsent: 0 };
         let mut pinged = Instant::now();
         for index in 0..count {
             let addr = addrs[index % addrs.len()];
@@ -209,6 +226,12 @@ impl Pool {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
+    }
+
+    /// How many requests of the last run, an open loop, were due at its end and not sent, since no connection had room.
+    #[must_use]
+    pub const fn unsent(&self) -> u64 {
+        self.unsent
     }
 
     /// Closes the sessions and the connections.
@@ -270,6 +293,7 @@ impl Pool {
         let (mut last_reply, mut last_told) = (start, start);
         // When requests of an open loop are looked for next.
         let mut look = start;
+        self.unsent = 0;
 
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.exhausted = false;
@@ -287,6 +311,12 @@ impl Pool {
             }
             if end.is_none() && until.is_some_and(|t| now >= t) {
                 end = Some((now, probe()?, seen.replies));
+                if let Some(schedule) = &mut schedule
+                    && !self.send_due(schedule, depth, source, now)?
+                    && self.clients.iter().any(|client| !client.exhausted)
+                {
+                    self.unsent = schedule.count_unsent(now, &mut seen.latency);
+                }
             }
             if now.duration_since(last_told) >= TOLD_EVERY {
                 last_told = now;
@@ -581,5 +611,83 @@ impl Client {
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
+
+    /// A server that answers every request, and the first one not before it is told to.
+    fn held_up(told: Receiver<()>) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let addr = listener.local_addr().expect("an address");
+        // It ends with the connection.
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut len = [0; 4];
+            let mut first = true;
+            while stream.read_exact(&mut len).is_ok() {
+                let mut ask = vec![0; usize::try_from(i32::from_be_bytes(len)).expect("a length")];
+                stream.read_exact(&mut ask).expect("a request");
+                if std::mem::take(&mut first) {
+                    told.recv().expect("the window ends");
+                }
+                let mut answer = 16i32.to_be_bytes().to_vec();
+                answer.extend_from_slice(&ask[..4]);
+                answer.extend_from_slice(&[0; 12]);
+                stream.write_all(&answer).expect("the client is there");
+            }
+        });
+        addr
+    }
+
+    struct Pings;
+
+    impl Source for Pings {
+        fn next(&mut self, _conn: usize, xid: i32, out: &mut Vec<u8>) -> Option<u64> {
+            put_request(out, xid, OpCode::Ping, |_| {});
+            Some(0)
+        }
+
+        fn reply(&mut self, _conn: usize, _tag: u64, _error: i32, _body: &[u8]) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_is_due_and_held_up_until_the_end_counts() {
+        let (tell, told) = channel();
+        let mut pool = Pool::open_bare(&[held_up(told)], 1).expect("a connection");
+        let pace = Pace::Rate { per_second: 1000.0, depth_max: 2 };
+        let span = Span::Timed { ramp: Duration::ZERO, window: Duration::from_millis(200) };
+        let mut looks = 0;
+        let mut probe = || {
+            looks += 1;
+            if looks == 2 {
+                tell.send(()).expect("the server waits");
+            }
+            Ok(())
+        };
+        let seen = pool.run(pace, span, &mut Pings, &mut probe).expect("answers");
+        assert_eq!(seen.replies, 0, "the server stood still");
+        // One each millisecond, of which two were sent.
+        assert!(pool.unsent() >= 198, "{}", pool.unsent());
+        assert_eq!(seen.latency.len(), pool.unsent() + 2);
+        assert!(seen.latency.value_at_quantile(0.5) >= 90_000, "they waited");
+    }
+
+    #[test]
+    fn however_many_are_left_behind_they_are_counted_soon() {
+        let start = Instant::now();
+        let mut latency = Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("a histogram");
+        let end = start + Duration::from_secs(3600);
+        let count = Schedule::new(start, 4e9, 1).count_unsent(end, &mut latency);
+        assert!(count >= 3_600_000_000_000, "{count}");
+        assert_eq!(latency.len(), count);
+        assert_eq!(Schedule::new(end, 5.0, 1).count_unsent(end, &mut latency), 1, "it is due now");
     }
 }

@@ -154,7 +154,8 @@ pub(crate) struct Arguments {
 
     /// So many requests per second over all connections, whatever the servers do; their time counts from when they were
     /// due. Where that is more than one each millisecond and connection, they are sent once in a millisecond, which is part
-    /// of their time
+    /// of their time. What was due and could not be sent until the end counts with its time so far, and is told. Only for the
+    /// rows from `get` to `sync`
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
 
@@ -416,6 +417,19 @@ async fn measure(
         } else {
             table.add_row(cells(row, &outcome));
         }
+        if outcome.unsent > 0 {
+            complain(
+                "farrier bench: warning",
+                format_args!(
+                    "{}: {:.0} of {} requests per second were answered, and {} that were due at the end were never sent; \
+                     their times end there",
+                    row.name(),
+                    outcome.rate(),
+                    arguments.rate.unwrap_or_default(),
+                    outcome.unsent,
+                ),
+            );
+        }
         if outcome.is_generator_bound() {
             complain(
                 "farrier bench: warning",
@@ -497,6 +511,7 @@ fn object(row: Row, arguments: &Arguments, outcome: &Outcome) -> Value {
         "serverCpuUs": outcome.server_us(),
         "serverRss": outcome.server_rss,
         "serverRssBefore": outcome.server_rss_before,
+        "unsent": arguments.rate.filter(|_| row.is_paced()).map(|_| outcome.unsent),
         "generatorCpus": outcome.generator(),
         "generatorBound": outcome.is_generator_bound(),
         "verified": outcome.is_verified,

@@ -64,6 +64,20 @@ fn what_fill_created_stays_beside_all_other_rows() {
 }
 
 #[test]
+fn an_open_loop_that_cannot_keep_its_rate_says_so() {
+    let (lines, succeeded) =
+        beside_servers("farrier bench set --rate 1000000 --depth 1 --connections 1 --keys 50 --seconds 1 --json 2>&1");
+    assert!(succeeded, "{lines:?}");
+    let row: Value = serde_json::from_str(&lines[0]).expect("JSON");
+    let is_told = lines[1..].iter().any(|line| line.contains("that were due at the end were never sent"));
+    assert!(is_told, "{lines:?}");
+    let (unsent, count) = (row["unsent"].as_u64().expect("a count"), row["count"].as_u64().expect("a count"));
+    // What counts and what is left behind is at least what was due while it counted.
+    assert!(unsent + count + 1 >= 1_000_000, "{row}");
+    assert!(row["latencyUs"]["p50"].as_u64().expect("a time") > 100_000, "{row}");
+}
+
+#[test]
 fn an_open_loop_keeps_its_rate_or_falls_behind_but_never_exceeds_it() {
     let (lines, succeeded) =
         beside_servers("farrier bench set --rate 200 --connections 4 --keys 50 --seconds 2 --json");
