@@ -4,7 +4,7 @@ use crate::fanout::Fanout;
 use crate::frame::{put_create, put_request};
 use crate::locks::Locks;
 use crate::process::{cpu_time, cpu_times, memory};
-use crate::rows::{self, Kind, Ledger, Row, Space, fill, verify};
+use crate::rows::{self, Kind, Ledger, Row, Space};
 use crate::sessions::{self, Warmed};
 use crate::{Pace, Pool, Progress, Script, Source, Span, Window, open_files};
 use anyhow::{Context as _, Result, ensure};
@@ -128,38 +128,39 @@ impl Plan {
             Task::Fanout => {
                 ensure!(self.conns > 1, "one connection writes, so there must be others that watch");
                 let path = format!("{}/fanout", space.root());
-                self.create(&path)?;
+                self.create(&path, progress)?;
                 let value = [b'v'; 100];
                 let mut fanout = Fanout::new(&path, &value, self.conns as usize - 1);
                 let outcome = self.source(&mut fanout, Pace::Depth(1), progress)?;
-                rows::delete(&self.addrs, &[path])?;
+                rows::delete(&self.addrs, &[path], progress)?;
                 Ok(outcome)
             }
             Task::Locks => {
                 let path = format!("{}/lock", space.root());
-                self.create(&path)?;
+                self.create(&path, progress)?;
                 let outcome = self.source(&mut Locks::new(&path, self.conns as usize), Pace::Depth(1), progress)?;
-                rows::delete(&self.addrs, &[path])?;
+                rows::delete(&self.addrs, &[path], progress)?;
                 Ok(outcome)
             }
             Task::Connect => self.connect(progress),
             Task::Idle => self.idle(progress),
-            Task::Fill => self.fill(space, ledger),
+            Task::Fill => self.fill(space, ledger, progress),
         }
     }
 
     /// Creates a znode, and waits until every server has it, whichever a connection goes to.
-    fn create(&self, path: &str) -> Result<()> {
+    fn create(&self, path: &str, progress: Progress<'_>) -> Result<()> {
         let create = Script::new(rows::PASS_CONNS, 1, |_, xid, out| {
             put_request(out, xid, OpCode::Create, |out| put_create(out, path, b"", CreateMode::Persistent));
         });
-        rows::pass(&self.addrs, create).with_context(|| format!("creating {path}"))?;
+        rows::pass(&self.addrs, create, progress).with_context(|| format!("creating {path}"))?;
         for addr in &self.addrs {
             rows::pass(
                 &[*addr],
                 Script::new(rows::PASS_CONNS, 1, |_, xid, out| {
                     put_request(out, xid, OpCode::Sync, |out| put_str(out, path));
                 }),
+                progress,
             )?;
         }
         Ok(())
@@ -202,7 +203,7 @@ impl Plan {
         // What Task::Fill created stays.
         let kept = ledger.kept();
         if kind == Kind::Delete {
-            fill(&self.addrs, space, ledger, self.count)?;
+            rows::fill_told(&self.addrs, space, ledger, self.count, progress)?;
             ledger.spare(&kept);
             span = Span::Exhausted;
         }
@@ -229,10 +230,10 @@ impl Plan {
             if kind == Kind::Delete {
                 ledger.forget_since(&kept);
             }
-            rows::verify_since(&self.addrs, space, ledger, kept.created())
+            rows::verify_since(&self.addrs, space, ledger, kept.created(), progress)
                 .context("an acknowledged write is looked for")?;
             outcome.is_verified = true;
-            rows::clear(&self.addrs, space, ledger, &kept)?;
+            rows::clear(&self.addrs, space, ledger, &kept, progress)?;
         }
         Ok(outcome)
     }
@@ -259,14 +260,16 @@ impl Plan {
         Ok(outcome)
     }
 
-    fn fill(&self, space: &Space, ledger: &mut Ledger) -> Result<Outcome> {
+    fn fill(&self, space: &Space, ledger: &mut Ledger, progress: Progress<'_>) -> Result<Outcome> {
+        let kept = ledger.kept();
         let before = self.cpu()?;
-        let elapsed = fill(&self.addrs, space, ledger, self.count)?;
+        let elapsed = rows::fill_told(&self.addrs, space, ledger, self.count, progress)?;
         let after = self.cpu()?;
         let latency = Histogram::new(3).context("a histogram")?;
         let seen = Window { elapsed, replies: u64::from(self.count), before, after, latency };
         let mut outcome = self.outcome(seen)?;
-        verify(&self.addrs, space, ledger).context("an acknowledged write is looked for")?;
+        rows::verify_since(&self.addrs, space, ledger, kept.created(), progress)
+            .context("an acknowledged write is looked for")?;
         outcome.is_verified = true;
         Ok(outcome)
     }

@@ -6,7 +6,7 @@
 use crate::frame::{
     children_of, data, names, put_create, put_delete, put_multi_header, put_read, put_request, put_set,
 };
-use crate::{Pool, Script, Source};
+use crate::{Pace, Pool, Progress, Script, Source, Span};
 use anyhow::{Context as _, Result, ensure};
 use farrier_proto::OpCode;
 use farrier_proto::client::CreateMode;
@@ -149,14 +149,16 @@ impl Ledger {
     }
 }
 
+/// Nobody hears of it, and nobody ends it.
+const fn untold(_elapsed: Duration, _count: u64) -> Result<()> {
+    Ok(())
+}
+
 /// A pass that has to succeed and is not measured.
-///
-/// # Errors
-///
-/// A server refuses something or gives a wrong answer.
-pub fn pass<S: Source>(addrs: &[SocketAddr], mut source: S) -> Result<Duration> {
+pub(crate) fn pass<S: Source>(addrs: &[SocketAddr], mut source: S, progress: Progress<'_>) -> Result<Duration> {
     let mut pool = Pool::open(addrs, PASS_CONNS)?;
-    let window = pool.run(crate::Pace::Depth(PASS_DEPTH), crate::Span::Exhausted, &mut source, &mut || Ok(()))?;
+    let (pace, span) = (Pace::Depth(PASS_DEPTH), Span::Exhausted);
+    let window = pool.run_told(pace, span, &mut source, &mut || Ok(()), progress)?;
     pool.close()?;
     Ok(window.elapsed)
 }
@@ -167,10 +169,19 @@ pub fn pass<S: Source>(addrs: &[SocketAddr], mut source: S) -> Result<Duration> 
 ///
 /// A server refuses it; where the root exists already, too.
 pub fn prepare(addrs: &[SocketAddr], space: &Space) -> Result<Ledger> {
+    prepare_told(addrs, space, &mut untold)
+}
+
+/// [`prepare`] that tells how far it is.
+///
+/// # Errors
+///
+/// As [`prepare`].
+pub fn prepare_told(addrs: &[SocketAddr], space: &Space, progress: Progress<'_>) -> Result<Ledger> {
     let create = |out: &mut Vec<u8>, xid, path: &str, value: &[u8]| {
         put_request(out, xid, OpCode::Create, |out| put_create(out, path, value, CreateMode::Persistent));
     };
-    pass(addrs, Script::new(PASS_CONNS, 1, |_, xid, out| create(out, xid, &space.root, b"")))
+    pass(addrs, Script::new(PASS_CONNS, 1, |_, xid, out| create(out, xid, &space.root, b"")), progress)
         .with_context(|| format!("creating {}", space.root))?;
     let keys = u32::try_from(space.keys.len())?;
     let parents = u32::try_from(space.parents.len())?;
@@ -184,11 +195,11 @@ pub fn prepare(addrs: &[SocketAddr], space: &Space) -> Result<Ledger> {
             create(out, xid, &space.wide_parent(), b"");
         }
     });
-    pass(addrs, first).context("creating what is read and written")?;
+    pass(addrs, first, progress).context("creating what is read and written")?;
     let wide = Script::new(PASS_CONNS, CHILDREN, |i, xid, out| {
         create(out, xid, &format!("{}/child-{i:06}", space.wide_parent()), b"");
     });
-    pass(addrs, wide).context("creating children")?;
+    pass(addrs, wide, progress).context("creating children")?;
     Ok(Ledger {
         writes: vec![0; keys as usize],
         created: vec![0; parents as usize],
@@ -202,6 +213,17 @@ pub fn prepare(addrs: &[SocketAddr], space: &Space) -> Result<Ledger> {
 ///
 /// A server refuses it.
 pub fn fill(addrs: &[SocketAddr], space: &Space, ledger: &mut Ledger, count: u32) -> Result<Duration> {
+    fill_told(addrs, space, ledger, count, &mut untold)
+}
+
+/// [`fill`] that tells how far it is.
+pub(crate) fn fill_told(
+    addrs: &[SocketAddr],
+    space: &Space,
+    ledger: &mut Ledger,
+    count: u32,
+    progress: Progress<'_>,
+) -> Result<Duration> {
     let parents = u32::try_from(space.parents.len())?;
     let before = ledger.created.clone();
     let source = Script::new(PASS_CONNS, count, |i, xid, out| {
@@ -212,7 +234,7 @@ pub fn fill(addrs: &[SocketAddr], space: &Space, ledger: &mut Ledger, count: u32
             put_create(out, &path, &space.value(number, 0), CreateMode::Persistent);
         });
     });
-    let took = pass(addrs, source)?;
+    let took = pass(addrs, source, progress)?;
     for (parent, created) in (0..parents).zip(&mut ledger.created) {
         *created += count / parents + u32::from(parent < count % parents);
     }
@@ -379,18 +401,24 @@ impl Source for Row<'_> {
 ///
 /// One is missing, or a server does not answer.
 pub fn verify(addrs: &[SocketAddr], space: &Space, ledger: &Ledger) -> Result<()> {
-    verify_since(addrs, space, ledger, &ledger.deleted)
+    verify_since(addrs, space, ledger, &ledger.deleted, &mut untold)
 }
 
 /// [`verify`] that reads the created znodes from these on; the others were read when they were created, and are counted.
-pub(crate) fn verify_since(addrs: &[SocketAddr], space: &Space, ledger: &Ledger, from: &[u32]) -> Result<()> {
+pub(crate) fn verify_since(
+    addrs: &[SocketAddr],
+    space: &Space,
+    ledger: &Ledger,
+    from: &[u32],
+    progress: Progress<'_>,
+) -> Result<()> {
     for addr in addrs {
-        verify_one(*addr, space, ledger, from).with_context(|| format!("on {addr}"))?;
+        verify_one(*addr, space, ledger, from, progress).with_context(|| format!("on {addr}"))?;
     }
     Ok(())
 }
 
-fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger, from: &[u32]) -> Result<()> {
+fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger, from: &[u32], progress: Progress<'_>) -> Result<()> {
     let addr = [addr];
     let conns = u32::try_from(PASS_CONNS)?;
     // What was acknowledged anywhere is read behind a sync.
@@ -399,6 +427,7 @@ fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger, from: &[u32]) ->
         Script::new(PASS_CONNS, conns, |_, xid, out| {
             put_request(out, xid, OpCode::Sync, |out| farrier_proto::jute::put_str(out, &space.root));
         }),
+        progress,
     )?;
     let keys = Script::new(PASS_CONNS, u32::try_from(space.keys.len())?, |i, xid, out| {
         put_request(out, xid, OpCode::GetData, |out| put_read(out, &space.keys[i as usize], false));
@@ -415,6 +444,7 @@ fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger, from: &[u32]) ->
             );
             Ok(())
         }),
+        progress,
     )?;
     let parents = Script::new(PASS_CONNS, u32::try_from(space.parents.len())?, |i, xid, out| {
         put_request(out, xid, OpCode::Exists, |out| put_read(out, &space.parents[i as usize], false));
@@ -428,6 +458,7 @@ fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger, from: &[u32]) ->
             ensure!(found == Some(expected), "{} has {found:?} children of {expected}", space.parents[parent]);
             Ok(())
         }),
+        progress,
     )?;
     let all = created(from, ledger);
     let script = Script::new(PASS_CONNS, u32::try_from(all.len())?, |i, xid, out| {
@@ -443,6 +474,7 @@ fn verify_one(addr: SocketAddr, space: &Space, ledger: &Ledger, from: &[u32]) ->
             ensure!(found == Some((expected, 0)), "created znode {expected} reads as {found:?}");
             Ok(())
         }),
+        progress,
     )?;
     Ok(())
 }
@@ -458,7 +490,7 @@ pub fn count_created(addr: SocketAddr, space: &Space) -> Result<u64> {
     let sync = Script::new(PASS_CONNS, conns, |_, xid, out| {
         put_request(out, xid, OpCode::Sync, |out| farrier_proto::jute::put_str(out, &space.root));
     });
-    pass(&addr, sync)?;
+    pass(&addr, sync, &mut untold)?;
     let mut total = 0;
     let parents = Script::new(PASS_CONNS, u32::try_from(space.parents.len())?, |i, xid, out| {
         put_request(out, xid, OpCode::Exists, |out| put_read(out, &space.parents[i as usize], false));
@@ -467,7 +499,7 @@ pub fn count_created(addr: SocketAddr, space: &Space) -> Result<u64> {
         total += u64::from(children_of(body).context("a reply without a stat")?);
         Ok(())
     });
-    pass(&addr, counted)?;
+    pass(&addr, counted, &mut untold)?;
     Ok(total)
 }
 
@@ -477,17 +509,23 @@ fn created(from: &[u32], ledger: &Ledger) -> Vec<(usize, u32)> {
 }
 
 /// Takes away what a row created.
-pub(crate) fn clear(addrs: &[SocketAddr], space: &Space, ledger: &mut Ledger, kept: &Kept) -> Result<()> {
+pub(crate) fn clear(
+    addrs: &[SocketAddr],
+    space: &Space,
+    ledger: &mut Ledger,
+    kept: &Kept,
+    progress: Progress<'_>,
+) -> Result<()> {
     let all = created(&kept.created, ledger);
     let paths: Vec<String> =
         all.iter().map(|(parent, number)| created_path(&space.parents[*parent], *number)).collect();
-    delete(addrs, &paths)?;
+    delete(addrs, &paths, progress)?;
     ledger.forget_since(kept);
     Ok(())
 }
 
 /// Deletes znodes without children, many in one multi.
-pub(crate) fn delete(addrs: &[SocketAddr], paths: &[String]) -> Result<()> {
+pub(crate) fn delete(addrs: &[SocketAddr], paths: &[String], progress: Progress<'_>) -> Result<()> {
     let multis: Vec<&[String]> = paths.chunks(DELETES_PER_MULTI).collect();
     pass(
         addrs,
@@ -505,6 +543,7 @@ pub(crate) fn delete(addrs: &[SocketAddr], paths: &[String]) -> Result<()> {
             ensure!(first == Some(OpCode::Delete.code()), "nothing was deleted: the first result is {first:?}");
             Ok(())
         }),
+        progress,
     )?;
     Ok(())
 }

@@ -14,12 +14,13 @@ use clap::{Args, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
 use farrier_bench::plan::{Outcome, Plan, Task};
 use farrier_bench::process::cpu_time;
-use farrier_bench::rows::{Kind, Ledger, Space, prepare};
+use farrier_bench::rows::{Kind, Ledger, Space, prepare_told};
 use farrier_bench::{Pace, Progress, failover};
 use farrier_client::{Client, ConnectString};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use self::servers::Servers;
 use crate::delete::Subtree;
@@ -37,8 +38,11 @@ Examples:
   farrier bench locks --connections 16 --pid 4711
   farrier bench failover --server localhost:2181,localhost:2182,localhost:2183 --start ./1.sh --start ./2.sh --start ./3.sh
 
-Everything is written below /farrier-bench-ID, and removed afterwards. After each row that writes, every
-acknowledged write is read back on every server. CPU and memory of the servers are told for those on this
+Everything is written below /farrier-bench-ID, and removed afterwards. After set, mix, create, delete, multi and fill
+every acknowledged write is read back on every server; ephemeral znodes are counted there while their sessions live,
+and what fill created is counted again after every later row that writes. fanout fails where a watcher misses an event
+or gets it twice, locks where two have the lock at once. Where a row fails or is interrupted, those before it are
+told; another interrupt while everything is removed ends that, too. CPU and memory of the servers are told for those on this
 machine whose --pid is given. A server that is not on this machine has users, perhaps: it needs --yes.
 
 Each --start is a shell command that runs a server in the foreground, as in --start 'farrier server 1/zoo.cfg': one for
@@ -54,6 +58,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Seconds of every row that do not count.
 const RAMP: Duration = Duration::from_millis(500);
+
+/// Between two looks whether somebody asks to stop.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Addresses of one name that are tried, and how long each.
 const ADDRESSES_MAX: usize = 16;
@@ -262,13 +269,38 @@ fn drive(
         let root = format!("{chroot}/farrier-bench-{id}");
         let measured = measure(arguments, addrs, &root, stop, started, out).await;
         // Whatever became of it, nothing stays behind.
-        let removed = remove(client, &format!("/farrier-bench-{id}"), &arguments.session).await;
-        let code = measured?;
-        removed.with_context(|| format!("{root} could not be removed: `farrier delete -r` does it"))?;
+        let below = format!("/farrier-bench-{id}");
+        let removed = unless_stopped(stop, remove(client, &below, &arguments.session)).await;
+        let removed = removed.with_context(|| format!("{root} could not be removed: `farrier delete -r` does it"));
+        let code = match (measured, removed) {
+            (measured, Ok(())) => measured?,
+            (Ok(_), Err(error)) => return Err(error),
+            (Err(error), Err(left)) => {
+                // What came first is told last, and says how all of it ended.
+                complain("farrier bench: error", format_args!("{left:#}"));
+                return Err(error);
+            }
+        };
         went_well = code == 0;
         Ok(code)
     });
     (code, went_well)
+}
+
+/// Does this, unless somebody asks to stop from now on. Whatever asked before is forgotten meanwhile.
+async fn unless_stopped(stop: &AtomicBool, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let asked_before = stop.swap(false, Ordering::Relaxed);
+    let asked = async {
+        while !stop.load(Ordering::Relaxed) {
+            sleep(LOOK).await;
+        }
+    };
+    let done = tokio::select! {
+        done = work => done,
+        () = asked => Err(anyhow!("interrupted")),
+    };
+    stop.fetch_or(asked_before, Ordering::Relaxed);
+    done
 }
 
 /// Why nothing can be learnt of a process.
@@ -347,10 +379,6 @@ async fn measure(
     let space =
         Space::new(root, arguments.keys.max(arguments.connections), arguments.connections, arguments.size as usize)
             .map_err(|error| Failure::usage(format!("{error:#}")))?;
-    let mut state = {
-        let (addrs, space) = (plan.addrs.clone(), space.clone());
-        spawn_blocking(move || prepare(&addrs, &space)).await??
-    };
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
@@ -370,15 +398,53 @@ async fn measure(
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    for row in rows {
+    let measured = measure_rows(arguments, &rows, &plan, &space, stop, started, out, &mut table).await;
+    // What was measured is told, whatever became of the rest.
+    if !arguments.json && !table.is_empty() {
+        out.line(table.trim_fmt())?;
+        out.flush()?;
+    }
+    measured
+}
+
+/// Measures row by row; each is in the table or printed as soon as it is done.
+#[expect(clippy::too_many_arguments, reason = "one call")]
+async fn measure_rows(
+    arguments: &Arguments,
+    rows: &[Row],
+    plan: &Plan,
+    space: &Space,
+    stop: &Arc<AtomicBool>,
+    started: Option<&Started>,
+    out: &mut Out,
+    table: &mut Table,
+) -> anyhow::Result<u8> {
+    let mut state = {
+        let (addrs, space, stop) = (plan.addrs.clone(), space.clone(), stop.clone());
+        let bar = bar("prepare", 0, "{msg} replies");
+        let shown = bar.clone();
+        let prepared = spawn_blocking(move || {
+            let mut told = |_, count: u64| {
+                shown.set_message(count.to_string());
+                shown.tick();
+                go_on(&stop)
+            };
+            prepare_told(&addrs, &space, &mut told)
+        })
+        .await?;
+        bar.finish_and_clear();
+        prepared?
+    };
+    for &row in rows {
         let bar = if row == Row::Failover {
             bar(&row.name(), arguments.kills.into(), "{pos} of {len} kills")
+        } else if row == Row::Fill {
+            bar(&row.name(), arguments.count.into(), "{pos} of {len} znodes")
         } else {
-            let span = u64::try_from((RAMP + plan.window).as_millis()).unwrap_or(u64::MAX);
-            bar(&row.name(), span, "{msg} replies")
+            bar(&row.name(), millis(RAMP + plan.window), "{msg} replies")
         };
         let (work, space, asked, shown) = (plan.clone(), space.clone(), stop.clone(), bar.clone());
-        let (servers, root) = (started.cloned(), root.to_owned());
+        let (servers, root) = (started.cloned(), space.root().to_owned());
         let (kills, size) = (arguments.kills, arguments.size as usize);
         let (ledger, outcome) = spawn_blocking(move || {
             let mut ledger: Ledger = state;
@@ -386,12 +452,13 @@ async fn measure(
             let outcome = match (row.task(), &mut servers) {
                 (Some(task), servers) => {
                     let mut told = |elapsed: Duration, count: u64| {
-                        shown.set_position(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+                        let position = if row == Row::Fill { count } else { millis(elapsed) };
+                        shown.set_position(position);
                         shown.set_message(count.to_string());
                         if let Some(servers) = servers {
                             servers.check()?;
                         }
-                        if asked.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+                        go_on(&asked)
                     };
                     let progress: Progress<'_> = &mut told;
                     work.run(task, &space, &mut ledger, progress)
@@ -445,10 +512,16 @@ async fn measure(
             return Ok(FAILED);
         }
     }
-    if !arguments.json {
-        out.line(table.trim_fmt())?;
-    }
     Ok(0)
+}
+
+/// Ends what is being done once somebody asks to stop.
+fn go_on(stop: &AtomicBool) -> anyhow::Result<()> {
+    if stop.load(Ordering::Relaxed) { bail!("interrupted") } else { Ok(()) }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn bar(name: &str, length: u64, shown: &str) -> ProgressBar {

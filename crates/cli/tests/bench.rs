@@ -109,13 +109,13 @@ fn a_server_elsewhere_needs_a_word_and_nonsense_is_refused() {
     assert!(code == Some(2) && text.contains("--yes"), "{text}");
 }
 
-#[test]
-fn an_interrupt_takes_everything_away_again() {
+/// Interrupts `bench` with these options once one of its znodes has this name; what it printed.
+fn interrupted(options: &str, once: &str) -> Vec<String> {
     let farrier = env!("CARGO_BIN_EXE_farrier");
     let mut dev = Command::new(farrier)
         .args(["dev", "--servers", "1", "--", "sh", "-c"])
         .arg(format!(
-            "echo $FARRIER_SERVER; {farrier} bench set --seconds 600 --keys 100 & echo $!; wait $!; echo code $?; {farrier} ls /"
+            "echo $FARRIER_SERVER; {farrier} bench {options} & echo $!; wait $!; echo code $?; {farrier} ls /"
         ))
         .stdout(Stdio::piped())
         .spawn()
@@ -124,16 +124,37 @@ fn an_interrupt_takes_everything_away_again() {
     let mut next = || lines.next().expect("a line").expect("text");
     let server = next();
     let pid: i32 = next().parse().expect("a pid");
-    // It is in the middle of its row once its znodes are there.
     for _ in 0..600 {
         let out = Command::new(farrier).args(["ls", "-R", "/", "--server", &server]).output().expect("farrier runs");
-        if String::from_utf8_lossy(&out.stdout).contains("child-000999") {
+        if String::from_utf8_lossy(&out.stdout).contains(once) {
             break;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
     kill_process(Pid::from_raw(pid).expect("a pid"), Signal::INT).expect("it runs");
-    assert_eq!(next(), "code 1");
+    let mut printed = Vec::new();
+    let code = loop {
+        let line = next();
+        if line.starts_with("code ") {
+            break line;
+        }
+        printed.push(line);
+    };
+    assert_eq!(code, "code 1");
     assert_eq!(next(), "zookeeper");
     assert!(dev.wait().expect("it ends").success());
+    printed
+}
+
+#[test]
+fn an_interrupt_takes_everything_away_again() {
+    // It is in the middle of its row once its znodes are there.
+    assert_eq!(interrupted("set --seconds 600 --keys 100", "child-000999"), Vec::<String>::new());
+}
+
+#[test]
+fn an_interrupt_while_znodes_are_created_ends_that_and_what_was_measured_is_told() {
+    let printed = interrupted("get fill --seconds 1 --keys 100 --count 10000000", "/n0000000005");
+    assert_eq!(printed.len(), 2, "{printed:?}");
+    assert!(printed[0].starts_with("row") && printed[1].starts_with("get"), "{printed:?}");
 }
