@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 const READ_MAX: usize = 256 << 10;
 /// A server that answers nothing for so long has failed.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// A run that is ended from outside waits for so long for answers to what it has asked: whoever takes everything away
+/// behind it would miss what is created meanwhile.
+const SETTLED_MAX: Duration = Duration::from_secs(3);
 /// Longest latency that is told apart, in microseconds.
 const LATENCY_MAX_US: u64 = 60_000_000;
 /// A connection that sent nothing for so long sends a ping.
@@ -294,6 +297,8 @@ impl Pool {
         // When requests of an open loop are looked for next.
         let mut look = start;
         self.unsent = 0;
+        // Why it is ended from outside, and when.
+        let mut ended_by: Option<(Instant, anyhow::Error)> = None;
 
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.exhausted = false;
@@ -320,11 +325,14 @@ impl Pool {
             }
             if now.duration_since(last_told) >= TOLD_EVERY {
                 last_told = now;
-                progress(now.duration_since(start), seen.replies)?;
+                if ended_by.is_none() {
+                    let told = progress(now.duration_since(start), seen.replies);
+                    ended_by = told.err().map(|error| (now, error));
+                }
                 self.ping(now)?;
             }
             let mut wait = Duration::from_millis(100);
-            if let (Some(schedule), None) = (&mut schedule, &end) {
+            if let (Some(schedule), None, None) = (&mut schedule, &end, &ended_by) {
                 // Without room, replies are waited for.
                 let mut has_room = true;
                 if now >= look {
@@ -336,6 +344,10 @@ impl Pool {
                 }
             }
             let waits = self.clients.iter().any(|c| !c.pending.is_empty());
+            let is_settled = |(at, _): &mut (Instant, anyhow::Error)| !waits || now.duration_since(*at) >= SETTLED_MAX;
+            if let Some((_, error)) = ended_by.take_if(is_settled) {
+                return Err(error);
+            }
             let is_exhausted = schedule.is_none() || self.clients.iter().all(|c| c.exhausted);
             // Until its time is over, a source may wait for events alone.
             if !waits && ((until.is_none() && is_exhausted) || end.is_some()) {
@@ -356,13 +368,13 @@ impl Pool {
                 if client.receive(index, now, source, &mut seen)? > 0 || client.pending.is_empty() {
                     last_reply = now;
                 }
-                if end.is_none() && schedule.is_none() {
+                if end.is_none() && ended_by.is_none() && schedule.is_none() {
                     client.refill(index, depth, source, now);
                 }
                 client.flush(&self.epoll, index)?;
             }
             while let Some(index) = source.wake() {
-                if end.is_none() {
+                if end.is_none() && ended_by.is_none() {
                     let client = &mut self.clients[index];
                     client.exhausted = false;
                     client.refill(index, depth, source, Instant::now());
@@ -645,7 +657,9 @@ mod tests {
         addr
     }
 
-    struct Pings;
+    struct Pings {
+        replies: usize,
+    }
 
     impl Source for Pings {
         fn next(&mut self, _conn: usize, xid: i32, out: &mut Vec<u8>) -> Option<u64> {
@@ -654,6 +668,7 @@ mod tests {
         }
 
         fn reply(&mut self, _conn: usize, _tag: u64, _error: i32, _body: &[u8]) -> Result<()> {
+            self.replies += 1;
             Ok(())
         }
     }
@@ -672,12 +687,26 @@ mod tests {
             }
             Ok(())
         };
-        let seen = pool.run(pace, span, &mut Pings, &mut probe).expect("answers");
+        let seen = pool.run(pace, span, &mut Pings { replies: 0 }, &mut probe).expect("answers");
         assert_eq!(seen.replies, 0, "the server stood still");
         // One each millisecond, of which two were sent.
         assert!(pool.unsent() >= 198, "{}", pool.unsent());
         assert_eq!(seen.latency.len(), pool.unsent() + 2);
         assert!(seen.latency.value_at_quantile(0.5) >= 90_000, "they waited");
+    }
+
+    #[test]
+    fn a_run_that_is_ended_waits_for_what_it_has_asked() {
+        let (tell, told) = channel();
+        let mut pool = Pool::open_bare(&[held_up(told)], 1).expect("a connection");
+        let mut pings = Pings { replies: 0 };
+        let mut progress = |_, _| {
+            tell.send(()).expect("the server waits");
+            bail!("enough")
+        };
+        let ended = pool.run_told(Pace::Depth(3), Span::Exhausted, &mut pings, &mut || Ok(()), &mut progress);
+        assert_eq!(ended.expect_err("it was ended").to_string(), "enough");
+        assert_eq!(pings.replies, 3);
     }
 
     #[test]
