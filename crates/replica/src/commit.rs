@@ -107,6 +107,10 @@ impl Replica {
             Origin::Connect(conn) if matches!(outcome, Outcome::Failed(_)) => self.close(conn, out),
             Origin::Connect(conn) => self.establish(now, conn, out),
             Origin::Request { conn, asked } => {
+                if !ours && !self.conns.contains(conn) {
+                    // What came before the reply closed the connection, which left this write behind as if it were still to come.
+                    self.answers_left_behind(&header, &txn);
+                }
                 self.large_in_flight -= asked.large;
                 self.finish(now, conn, reads::name(asked.op), asked.arrived, zxid.to_wire());
                 self.reply(now, conn, &asked, zxid, &txn, &outcome, out);

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use farrier_proto::client::{CreateRequest, PathOnly, PathWatch, SetDataRequest};
+use farrier_proto::client::{CreateRequest, PathKind, PathOnly, PathWatch, SetDataRequest};
 use farrier_proto::session::password;
 use farrier_proto::{OpCode, RawAcl};
 use farrier_replica::Input;
@@ -148,6 +148,33 @@ fn what_a_follower_hears_of_a_lost_request_answers_no_later_one() {
     release(&mut c);
     assert_eq!(c.replies(newest), [(1, 0)]);
     c.assert_equal();
+}
+
+/// Events cannot be held back: the one of its own write may be what closes a connection that does not read.
+#[test]
+fn what_closes_a_connection_before_its_write_is_answered_leaves_nothing_behind() {
+    let mut c = Cluster::of_three();
+    let (writer, watcher) = (c.connect(c.leader(), 10_000), c.connect(c.followers()[0], 10_000));
+    let path = format!("/{}", "x".repeat(950_000));
+    c.request(watcher, 1, OpCode::AddWatch, &encode(&PathKind { path: Some("/".into()), kind: 1 }));
+    c.request(writer, 1, OpCode::Create, &create(&path));
+    assert_eq!(c.replies(watcher).len(), 2, "the event, too");
+    c.stop_taking(watcher.conn);
+    for s in [1, 2, 3] {
+        c.hold_disk(s, true);
+    }
+    // With the one above so many events have less than 16 MiB; one more does not.
+    (2..18).for_each(|xid| c.request(writer, xid, OpCode::SetData, &set(&path)));
+    c.run();
+    c.request(watcher, 2, OpCode::SetData, &set(&path));
+    c.run();
+    assert!(!c.is_closed(watcher.conn));
+    release(&mut c);
+    assert_eq!(c.replies(watcher), [(-1, 0); 17], "the write is not answered");
+    assert!(c.is_closed(watcher.conn));
+    let new = c.reattach(c.followers()[0], watcher.session).expect("the session lives");
+    c.request(new, 1, OpCode::Exists, &read("/"));
+    assert_eq!(c.replies(new), [(1, 0)], "nothing is awaited");
 }
 
 /// Behind many reads a write waits until they ran, and leaves in the moment in which they do.
