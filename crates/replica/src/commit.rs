@@ -103,7 +103,7 @@ impl Replica {
             _ => {}
         }
         match origin {
-            Origin::Server | Origin::Elsewhere => {}
+            Origin::Server | Origin::Learner(_) | Origin::Elsewhere => {}
             Origin::Connect(conn) if matches!(outcome, Outcome::Failed(_)) => self.close(conn, out),
             Origin::Connect(conn) => self.establish(now, conn, out),
             Origin::Request { conn, asked } => {

@@ -3,10 +3,10 @@
 use crate::io::{Actions, ConnId, Time};
 use crate::limits::ASKED_MAX;
 use crate::members::{Membership, Term};
-use crate::replica::{Origin, Replica};
+use crate::replica::{Origin, Outstanding, Replica};
 use crate::stats::Sizes;
 use farrier_proto::quorum::{ForwardedRequest, LearnerPacket};
-use farrier_proto::{ErrorCode, OpCode, Reader, SessionId};
+use farrier_proto::{ErrorCode, OpCode, Reader, SessionId, Zxid};
 use farrier_tree::{Identity, WriteRequest};
 use farrier_zab::{LinkId, SyncTicket};
 use hashbrown::HashMap;
@@ -118,8 +118,14 @@ impl Replica {
         if valid && !farrier_proto::planted!(SessionStaysBehind) {
             leading.give(session, Owner::Learner(link));
         }
+        // A learner matches transactions with requests by numbers that many clients begin anew on each connection. It keeps those
+        // apart that it was asked for itself since it joined; what came by another way is over before the session is there.
+        let elsewhere =
+            |o: &&Outstanding| o.session == session && !matches!(o.origin, Origin::Learner(by) if by == link);
+        let after = self.outstanding.iter().rev().find(elsewhere).map_or(Zxid::ZERO, |o| o.zxid);
+        let after = if farrier_proto::planted!(SessionOrderLost) { Zxid::ZERO } else { after };
         if let Some(m) = self.membership.members() {
-            m.peer.answer_revalidate(link, session, valid, &mut m.outputs);
+            m.peer.answer_revalidate(now.mono, link, session, valid, after, &mut m.outputs);
         }
     }
 
@@ -192,7 +198,7 @@ impl Replica {
         };
         let identities: Vec<Identity> =
             asked.identities.iter().map(|(scheme, id)| Identity::new(&scheme, &*id)).collect();
-        self.propose(now, session, asked.cxid, &identities, request, Origin::Server, out);
+        self.propose(now, session, asked.cxid, &identities, request, Origin::Learner(link), out);
     }
 
     /// Asks a quorum whether this server leads still, for a client of its own.

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use farrier_proto::session::first_session_id;
 use farrier_proto::{Blocks, SessionId, Zxid};
 use farrier_tree::{Prep, Tree, WatchTable};
+use farrier_zab::LinkId;
 use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -34,7 +35,9 @@ pub(crate) enum Origin {
     Connect(ConnId),
     /// A request.
     Request { conn: ConnId, asked: Asked },
-    /// Another server, or one of its clients.
+    /// At a leader, a client of this learner's.
+    Learner(LinkId),
+    /// At a learner, another server, or one of its clients.
     Elsewhere,
 }
 

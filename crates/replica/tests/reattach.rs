@@ -4,8 +4,8 @@ mod harness;
 
 use farrier_proto::client::{CreateRequest, PathKind, PathOnly, PathWatch, SetDataRequest};
 use farrier_proto::session::password;
-use farrier_proto::{OpCode, RawAcl};
-use farrier_replica::Input;
+use farrier_proto::{OpCode, RawAcl, SessionId};
+use farrier_replica::{ConnId, Input};
 use harness::ensemble::{Client, Cluster};
 use harness::{World, config, connect_frame, encode};
 use std::borrow::Cow;
@@ -148,6 +148,81 @@ fn what_a_follower_hears_of_a_lost_request_answers_no_later_one() {
     release(&mut c);
     assert_eq!(c.replies(newest), [(1, 0)]);
     c.assert_equal();
+}
+
+fn ask_for(c: &mut Cluster, server: i64, session: SessionId) -> ConnId {
+    let conn = c.dial(server);
+    c.frame(conn, &connect_frame(10_000, session, &password(session), 0));
+    c.run();
+    conn
+}
+
+#[test]
+fn a_session_that_ends_before_it_is_there_ends_there() {
+    let mut c = Cluster::of_three();
+    let f = c.followers();
+    let old = c.connect(f[0], 10_000);
+    for s in [1, 2, 3] {
+        c.hold_disk(s, true);
+    }
+    c.request(old, 1, OpCode::SetData, &set("/missing"));
+    c.run();
+    let new = ask_for(&mut c, f[1], old.session);
+    c.request(old, 2, OpCode::CloseSession, &[]);
+    c.run();
+    let late = ask_for(&mut c, f[1], old.session);
+    assert!(c.frames(new).is_empty() && c.frames(late).is_empty() && !c.is_closed(new) && !c.is_closed(late));
+    release(&mut c);
+    assert!(c.connected(new).is_some(), "it was, when it was asked for");
+    assert!(c.connected(late).is_none() && c.is_closed(late));
+    assert!(c.is_closed(new));
+    c.assert_equal();
+}
+
+/// A write is on its way by another server, or by this one before it lost its leader, and what becomes of it bears the number of
+/// the new connection's first request.
+#[test]
+fn what_a_session_sent_by_another_way_answers_no_later_request() {
+    for (back, path) in [(false, "/missing"), (false, "/b"), (true, "/missing"), (true, "/b")] {
+        let mut c = Cluster::of_three();
+        let (l, f) = (c.leader(), c.followers());
+        let (old, idle) = (c.connect(f[0], 10_000), c.connect(f[0], 10_000));
+        c.request(old, 1, OpCode::Create, &create("/b"));
+        assert_eq!(c.replies(old), [(1, 0)]);
+        for s in [1, 2, 3] {
+            c.hold_disk(s, true);
+        }
+        c.request(old, 1, OpCode::SetData, &set(path));
+        c.run();
+        let to = if back {
+            let link = c.link(f[0]);
+            c.inject(l, farrier_zab::Input::LinkDown { link });
+            c.inject(f[0], farrier_zab::Input::LinkDown { link });
+            // It joins again; the others have a quorum, but no disk to commit with.
+            c.hold_disk(f[0], false);
+            c.settle();
+            assert_eq!(c.leader(), l);
+            f[0]
+        } else {
+            c.crash(f[0]);
+            f[1]
+        };
+        assert!(c.reattach(to, idle.session).is_some(), "who has nothing on its way does not wait");
+        let conn = ask_for(&mut c, to, old.session);
+        assert_eq!(c.frames(conn).len(), 0, "the session is there once that is over: {back} {path}");
+        c.hold_disk(l, false);
+        c.hold_disk(to, false);
+        let session = c.connected(conn).expect("the session lives");
+        let new = Client { conn, session };
+        for s in [1, 2, 3] {
+            c.hold_disk(s, true);
+        }
+        c.request(new, 1, OpCode::SetData, &set("/b"));
+        assert_eq!(c.replies(new), [], "{back} {path}");
+        release(&mut c);
+        assert_eq!(c.replies(new), [(1, 0)], "{back} {path}");
+        c.assert_equal();
+    }
 }
 
 /// Events cannot be held back: the one of its own write may be what closes a connection that does not read.

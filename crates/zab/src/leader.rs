@@ -22,8 +22,8 @@ use crate::io::{Input, Level, LinkId, LinkKind, Output, Outputs, Role, WriteId};
 use crate::limits::{EARLY_LINKS_MAX, LEARNERS_MAX};
 use crate::peer::{LearnerStatus, Phase, Status};
 use confirm::Confirmations;
-use farrier_proto::quorum::{LeaderPacket, LearnerPacket};
-use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, Zxid};
+use farrier_proto::quorum::LearnerPacket;
+use farrier_proto::{AcceptedEpoch, CurrentEpoch, ServerId, SessionId, Zxid};
 pub use hand_over::HandOverRefused;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use stream::{Learner, Stage, View};
@@ -153,10 +153,23 @@ impl Leader {
         Some(self.handing_over.map_or(self.next_timer, |until| until.min(self.next_timer)))
     }
 
-    /// Sends a packet that is ordered with nothing but itself.
-    pub(crate) fn send(&mut self, link: LinkId, packet: LeaderPacket, out: &mut Outputs) {
-        if let Some(learner) = self.learners.get_mut(&link) {
-            learner.send(link, packet, out);
+    /// Answers REVALIDATE behind the COMMIT of `after`, and of what is committed by now: whatever of this could be taken for the
+    /// answer to a request of the session's next connection is applied there before that is served. Apache's leaders have one
+    /// queue for all that a learner gets.
+    pub(crate) fn answer_revalidate(
+        &mut self,
+        core: &mut Core,
+        now: u64,
+        link: LinkId,
+        answer: (SessionId, bool),
+        after: Zxid,
+        out: &mut Outputs,
+    ) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
+        if learner.revalidated(link, after.max(core.history.delivered()), answer, out) {
+            self.pump(core, now, link, out);
+        } else {
+            self.close(link, "too many sessions wait for an answer", out);
         }
     }
 

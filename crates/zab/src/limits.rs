@@ -64,6 +64,9 @@ pub(crate) const PINGS_UNANSWERED_MAX: usize = 1024;
 /// Syncs that wait at a leader; and confirmed ones that wait for their turn in one learner's stream.
 pub(crate) const SYNCS_PENDING_MAX: usize = 1 << 16;
 
+/// Answers to one learner's REVALIDATEs that wait for their turn in its stream.
+pub(crate) const REVALIDATIONS_PENDING_MAX: usize = 1 << 16;
+
 /// How long the other voters may take to get all of a leader that hands over, in milliseconds: nothing is proposed
 /// meanwhile. An orderly stop must be done within five seconds.
 pub(crate) const HAND_OVER_MS_MAX: u64 = 3000;

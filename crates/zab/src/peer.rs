@@ -17,7 +17,7 @@ use crate::leader::{HandOverRefused, Leader};
 use crate::learner::Learner;
 use crate::limits::EARLY_LINKS_MAX;
 use bytes::Bytes;
-use farrier_proto::quorum::{LeaderPacket, LearnerPacket, Notification, ServerState, Vote};
+use farrier_proto::quorum::{LearnerPacket, Notification, ServerState, Vote};
 use farrier_proto::{ServerId, SessionId, Zxid};
 use std::collections::VecDeque;
 
@@ -294,10 +294,19 @@ impl Peer {
         }
     }
 
-    /// Answers a learner's REVALIDATE.
-    pub fn answer_revalidate(&mut self, link: LinkId, session: SessionId, valid: bool, out: &mut Outputs) {
+    /// Answers a learner's REVALIDATE, once the learner has everything up to `after` as committed, and all that is
+    /// committed by now.
+    pub fn answer_revalidate(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        session: SessionId,
+        valid: bool,
+        after: Zxid,
+        out: &mut Outputs,
+    ) {
         if let State::Leading(leader) = &mut self.state {
-            leader.send(link, LeaderPacket::Revalidate { session, valid }, out);
+            leader.answer_revalidate(&mut self.core, now, link, (session, valid), after, out);
         }
     }
 

@@ -5,10 +5,12 @@
 
 use crate::core::Core;
 use crate::io::{LinkId, Output, Outputs, ReadId};
-use crate::limits::{LINK_UNFLUSHED_MAX, PINGS_UNANSWERED_MAX, SYNCS_PENDING_MAX, packet_bytes};
+use crate::limits::{
+    LINK_UNFLUSHED_MAX, PINGS_UNANSWERED_MAX, REVALIDATIONS_PENDING_MAX, SYNCS_PENDING_MAX, packet_bytes,
+};
 use bytes::Bytes;
 use farrier_proto::quorum::LeaderPacket;
-use farrier_proto::{ServerId, Zxid};
+use farrier_proto::{ServerId, SessionId, Zxid};
 use std::collections::VecDeque;
 
 /// A learner on its link.
@@ -39,6 +41,8 @@ pub(super) struct Learner {
     reading: Option<Reading>,
     /// Confirmed syncs: SYNC follows the COMMIT of each.
     syncs: VecDeque<Zxid>,
+    /// Answers to REVALIDATE: each follows a COMMIT, and those before it.
+    revalidations: VecDeque<(Zxid, SessionId, bool)>,
     /// Rounds whose ping was sent behind UPTODATE and is not answered yet.
     pings: VecDeque<u64>,
     /// The last of them.
@@ -115,6 +119,7 @@ impl Learner {
             flushing: false,
             reading: None,
             syncs: VecDeque::new(),
+            revalidations: VecDeque::new(),
             pings: VecDeque::new(),
             pinged: 0,
             answered: 0,
@@ -365,6 +370,28 @@ impl Learner {
         fits
     }
 
+    /// Answers REVALIDATE behind the COMMIT of `target`: at once if that was sent. False if too many wait.
+    ///
+    /// The answers leave in the order of the questions, since an observer master of Apache's looks only at the oldest that it
+    /// passed on. None comes too late by that: what the others wait for was proposed before.
+    pub(super) fn revalidated(
+        &mut self,
+        link: LinkId,
+        target: Zxid,
+        (session, valid): (SessionId, bool),
+        out: &mut Outputs,
+    ) -> bool {
+        if self.revalidations.is_empty() && target <= self.committed {
+            self.send(link, LeaderPacket::Revalidate { session, valid }, out);
+            return true;
+        }
+        let fits = self.revalidations.len() < REVALIDATIONS_PENDING_MAX;
+        if fits {
+            self.revalidations.push_back((target, session, valid));
+        }
+        fits
+    }
+
     /// Sends what it lacks, as far as the link takes it.
     pub(super) fn pump(&mut self, core: &mut Core, view: View, now: u64, link: LinkId, out: &mut Outputs) {
         while self.reading.is_none() && !self.flushing {
@@ -431,13 +458,20 @@ impl Learner {
                     self.send(link, LeaderPacket::Sync, out);
                     return true;
                 }
+                let committed = self.committed;
+                if let Some((_, session, valid)) = self.revalidations.pop_front_if(|(target, ..)| *target <= committed)
+                {
+                    self.send(link, LeaderPacket::Revalidate { session, valid }, out);
+                    return true;
+                }
                 self.send_commit(view, delivered, link, out) || self.send_live(core, view, now, link, out)
             }
         }
     }
 
     /// COMMIT of the oldest proposal that was sent, if it is committed; where it stands for those before it, of the newest
-    /// one that no SYNC has to precede. Behind NEWLEADER these are of our own epoch, and have no gaps.
+    /// one that no SYNC and no answer to REVALIDATE has to precede. Behind NEWLEADER these are of our own epoch, and have no
+    /// gaps.
     fn send_commit(&mut self, view: View, delivered: Zxid, link: LinkId, out: &mut Outputs) -> bool {
         let newest = self.sent.min(delivered);
         if self.committed >= newest {
@@ -446,7 +480,8 @@ impl Learner {
         let zxid = if self.cumulative && farrier_proto::planted!(CommitOfWhatWasSent) {
             self.sent
         } else if self.cumulative {
-            self.syncs.front().map_or(newest, |target| newest.min(*target))
+            let targets = self.syncs.front().into_iter().chain(self.revalidations.front().map(|(target, ..)| target));
+            targets.fold(newest, |newest, target| newest.min(*target))
         } else {
             let next = if self.committed.epoch() == view.epoch { self.committed.next() } else { None };
             next.unwrap_or_else(|| Zxid::new(view.epoch, 1))

@@ -209,6 +209,12 @@ impl Run {
         self.show(out)
     }
 
+    fn answer_revalidate(&mut self, link: u64, session: i64, after: Zxid) -> Vec<String> {
+        let mut out = Outputs::default();
+        self.peer.answer_revalidate(self.now, LinkId(link), SessionId(session), true, after, &mut out);
+        self.show(out)
+    }
+
     /// Leads, with server 2 up to date on link 2.
     fn establish(&mut self) -> u32 {
         let last = self.peer.status().last_logged;

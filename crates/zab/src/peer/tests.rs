@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Recovering;
 use bytes::Bytes;
 use farrier_proto::membership::MemberList;
-use farrier_proto::quorum::ElectionRound;
+use farrier_proto::quorum::{ElectionRound, LeaderPacket};
 use farrier_proto::{AcceptedEpoch, CurrentEpoch};
 
 fn text(version: u64, voters: &[i64]) -> Bytes {

@@ -77,6 +77,49 @@ fn a_commit_for_a_run_does_not_overtake_a_sync() {
 }
 
 #[test]
+fn answers_to_revalidate_come_behind_their_commits_and_in_order() {
+    let of = |session: i64| SessionId(session);
+    let mut run = broadcasting_to_one_cumulative();
+    assert_eq!(run.answer_revalidate(1, 5, Zxid::ZERO), [format!("1> REVALIDATE {} true", of(5))]);
+    for counter in 1..=3 {
+        run.propose(2, counter, 1);
+    }
+    assert_eq!(run.answer_revalidate(2, 6, Zxid::ZERO), [format!("2> REVALIDATE {} true", of(6))], "it awaits nothing");
+    assert_eq!(run.answer_revalidate(1, 7, Zxid::new(2, 2)), NONE);
+    assert_eq!(run.answer_revalidate(1, 8, Zxid::ZERO), NONE, "nor overtakes others on its link");
+    run.ack(2, 2, 3);
+    assert_eq!(
+        run.durable(),
+        [
+            "deliver 2:1".to_owned(),
+            "deliver 2:2".to_owned(),
+            "deliver 2:3".to_owned(),
+            "1> COMMIT 2:2".to_owned(),
+            format!("1> REVALIDATE {} true", of(7)),
+            format!("1> REVALIDATE {} true", of(8)),
+            "1> COMMIT 2:3".to_owned(),
+            "2> COMMIT 2:1".to_owned(),
+            "2> COMMIT 2:2".to_owned(),
+            "2> COMMIT 2:3".to_owned(),
+        ]
+    );
+    // What is committed, but was not sent to a link that takes nothing.
+    assert_eq!(run.propose(2, 4, LINK_UNFLUSHED_MAX)[2..], ["1 flush?", "2> PROPOSAL 2:4", "2 flush?"]);
+    run.flushed(2);
+    run.ack(2, 2, 4);
+    assert_eq!(run.durable(), ["deliver 2:4", "2> COMMIT 2:4"]);
+    assert_eq!(run.answer_revalidate(1, 9, Zxid::ZERO), NONE);
+    assert_eq!(run.flushed(1), ["1> COMMIT 2:4".to_owned(), format!("1> REVALIDATE {} true", of(9))]);
+    // One whose link is gone gets nothing.
+    run.propose(2, 5, 1);
+    assert_eq!(run.answer_revalidate(1, 10, Zxid::new(2, 5)), NONE);
+    run.down(1);
+    run.ack(2, 2, 5);
+    assert_eq!(run.durable(), ["deliver 2:5", "2> COMMIT 2:5"]);
+    assert_eq!(run.answer_revalidate(1, 11, Zxid::ZERO), NONE);
+}
+
+#[test]
 fn the_acknowledgement_of_an_older_write_does_not_vouch_for_a_newer_one() {
     let mut run = broadcasting();
     run.propose(2, 1, 1);

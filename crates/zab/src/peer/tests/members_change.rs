@@ -5,6 +5,7 @@
 use super::*;
 use crate::io::{LinkId, Role, WriteId};
 use crate::testing::Random;
+use farrier_proto::quorum::LeaderPacket;
 use farrier_proto::txn::{SetDataTxn, write_txn};
 use farrier_proto::{Txn, TxnHeader, TxnType};
 use std::collections::{BTreeMap, BTreeSet};
