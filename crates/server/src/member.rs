@@ -4,6 +4,7 @@ use crate::activation::Activations;
 use crate::config::{ConfigError, EnsembleConfig, Member, ServerConfig};
 use crate::mapping::{millis, tree};
 use crate::peers::address::Route;
+use crate::peers::names::Names;
 use crate::peers::{PeerSettings, addresses};
 use farrier_proto::ServerId;
 use farrier_proto::membership::{HostPort, MemberList};
@@ -96,7 +97,7 @@ impl Membership {
             pending: RefCell::default(),
             activations,
             client: Arc::new(client),
-            route: Route { keep_alive: t.keep_alive, detours: config.detours.clone() },
+            route: Route { keep_alive: t.keep_alive, detours: config.detours.clone(), names: Names::new() },
             multi_address: t.multi_address,
             listen_everywhere: t.listen_everywhere,
             bind_retries: t.bind_retries,

@@ -1,5 +1,6 @@
 //! Where peers are: from names to addresses, listeners and connections.
 
+use super::names::Names;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::collections::BTreeMap;
 use std::io;
@@ -67,12 +68,14 @@ pub(crate) struct Route {
     pub(crate) keep_alive: bool,
     /// [`ServerConfig::detours`](crate::config::ServerConfig::detours).
     pub(crate) detours: Arc<BTreeMap<SocketAddr, SocketAddr>>,
+    /// What its name stands for.
+    pub(crate) names: Arc<Names>,
 }
 
 /// Connects to the first address that accepts, each within `patience`.
 pub(crate) async fn connect(endpoint: &Endpoint, patience: Duration, route: &Route) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in resolve(endpoint).await? {
+    for address in route.names.resolve(endpoint).await? {
         let address = route.detours.get(&address).copied().unwrap_or(address);
         match tokio::time::timeout(patience, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {

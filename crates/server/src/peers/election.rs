@@ -4,7 +4,8 @@
 //! The smaller side dials too, if it has something to say: the larger one takes that as a request to be dialled
 //! back. What is dialled again and again is whoever has not got the newest message.
 
-use super::address::{self, Endpoint};
+use super::address::{self, Endpoint, Route};
+use super::names::Names;
 use super::scarce::Handshakes;
 use super::{PeerSettings, Report, report_one};
 use crate::quietly::Quietly;
@@ -59,6 +60,8 @@ const HOST_MAX: usize = 255;
 /// The election port and its connections.
 pub(super) struct Election {
     settings: Rc<PeerSettings>,
+    /// How places are reached that somebody told.
+    told_route: Route,
     report: Report,
     peers: RefCell<BTreeMap<ServerId, Peer>>,
     handshakes: Handshakes,
@@ -101,8 +104,10 @@ struct Connection {
 
 impl Election {
     pub(super) fn new(settings: Rc<PeerSettings>, report: Report) -> Self {
+        let told_route = Route { names: Names::told(), ..settings.route.clone() };
         let this = Self {
             settings,
+            told_route,
             report,
             peers: RefCell::default(),
             handshakes: Handshakes::default(),
@@ -249,7 +254,7 @@ impl Election {
     /// configuration says is not kept waiting for that, and that takes no longer than one address that does not answer.
     async fn dial_once(&self, to: ServerId, told: &[Endpoint]) -> io::Result<TcpStream> {
         let known = self.settings.election_of(to);
-        let mut first = pin!(self.dial_each(&known));
+        let mut first = pin!(self.dial_each(&known, &self.settings.route));
         let mut early = None;
         if !told.is_empty() {
             early = tokio::time::timeout(HEAD_START, &mut first).await.ok();
@@ -260,7 +265,7 @@ impl Election {
         let patience = address::RESOLVE_MAX + self.settings.connect_timeout;
         let mut then = pin!(async {
             let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "the addresses that it told do not answer");
-            tokio::time::timeout(patience, self.dial_each(told)).await.map_err(silent).flatten()
+            tokio::time::timeout(patience, self.dial_each(told, &self.told_route)).await.map_err(silent).flatten()
         });
         match early {
             Some(_) => then.await,
@@ -273,10 +278,10 @@ impl Election {
     }
 
     /// The first of these places that accepts.
-    async fn dial_each(&self, endpoints: &[Endpoint]) -> io::Result<TcpStream> {
+    async fn dial_each(&self, endpoints: &[Endpoint], route: &Route) -> io::Result<TcpStream> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "its address is not known");
         for endpoint in endpoints {
-            match address::connect(endpoint, self.settings.connect_timeout, &self.settings.route).await {
+            match address::connect(endpoint, self.settings.connect_timeout, route).await {
                 Ok(mut stream) => {
                     stream.write_all(&self.header()).await?;
                     return Ok(stream);

@@ -13,6 +13,7 @@ mod election;
 pub(crate) mod later;
 mod learner_channel;
 mod link;
+pub(crate) mod names;
 mod own_ports;
 mod ports;
 mod scarce;
@@ -34,13 +35,13 @@ pub(crate) use own_ports::BIND_RETRY;
 use own_ports::OwnPorts;
 pub(crate) use ports::{Port, Ports};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::task::LocalSet;
+use tokio::task::{LocalSet, spawn_local};
 
 /// Threads for look-ups of names and for snapshots on their way; more wait for their turn.
 const BLOCKING_MAX: usize = 64;
@@ -172,6 +173,13 @@ impl PeerSettings {
         self.known(server, |m| &m.election)
     }
 
+    /// Where the others are, in force and pending, by name.
+    fn other_hosts(&self) -> BTreeSet<String> {
+        let (members, pending) = (self.members.borrow(), self.pending.borrow());
+        let others = members.iter().chain(&*pending).filter(|(id, _)| **id != self.me);
+        others.flat_map(|(_, at)| at.quorum.iter().chain(&at.election)).map(|at| at.host.clone()).collect()
+    }
+
     /// What is in force comes first, as for Apache's servers (`QuorumCnxManager.connectOne`); and this server itself is
     /// nowhere else.
     fn known(&self, server: ServerId, ports: fn(&MemberAddresses) -> &Vec<Endpoint>) -> Vec<Endpoint> {
@@ -221,7 +229,7 @@ impl PeerSettings {
             pending: RefCell::default(),
             activations: Arc::default(),
             client: Arc::default(),
-            route: Route { keep_alive: false, detours: Arc::default() },
+            route: Route { keep_alive: false, detours: Arc::default(), names: names::Names::new() },
             multi_address: false,
             listen_everywhere: false,
             bind_retries: 0,
@@ -301,6 +309,8 @@ pub(crate) fn run(core: &Arc<Core>, settings: PeerSettings, listeners: PeerListe
     local.block_on(&runtime, async {
         let election = Rc::new(Election::new(settings.clone(), report.clone()));
         let channel = Rc::new(LearnerChannel::new(settings.clone(), report, core.ports().clone()));
+        let known = settings.clone();
+        spawn_local(async move { known.route.names.keep_known(|| known.other_hosts()).await });
         let own = OwnPorts::new(settings.clone(), election.clone(), channel.clone(), listeners);
         let mut commands = Vec::new();
         loop {

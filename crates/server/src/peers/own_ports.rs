@@ -113,7 +113,7 @@ impl OwnPorts {
         let found = if self.settings.listen_everywhere {
             vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), endpoint.port)]
         } else {
-            address::resolve(endpoint).await?
+            self.settings.route.names.resolve(endpoint).await?
         };
         if found.iter().any(|wanted| self.is_open(kind, *wanted)) {
             return Ok(());

@@ -1,10 +1,12 @@
 use super::*;
 use crate::peers::MemberAddresses;
 use crate::peers::address::Route;
+use crate::peers::names::Names;
 use farrier_proto::membership::MemberList;
 use farrier_proto::quorum::{ElectionRound, ServerState, Vote};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -50,7 +52,7 @@ async fn rig_where(others: &[(i64, u16)], second: Option<&str>, adjust: impl FnO
     let own = &mut members.get_mut(&ServerId(5)).expect("it is one of them").election;
     own.extend(second.map(|host| Endpoint { host: host.into(), port }));
     let mut settings = PeerSettings {
-        route: Route { keep_alive: true, detours: Arc::default() },
+        route: Route { keep_alive: true, detours: Arc::default(), names: Names::new() },
         multi_address: second.is_some(),
         ..PeerSettings::patient(ServerId(5), members)
     };
@@ -214,6 +216,36 @@ fn a_smaller_id_is_dialled_back_where_the_configuration_has_it_first() {
             };
             assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
             stream.shutdown().await.expect("it is open");
+            assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(2) });
+        }
+    });
+}
+
+/// As Apache's servers do: an ensemble finds a leader without its name servers.
+#[test]
+fn a_peer_whose_name_no_longer_resolves_is_dialled_where_it_was() {
+    static DOWN: AtomicBool = AtomicBool::new(false);
+    fn resolver(_host: &str) -> io::Result<Vec<SocketAddr>> {
+        if DOWN.load(Ordering::SeqCst) {
+            return Err(io::Error::other("no name server can be reached"));
+        }
+        Ok(vec![([127, 0, 0, 1], 0).into()])
+    }
+    run(async {
+        let (listener, port) = peer_port().await;
+        let mut rig = rig_where(&[(2, port)], None, |settings| {
+            settings.route.names = Names::with(resolver, true, 4);
+            settings.members.borrow_mut().get_mut(&ServerId(2)).expect("it is one of them").election[0].host =
+                "zk2".into();
+        })
+        .await;
+        for round in 1..=2 {
+            rig.election.send(ServerId(2), &notification(round));
+            let (mut stream, _) = accept(&listener).await;
+            assert_eq!(rig.input().await, Input::ElectionUp { peer: ServerId(2) });
+            assert_eq!(read_one(&mut stream).await.round, ElectionRound(round));
+            DOWN.store(true, Ordering::SeqCst);
+            drop(stream);
             assert_eq!(rig.input().await, Input::ElectionDown { peer: ServerId(2) });
         }
     });
