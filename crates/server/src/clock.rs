@@ -19,9 +19,10 @@ impl Clock {
     }
 
     /// [`Self::now`] for whoever knows a time before it: in the same millisecond the wall's clock is not read again.
+    /// Monotonic clocks of some machines step back for a moment ([`Instant`] tells which); then the time stands still.
     pub(crate) fn now_after(&self, before: Time) -> Time {
         let mono = self.mono();
-        if mono == before.mono { before } else { Time { mono, wall: wall_millis() } }
+        if mono <= before.mono { before } else { Time { mono, wall: wall_millis() } }
     }
 
     fn mono(&self) -> u64 {
@@ -38,4 +39,19 @@ impl Clock {
 /// Milliseconds since 1970; 0 if the machine's clock stands before.
 pub(crate) fn wall_millis() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_stands_still_where_the_clock_steps_back() {
+        let clock = Clock::new();
+        let ahead = Time { mono: clock.now().mono + 60_000, wall: 7 };
+        assert_eq!(clock.now_after(ahead), ahead);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        let behind = Time { mono: 0, wall: 7 };
+        assert!(clock.now_after(behind).mono > 0);
+    }
 }

@@ -139,8 +139,8 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// A server with so many network workers.
-    pub(crate) fn new(replica: Replica, clock: Clock, workers: usize) -> Self {
+    /// A server with so many network workers, whose replica was made at `made`.
+    pub(crate) fn new(replica: Replica, made: Time, clock: Clock, workers: usize) -> Self {
         assert!((1..=WORKERS_MAX).contains(&workers), "1 to {WORKERS_MAX} network workers");
         let engine = Engine {
             replica,
@@ -148,7 +148,7 @@ impl Core {
             notes: Vec::new(),
             commands: Vec::new(),
             armed: None,
-            newest: clock.now(),
+            newest: made,
             pending: 0,
         };
         Self {
@@ -598,6 +598,7 @@ mod tests {
         const NEW: &str = "server.1=a:1:2\nserver.2=b:1:2\nserver.4=d:1:2\nversion=7";
         let config = crate::config::ServerConfig::standalone("/nowhere", ([127, 0, 0, 1], 0).into());
         let clock = Clock::new();
+        let made = clock.now();
         let state = farrier_replica::TreeRestore::new(crate::mapping::tree(&config), 7);
         let replica = Replica::ensemble(
             crate::mapping::replica(&config, None, 7),
@@ -611,9 +612,9 @@ mod tests {
             },
             state,
             0,
-            clock.now(),
+            made,
         );
-        let core = Core::new(replica, clock, 1);
+        let core = Core::new(replica, made, clock, 1);
         core.step(Input::TimerFired);
         let first = core.peers.waiting_now();
         let [PeerCommand::Pending { members: Some(told) }, said @ ..] = &first[..] else { panic!("{first:?}") };

@@ -19,7 +19,7 @@ use crate::peers::{self, PeerListeners, PeerSettings};
 use crate::restoring;
 use crate::words::WordSettings;
 use crate::worker::{self, HAND_OFF_MAX, WorkerSettings};
-use farrier_replica::{Input, LogWork, Replica, durable};
+use farrier_replica::{Input, LogWork, Replica, Time, durable};
 use farrier_storage::{DiskError, DiskErrorKind, LogWriter, Pending, Refusal, RefusalKind, read_pending};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -156,6 +156,7 @@ struct Parts<'a> {
     disk: Arc<RealDisk>,
     directories: Arc<DirectoryLock>,
     clock: Clock,
+    made: Time,
     seed: u64,
     writer: LogWriter<RealDisk>,
     floor: Arc<Floor>,
@@ -206,9 +207,9 @@ impl Server {
         let writer =
             LogWriter::open(disk.clone(), &recovered, mapping::log(&config)).with_txn_max(mapping::txn_max(&config));
         let settings = mapping::replica(&config, member.as_ref(), seed);
-        let (last, replayed, now) = (recovered.last_zxid, recovered.replayed, clock.now());
+        let (last, replayed, made) = (recovered.last_zxid, recovered.replayed, clock.now());
         let replica = match &member {
-            None => Replica::standalone(settings, state, last, replayed, now),
+            None => Replica::standalone(settings, state, last, replayed, made),
             Some(m) => Replica::ensemble(
                 settings,
                 m.zab(&config, seed),
@@ -216,7 +217,7 @@ impl Server {
                 durable(&recovered),
                 state,
                 replayed,
-                now,
+                made,
             ),
         };
         let floor = Arc::new(Floor::default());
@@ -230,6 +231,7 @@ impl Server {
             disk,
             directories,
             clock,
+            made,
             seed,
             writer,
             floor,
@@ -238,10 +240,11 @@ impl Server {
     }
 
     fn run(parts: Parts<'_>) -> Result<Self, StartError> {
-        let Parts { config, listener, address, member, disk, directories, clock, seed, writer, floor, replica } = parts;
+        let Parts { config, listener, address, member, disk, directories, clock, made, seed, writer, floor, replica } =
+            parts;
         let workers = worker_count(config);
         let (image_sender, images) = sync_channel(1);
-        let core = Arc::new(Core::new(replica, clock, workers));
+        let core = Arc::new(Core::new(replica, made, clock, workers));
         let limits = Arc::new(ConnectionLimits::new(config.client.max_per_address, config.client.max_total));
         let settings = WorkerSettings {
             frame_max: config.limits.jute_max_buffer,

@@ -21,9 +21,10 @@ const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 pub(crate) fn core() -> Arc<Core> {
     let config = ServerConfig::standalone("/nowhere", ADDRESS);
     let clock = Clock::new();
+    let made = clock.now();
     let state = TreeRestore::new(mapping::tree(&config), 7);
-    let replica = Replica::standalone(mapping::replica(&config, None, 7), state, Zxid::ZERO, 0, clock.now());
-    Arc::new(Core::new(replica, clock, 1))
+    let replica = Replica::standalone(mapping::replica(&config, None, 7), state, Zxid::ZERO, 0, made);
+    Arc::new(Core::new(replica, made, clock, 1))
 }
 
 /// What its worker is told.
