@@ -20,17 +20,40 @@ fn node(path: &str) -> NodeRecord<'_> {
     NodeRecord { path, data: Some(b"data"), acl: -1, stat: StatPersisted::ZERO }
 }
 
-/// The `n`th transaction of a log: creations, then changes, some of them longer than a batch.
+/// The path of the `n`th creation.
+fn path(n: u32) -> String {
+    if n.is_multiple_of(7) { format!("/n{n}") } else { format!("/n{}/m{n}", n / 7 * 7) }
+}
+
+/// Sometimes longer than a batch.
+fn data(n: u32) -> Vec<u8> {
+    vec![n as u8; if n % 5000 == 77 { BATCH_HANDED_MAX + 1 } else { (n % 50) as usize }]
+}
+
+/// The `n`th transaction of a log, which creates a znode.
+fn create(n: u32, path: String) -> Vec<u8> {
+    let acl = vec![Acl::world(1 + (n % 31) as i32)];
+    let (path, data, ephemeral) = (path.into(), Some(data(n).into()), n % 7 == 3);
+    logged(Zxid::new(0, n + 1), &Txn::Create(CreateTxn { path, data, acl, ephemeral, parent_cversion: n as i32 }))
+}
+
+/// The `n`th transaction of a log: creations, then changes.
 fn txn(n: u32) -> Vec<u8> {
-    let path = |n: u32| if n.is_multiple_of(7) { format!("/n{n}") } else { format!("/n{}/m{n}", n / 7 * 7) }.into();
-    let data = Some(vec![n as u8; if n % 5000 == 77 { BATCH_HANDED_MAX + 1 } else { (n % 50) as usize }].into());
-    let txn = if n < MANY / 2 {
-        let acl = vec![Acl::world(1 + (n % 31) as i32)];
-        Txn::Create(CreateTxn { path: path(n), data, acl, ephemeral: n % 7 == 3, parent_cversion: n as i32 })
-    } else {
-        Txn::SetData(SetDataTxn { path: path(n - MANY / 2), data, version: n as i32 })
-    };
-    logged(Zxid::new(0, n + 1), &txn)
+    if n < MANY / 2 {
+        return create(n, path(n));
+    }
+    let change = SetDataTxn { path: path(n - MANY / 2).into(), data: Some(data(n).into()), version: n as i32 };
+    logged(Zxid::new(0, n + 1), &Txn::SetData(change))
+}
+
+/// The same of another log, in which all are creations: behind its snapshot some meet a path that is taken, others a
+/// parent that is missing.
+fn creation(n: u32) -> Vec<u8> {
+    match n % 5 {
+        3 if n >= MANY / 2 => create(n, path(n - MANY / 2)),
+        4 if n >= MANY / 2 => create(n, format!("/missing{n}/m")),
+        _ => create(n, path(n)),
+    }
 }
 
 /// A transaction of session 9 as it stands in the log, without a digest.
@@ -46,7 +69,7 @@ fn logged(zxid: Zxid, txn: &Txn<'_>) -> Vec<u8> {
 }
 
 /// A disk with two snapshots and a log of [`MANY`] transactions, half of them behind the newer snapshot.
-fn used() -> Arc<MemDisk> {
+fn used(txn: fn(u32) -> Vec<u8>) -> Arc<MemDisk> {
     let disk = Arc::new(MemDisk::default());
     disk.stop_recording();
     let options = RecoverOptions::default();
@@ -84,11 +107,27 @@ fn both(disk: &MemDisk) -> [(Recovered, (u64, Vec<u8>)); 2] {
 
 #[test]
 fn two_threads_restore_what_one_does() {
-    let disk = used();
+    let disk = used(txn);
     let [two, one] = both(&disk);
     assert_eq!(two, one);
     assert_eq!((two.0.last_zxid, two.0.warnings.len()), (Zxid::new(0, MANY), 0), "{:?}", two.0.warnings);
     assert!(two.0.replayed > u64::from(MANY) / 3 && two.0.snapshot_zxid > Some(Zxid::ZERO));
+}
+
+#[test]
+fn two_threads_create_what_one_does_and_refuse_the_same() {
+    let disk = used(creation);
+    let [two, one] = both(&disk);
+    assert_eq!(two, one);
+    assert_eq!((two.0.last_zxid, two.0.warnings.len()), (Zxid::new(0, MANY), 0), "{:?}", two.0.warnings);
+    assert!(two.0.replayed > u64::from(MANY) / 3 && two.0.snapshot_zxid > Some(Zxid::ZERO));
+    let holds = |path: &str| two.1.1.windows(path.len()).any(|bytes| bytes == path.as_bytes());
+    // Whose parent was created behind the snapshot, and whose was to be, but was not.
+    let behind = |n: u32, rest: u32| n >= MANY / 2 && n.is_multiple_of(7) && n % 5 == rest;
+    let [created, refused] =
+        [0, 4].map(|rest| (0..MANY).rfind(|n| behind(*n, rest) && n + 7 < MANY).expect("there are many"));
+    assert!(holds(&path(created)) && holds(&path(created + 1)));
+    assert!(!holds(&path(refused)) && !holds(&path(refused + 1)) && !holds("/missing"));
 }
 
 #[test]
@@ -103,7 +142,7 @@ fn a_fresh_directory_gets_its_first_snapshot() {
 
 #[test]
 fn a_damaged_snapshot_gives_way_to_an_older_one_in_the_middle() {
-    let disk = used();
+    let disk = used(txn);
     let newer = DiskPath::new(Dir::DataVersion, snapshot_name(Zxid::new(0, MANY / 2 + 1), Compression::Plain));
     let bytes = disk.content(&newer).expect("it was written");
     // A parent is called otherwise: its children are refused long before the checksum is seen to be wrong.
