@@ -5,7 +5,7 @@ use crate::files::Files;
 use crate::priority::{Rests, behind_requests};
 use farrier_replica::{Input, SnapshotImage};
 use farrier_storage::{
-    Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, PurgePolicy,
+    Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, DiskPath, DiskResult, OpenMode, PurgePolicy, Purged,
     SnapshotOptions, prepare_segment, purge, write_snapshot_paced,
 };
 use std::sync::Arc;
@@ -208,6 +208,9 @@ fn next_image(core: &Core, images: &Receiver<SnapshotTask>) -> Option<SnapshotTa
 /// How long the preparer waits before it tries again what failed.
 const PREPARE_PAUSE: Duration = Duration::from_secs(5);
 
+/// Before what was given up for a change of the history is tried again, which then waits for the end of that.
+const CLAIM_PAUSE: Duration = Duration::from_millis(100);
+
 /// Zero-fills the next log segment whenever one was begun, until the channel or the server closes. What comes of it is
 /// told to the replica: a disk that is nearly full shows here first.
 pub(crate) fn run_preparer<D: Disk>(
@@ -220,25 +223,32 @@ pub(crate) fn run_preparer<D: Disk>(
     behind_requests();
     let disk = UntilClosing::new(disk, core, files);
     let over = || disk.is_given_up();
-    let mut failed = false;
+    let mut pause = None;
     loop {
-        let woken = if failed { wanted.recv_timeout(PREPARE_PAUSE) } else { wanted.recv().map_err(Into::into) };
+        let woken = match pause {
+            Some(pause) => wanted.recv_timeout(pause),
+            None => wanted.recv().map_err(Into::into),
+        };
         if woken == Err(RecvTimeoutError::Disconnected) {
             return;
         }
-        let history = files.history();
         let guard = files.segments();
         let mut rests = Rests::new(PREPARER_RESTS, &over);
         let prepared = prepare_segment(&disk, segment_size, &mut |_written| rests.rest());
+        // Under the lock: whoever claimed the files meanwhile waits for it.
+        let claimed = files.are_claimed();
         drop(guard);
         let error = match prepared {
             Ok(()) => None,
             Err(_) if core.is_closing() => return,
-            // The log thread asks again behind the change.
-            Err(_) if history != files.history() || files.are_claimed() => continue,
+            // Nobody asks again before a segment is begun, and that may take hours.
+            Err(_) if claimed => {
+                pause = Some(CLAIM_PAUSE);
+                continue;
+            }
             Err(e) => Some(e.to_string()),
         };
-        failed = error.is_some();
+        pause = error.is_some().then_some(PREPARE_PAUSE);
         core.step_in_bulk(Input::SegmentPrepared { error });
     }
 }
@@ -260,22 +270,13 @@ pub(crate) fn run_purge<D: Disk>(
             std::thread::sleep((next - now).min(Duration::from_millis(500)));
             continue;
         }
+        let Some(purged) = purge_unless_given_up(&disk, policy) else {
+            next = Instant::now() + interval.min(CLAIM_PAUSE);
+            continue;
+        };
         next = now + interval;
-        let guard = files.snapshots();
-        let purged = purge(&disk, policy);
-        drop(guard);
         match purged {
-            // What could not be read in time was not found wanting.
-            Ok(purged) if core.is_closing() => {
-                for file in &purged.removed {
-                    tracing::info!("purged {file}");
-                }
-            }
-            Err(_) if core.is_closing() => {}
             Ok(purged) => {
-                for file in &purged.removed {
-                    tracing::info!("purged {file}");
-                }
                 for text in &purged.invalid {
                     tracing::warn!("a snapshot does not read back: {text}");
                 }
@@ -289,6 +290,20 @@ pub(crate) fn run_purge<D: Disk>(
             Err(e) => tracing::warn!("nothing purged: {e}"),
         }
     }
+}
+
+/// Purges once, and tells what was removed. `None` if the server closes, or the history is about to change: what could
+/// not be read in time was not found wanting.
+fn purge_unless_given_up<D: Disk>(disk: &UntilClosing<D>, policy: &PurgePolicy) -> Option<DiskResult<Purged>> {
+    let guard = disk.files.snapshots();
+    let purged = purge(disk, policy);
+    // Under the lock: whoever claimed the files meanwhile waits for it.
+    let given_up = disk.is_given_up();
+    drop(guard);
+    for file in purged.iter().flat_map(|purged| &purged.removed) {
+        tracing::info!("purged {file}");
+    }
+    (!given_up).then_some(purged)
 }
 
 #[cfg(test)]
@@ -329,6 +344,48 @@ mod tests {
         let mut state = farrier_replica::TreeRestore::new(farrier_tree::TreeConfig::default(), 7);
         sender.send((0, Box::new(state.image()))).expect("there is room");
         assert!(next_image(&core, &images).is_none());
+    }
+
+    /// Until it is so; panics if that takes too long.
+    fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !is_so() {
+            assert!(Instant::now() < end, "never: {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_purge_that_meets_a_change_of_the_history_finds_no_snapshot_wanting() {
+        let (disk, core, files) = (Arc::new(MemDisk::default()), testing::core(), Arc::<Files>::default());
+        let mut state = farrier_replica::TreeRestore::new(farrier_tree::TreeConfig::default(), 7);
+        write_snapshot(&*disk, &state.image(), &SnapshotOptions::default()).expect("a healthy disk");
+        let disk = UntilClosing::new(&disk, &core, &files);
+        let purged = || purge_unless_given_up(&disk, &PurgePolicy::default());
+        files.set_claimed(true);
+        assert_eq!(purged(), None, "it is tried again");
+        files.set_claimed(false);
+        let purged = purged().expect("it came to its end").expect("a healthy disk");
+        assert_eq!((purged.kept.len(), purged.invalid.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_preparation_that_was_given_up_for_a_change_of_the_history_is_made_up_for() {
+        let (disk, core, files) = (Arc::new(MemDisk::default()), testing::core(), Arc::<Files>::default());
+        let (ask, wanted) = std::sync::mpsc::sync_channel(1);
+        files.set_claimed(true);
+        std::thread::scope(|scope| {
+            let (core, disk, files) = (&core, &disk, &files);
+            scope.spawn(move || run_preparer(core, disk, 1 << 16, &wanted, files));
+            ask.send(()).expect("it waits");
+            until("it gives up", || disk.ops().iter().any(|op| matches!(op, Op::Remove { .. })));
+            files.set_claimed(false);
+            let is_there =
+                || disk.list(Dir::LogVersion).expect("a healthy disk").iter().any(|f| f.name == "farrier.next");
+            let made = std::panic::catch_unwind(|| until("a segment", is_there));
+            drop(ask);
+            made.expect("it is tried again by itself");
+        });
     }
 
     /// What a disk is asked for in which order by who writes as the background does.

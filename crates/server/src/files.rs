@@ -40,6 +40,13 @@ impl Files {
         self.claimed.load(Ordering::SeqCst)
     }
 
+    /// Lets whoever asks believe it, or no longer.
+    #[cfg(test)]
+    #[allow(dead_code, reason = "the tests of interleavings compile this file too")]
+    pub(crate) fn set_claimed(&self, claimed: bool) {
+        self.claimed.store(claimed, Ordering::SeqCst);
+    }
+
     /// The number of the history: another one behind each claim.
     pub(crate) fn history(&self) -> u64 {
         self.history.load(Ordering::SeqCst)
