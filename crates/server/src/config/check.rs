@@ -28,13 +28,13 @@ pub(super) fn effective(sources: &Sources, config: &ServerConfig) -> Vec<Effecti
             Support::Used | Support::Alone(_) | Support::Partly(_) | Support::Demand(_) => None,
             Support::Ensemble if config.ensemble.is_some() => None,
             Support::Ensemble => Some("concerns ensembles".to_owned()),
-            Support::Mapped(how) => Some(how.to_owned()),
+            Support::Mapped(how) | Support::Differs(how) => Some(how.to_owned()),
             Support::Ignored(why) => Some(format!("no effect: {why}")),
             Support::NotRunning(what) => Some(format!("not running: {what}")),
         };
         let mut set = sources.assignments().filter(|a| std::ptr::eq(a.key, key)).peekable();
         let is_read = match key.support {
-            Support::Used | Support::Alone(_) | Support::Partly(_) => true,
+            Support::Used | Support::Differs(_) | Support::Alone(_) | Support::Partly(_) => true,
             Support::Ensemble => config.ensemble.is_some(),
             Support::Mapped(_) | Support::Ignored(_) | Support::NotRunning(_) | Support::Demand(_) => false,
         };
@@ -127,6 +127,7 @@ pub fn reference() -> String {
         let here = match key.support {
             Support::Used => "honoured".to_owned(),
             Support::Partly(lacks) => format!("honoured, but {lacks}"),
+            Support::Differs(how) => format!("honoured: {how}"),
             Support::Alone(what) => {
                 format!("honoured by a server that runs alone; not running yet in an ensemble: {what}")
             }

@@ -8,7 +8,7 @@ use Fallback::{Derived, Required, Unset, Value};
 use Kind::{Bool, Choice, Host, Int, Opaque, Path, Period, Port, Raised, Real, Text, Word, Words};
 use Mark::{Map, Must, Warn};
 use Property::{Both, Plain, Prefixed};
-use Support::{Alone, Demand, Ensemble, Ignored, Mapped, NotRunning, Partly, Used};
+use Support::{Alone, Demand, Differs, Ensemble, Ignored, Mapped, NotRunning, Partly, Used};
 
 /// One row.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +94,8 @@ pub(super) enum Mark {
 pub(super) enum Support {
     /// Read by the server.
     Used,
+    /// Read by the server. It means more or less than in Apache, which the text says.
+    Differs(&'static str),
     /// Read by a server that runs alone. In an ensemble it belongs to this feature, which isn't running yet.
     Alone(&'static str),
     /// Read by the server. In an ensemble something is missing in this version, which the text says.
@@ -301,7 +303,7 @@ pub(super) static KEYS: &[Key] = &[
     Key::new("snapCount", Raised { min: 2, max: INT_MAX }, Value("100000")),
     Key::new("snapSizeLimitInKb", BYTES_OR_OFF, Value("4194304")),
     Key::new("txnLogSizeLimitInKb", BYTES_OR_OFF, Value("-1")),
-    Key::new("preAllocSize", Int { min: 0, max: 4 << 20 }, Value("65536")),
+    Key::new("preAllocSize", Int { min: 0, max: 4 << 20 }, Value("65536")).mark(Map).support(Differs("the log rolls at this size too, and each time with several syncs, so a few KiB cost much")),
     Key::new("commitLogCount", Raised { min: 500, max: INT_MAX }, Value("500")).support(Ensemble),
     Key::new("snapshotSizeFactor", Real { min: -1.0, max: 1e9 }, Value("0.33")).support(Ensemble),
     Key::new("forceSync", Word("no"), Value("yes")),

@@ -97,7 +97,8 @@ pub struct StorageSettings {
     pub snap_size_limit: Option<u64>,
     /// `txnLogSizeLimitInKb` in bytes: the log rolls at this size.
     pub txn_log_size_limit: Option<u64>,
-    /// `preAllocSize` in bytes: the log grows in blocks of this size.
+    /// `preAllocSize` in bytes: segments of the log are prepared in this size, and the log rolls at it. Apache's files
+    /// grow in blocks of it, and roll with snapshots alone. Zero prepares nothing.
     pub preallocate: u64,
     /// `forceSync`: sync before acknowledging. False loses acknowledged writes in a power cut.
     pub force_sync: bool,

@@ -170,7 +170,7 @@ impl Sources {
                 Support::Alone(_) => self.if_alone.push(applied),
                 // It is not applied, wherever it stands.
                 Support::Mapped(_) | Support::Ignored(_) | Support::NotRunning(_) => {}
-                Support::Used | Support::Partly(_) | Support::Ensemble | Support::Demand(_) => {
+                Support::Used | Support::Differs(_) | Support::Partly(_) | Support::Ensemble | Support::Demand(_) => {
                     self.warnings.push(applied)
                 }
             }
@@ -357,7 +357,12 @@ impl Sources {
         for a in self.set.values() {
             let place = format!("{} ({})", a.name, a.origin);
             match a.key.support {
-                Support::Used | Support::Alone(_) | Support::Partly(_) | Support::Ensemble | Support::Mapped(_) => {}
+                Support::Used
+                | Support::Differs(_)
+                | Support::Alone(_)
+                | Support::Partly(_)
+                | Support::Ensemble
+                | Support::Mapped(_) => {}
                 Support::Ignored(reason) => ignored.push(format!("{place}: {reason}")),
                 Support::NotRunning(_) if a.is_off() => {}
                 Support::NotRunning(feature) => missing.entry(feature).or_default().push(place),

@@ -772,3 +772,12 @@ fn a_super_digest_may_have_any_user_but_needs_one() {
     assert_eq!(warned("admin:xQJmxLMiHGwaqBvst5y6rkB6HQs="), "");
     assert!(warned("xQJmxLMiHGwaqBvst5y6rkB6HQs=").contains("no identity can match it"));
 }
+
+/// Apache's log does not roll at it; whoever takes a small one over can see what it does.
+#[test]
+fn a_key_that_means_more_than_in_apache_says_so() {
+    let loaded = accepted("preAllocSize=64");
+    assert_eq!((loaded.config.storage.preallocate, warnings(&loaded)), (64 << 10, String::new()));
+    let table = render(&loaded.effective);
+    assert!(table.contains("the log rolls at this size too"), "{table}");
+}
