@@ -59,7 +59,7 @@ pub struct RecoverOptions {
     pub txn_max: usize,
     /// Of the marks that are written: 0 for a standalone server. Not asked of a member: recovery reads its files.
     pub current_epoch: u32,
-    /// Whether `dataLogDir` differs from `dataDir`. Differing listings show it too.
+    /// Whether `dataLogDir` is another directory than `dataDir`, whatever the two are called.
     pub separate_log_dir: bool,
     /// The configuration file, for the commands that a refusal names.
     pub config_file: Option<String>,
@@ -562,8 +562,7 @@ pub(crate) fn check_snapshot_is_marked<D: Disk>(
     scan: &Scan,
 ) -> Result<(), Refusal> {
     let (Some(snapshot), Some(read), Some(mark)) = (&loaded.snapshot, &loaded.read, newest) else { return Ok(()) };
-    let mark_name = mark_path().name;
-    if disk.describe(&DiskPath::new(Dir::Data, mark_name)) == disk.describe(&mark_path()) {
+    if !options.separate_log_dir {
         // No part of it is of another time, but a copy of a directory in use may have its files in that order.
         return Ok(());
     }

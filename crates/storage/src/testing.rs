@@ -116,7 +116,7 @@ pub(crate) fn txn(z: u64) -> Vec<u8> {
 /// Recovers, and writes the first snapshot where a server would.
 pub(crate) fn start(disk: &Arc<MemDisk>) -> Result<(Nodes, Recovered), Refusal> {
     let mut state = Nodes::default();
-    let recovered = recover(disk, &RecoverOptions::default(), &mut state)?;
+    let recovered = recover(disk, &on(disk, RecoverOptions::default()), &mut state)?;
     if recovered.needs_snapshot() {
         write_snapshot(&**disk, &state, &SnapshotOptions::default())?;
         remove_initialize(&**disk)?;
@@ -127,12 +127,18 @@ pub(crate) fn start(disk: &Arc<MemDisk>) -> Result<(Nodes, Recovered), Refusal> 
 /// [`start`] for a member of an ensemble.
 pub(crate) fn start_member(disk: &Arc<MemDisk>) -> Result<(Nodes, Recovered), Refusal> {
     let mut state = Nodes::default();
-    let recovered = recover(disk, &MEMBER, &mut state)?;
+    let recovered = recover(disk, &on(disk, MEMBER), &mut state)?;
     if recovered.needs_snapshot() {
         write_snapshot(&**disk, &state, &SnapshotOptions::default())?;
         remove_initialize(&**disk)?;
     }
     Ok((state, recovered))
+}
+
+/// `options` for the directories of `disk`.
+pub(crate) fn on(disk: &MemDisk, options: RecoverOptions) -> RecoverOptions {
+    let at = |dir| disk.describe(&DiskPath::new(dir, "file"));
+    RecoverOptions { separate_log_dir: at(Dir::Data) != at(Dir::Log), ..options }
 }
 
 pub(crate) const MEMBER: RecoverOptions = RecoverOptions {

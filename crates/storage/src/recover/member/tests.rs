@@ -8,7 +8,7 @@ use crate::mem::{Crash, MemDisk};
 use crate::recover::{RefusalKind, recover};
 use crate::segment::log_path;
 use crate::snapshot::{SnapshotOptions, write_snapshot};
-use crate::testing::{MEMBER, Nodes, chooser, start, start_member, txn, used, writer, zxid};
+use crate::testing::{MEMBER, Nodes, chooser, on, start, start_member, txn, used, writer, zxid};
 use std::sync::Arc;
 
 mod crashes;

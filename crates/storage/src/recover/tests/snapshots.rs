@@ -320,6 +320,8 @@ fn a_snapshot_beyond_log_and_mark_is_no_loss_where_they_are_in_one_directory() {
             disk.put(&path, earlier.content(&path).unwrap());
         }
         if separate {
+            // Of one directory under two names only the options know that it is one.
+            recover(&Arc::new(disk.fork()), &RecoverOptions::default(), &mut Nodes::default()).unwrap();
             let refusal = start(&disk).unwrap_err();
             assert_eq!(refusal.kind, RefusalKind::Damage);
             assert!(refusal.to_string().contains("zxid 0x4"), "{refusal}");

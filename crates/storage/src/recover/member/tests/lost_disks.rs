@@ -184,7 +184,7 @@ fn a_log_directory_from_the_past_costs_the_vote() {
     let new = member_of(1, &[E1 + 3, E1 + 4], Some(Arc::new(old.fork())));
     let disk = mixed(&new, &old);
     let before = disk.names(Dir::LogVersion);
-    let report = repair::examine(&*disk, &MEMBER, &mut Nodes::default()).unwrap();
+    let report = repair::examine(&*disk, &on(&disk, MEMBER), &mut Nodes::default()).unwrap();
     assert_eq!(report.findings.len(), 1, "{report}");
     let alone = Arc::new(disk.fork());
     let refusal = start(&alone).expect_err("whatever came behind the snapshot is forgotten");
@@ -192,7 +192,7 @@ fn a_log_directory_from_the_past_costs_the_vote() {
     assert!(refusal.to_string().contains("snapshot.100000004") && refusal.to_string().contains("mounted"), "{refusal}");
     let recovered = start_twice(&disk);
     assert_eq!((recovered.recovering, recovered.last_zxid), (Recovering::History, zxid(E1 + 4)));
-    let repaired = repair::accept_loss(&*disk, &MEMBER, &mut Nodes::default()).unwrap();
+    let repaired = repair::accept_loss(&*disk, &on(&disk, MEMBER), &mut Nodes::default()).unwrap();
     assert!(repaired.before.loss.is_some() && repaired.after.is_sound());
     assert_eq!(start_twice(&disk).recovering, Recovering::No, "somebody insists");
     assert_eq!(start_twice(&new).recovering, Recovering::No);
