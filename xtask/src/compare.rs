@@ -245,7 +245,8 @@ fn told(options: &Options, apache: &str, etcd: &str, jvm: &[String]) -> String {
          each turn of its sets beside snapshots, which are spread over all of the full server's znodes\n\
          - Farrier and Apache: one thread generates the load and checks every reply; after each row of requests that write, \
          every acknowledged write is read from every server, and behind the turns beside snapshots once; of what a follower that \
-         joins has to have, only its number is looked at, and of events, locks and sessions no more than the replies. etcd: its \
+         joins has to have, only its number is looked at; every watcher has to hear of every write once, and no two contenders may hold \
+         the lock at once; of sessions, only the replies are looked at. etcd: its \
          revision on every member has grown by what was acknowledged\n\
          - memory of an idle session: what resident memory of three fresh servers, started for each sample, grows by from 1,000 to \
          6,000 sessions, for each; a JVM's growth is also what it has not collected; – where it did not grow\n\

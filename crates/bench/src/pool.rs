@@ -316,7 +316,8 @@ impl Pool {
             }
             if end.is_none() && until.is_some_and(|t| now >= t) {
                 end = Some((now, probe()?, seen.replies));
-                if let Some(schedule) = &mut schedule
+                if ended_by.is_none()
+                    && let Some(schedule) = &mut schedule
                     && !self.send_due(schedule, depth, source, now)?
                     && self.clients.iter().any(|client| !client.exhausted)
                 {

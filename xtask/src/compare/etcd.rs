@@ -243,13 +243,16 @@ impl Members {
         })
     }
 
-    /// The port of the member that leads.
+    /// The port of the member that leads, once one does.
     fn leader(&self) -> Result<u16> {
-        for port in &self.ports {
-            let answer = ask(*port, "maintenance/status", "{}")?;
-            if read_leads(&answer)? {
-                return Ok(*port);
+        let begun = Instant::now();
+        while begun.elapsed() < START_MAX {
+            for port in &self.ports {
+                if read_leads(&ask(*port, "maintenance/status", "{}")?)? {
+                    return Ok(*port);
+                }
             }
+            std::thread::sleep(Duration::from_millis(100));
         }
         bail!("no member of etcd leads: {}", self.last_words())
     }

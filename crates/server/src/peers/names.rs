@@ -15,6 +15,9 @@ use tokio::sync::watch;
 /// Longest wait for a name server where there are addresses to go on with. What is found later serves whoever dials then.
 const KNOWN_WAIT: Duration = Duration::from_secs(1);
 
+/// The same where this wait was in vain before, and nothing was found since.
+const LOST_WAIT: Duration = Duration::from_millis(50);
+
 /// Between two rounds of look-ups ahead of need.
 const REFRESH: Duration = Duration::from_secs(60);
 
@@ -96,8 +99,13 @@ impl Names {
             return Ok(vec![SocketAddr::new(ip, endpoint.port)]);
         }
         let (answer, last) = self.ask(host);
+        let patience = match (last.is_empty(), self.is_lost(host)) {
+            (true, _) => RESOLVE_MAX,
+            (false, false) => KNOWN_WAIT,
+            (false, true) => LOST_WAIT,
+        };
         let found = match answer {
-            Some(answer) => wait(answer, if last.is_empty() { RESOLVE_MAX } else { KNOWN_WAIT }).await,
+            Some(answer) => wait(answer, patience).await,
             None => Err(io::Error::new(io::ErrorKind::TimedOut, "too many look-ups of other names have no answer yet")),
         };
         let mut found = match found {
@@ -109,6 +117,10 @@ impl Names {
         };
         found.iter_mut().for_each(|address| address.set_port(endpoint.port));
         Ok(found)
+    }
+
+    fn is_lost(&self, host: &str) -> bool {
+        self.known().get(host).is_some_and(|name| name.lost)
     }
 
     /// Looks these names up ahead of need, one after the other, and again and again: whoever is always dialled by a peer

@@ -113,7 +113,8 @@ impl OwnPorts {
         let found = if self.settings.listen_everywhere {
             vec![SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), endpoint.port)]
         } else {
-            self.settings.route.names.resolve(endpoint).await?
+            // Where it listens is what its name stands for now, and nothing that it stood for once.
+            address::resolve(endpoint).await?
         };
         if found.iter().any(|wanted| self.is_open(kind, *wanted)) {
             return Ok(());

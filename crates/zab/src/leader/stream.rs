@@ -480,8 +480,7 @@ impl Learner {
         let zxid = if self.cumulative && farrier_proto::planted!(CommitOfWhatWasSent) {
             self.sent
         } else if self.cumulative {
-            let targets = self.syncs.front().into_iter().chain(self.revalidations.front().map(|(target, ..)| target));
-            targets.fold(newest, |newest, target| newest.min(*target))
+            self.before_answers(newest)
         } else {
             let next = if self.committed.epoch() == view.epoch { self.committed.next() } else { None };
             next.unwrap_or_else(|| Zxid::new(view.epoch, 1))
@@ -493,6 +492,12 @@ impl Learner {
         }
         self.send(link, LeaderPacket::Commit { zxid }, out);
         true
+    }
+
+    /// The newest up to `zxid` that no SYNC and no answer to REVALIDATE has to precede.
+    fn before_answers(&self, zxid: Zxid) -> Zxid {
+        let targets = self.syncs.front().into_iter().chain(self.revalidations.front().map(|(target, ..)| target));
+        targets.fold(zxid, |zxid, target| zxid.min(*target))
     }
 
     /// PROPOSAL of what is proposed, INFORM of what is committed.
@@ -512,7 +517,8 @@ impl Learner {
     /// The next transaction, which is not beyond `to`: from memory, or from disk.
     fn send_txn(&mut self, core: &mut Core, view: View, now: u64, to: Zxid, link: LinkId, out: &mut Outputs) -> bool {
         if self.sent < core.history.floor() {
-            let to = to.min(core.history.floor()).min(view.durable);
+            // A page is sent whole.
+            let to = self.before_answers(to.min(core.history.floor()).min(view.durable));
             if to <= self.sent {
                 return false;
             }
