@@ -190,7 +190,8 @@ impl WatchTwin {
     ) -> Result<(), WatchFault> {
         let Some(c) = self.connections.get_mut(&(client, dial)) else { return Ok(()) };
         // They come in front of the reply that they go with, and behind those of earlier requests.
-        if !(matches!(request, Request::SetWatches(_)) && outcome.is_ok()) && !c.caught_up.is_empty() {
+        let asked = matches!(request, Request::SetWatches(_)) && outcome.is_ok();
+        if !asked && !c.caught_up.is_empty() {
             return Err(WatchFault::Wrong(format!(
                 "{client:?} is told {:?} without a zxid, and has not asked for its watches again",
                 c.caught_up
