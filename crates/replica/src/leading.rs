@@ -175,6 +175,7 @@ impl Replica {
         }
         let Some(leading) = self.membership.leading() else { return };
         let mut body = Reader::new(&asked.body);
+        let mut origin = Origin::Learner(link);
         let request = match op {
             Some(OpCode::CreateSession) => match body.i32() {
                 Ok(timeout) => {
@@ -189,6 +190,8 @@ impl Replica {
                 WriteRequest::CloseSession
             }
             _ if known && !leading.claim(session, Owner::Learner(link)) => {
+                // Not the learner's own: its connection may be gone, and nobody there keep this apart, when the session is back.
+                origin = Origin::Server;
                 WriteRequest::Failed(ErrorCode::SessionMoved)
             }
             Some(op) if op.is_write() && op != OpCode::DeleteContainer => {
@@ -198,7 +201,7 @@ impl Replica {
         };
         let identities: Vec<Identity> =
             asked.identities.iter().map(|(scheme, id)| Identity::new(&scheme, &*id)).collect();
-        self.propose(now, session, asked.cxid, &identities, request, Origin::Learner(link), out);
+        self.propose(now, session, asked.cxid, &identities, request, origin, out);
     }
 
     /// Asks a quorum whether this server leads still, for a client of its own.

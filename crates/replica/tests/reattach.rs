@@ -225,6 +225,26 @@ fn what_a_session_sent_by_another_way_answers_no_later_request() {
     }
 }
 
+/// What is refused because the session went elsewhere is nobody's request any more once it comes back.
+#[test]
+fn a_session_that_comes_back_waits_for_the_refusal_of_what_it_left() {
+    let mut c = Cluster::of_three();
+    let f = c.followers();
+    let (old, idle) = (c.connect(f[0], 10_000), c.connect(f[0], 10_000));
+    c.reattach(f[1], old.session).expect("the session moves");
+    for s in [1, 2, 3] {
+        c.hold_disk(s, true);
+    }
+    c.request(old, 1, OpCode::SetData, &set("/missing"));
+    c.run();
+    assert!(c.reattach(f[0], idle.session).is_some(), "who has nothing on its way does not wait");
+    let back = ask_for(&mut c, f[0], old.session);
+    assert_eq!(c.frames(back).len(), 0);
+    release(&mut c);
+    assert!(c.connected(back).is_some() && c.is_closed(old.conn));
+    c.assert_equal();
+}
+
 /// Events cannot be held back: the one of its own write may be what closes a connection that does not read.
 #[test]
 fn what_closes_a_connection_before_its_write_is_answered_leaves_nothing_behind() {
