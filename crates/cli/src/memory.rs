@@ -28,6 +28,11 @@ const BEGUN: &str = "FARRIER_HUGE_PAGES";
 /// Its value.
 const LATER: &str = "later";
 
+/// How long the allocator keeps free memory before the system gets it back.
+const KEEP: &str = "MIMALLOC_PURGE_DELAY";
+/// Its value, in milliseconds: what snapshots and bursts of requests leave behind is mostly wanted again within it.
+const KEEP_MS: &str = "60000";
+
 /// Begins this process anew with huge pages off, for one that starts no others and calls [`grow`]. Where the system knows
 /// no such switch, or somebody has used it before, everything stays as it is.
 pub(crate) fn begin_small() {
@@ -40,6 +45,9 @@ pub(crate) fn begin_small() {
         let mut arguments = env::args_os();
         let mut again = Command::new(binary);
         again.arg0(arguments.next().unwrap_or_else(|| "farrier".into())).args(arguments).env(BEGUN, LATER);
+        if env::var_os(KEEP).is_none() {
+            again.env(KEEP, KEEP_MS);
+        }
         // It only returns if it fails: the binary may have been replaced a moment ago.
         let _ = again.exec();
         switch_on();

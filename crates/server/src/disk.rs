@@ -9,9 +9,11 @@ use farrier_storage::{Dir, DirEntry, Disk, DiskError, DiskErrorKind, DiskFile, D
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Directory below dataDir and dataLogDir that holds the files of format version 2, the only one there is.
 const VERSION_DIR: &str = "version-2";
@@ -247,7 +249,7 @@ impl Disk for RealDisk {
             }
         };
         let file = options.open(&path).map_err(disk_error(operation, &path))?;
-        Ok(RealFile { file, path })
+        Ok(RealFile::new(file, path))
     }
 
     fn rename(&self, from: &DiskPath, to: &DiskPath) -> DiskResult<()> {
@@ -282,6 +284,28 @@ impl Disk for RealDisk {
 pub struct RealFile {
     file: File,
     path: PathBuf,
+    /// Bytes of a log up to here have left the page cache.
+    left: AtomicU64,
+}
+
+/// Bytes of a log that leave the page cache together, once as many were written behind them: nobody reads them but
+/// learners that are far behind, and the memory goes on to what is written next.
+const LEAVE: u64 = 1 << 20;
+
+impl RealFile {
+    const fn new(file: File, path: PathBuf) -> Self {
+        Self { file, path, left: AtomicU64::new(0) }
+    }
+
+    /// What was written and synced long before `offset` leaves the page cache.
+    fn leave_behind(&self, offset: u64) {
+        let left = self.left.load(Ordering::Relaxed);
+        let end = offset.saturating_sub(LEAVE) / LEAVE * LEAVE;
+        if let Some(len) = end.checked_sub(left).and_then(NonZeroU64::new) {
+            leave_cache(&self.file, left, len);
+            self.left.store(end, Ordering::Relaxed);
+        }
+    }
 }
 
 impl DiskFile for RealFile {
@@ -311,7 +335,9 @@ impl DiskFile for RealFile {
     }
 
     fn write_into_zeros(&self, offset: u64, bytes: &[u8], end: u64) -> DiskResult<()> {
-        write_into_zeros(&self.file, offset, bytes, end).map_err(disk_error("write", &self.path))
+        write_into_zeros(&self.file, offset, bytes, end).map_err(disk_error("write", &self.path))?;
+        self.leave_behind(offset);
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> DiskResult<()> {
@@ -372,6 +398,16 @@ fn past_the_cache(file: &File, write: impl FnOnce(&File) -> io::Result<()>) -> i
     fcntl_setfl(file, flags)?;
     written
 }
+
+/// Only advice: where it is not followed, there is less free memory.
+#[cfg(target_os = "linux")]
+fn leave_cache(file: &File, offset: u64, len: NonZeroU64) {
+    let _ = rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed);
+}
+
+/// Elsewhere the system decides alone.
+#[cfg(not(target_os = "linux"))]
+const fn leave_cache(_: &File, _: u64, _: NonZeroU64) {}
 
 /// Elsewhere a write is a write.
 #[cfg(not(target_os = "linux"))]

@@ -69,7 +69,7 @@ fn what_an_operator_can_mend_is_told_apart() {
         assert_eq!(kind_of(&errno.into()), DiskErrorKind::TooManyFiles);
     }
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let full = RealFile { file: full, path: PathBuf::from("/dev/full") };
+    let full = RealFile::new(full, PathBuf::from("/dev/full"));
     let error = full.write_at(0, b"x").unwrap_err();
     assert_eq!((error.kind, error.operation), (DiskErrorKind::Full, "write"));
 }
@@ -243,4 +243,28 @@ fn what_is_written_into_zeros_changes_nothing_but_its_place() {
     // Nothing is known to be zero there: the file ends with the bytes.
     file.set_len(0).and_then(|()| file.write_into_zeros(5, b"abc", 0)).unwrap();
     assert_eq!(file.len().unwrap(), 8);
+}
+
+#[test]
+fn what_leaves_the_cache_stays_in_the_file() {
+    let (_dir, disk) = disk();
+    let file = disk.open(&DiskPath::new(Dir::LogVersion, "log.1"), OpenMode::CreateNew).unwrap();
+    let end = 5 * LEAVE;
+    let left = || file.left.load(Ordering::Relaxed);
+    let piece = |at: u64| vec![(at / 4000 % 251) as u8; 4000];
+    let mut at = 0;
+    while at + 4000 < end {
+        file.write_into_zeros(at, &piece(at), end).unwrap();
+        assert!(left() <= at && at < left() + 2 * LEAVE, "{at}: {}", left());
+        file.sync().unwrap();
+        at += 4000;
+    }
+    let mut buf = vec![0; 4000];
+    for before in (0..at).step_by(4000) {
+        assert_eq!(file.read_at(before, &mut buf).unwrap(), buf.len());
+        assert_eq!(buf, piece(before), "{before}");
+    }
+    // An end that was cut is written again.
+    file.write_into_zeros(10, b"abc", end).unwrap();
+    assert_eq!(left(), 3 * LEAVE);
 }
