@@ -1,4 +1,5 @@
-//! Huge pages: off while a server is small, on once it is not.
+//! What the allocator is told: huge pages are off while a server is small, and on once it is not; free memory is kept for a
+//! while.
 //!
 //! The allocator asks for huge pages. They make look-ups among a million znodes a quarter faster, and cost a server that
 //! holds nearly nothing more than half of its memory, since of each that is touched all is resident. The first ones are
