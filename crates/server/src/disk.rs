@@ -286,15 +286,23 @@ pub struct RealFile {
     path: PathBuf,
     /// Bytes of a log up to here have left the page cache.
     left: AtomicU64,
+    /// Bytes up to here are on their way from the disk.
+    ahead: AtomicU64,
 }
 
 /// Bytes of a log that leave the page cache together, once as many were written behind them: nobody reads them but
 /// learners that are far behind, and the memory goes on to what is written next.
 const LEAVE: u64 = 1 << 20;
 
+/// Bytes of a file that are fetched together ahead of who reads it.
+const AHEAD: NonZeroU64 = NonZeroU64::new(8 << 20).expect("it is not zero");
+
+/// Who has read less of a file may want nothing but its beginning, in bytes.
+const AHEAD_FROM: u64 = 1 << 20;
+
 impl RealFile {
     const fn new(file: File, path: PathBuf) -> Self {
-        Self { file, path, left: AtomicU64::new(0) }
+        Self { file, path, left: AtomicU64::new(0), ahead: AtomicU64::new(0) }
     }
 
     /// What was written and synced long before `offset` leaves the page cache.
@@ -302,8 +310,18 @@ impl RealFile {
         let left = self.left.load(Ordering::Relaxed);
         let end = offset.saturating_sub(LEAVE) / LEAVE * LEAVE;
         if let Some(len) = end.checked_sub(left).and_then(NonZeroU64::new) {
-            leave_cache(&self.file, left, len);
+            advise(&self.file, left, len, Advice::Leave);
             self.left.store(end, Ordering::Relaxed);
+        }
+    }
+
+    /// Who has read up to `end` finds what follows: a start reads whole files that are no longer in the page cache, or are not yet.
+    fn fetch_ahead(&self, end: u64) {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        if end >= AHEAD_FROM && end.saturating_add(AHEAD.get() / 2) > ahead {
+            let from = ahead.max(end);
+            advise(&self.file, from, AHEAD, Advice::Fetch);
+            self.ahead.store(from.saturating_add(AHEAD.get()), Ordering::Relaxed);
         }
     }
 }
@@ -323,6 +341,7 @@ impl DiskFile for RealFile {
                 Err(e) => return Err(disk_error("read", &self.path)(e)),
             }
         }
+        self.fetch_ahead(offset.saturating_add(have as u64));
         Ok(have)
     }
 
@@ -399,15 +418,28 @@ fn past_the_cache(file: &File, write: impl FnOnce(&File) -> io::Result<()>) -> i
     written
 }
 
-/// Only advice: where it is not followed, there is less free memory.
+/// What the page cache is told of a part of a file.
+#[derive(Clone, Copy, Debug)]
+enum Advice {
+    /// Nobody needs it soon.
+    Leave,
+    /// Somebody does.
+    Fetch,
+}
+
+/// Only advice: where it is not followed, there is less free memory, or reading takes longer.
 #[cfg(target_os = "linux")]
-fn leave_cache(file: &File, offset: u64, len: NonZeroU64) {
-    let _ = rustix::fs::fadvise(file, offset, Some(len), rustix::fs::Advice::DontNeed);
+fn advise(file: &File, offset: u64, len: NonZeroU64, advice: Advice) {
+    let advice = match advice {
+        Advice::Leave => rustix::fs::Advice::DontNeed,
+        Advice::Fetch => rustix::fs::Advice::WillNeed,
+    };
+    let _ = rustix::fs::fadvise(file, offset, Some(len), advice);
 }
 
 /// Elsewhere the system decides alone.
 #[cfg(not(target_os = "linux"))]
-const fn leave_cache(_: &File, _: u64, _: NonZeroU64) {}
+const fn advise(_: &File, _: u64, _: NonZeroU64, _: Advice) {}
 
 /// Elsewhere a write is a write.
 #[cfg(not(target_os = "linux"))]

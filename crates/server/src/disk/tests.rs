@@ -268,3 +268,26 @@ fn what_leaves_the_cache_stays_in_the_file() {
     file.write_into_zeros(10, b"abc", end).unwrap();
     assert_eq!(left(), 3 * LEAVE);
 }
+
+#[test]
+fn who_reads_a_beginning_fetches_nothing_ahead() {
+    let (_dir, disk) = disk();
+    let path = DiskPath::new(Dir::LogVersion, "log.1");
+    disk.open(&path, OpenMode::CreateNew).unwrap().set_len(20 << 20).unwrap();
+    let file = disk.open(&path, OpenMode::Read).unwrap();
+    let ahead = || file.ahead.load(Ordering::Relaxed);
+    let mut buf = vec![1; 1 << 16];
+    let mut at = 0;
+    while at + 65536 < AHEAD_FROM {
+        assert_eq!(file.read_at(at, &mut buf).unwrap(), buf.len());
+        at += 65536;
+        assert_eq!(ahead(), 0, "{at}");
+    }
+    while file.read_at(at, &mut buf).unwrap() == buf.len() {
+        assert!(buf.iter().all(|b| *b == 0));
+        at += 65536;
+        assert!(ahead() >= at + AHEAD.get() / 2 && ahead() <= at + 2 * AHEAD.get(), "{at}: {}", ahead());
+    }
+    assert_eq!(at, 20 << 20);
+    assert_eq!(file.read_at(u64::MAX >> 1, &mut buf).unwrap_or(0), 0);
+}
