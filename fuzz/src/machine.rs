@@ -23,6 +23,7 @@ fn config(choices: &mut Choices<'_>) -> ReplicaConfig {
     tree.enforce_quota = variant & 1 == 1;
     ReplicaConfig {
         snap_count: 20,
+        image_slice: if variant & 4 == 4 { 1 } else { 4096 },
         jute_max_buffer: if variant & 2 == 2 { 4096 } else { 0xf_ffff },
         txn_max: if variant & 2 == 2 { 8192 } else { 2 * 0xf_ffff },
         global_outstanding_limit: if variant & 4 == 4 { 3 } else { 1000 },

@@ -217,9 +217,32 @@ impl Replica {
         }
         self.redraw_snapshot();
         self.snapshot.running = true;
-        out.push(Action::TakeSnapshot { image: self.image() });
+        self.tree.begin_image();
+        self.gather_snapshot(out);
+    }
+
+    /// Goes on with the image of the snapshot that is running, which is written once it is whole.
+    pub(crate) fn gather_snapshot(&mut self, out: &mut Actions) {
+        self.snapshot.gather_at = None;
+        let Some(image) = self.tree.gather_image(self.config.image_slice) else {
+            self.snapshot.gather_at = Some(self.newest + 1);
+            return;
+        };
+        // They may have become so meanwhile.
+        if self.digests.are_in_doubt() {
+            self.snapshot.running = false;
+            return;
+        }
+        out.push(Action::TakeSnapshot { image: Box::new(SnapshotImage(image)) });
         // How full the segment is shows once everything before is in it.
         out.push(Action::RollLog);
+    }
+
+    /// The tree is about to be replaced by another one, and no image of it that is not whole becomes a snapshot.
+    pub(crate) fn forget_image(&mut self) {
+        if self.snapshot.gather_at.take().is_some() {
+            self.snapshot.running = false;
+        }
     }
 
     /// The tree as it is now.

@@ -1,6 +1,6 @@
 //! Settings of a replica.
 
-use crate::limits::{LOG_LAG_MAX, OUTSTANDING_BYTES_MAX, REPLY_MAX};
+use crate::limits::{IMAGE_SLICE, LOG_LAG_MAX, OUTSTANDING_BYTES_MAX, REPLY_MAX};
 use farrier_proto::ServerId;
 use farrier_proto::limits::{JUTE_MAX_BUFFER, TXN_MAX};
 use farrier_tree::{AuthConfig, TreeConfig};
@@ -21,6 +21,8 @@ pub struct ReplicaConfig {
     pub snap_count: u64,
     /// `snapSizeLimitInKb`, in bytes: the same by bytes logged; 0 is off.
     pub snap_size_limit: u64,
+    /// [`IMAGE_SLICE`].
+    pub image_slice: u32,
     /// `jute.maxbuffer`: the shell bounds requests by it.
     pub jute_max_buffer: usize,
     /// [`REPLY_MAX`].
@@ -77,6 +79,7 @@ impl Default for ReplicaConfig {
             max_session_timeout: 40_000,
             snap_count: 100_000,
             snap_size_limit: 4 << 30,
+            image_slice: IMAGE_SLICE,
             jute_max_buffer: JUTE_MAX_BUFFER,
             reply_max: REPLY_MAX,
             txn_max: TXN_MAX,

@@ -51,7 +51,7 @@ pub use config::{ConnectionThrottleConfig, ContainerConfig, ReplicaConfig};
 pub use farrier_zab::{HandOverRefused, WriteId};
 pub use inspect::{ConnectionInfo, SessionBucket};
 pub use io::{Action, Actions, ConnId, Input, Level, SnapshotImage, Time};
-pub use limits::{CONN_UNFLUSHED_MAX, FRAME_SKIP_MAX, LOG_LAG_MAX, OUTSTANDING_BYTES_MAX, REPLY_MAX};
+pub use limits::{CONN_UNFLUSHED_MAX, FRAME_SKIP_MAX, IMAGE_SLICE, LOG_LAG_MAX, OUTSTANDING_BYTES_MAX, REPLY_MAX};
 pub use log_work::{LogCommand, LogHost, LogWork};
 pub use replica::Replica;
 pub use restore::TreeRestore;

@@ -43,6 +43,9 @@ pub const OUTSTANDING_BYTES_MAX: usize = 64 << 20;
 /// leader wants another server to lead, and a learner does not read from its leader.
 pub const LOG_LAG_MAX: usize = 256 << 20;
 
+/// Znodes of a snapshot's image that are gathered in one step, and in each millisecond from then on: 0.1 ms of it or less.
+pub const IMAGE_SLICE: u32 = 4096;
+
 /// Bytes of all identities of one connection.
 pub(crate) const IDENTITY_BYTES_MAX: usize = 64 << 10;
 

@@ -402,6 +402,7 @@ impl Replica {
         for warning in state.warnings() {
             out.note(Level::Warn, warning);
         }
+        self.forget_image();
         self.tree = state.into_tree();
         self.digests.replaced(since);
         self.show_membership(now);

@@ -116,6 +116,8 @@ pub struct Replica {
 #[derive(Debug)]
 pub(crate) struct SnapshotSchedule {
     pub(crate) running: bool,
+    /// When the image of the one that is running is gone on with, until it is whole.
+    pub(crate) gather_at: Option<u64>,
     pub(crate) txns: u64,
     pub(crate) bytes: u64,
     pub(crate) at_txns: u64,
@@ -130,6 +132,7 @@ impl SnapshotSchedule {
         };
         Self {
             running: false,
+            gather_at: None,
             txns: 0,
             bytes: 0,
             at_txns: spread(config.snap_count, random),
@@ -287,7 +290,8 @@ impl Replica {
             let hand_over = self.reluctance.next_try().filter(|_| self.membership.leads());
             self.tracker.next_expiry().into_iter().chain(hand_over).fold(sweep, u64::min)
         });
-        own.into_iter().chain(self.membership.next_deadline()).chain(self.next_silence()).min()
+        let others = self.membership.next_deadline().into_iter().chain(self.next_silence());
+        own.into_iter().chain(others).chain(self.snapshot.gather_at).min()
     }
 
     /// Whether frames of this connection may be given.
@@ -321,6 +325,9 @@ impl Replica {
         self.peer_timer(now);
         self.drop_overdue(now, out);
         self.drop_silent(now, out);
+        if self.snapshot.gather_at.is_some_and(|at| at <= now.mono) {
+            self.gather_snapshot(out);
+        }
         if !self.membership.proposes() || self.membership.is_handing_over() {
             return;
         }
@@ -537,7 +544,8 @@ impl Replica {
     }
 
     pub(crate) fn redraw_snapshot(&mut self) {
-        let running = self.snapshot.running;
-        self.snapshot = SnapshotSchedule { running, ..SnapshotSchedule::draw(&self.config, &mut self.random) };
+        let SnapshotSchedule { running, gather_at, .. } = self.snapshot;
+        self.snapshot =
+            SnapshotSchedule { running, gather_at, ..SnapshotSchedule::draw(&self.config, &mut self.random) };
     }
 }

@@ -570,6 +570,33 @@ fn a_late_member_gets_the_state() {
 }
 
 #[test]
+fn an_image_of_a_state_that_another_replaces_is_forgotten() {
+    let mut c = Cluster::of_three_with(|config, zab| {
+        (config.snap_count, config.image_slice) = (2000, 1);
+        zab.force_snapshot_sync = true;
+    });
+    let write = |c: &mut Cluster, from: i32| {
+        let client = c.connect(c.leader(), 30_000);
+        for i in from..from + 2000 {
+            c.request(client, i, OpCode::Create, &create(&format!("/{i}"), 0));
+            assert_eq!(c.replies(client), [(i, 0)]);
+        }
+    };
+    write(&mut c, 0);
+    assert_eq!(c.snapshots, 0, "the clock stands still, and all three gather");
+    let streams = c.streams;
+    c.crash(c.leader());
+    c.settle();
+    assert_eq!((c.snapshots, c.streams - streams), (0, 1), "one leads, and the other has its state, within a second");
+    c.pass(5000);
+    assert_eq!(c.snapshots, 1);
+    write(&mut c, 2000);
+    c.pass(5000);
+    assert_eq!(c.snapshots, 3, "one on each that runs");
+    c.assert_equal();
+}
+
+#[test]
 fn the_membership_shows() {
     let mut c = join_late(|_, zab| zab.force_snapshot_sync = true);
     for s in [1, 2, 3] {

@@ -202,7 +202,7 @@ fn play(seed: u64) -> (usize, usize, usize) {
     };
     let mut play = Play {
         cluster: Cluster::of_three_with(match seed % 3 {
-            0 => |config, _| config.snap_count = 30,
+            0 => |config, _| (config.snap_count, config.image_slice) = (30, 2),
             1 => |_, zab| zab.window_txns = 3,
             _ => |_, zab| zab.force_snapshot_sync = true,
         }),

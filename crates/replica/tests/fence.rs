@@ -164,6 +164,22 @@ fn a_state_in_doubt_gets_into_no_snapshot() {
 }
 
 #[test]
+fn a_state_that_comes_into_doubt_while_its_image_is_gathered_gets_into_no_snapshot() {
+    let mut c = Cluster::of_three_with(|config, _| (config.snap_count, config.image_slice) = (20, 1));
+    let mut writer = Writer::new(&mut c);
+    writer.write(&mut c, 20);
+    assert_eq!(c.snapshots, 0, "the clock stands still, and all three gather");
+    c.misled = [1].into();
+    writer.write(&mut c, 1);
+    c.pass(1000);
+    assert_eq!(c.snapshots, 2);
+    c.misled = [99].into();
+    writer.write(&mut c, 20);
+    c.pass(1000);
+    assert_eq!(c.snapshots, 5, "one on each server");
+}
+
+#[test]
 fn a_fenced_server_reads_its_disk_again_when_the_term_ends() {
     let (mut c, mut writer) = misled();
     writer.write(&mut c, 1);

@@ -2,9 +2,9 @@
 
 mod harness;
 
-use farrier_proto::client::{CreateRequest, PathOnly, PathWatch, SetDataRequest};
+use farrier_proto::client::{CreateRequest, PathOnly, PathVersion, PathWatch, SetDataRequest};
 use farrier_proto::session::password;
-use farrier_proto::{OpCode, RawAcl};
+use farrier_proto::{OpCode, RawAcl, Zxid};
 use farrier_replica::{CONN_UNFLUSHED_MAX, Input};
 use harness::{World, config, connect_frame, encode, request};
 use std::borrow::Cow;
@@ -393,6 +393,36 @@ fn snapshots_follow_the_count_and_one_at_a_time() {
         w.request(c, i, OpCode::Create, &create(&format!("/{i}"), b"", 0));
     }
     assert_eq!((w.snapshots, w.rolls), (2, 2));
+}
+
+#[test]
+fn the_image_of_a_snapshot_is_gathered_while_the_state_changes() {
+    let mut slowly = config();
+    (slowly.snap_count, slowly.image_slice) = (10, 2);
+    let mut w = World::new(slowly);
+    let (c, _) = w.connect(10_000);
+    for i in 0..10 {
+        w.request(c, i, OpCode::Create, &create(&format!("/{i}"), b"first", 0));
+    }
+    // Sets, deletions and creations of everything, in front of what is gathered and behind it.
+    let begun = w.replica.tree().zxid();
+    for i in 10..40 {
+        let path = format!("/{}", i % 10);
+        let (op, body) = match i / 10 {
+            1 => (OpCode::SetData, set(&path, b"second")),
+            2 => (OpCode::Delete, encode(&PathVersion { path: Some(path.into()), version: -1 })),
+            _ => (OpCode::Create, create(&format!("/other-{i}"), b"third", 0)),
+        };
+        w.request(c, i, op, &body);
+        assert_eq!((w.snapshots, w.rolls), (0, 0), "{i}");
+        if i % 10 == 5 {
+            w.pass(1);
+        }
+    }
+    w.pass(20);
+    assert_eq!((w.snapshots, w.rolls), (1, 1), "it is written once it is whole");
+    assert!(w.imaged <= begun && w.imaged > Zxid::ZERO, "{}", w.imaged);
+    assert!(w.replies(c).iter().all(|(_, error)| *error == 0));
 }
 
 #[test]

@@ -5,7 +5,8 @@ use crate::disk::RealDisk;
 use crate::member::Membership;
 use farrier_proto::ServerId;
 use farrier_replica::{
-    ConnectionThrottleConfig, ContainerConfig, LOG_LAG_MAX, OUTSTANDING_BYTES_MAX, REPLY_MAX, ReplicaConfig,
+    ConnectionThrottleConfig, ContainerConfig, IMAGE_SLICE, LOG_LAG_MAX, OUTSTANDING_BYTES_MAX, REPLY_MAX,
+    ReplicaConfig,
 };
 use farrier_storage::{Compression, LogOptions, PurgePolicy, RecoverOptions, SnapshotOptions};
 use farrier_tree::{AuthConfig, DigestAlgorithm, TreeConfig};
@@ -60,6 +61,7 @@ pub(crate) fn replica(config: &ServerConfig, member: Option<&Membership>, seed: 
         max_session_timeout: config.max_session_timeout_ms,
         snap_count: u64::from(config.storage.snap_count),
         snap_size_limit: config.storage.snap_size_limit.unwrap_or(0),
+        image_slice: IMAGE_SLICE,
         jute_max_buffer: limits.jute_max_buffer,
         reply_max: REPLY_MAX,
         txn_max: txn_max(config),

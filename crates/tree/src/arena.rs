@@ -18,6 +18,7 @@
 //! | … | data |
 
 use crate::acl_table::AclKey;
+use crate::gathering::Gathering;
 use farrier_proto::Zxid;
 use farrier_proto::stat::StatPersisted;
 use smallvec::SmallVec;
@@ -309,6 +310,10 @@ impl Block {
 #[derive(Clone, Debug)]
 pub(crate) struct Chunk([Option<Block>; CHUNK]);
 
+impl Chunk {
+    const EMPTY: Self = Self([const { None }; CHUNK]);
+}
+
 /// Chunks, as tree and images share them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Chunks(Vec<Arc<Chunk>>);
@@ -322,6 +327,15 @@ impl Chunks {
     /// Ids that were ever in use, live or free.
     pub(crate) fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..u32::try_from(self.0.len() * CHUNK).expect("ids are 32 bits")).map(NodeId)
+    }
+
+    /// Puts `block` at `id`, behind all that were put before.
+    pub(crate) fn extend(&mut self, id: NodeId, block: Option<Block>) {
+        let (chunk, slot) = id.place();
+        if chunk == self.0.len() {
+            self.0.push(Arc::new(Chunk::EMPTY));
+        }
+        Arc::get_mut(&mut self.0[chunk]).expect("nobody else has what is being made").0[slot] = block;
     }
 }
 
@@ -359,6 +373,8 @@ pub(crate) struct Arena {
     free: Vec<NodeId>,
     live: usize,
     scratch: Vec<u8>,
+    /// An image that is on its way.
+    gathering: Option<Box<Gathering>>,
 }
 
 impl Arena {
@@ -443,7 +459,7 @@ impl Arena {
         });
         let (chunk, _) = id.place();
         if chunk == self.chunks.0.len() {
-            self.chunks.0.push(Arc::new(Chunk([const { None }; CHUNK])));
+            self.chunks.0.push(Arc::new(Chunk::EMPTY));
         }
         let slot = self.slot(id);
         assert!(slot.is_none(), "a free id has no block");
@@ -552,7 +568,21 @@ impl Arena {
         Children { arena: self, next: self.get(id).first_child() }
     }
 
+    /// An image of the znodes as they are now begins, in place of one that is on its way.
+    pub(crate) fn begin_gathering(&mut self) {
+        self.gathering = Some(Box::new(Gathering::new(self.fresh)));
+    }
+
+    /// Gathers so many more ids of the image that is on its way, and returns its chunks once it is whole.
+    pub(crate) fn gather(&mut self, ids: u32) -> Option<Chunks> {
+        let whole = self.gathering.as_mut()?.go_on(&self.chunks, ids);
+        if whole { self.gathering.take().map(|gathering| gathering.into_chunks()) } else { None }
+    }
+
     fn slot(&mut self, id: NodeId) -> &mut Option<Block> {
+        if let Some(gathering) = &mut self.gathering {
+            gathering.keep(id, &self.chunks);
+        }
         let (chunk, slot) = id.place();
         &mut Arc::make_mut(&mut self.chunks.0[chunk]).0[slot]
     }

@@ -1,8 +1,9 @@
 //! A point-in-time copy of the state, to be written as a snapshot while transactions go on.
 //!
-//! Owns shared references to everything that a snapshot stores, so it is made in microseconds and may
-//! move to another thread. Dropping the last image frees what the tree has replaced meanwhile: let the
-//! thread that wrote the snapshot do it.
+//! Owns shared references to everything that a snapshot stores, so it may move to another thread. It is made in
+//! microseconds, and the tree then copies what it changes; or a little at a time, so that no change costs more than itself
+//! (`gathering.rs`). Dropping the last image frees what the tree has replaced meanwhile: let the thread that wrote the
+//! snapshot do it.
 
 use crate::acl_table::{Lists, SharedAcl};
 use crate::arena::{Chunks, NodeId};
@@ -29,6 +30,12 @@ pub struct ImageNode<'a> {
 #[derive(Clone, Debug)]
 pub struct TreeImage {
     chunks: Chunks,
+    frame: Frame,
+}
+
+/// What stands in an image besides the znodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
     live: usize,
     sessions: Arc<SessionTable>,
     acls: Arc<Lists>,
@@ -36,10 +43,9 @@ pub struct TreeImage {
     digest: Option<u64>,
 }
 
-impl TreeImage {
-    pub(crate) fn new(tree: &Tree) -> Self {
+impl Frame {
+    pub(crate) fn of(tree: &Tree) -> Self {
         Self {
-            chunks: tree.arena.chunks().clone(),
             live: tree.arena.len(),
             sessions: Arc::clone(tree.sessions.table()),
             acls: tree.acls.snapshot(),
@@ -47,41 +53,48 @@ impl TreeImage {
             digest: tree.config.digest.then_some(tree.digest),
         }
     }
+}
+
+impl TreeImage {
+    pub(crate) const fn new(frame: Frame, chunks: Chunks) -> Self {
+        Self { chunks, frame }
+    }
 
     /// The transaction that the image ends with.
     #[must_use]
     pub const fn zxid(&self) -> Zxid {
-        self.zxid
+        self.frame.zxid
     }
 
     /// Digest of the tree, unless digests are off.
     #[must_use]
     pub const fn digest(&self) -> Option<u64> {
-        self.digest
+        self.frame.digest
     }
 
     /// Number of znodes, without the root's alias.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.live
+        self.frame.live
     }
 
     /// Never: there is always a root.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.live == 0
+        self.frame.live == 0
     }
 
     /// Sessions with their timeouts in milliseconds, in the order of their ids.
     #[must_use]
     pub fn sessions(&self) -> Vec<(SessionId, i32)> {
-        self.sessions.iter().map(|(s, timeout)| (*s, *timeout)).collect()
+        self.frame.sessions.iter().map(|(s, timeout)| (*s, *timeout)).collect()
     }
 
     /// The ACL table in the order of keys.
     #[must_use]
     pub fn acls(&self) -> Vec<(i64, SharedAcl)> {
-        let mut acls: Vec<_> = self.acls.iter().map(|(key, list)| (i64::from(*key), SharedAcl::clone(list))).collect();
+        let mut acls: Vec<_> =
+            self.frame.acls.iter().map(|(key, list)| (i64::from(*key), SharedAcl::clone(list))).collect();
         acls.sort_unstable_by_key(|(key, _)| *key);
         acls
     }
@@ -122,7 +135,7 @@ impl TreeImage {
                 visit(ImageNode { path: &path, data: block.data(), acl: block.acl().to_disk(), stat })?;
             }
         }
-        assert!(visited == self.live, "an image has as many znodes as its tree had");
+        assert!(visited == self.frame.live, "an image has as many znodes as its tree had");
         Ok(())
     }
 

@@ -13,6 +13,7 @@ mod charset;
 pub mod config;
 mod creation;
 pub mod digest;
+mod gathering;
 pub mod image;
 mod index;
 pub mod load;

@@ -7,7 +7,7 @@ use crate::acl_table::{AclKey, AclTable, SharedAcl};
 use crate::arena::{Arena, Fields, NodeId};
 use crate::config::TreeConfig;
 use crate::digest::{DigestLog, node_digest};
-use crate::image::TreeImage;
+use crate::image::{Frame, TreeImage};
 use crate::index::Index;
 use crate::node::Node;
 use crate::quota::{QuotaPaths, QuotaText, SoftExcess, limits_path, stats_path};
@@ -43,6 +43,8 @@ pub struct Tree {
     pub(crate) size: u64,
     /// Keys that stand for ACL lists which the snapshot lacked, as long as a znode holds them.
     pub(crate) stand_ins: BTreeSet<AclKey>,
+    /// Of an image that is on its way.
+    pub(crate) begun: Option<Frame>,
 }
 
 /// What a path adds to the size of the tree.
@@ -83,6 +85,7 @@ impl Tree {
             // The alias "/" of the root.
             size: 1,
             stand_ins: BTreeSet::new(),
+            begun: None,
         };
         let (stat, data) = (StatPersisted::ZERO, Some(b"".as_slice()));
         let share = tree.share("", data, &stat);
@@ -322,11 +325,27 @@ impl Tree {
         Ok(excess)
     }
 
-    /// The state as it is now, unaffected by what is applied later. Takes time by the number of chunks
-    /// (a 255th of the znodes).
+    /// The state as it is now, unaffected by what is applied later. Takes time by the number of chunks (a 255th of the znodes),
+    /// and the first change in each of them copies it; see [`Self::begin_image`].
     #[must_use]
     pub fn image(&self) -> TreeImage {
-        TreeImage::new(self)
+        TreeImage::new(Frame::of(self), self.arena.chunks().clone())
+    }
+
+    /// Begins an image of the state as it is now, which [`Self::gather_image`] brings together. One that was begun and not
+    /// finished is forgotten.
+    pub fn begin_image(&mut self) {
+        self.arena.begin_gathering();
+        self.begun = Some(Frame::of(self));
+    }
+
+    /// Goes on with the image that was begun, by at most so many znodes. What it shows is what [`Self::image`] would have
+    /// shown when it was begun, however the tree has changed since. `None` as long as it is not whole, and where none was
+    /// begun.
+    pub fn gather_image(&mut self, znodes: u32) -> Option<TreeImage> {
+        let chunks = self.arena.gather(znodes)?;
+        let frame = self.begun.take().expect("an image begins with its frame");
+        Some(TreeImage::new(frame, chunks))
     }
 
     /// Looks where requests and changes at these paths are going to look, and does nothing else. Among many znodes they

@@ -487,6 +487,47 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(config(200))]
+
+    /// An image that is gathered while the tree changes shows the moment at which it was begun, and so does one that takes the
+    /// place of another.
+    #[test]
+    fn an_image_that_is_gathered_meanwhile_shows_its_beginning(
+        txns in proptest::collection::vec((1..4i64, txn(), 0..8u32, 0..4u32), 1..60),
+    ) {
+        let (mut tree, mut twin) = (Tree::new(CONFIG), Twin::virgin());
+        let (mut begun, mut gathered) = (None, 0);
+        for (counter, (session, txn, begin, slice)) in (1..).zip(&txns) {
+            // Begun anew now and then, also where one is on its way.
+            if *begin == 0 || begun.is_none() {
+                tree.begin_image();
+                begun = Some(twin.clone());
+            }
+            if let Some(image) = tree.gather_image(*slice) {
+                let mut seen = Twin::of(&image);
+                let Some(then) = begun.take() else { panic!("nothing was begun") };
+                seen.quotas = then.quotas.clone();
+                prop_assert_eq!(image.digest(), Some(then.digest()));
+                prop_assert_eq!(seen, then);
+                gathered += 1;
+            }
+            apply_both(&mut tree, &mut twin, &header(*session, counter, txn), txn);
+            assert_agree(&tree, &twin);
+        }
+        let last = tree.gather_image(u32::MAX);
+        prop_assert_eq!(last.is_some(), begun.is_some());
+        if let (Some(image), Some(then)) = (last, begun) {
+            let mut seen = Twin::of(&image);
+            seen.quotas = then.quotas.clone();
+            prop_assert_eq!(seen, then);
+            gathered += 1;
+        }
+        prop_assert!(gathered > 0);
+        prop_assert!(tree.gather_image(u32::MAX).is_none(), "none is on its way");
+    }
+}
+
 /// Makes a transaction out of an arbitrary one that a leader could have prepared on `twin`, or none.
 fn legal(twin: &Twin, session: SessionId, txn: &Txn<'static>) -> Option<Txn<'static>> {
     let next_cversion = |path: &str| {

@@ -46,6 +46,14 @@ impl Stored {
     }
 }
 
+/// The state of an image, loaded, has the digest that the image says.
+pub(crate) fn assert_shows_its_digest(image: &impl Image) {
+    let mut state = TreeRestore::new(config().tree, 1);
+    Stored::of(image).feed(&mut state);
+    state.loaded(image.zxid(), None).expect("a tree");
+    assert_eq!(Some(state.digest()), image.digest(), "the image of {}", image.zxid());
+}
+
 /// What survives a crash.
 #[derive(Clone)]
 struct Disk {
@@ -456,6 +464,7 @@ impl Cluster {
                 let s = self.server(me);
                 let asked = s.writes.iter().any(|w| matches!(w, Write::Append(_, z, _) if *z == image.zxid()));
                 assert!(asked || image.zxid() <= s.disk.last(), "a snapshot is never ahead of the log");
+                assert_shows_its_digest(&*image);
                 self.snapshots += 1;
                 self.events.push_back((me, Input::SnapshotDone { error: None }));
             }

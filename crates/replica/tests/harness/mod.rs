@@ -6,7 +6,7 @@ pub(crate) mod ensemble;
 use farrier_proto::client::{ConnectRequest, ConnectResponse, ReplyHeader, RequestHeader};
 use farrier_proto::{Field, OpCode, Reader, SessionId, Xid, Zxid};
 use farrier_replica::{Action, Actions, ConnId, Input, Replica, ReplicaConfig, Time, TreeRestore, WriteId};
-use farrier_storage::{NodeRecord, Restore as _};
+use farrier_storage::{Image as _, NodeRecord, Restore as _};
 use farrier_tree::TreeConfig;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) paused: BTreeSet<ConnId>,
     pub(crate) flush_asked: BTreeSet<ConnId>,
     pub(crate) snapshots: usize,
+    /// What the last of them ends with.
+    pub(crate) imaged: Zxid,
     pub(crate) rolls: usize,
     pub(crate) halted: Option<String>,
     pub(crate) stopped: bool,
@@ -91,6 +93,7 @@ impl World {
             paused: BTreeSet::new(),
             flush_asked: BTreeSet::new(),
             snapshots: 0,
+            imaged: Zxid::ZERO,
             rolls: 0,
             halted: None,
             stopped: false,
@@ -125,7 +128,11 @@ impl World {
                     self.appends.push((id, zxid));
                 }
                 Action::RollLog => self.rolls += 1,
-                Action::TakeSnapshot { .. } => self.snapshots += 1,
+                Action::TakeSnapshot { image } => {
+                    ensemble::assert_shows_its_digest(&*image);
+                    self.imaged = image.zxid();
+                    self.snapshots += 1;
+                }
                 Action::Note { text, .. } => self.notes.push(text),
                 Action::Halt { reason } => self.halted = Some(reason),
                 Action::Stopped => self.stopped = true,
