@@ -211,6 +211,8 @@ mod bugs {
         WatchFiresTwice,
         /// A snapshot misses the sessions of its state.
         SnapshotWithoutSessions,
+        /// An image that is gathered while the tree changes shows what its znodes hold since then (safety contract 4.6).
+        GatheredAsItIsNow,
         /// A transaction that a fuzzy snapshot holds takes its parent back (safety contract 4.6, ZOOKEEPER-3125, 3249).
         ReplayNotIdempotent,
         /// The counter for sequential znodes begins anew with a restart.

@@ -39,6 +39,9 @@ impl Gathering {
         let mut replaced = std::mem::replace(&mut self.replaced, later).into_iter().peekable();
         for id in (self.next..to).map(NodeId) {
             let block = match replaced.next_if(|(changed, _)| *changed == id) {
+                Some((_, before)) if farrier_proto::planted!(GatheredAsItIsNow) => {
+                    before.map(|before| chunks.get(id).cloned().unwrap_or(before))
+                }
                 Some((_, before)) => before,
                 None => chunks.get(id).cloned(),
             };

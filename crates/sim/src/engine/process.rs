@@ -80,6 +80,7 @@ impl World {
             min_session_timeout: 2 * tick,
             max_session_timeout: 20 * tick,
             snap_count: s.snap_count,
+            image_slice: s.image_slice,
             container: ContainerConfig { check_interval: s.sweep_ms, ..ContainerConfig::default() },
             config_node: Some((self.ensemble.text().to_vec(), self.ensemble.version())),
             peers_apply_create2: self.plan.seed.is_multiple_of(2),
